@@ -1,0 +1,121 @@
+"""Progress, the summary line and exit codes of a job. Progress goes to stderr; stdout carries one JSON line."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+EXIT_CODES: Final[Mapping[int, str]] = {
+    0: "done; the summary is on stdout",
+    1: "an unexpected error; run the same command again to go on",
+    2: "wrong usage or input that cannot be read; the message names it",
+    130: "interrupted; run the same command again to go on",
+}
+
+
+class JobError(RuntimeError):
+    """A job that cannot go on, for a reason that its user can mend; the message says how."""
+
+
+def say(message: str) -> None:
+    """Print one line to stderr."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def emit_summary(summary: Mapping[str, Any]) -> None:
+    """Print a job's summary as the one JSON line on stdout."""
+    print(json.dumps(summary, sort_keys=False, default=str), flush=True)
+
+
+def run_job(job: Callable[[], Mapping[str, Any]]) -> int:
+    """Run a job's main function, print its summary, and give the exit code (`EXIT_CODES`).
+
+    A `ValueError`, `JobError` or missing file is the user's to mend and shown as one line; anything else with its trace.
+    """
+    try:
+        emit_summary(job())
+        return 0
+    except KeyboardInterrupt:
+        say("interrupted. Run the same command again to go on")
+        return 130
+    except (ValueError, JobError, FileNotFoundError, PermissionError) as error:
+        say(f"error: {error}")
+        return 2
+    except Exception as error:
+        cause = _known_cause(error)
+        if cause is not None:
+            say(f"error: {cause}")
+            return 2
+        traceback.print_exc()
+        say("error: unexpected, see above. Run the same command again to go on")
+        return 1
+
+
+def _known_cause(error: BaseException) -> BaseException | None:
+    """The user's mistake inside an error that Ray wrapped, if there is one."""
+    seen: BaseException | None = error
+    for _ in range(10):
+        if seen is None:
+            return None
+        if isinstance(seen, (ValueError, JobError)) and not type(seen).__module__.startswith("ray."):
+            # Ray re-raises a task's error as a class made on the fly from its own and the original.
+            cause = getattr(seen, "cause", None)
+            return cause if isinstance(cause, BaseException) else seen
+        seen = getattr(seen, "cause", None) or seen.__cause__
+    return None
+
+
+class Progress:
+    """A progress line with rate and time left: a bar on a terminal, a line every ten seconds elsewhere.
+
+    Args:
+        what: the step's name.
+        total: how much there is to do, None if unknown.
+        unit: what is counted.
+    """
+
+    def __init__(self, what: str, total: float | None, unit: str) -> None:
+        self.what, self.total, self.unit = what, total, unit
+        self.done = 0.0
+        self._start = self._shown = time.monotonic()
+        self._terminal = sys.stderr.isatty()
+        self._first: float | None = None
+
+    def update(self, done: float, note: str = "") -> None:
+        """Say that `done` units are finished; `note` is added to the line."""
+        if self._first is None:
+            self._first = done  # work of an earlier run does not count towards the rate
+        self.done = done
+        now = time.monotonic()
+        if now - self._shown >= (0.2 if self._terminal else 10.0):
+            self._shown = now
+            self._print(note)
+
+    def close(self, note: str = "") -> None:
+        """Print the last state and end the line."""
+        self._print(note, end="\n")
+
+    def _print(self, note: str, end: str = "") -> None:
+        seconds = max(time.monotonic() - self._start, 1e-9)
+        rate = (self.done - (self._first or 0.0)) / seconds
+        text = f"{self.what}  {self.done:,.0f}"
+        if self.total:
+            share = min(self.done / self.total, 1.0)
+            left = (self.total - self.done) / rate if rate > 0 else float("inf")
+            bar = "█" * round(20 * share) + "░" * (20 - round(20 * share)) if self._terminal else f"{share:4.0%}"
+            text = f"{self.what}  {bar}  {self.done:,.0f}/{self.total:,.0f}"
+            note = f"{note}  left {_clock(left)}" if share < 1 else f"{note}  took {_clock(seconds)}"
+        text += f" {self.unit}  {rate:,.0f}/s  {note}".rstrip()
+        print(f"\r\x1b[K{text}" if self._terminal else text, file=sys.stderr, end=end if self._terminal else "\n", flush=True)
+
+
+def _clock(seconds: float) -> str:
+    if seconds == float("inf"):
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"

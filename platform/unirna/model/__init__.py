@@ -1,0 +1,39 @@
+"""The encoder: configuration, tokens, packed forward pass, checkpoints and pooling. Knows torch, not Ray.
+
+    >>> from unirna import model
+    >>> m = model.initialise("nano", seed=0)
+    >>> m.embed(["GGGAAACCC", "gggaaaccc"]).shape
+    (2, 128)
+"""
+
+from unirna.model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from unirna.model.config import SIZES, EncoderConfig
+from unirna.model.encoder import Encoder
+from unirna.model.model import Model, initialise, load
+from unirna.model.tokens import CLS, EOS, MASK, NUM_TOKENS, PAD, UNKNOWN, VOCABULARY, Packed, pack, pack_tokens, tokenise
+from unirna.model.windows import Window, plan_windows
+
+__all__ = [
+    "CLS",
+    "EOS",
+    "MASK",
+    "NUM_TOKENS",
+    "PAD",
+    "SIZES",
+    "UNKNOWN",
+    "VOCABULARY",
+    "CheckpointError",
+    "Encoder",
+    "EncoderConfig",
+    "Model",
+    "Packed",
+    "Window",
+    "initialise",
+    "load",
+    "load_checkpoint",
+    "pack",
+    "pack_tokens",
+    "plan_windows",
+    "save_checkpoint",
+    "tokenise",
+]

@@ -1,0 +1,136 @@
+"""The released checkpoint format: a folder with `config.json` and `model.safetensors`.
+
+Released Uni-RNA weights load as they are, and what we save loads in the authors' code. In memory the three projections of
+an attention layer are one matrix; in the file they stand apart, under the released names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from unirna.model.config import EncoderConfig
+from unirna.model.encoder import Encoder
+from unirna.model.tokens import VOCABULARY
+
+OPTIONAL = ("pooler.", "rotary_embeddings.inv_freq")
+"""Tensors that may stand in a file and are not used."""
+
+
+class CheckpointError(ValueError):
+    """A folder that is no checkpoint, or one whose tensors do not fit its configuration."""
+
+
+def _names(config: EncoderConfig, lm_head: bool) -> dict[str, tuple[str, ...]]:
+    """Parameter of the encoder -> the tensors of the file that make it, stacked along the first axis."""
+    table = {
+        "embedding.weight": ("embeddings.word_embeddings.weight",),
+        **{f"embedding_norm.{p}": (f"embeddings.layer_norm.{p}",) for p in ("weight", "bias")},
+        **{f"final_norm.{p}": (f"encoder.emb_layer_norm_after.{p}",) for p in ("weight", "bias")},
+    }
+    for i in range(config.num_layers):
+        theirs = f"encoder.layer.{i}"
+        for p in ("weight", "bias"):
+            table |= {
+                f"layers.{i}.attention_norm.{p}": (f"{theirs}.attention.LayerNorm.{p}",),
+                f"layers.{i}.qkv.{p}": tuple(f"{theirs}.attention.self.{n}.{p}" for n in ("query", "key", "value")),
+                f"layers.{i}.out.{p}": (f"{theirs}.attention.output.dense.{p}",),
+                f"layers.{i}.feed_forward_norm.{p}": (f"{theirs}.LayerNorm.{p}",),
+                f"layers.{i}.fc1.{p}": (f"{theirs}.intermediate.dense.{p}",),
+                f"layers.{i}.fc2.{p}": (f"{theirs}.output.dense.{p}",),
+            }
+    if lm_head:
+        for ours, theirs in (("dense", "dense"), ("norm", "layer_norm"), ("decoder", "decoder")):
+            table |= {f"lm_head.{ours}.{p}": (f"lm_head.{theirs}.{p}",) for p in ("weight", "bias")}
+    return table
+
+
+def to_released(encoder: Encoder) -> dict[str, Tensor]:
+    """The encoder's tensors under their released names, float32 on the CPU."""
+    state = encoder.state_dict()
+    released: dict[str, Tensor] = {}
+    for ours, theirs in _names(encoder.config, encoder.lm_head is not None).items():
+        whole = state[ours].detach().float().cpu()
+        released |= dict(zip(theirs, (part.contiguous() for part in whole.chunk(len(theirs))), strict=True))
+    return released
+
+
+def save_checkpoint(encoder: Encoder, folder: str | Path) -> Path:
+    """Write `config.json`, `model.safetensors` and `vocab.txt` into a folder, made if need be."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(encoder.config.to_json(), indent=2) + "\n")
+    (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
+    save_file(to_released(encoder), folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def load_checkpoint(folder: str | Path) -> Encoder:
+    """Read an encoder from a folder in the released format.
+
+    `model.safetensors` is read if it is there, else `pytorch_model.bin` with `weights_only=True`. Weights in half
+    precision become float32. A checkpoint without language-model head gives an encoder whose `lm_head` is None.
+
+    Raises:
+        CheckpointError: a missing file, a field or a tensor that does not fit; it is named.
+    """
+    folder = Path(folder)
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(f"{folder}: no config.json. A checkpoint is a folder with config.json and model.safetensors")
+    try:
+        config = EncoderConfig.from_json(json.loads((folder / "config.json").read_text()))
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{folder}: {error}") from error
+    tensors = _read_tensors(folder)
+    with torch.device("meta"):
+        encoder = Encoder(config)
+    if not any(name.startswith("lm_head.") for name in tensors):
+        encoder.lm_head = None
+    state: dict[str, Tensor] = {}
+    shapes = {name: tensor.shape for name, tensor in encoder.state_dict().items()}
+    table = _names(config, encoder.lm_head is not None)
+    missing = [name for theirs in table.values() for name in theirs if name not in tensors]
+    known = {name for theirs in table.values() for name in theirs}
+    extra = [n for n in tensors if n not in known and not n.startswith(OPTIONAL[0]) and not n.endswith(OPTIONAL[1])]
+    if missing or extra:
+        raise CheckpointError(
+            f"{folder}: tensors missing: {', '.join(missing) or 'none'}; tensors that belong to no part of the model: "
+            f"{', '.join(extra) or 'none'}"
+        )
+    for ours, theirs in table.items():
+        state[ours] = torch.cat([tensors[name].float() for name in theirs])
+        if state[ours].shape != shapes[ours]:
+            raise CheckpointError(
+                f"{folder}: {' + '.join(theirs)} has shape {tuple(state[ours].shape)}, config.json asks for "
+                f"{tuple(shapes[ours])}"
+            )
+    encoder.load_state_dict(state, assign=True)
+    even = torch.arange(0, config.head_size, 2, dtype=torch.float32)
+    encoder.inverse_frequencies = 10_000.0 ** (-even / config.head_size)  # a buffer, still on the meta device
+    return encoder.eval()
+
+
+def _read_tensors(folder: Path) -> dict[str, Tensor]:
+    try:
+        if (folder / "model.safetensors").is_file():
+            return dict(load_file(folder / "model.safetensors"))
+        if (folder / "pytorch_model.bin").is_file():
+            return dict(torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True))
+    except (SafetensorError, RuntimeError, OSError, EOFError) as error:
+        raise CheckpointError(f"{folder}: the weights are damaged or cut short ({error})") from error
+    raise CheckpointError(f"{folder}: neither model.safetensors nor pytorch_model.bin")
+
+
+def fingerprint(encoder: Encoder) -> str:
+    """16 hex digits that name what determines a vector: the encoder's shape and weights, not its language-model head."""
+    digest = hashlib.sha256(repr(encoder.config).encode())
+    for name, tensor in sorted(to_released(encoder).items()):
+        if not name.startswith("lm_head."):
+            digest.update(name.encode() + tensor.numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,137 @@
+"""The Uni-RNA encoder on packed input: definition only, no parallelism, no files.
+
+Architecture: pre-norm Transformer with rotary positions, token-dropout rescaling and exact GELU, as the released
+checkpoints have it (Wang et al. 2023, bioRxiv 2023.07.11.548588). Shapes: T tokens of all sequences, H hidden size,
+N heads, D head size, F feed-forward size.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from unirna.model.attention import Segments, packed_attention
+from unirna.model.config import EncoderConfig
+from unirna.model.tokens import MASK, NUM_TOKENS, PAD
+
+MASKED_SHARE = 0.15 * 0.8
+"""Share of tokens that are `<mask>` in training: the constant of the token-dropout rescaling."""
+
+
+class Layer(nn.Module):
+    """One pre-norm Transformer layer: h += out(attention(norm(h))); h += fc2(gelu(fc1(norm(h))))."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        size, wide = config.hidden_size, config.intermediate_size
+        self.num_heads, self.head_size = config.num_heads, config.head_size
+        self.attention_norm = nn.LayerNorm(size, config.layer_norm_eps)
+        self.qkv = nn.Linear(size, 3 * size)
+        self.out = nn.Linear(size, size)
+        self.feed_forward_norm = nn.LayerNorm(size, config.layer_norm_eps)
+        self.fc1 = nn.Linear(size, wide)
+        self.fc2 = nn.Linear(wide, size)
+
+    def forward(self, hidden_TH: Tensor, cos_T1D: Tensor, sin_T1D: Tensor, segments: Segments) -> Tensor:
+        """Hidden states [T, H] -> [T, H]."""
+        qkv = self.qkv(self.attention_norm(hidden_TH)).view(-1, 3, self.num_heads, self.head_size)
+        qk = rotate(qkv[:, :2].flatten(1, 2), cos_T1D, sin_T1D)
+        q, k = qk[:, : self.num_heads], qk[:, self.num_heads :]
+        attended = packed_attention(q, k, qkv[:, 2], segments)
+        hidden_TH = hidden_TH + self.out(attended.flatten(1))
+        return hidden_TH + self.fc2(F.gelu(self.fc1(self.feed_forward_norm(hidden_TH))))
+
+
+def rotate(x_TND: Tensor, cos_T1D: Tensor, sin_T1D: Tensor) -> Tensor:
+    """Rotary position embedding, half-split form (Su et al. 2021): x*cos + [-x2, x1]*sin, over the last axis."""
+    first, second = x_TND.chunk(2, dim=-1)
+    return torch.cat((first * cos_T1D - second * sin_T1D, second * cos_T1D + first * sin_T1D), dim=-1)
+
+
+class LanguageModelHead(nn.Module):
+    """Hidden states [M, H] -> logits over the vocabulary [M, 10]."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.decoder = nn.Linear(config.hidden_size, NUM_TOKENS)
+
+    def forward(self, hidden_MH: Tensor) -> Tensor:
+        """Logits [M, 10] of hidden states [M, H]."""
+        logits: Tensor = self.decoder(self.norm(F.gelu(self.dense(hidden_MH))))
+        return logits
+
+
+class Encoder(nn.Module):
+    """Tokens [T] with sequence boundaries -> hidden states [T, H].
+
+    `lm_head` is the language-model head; it is None for a checkpoint that has none.
+    """
+
+    inverse_frequencies: Tensor
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.checkpoint_activations = False
+        self.embedding = nn.Embedding(NUM_TOKENS, config.hidden_size, padding_idx=PAD)
+        self.embedding_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
+        self.final_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.lm_head: LanguageModelHead | None = LanguageModelHead(config)
+        even = torch.arange(0, config.head_size, 2, dtype=torch.float32)
+        self.register_buffer("inverse_frequencies", 10_000.0 ** (-even / config.head_size), persistent=False)
+
+    def forward(self, tokens_T: Tensor, segments: Segments) -> Tensor:
+        """Hidden states after the final norm.
+
+        Args:
+            tokens_T: token ids, integers [T], every sequence with its `<cls>` and `<eos>`.
+            segments: where the sequences lie.
+
+        Returns:
+            [T, H].
+        """
+        hidden = self.embedding_norm(self.embedding(tokens_T))
+        if self.config.token_dropout:
+            hidden = hidden * self._dropout_scale(tokens_T, segments)[:, None].to(hidden.dtype)
+        angles = segments.positions[:, None].float() * self.inverse_frequencies
+        cos, sin = angles.cos()[:, None], angles.sin()[:, None]
+        if torch.is_autocast_enabled(hidden.device.type):
+            half = torch.get_autocast_dtype(hidden.device.type)
+            cos, sin = cos.to(half), sin.to(half)
+        else:
+            cos, sin = cos.to(hidden.dtype), sin.to(hidden.dtype)
+        for layer in self.layers:
+            if self.checkpoint_activations and self.training:
+                hidden = checkpoint(layer, hidden, cos, sin, segments, use_reentrant=False)
+            else:
+                hidden = layer(hidden, cos, sin, segments)
+        normed: Tensor = self.final_norm(hidden)
+        return normed
+
+    @staticmethod
+    def _dropout_scale(tokens_T: Tensor, segments: Segments) -> Tensor:
+        """0 at `<mask>`, elsewhere (1 - 0.12) / (1 - masked/real) of the token's sequence: float32 [T]."""
+        masked_T = tokens_T == MASK
+        count = segments.boundaries.diff()
+        masked = torch.zeros(len(count), device=tokens_T.device).index_add_(0, segments.index, masked_T.float())
+        scale = (1 - MASKED_SHARE) / (1 - masked / count)
+        return scale[segments.index].masked_fill(masked_T, 0.0)
+
+    def initialise(self, seed: int) -> Encoder:
+        """Draw every weight anew: normal(0, 0.02), residual outputs narrower by (2 x layers)^-0.5, biases 0, norms 1."""
+        generator = torch.Generator().manual_seed(seed)
+        residual = 0.02 * (2 * self.config.num_layers) ** -0.5
+        with torch.no_grad():
+            for name, parameter in self.named_parameters():
+                if parameter.ndim == 1:
+                    parameter.fill_(1.0 if name.endswith("norm.weight") else 0.0)
+                else:
+                    deep = name.endswith(("out.weight", "fc2.weight"))
+                    parameter.normal_(0.0, residual if deep else 0.02, generator=generator)
+            self.embedding.weight[PAD].zero_()
+        return self

@@ -1,0 +1,222 @@
+"""A loaded model: sequences in, vectors out."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow.fs
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unirna.model.attention import Segments
+from unirna.model.checkpoint import CheckpointError, fingerprint, load_checkpoint, save_checkpoint
+from unirna.model.config import SIZES, EncoderConfig
+from unirna.model.encoder import Encoder
+from unirna.model.tokens import Tokens, pack_tokens, tokenise
+from unirna.model.windows import OVERLAP, Window, plan_windows
+from unirna.sequence import normalise
+
+SHIPPED = Path(__file__).parent / "weights"
+"""Folder of the models that come with the package, one folder each."""
+
+CACHE_FLOATS = 3 << 19
+"""Feed-forward activations of one CPU batch: 6 MB, about what the caches hold; twice as many ran 10 % slower."""
+
+Vectors = NDArray[np.float32]
+
+
+class Model:
+    """An encoder with its name and device.
+
+    A sequence has one vector: the mean of its L nucleotides' hidden states (`<cls>` and `<eos>` left out), the same alone
+    or in any batch. Sequences longer than `context` nucleotides are embedded in overlapping windows (`plan_windows`).
+
+    Attributes:
+        encoder: the network. name: where it was loaded from.
+    """
+
+    def __init__(self, encoder: Encoder, name: str, device: str | torch.device | None = None) -> None:
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.encoder = encoder.eval().to(self.device)
+        self.name = name
+
+    def __repr__(self) -> str:
+        c = self.config
+        return f"Model({self.name!r}, {c.num_layers} x {c.hidden_size}, {self.fingerprint}, {self.device})"
+
+    @property
+    def config(self) -> EncoderConfig:
+        """The encoder's shape."""
+        return self.encoder.config
+
+    @property
+    def dimension(self) -> int:
+        """H, the length of a vector."""
+        return self.config.hidden_size
+
+    @property
+    def context(self) -> int:
+        """Longest sequence embedded in one piece, in nucleotides."""
+        return self.config.context
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits that name the encoder's shape and weights."""
+        return fingerprint(self.encoder)
+
+    def windows(self, length: int) -> list[Window]:
+        """The windows in which a sequence of `length` nucleotides is embedded."""
+        return plan_windows(length, self.context, min(OVERLAP, self.context // 4))
+
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens of one forward pass at which throughput is best here (`benchmarks/embed.py`)."""
+        return 65536 if self.device.type == "cuda" else max(512, CACHE_FLOATS // self.config.intermediate_size)
+
+    def embed(self, sequences: Sequence[str], *, batch_tokens: int | None = None) -> Vectors:
+        """One vector per sequence.
+
+        Args:
+            sequences: RNA or DNA, either case.
+            batch_tokens: tokens of one forward pass; changes speed and memory, not the vectors.
+
+        Returns:
+            float32 [N, H], in the order of the input.
+
+        Raises:
+            SequenceError: a sequence that is not RNA or DNA; it is named by its index.
+        """
+        if isinstance(sequences, str):
+            raise TypeError("embed wants a list of sequences, got one string. Write embed([sequence])")
+        out = torch.zeros(len(sequences), self.dimension, device=self.device)
+        tokens = [tokenise(normalise(s, f"sequence {i}")) for i, s in enumerate(sequences)]
+        pieces = [(i, window) for i, ids in enumerate(tokens) for window in self.windows(len(ids))]
+        pieces.sort(key=lambda piece: (piece[1].end - piece[1].start, piece[0]))
+        for batch in _batches(pieces, batch_tokens or self.batch_tokens):
+            packed = pack_tokens([tokens[i][w.start : w.end] for i, w in batch])
+            hidden = self._hidden(packed.tokens, packed.boundaries).float()
+            weights, owner = _pooling(batch, [len(tokens[i]) for i, _ in batch])
+            out.index_add_(0, owner.to(self.device), hidden * weights.to(self.device)[:, None])
+        return out.cpu().numpy()
+
+    def nucleotides(self, sequence: str) -> Vectors:
+        """Hidden state of each nucleotide: float32 [L, H], row i for letter i. Windows are blended as for `embed`.
+
+        Raises:
+            SequenceError: a sequence that is not RNA or DNA.
+        """
+        ids = tokenise(normalise(sequence))
+        out = np.zeros((len(ids), self.dimension), np.float32)
+        for window in self.windows(len(ids)):
+            packed = pack_tokens([ids[window.start : window.end]])
+            hidden = self._hidden(packed.tokens, packed.boundaries)[1:-1].float().cpu().numpy()
+            out[window.start : window.end] += hidden * window.weights[:, None]
+        return out
+
+    def encode_tokens(self, tokens: Tokens | Tensor, boundaries: Sequence[int] | Tensor | NDArray[np.int32]) -> Vectors:
+        """Hidden states of raw token ids.
+
+        Args:
+            tokens: token ids [T], every sequence with its `<cls>` and `<eos>`.
+            boundaries: [N + 1], from 0 to T.
+
+        Returns:
+            float32 [T, H], after the final norm, special tokens included.
+        """
+        return self._hidden(tokens, boundaries).float().cpu().numpy()
+
+    def logits(self, tokens: Tokens | Tensor, boundaries: Sequence[int] | Tensor | NDArray[np.int32]) -> Vectors:
+        """Language-model logits of raw token ids: float32 [T, 10]; arguments as for `encode_tokens`.
+
+        Raises:
+            CheckpointError: the checkpoint has no language-model head.
+        """
+        if self.encoder.lm_head is None:
+            raise CheckpointError(f"{self.name} has no language-model head")
+        with torch.inference_mode():
+            hidden = self._hidden(tokens, boundaries)
+            out: Vectors = self.encoder.lm_head(hidden.float()).float().cpu().numpy()
+        return out
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the checkpoint in the released format (`save_checkpoint`)."""
+        return save_checkpoint(self.encoder, folder)
+
+    def _hidden(self, tokens: Tokens | Tensor, boundaries: Sequence[int] | Tensor | NDArray[np.int32]) -> Tensor:
+        ids = torch.as_tensor(tokens)
+        ends = torch.as_tensor(boundaries)
+        if ends.ndim != 1 or len(ends) < 2 or ends[0] != 0 or ends[-1] != len(ids) or bool((ends.diff() <= 0).any()):
+            raise ValueError(f"boundaries must ascend from 0 to the number of tokens, {len(ids)}; got {ends.tolist()[:8]} …")
+        half = self.device.type == "cuda"
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            hidden: Tensor = self.encoder(ids.to(self.device).int(), Segments(ends, self.device))
+        return hidden
+
+
+def _batches(pieces: list[tuple[int, Window]], budget: int) -> Iterator[list[tuple[int, Window]]]:
+    """Cut a list of windows into runs of at most `budget` tokens (a longer window goes alone)."""
+    batch: list[tuple[int, Window]] = []
+    size = 0
+    for piece in pieces:
+        tokens = piece[1].end - piece[1].start + 2
+        if batch and size + tokens > budget:
+            yield batch
+            batch, size = [], 0
+        batch.append(piece)
+        size += tokens
+    if batch:
+        yield batch
+
+
+def _pooling(batch: list[tuple[int, Window]], lengths: list[int]) -> tuple[Tensor, Tensor]:
+    """Weight of each token in its sequence's mean, float32 [T] (0 for special tokens), and its sequence, int64 [T]."""
+    weights: list[NDArray[np.float32]] = []
+    zero = np.zeros(1, np.float32)
+    for (_, window), length in zip(batch, lengths, strict=True):
+        weights += [zero, window.weights / np.float32(length), zero]
+    sizes = torch.tensor([w.end - w.start + 2 for _, w in batch])
+    owner = torch.repeat_interleave(torch.tensor([i for i, _ in batch]), sizes)
+    return torch.from_numpy(np.concatenate(weights)), owner
+
+
+def load(name_or_path: str | Path, *, device: str | torch.device | None = None) -> Model:
+    """Load a model.
+
+    Args:
+        name_or_path: a shipped name, a folder in the released format, or a URI (`s3://…`) of one.
+        device: "cpu" or "cuda"; by default CUDA where there is one.
+
+    Raises:
+        CheckpointError: nothing of that name, or a damaged checkpoint.
+    """
+    name = str(name_or_path)
+    if "://" in name:
+        with tempfile.TemporaryDirectory(prefix="unirna-model-") as folder:
+            pyarrow.fs.copy_files(name, folder)
+            return Model(load_checkpoint(folder), name, device)
+    if Path(name).is_dir():
+        return Model(load_checkpoint(name), name, device)
+    if (SHIPPED / name / "config.json").is_file():
+        return Model(load_checkpoint(SHIPPED / name), name, device)
+    shipped = sorted(p.name for p in SHIPPED.iterdir() if p.is_dir()) if SHIPPED.is_dir() else []
+    raise CheckpointError(
+        f"no model {name!r}: not a folder, and not among the shipped names ({', '.join(shipped) or 'none yet'}). "
+        "Train one with jobs/pretrain.py, or give the folder of a checkpoint (config.json and model.safetensors)"
+    )
+
+
+def initialise(size: str | EncoderConfig, *, seed: int = 0, device: str | torch.device | None = None) -> Model:
+    """A model with random weights, drawn from `seed`: the start of pre-training.
+
+    Raises:
+        ValueError: a name that is not in `SIZES`.
+    """
+    if isinstance(size, str) and size not in SIZES:
+        raise ValueError(f"no size {size!r}. Sizes: {', '.join(SIZES)}")
+    config = SIZES[size] if isinstance(size, str) else size
+    return Model(Encoder(config).initialise(seed), size if isinstance(size, str) else "custom", device)

@@ -1,0 +1,39 @@
+"""RNA sequences: reading them from files, bringing their letters to one form, and secondary structures.
+
+Knows Arrow and nothing of torch or Ray. Lengths are in nucleotides; positions in error messages count from 1.
+"""
+
+from unirna.sequence.normalise import REASONS, SequenceError, clean_table, normalise, sequence_sha
+from unirna.sequence.read import InputError, Piece, Record, plan_pieces, read, read_tables
+from unirna.sequence.structure import (
+    Structure,
+    StructureError,
+    parse_bpseq,
+    parse_ct,
+    parse_dot_bracket,
+    write_bpseq,
+    write_ct,
+    write_dot_bracket,
+)
+
+__all__ = [
+    "REASONS",
+    "InputError",
+    "Piece",
+    "Record",
+    "SequenceError",
+    "Structure",
+    "StructureError",
+    "clean_table",
+    "normalise",
+    "parse_bpseq",
+    "parse_ct",
+    "parse_dot_bracket",
+    "plan_pieces",
+    "read",
+    "read_tables",
+    "sequence_sha",
+    "write_bpseq",
+    "write_ct",
+    "write_dot_bracket",
+]
