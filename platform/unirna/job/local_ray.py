@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 
 ONE_MACHINE = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # keeps the nodes' addresses on 127.0.0.1
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_TRAIN_V2_ENABLED": "1",
-    "RAY_DEDUP_LOGS": "1",
 }
 
 
@@ -26,24 +25,30 @@ def connect_ray(*, cpus: int | None = None, object_store_bytes: int = 512 << 20)
         cpus: cores of an embedded Ray; by default all that this process may use.
         object_store_bytes: its object store. Ray's own default is a third of the memory; streams need little.
     """
-    for name, value in ONE_MACHINE.items():
-        os.environ.setdefault(name, value)
+    joining = bool(os.environ.get("RAY_ADDRESS"))
+    if not joining:
+        for name, value in ONE_MACHINE.items():
+            os.environ.setdefault(name, value)
+        if "RAY_AUTH_MODE" not in os.environ:  # a token of this process's own, written nowhere
+            os.environ["RAY_AUTH_MODE"] = "token"
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     import ray
+    import ray.data
 
     if ray.is_initialized():
         return
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=True, logging_level=logging.WARNING)
+    if joining:
+        ray.init(logging_level=logging.WARNING)
     else:
         ray.init(
             address="local",
             num_cpus=cpus or num_cpus(),
             object_store_memory=object_store_bytes,
             include_dashboard=False,
-            log_to_driver=True,
+            log_to_driver=False,  # errors come back with their traces; the rest stays in Ray's session folder
             logging_level=logging.WARNING,
         )
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False  # the job's own progress says more
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.WARNING)

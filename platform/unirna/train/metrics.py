@@ -1,0 +1,115 @@
+"""What a run says of itself: one record per log line, as JSONL, in TensorBoard and as text; and the machine's matrix rate."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+Record = dict[str, Any]
+
+
+def matrix_rate(device: torch.device) -> float:
+    """Floating-point operations per second of this process's matrix product, median of seven.
+
+    float32 on the CPU (1024 x 1024 x 1024, with torch's threads), bfloat16 on CUDA (8192 each way): the number types
+    in which training runs there.
+    """
+    cuda = device.type == "cuda"
+    n = 8192 if cuda else 1024
+    a, b = (torch.randn(n, n, device=device, dtype=torch.bfloat16 if cuda else torch.float32) for _ in range(2))
+    seconds = []
+    for _ in range(8):
+        start = time.perf_counter()
+        torch.mm(a, b)
+        if cuda:
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return float(2 * n**3 / sorted(seconds[1:])[3])
+
+
+class MetricsLog:
+    """Appends records to `metrics.jsonl` and TensorBoard's event files in a run's folder.
+
+    Records after step `resume_at` are dropped on opening: the steps are about to be repeated.
+    """
+
+    def __init__(self, run: Path, resume_at: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        path = run / "metrics.jsonl"
+        kept = [line for line in _lines(path) if json.loads(line)["step"] <= resume_at]
+        self._file: IO[str] = path.open("w")
+        self._file.writelines(kept)
+        self._file.flush()
+        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=resume_at + 1)  # type: ignore[no-untyped-call]
+
+    def write(self, record: Record) -> None:
+        """Append one record; every number in it but `step` becomes a TensorBoard scalar."""
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+        for name, value in record.items():
+            if name != "step" and isinstance(value, (int, float)):
+                self._board.add_scalar(name, value, record["step"])  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        """Flush and close both."""
+        self._file.close()
+        self._board.close()  # type: ignore[no-untyped-call]
+
+
+def read_metrics(run: str | Path) -> list[Record]:
+    """All records of a run so far."""
+    return [json.loads(line) for line in _lines(Path(run) / "metrics.jsonl")]
+
+
+def _lines(path: Path) -> list[str]:
+    if not path.exists():
+        return []
+    return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
+def format_record(record: Record) -> str:
+    """The log line: step, loss, learning rate, tokens/s, share of the matrix rate, time left."""
+    minutes, seconds = divmod(round(record["seconds_left"]), 60)
+    hours, minutes = divmod(minutes, 60)
+    left = f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{seconds:02d}s"
+    line = (
+        f"step {record['step']:>6}/{record['steps']}  loss {record['loss']:.4f}  lr {record['learning_rate']:.2e}  "
+        f"{record['tokens_per_second']:>8,.0f} tokens/s  {record['matrix_share']:4.0%} of the matrix rate  left {left}"
+    )
+    if "valid_loss" in record:
+        line += f"  | held out: loss {record['valid_loss']:.4f}, accuracy {record['valid_accuracy']:.1%}"
+    return line
+
+
+@contextmanager
+def following(run: Path, show: Callable[[str], None], every: float = 0.5) -> Iterator[None]:
+    """Show the run's new records while the body runs: the workers write them, on any machine that shares the folder."""
+    stop = threading.Event()
+    seen = max((r["step"] for r in read_metrics(run)), default=0)
+
+    def follow() -> None:
+        nonlocal seen
+        while True:
+            last = stop.wait(every)
+            for record in read_metrics(run):
+                if record["step"] > seen:
+                    seen = record["step"]
+                    show(format_record(record))
+            if last:
+                return
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
