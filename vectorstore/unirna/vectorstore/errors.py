@@ -1,0 +1,45 @@
+"""What can go wrong with a store, each with the names that its user needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class StoreError(ValueError):
+    """A collection that is absent, that is none of ours, or whose columns do not fit; the message says the way out."""
+
+
+class FilterError(StoreError):
+    """A filter that the store cannot read.
+
+    Attributes:
+        where: the filter. problem: what the store says of it. columns: the columns that exist.
+    """
+
+    def __init__(self, where: str, problem: str, columns: Sequence[str]) -> None:
+        self.where, self.problem, self.columns = where, problem, list(columns)
+        super().__init__(
+            f"filter {where!r}: {problem}. Wanted an SQL condition on the columns {', '.join(columns)}, "
+            'such as "length < 200"; text stands in single quotes, a column\'s name in none or in backticks'
+        )
+
+    def __reduce__(self) -> tuple[type[FilterError], tuple[str, str, list[str]]]:  # survives the way between processes
+        return FilterError, (self.where, self.problem, self.columns)
+
+
+class ModelMismatchError(StoreError):
+    """Vectors of one model held against a collection of another.
+
+    Attributes:
+        collection: its name. recorded: model and fingerprint that made it. given: those of the other model.
+    """
+
+    def __init__(self, collection: str, recorded: tuple[str, str], given: tuple[str, str]) -> None:
+        self.collection, self.recorded, self.given = collection, recorded, given
+        super().__init__(
+            f"collection {collection!r} was made with model {recorded[0]} ({recorded[1]}), got {given[0]} ({given[1]}). "
+            "Vectors of two models cannot be compared: use the first model, or embed into another collection"
+        )
+
+    def __reduce__(self) -> tuple[type[ModelMismatchError], tuple[str, tuple[str, str], tuple[str, str]]]:
+        return ModelMismatchError, (self.collection, self.recorded, self.given)

@@ -1,0 +1,120 @@
+"""Writing collections: many workers write files that nobody sees, one commit makes them part of the table.
+
+Files of a job that was killed and never finished are orphans: no reader sees them, and they cost only space. They go with
+`lance.dataset(path).cleanup_old_versions(delete_unverified=True)`, run while no job writes to the collection, since it
+cannot tell an orphan from a file that a running job is about to commit.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import lance
+import pyarrow as pa
+from lance.fragment import FragmentMetadata, write_fragments
+from unirna.vectorstore.collection import REJECTS, exists, table_uri
+from unirna.vectorstore.errors import StoreError
+
+JOB_PROPERTY: Final = "unirna.job"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+def check_name(name: str) -> None:
+    """See that a collection can have this name.
+
+    Raises:
+        StoreError: other characters than letters, digits, `_`, `-` and `.`, or the ending of a sidecar table.
+    """
+    if not _NAME.fullmatch(name) or name.endswith((REJECTS, ".lance")):
+        raise StoreError(
+            f"a collection cannot be called {name!r}: wanted letters, digits, '_', '-' and '.', a letter or digit first, "
+            f"and not the ending {REJECTS} or .lance"
+        )
+
+
+def rejects_name(name: str) -> str:
+    """The sidecar table with a collection's rejected records; `list_collections` does not show it."""
+    return name + REJECTS
+
+
+def write_rows(uri: str, name: str, rows: pa.Table | Iterable[pa.RecordBatch], schema: pa.Schema) -> list[str]:
+    """Write rows beside a table that need not exist yet, without making them part of it.
+
+    Args:
+        uri: the store. name: the table.
+        rows: columns as in `schema`.
+        schema: of the table.
+
+    Returns:
+        What `commit` needs to add them: one JSON text for each file.
+    """
+    reader = rows.to_reader() if isinstance(rows, pa.Table) else pa.RecordBatchReader.from_batches(schema, rows)
+    mode = "append" if exists(uri, name) else "create"
+    fragments = write_fragments(reader, table_uri(uri, name), schema=schema, mode=mode)
+    return [json.dumps(fragment.to_json()) for fragment in fragments]
+
+
+def committed_version(uri: str, name: str, key: str, since: int = 0) -> int | None:
+    """The version that a commit with this key made, if it is among those after version `since`; else None."""
+    if not exists(uri, name):
+        return None
+    dataset = lance.dataset(table_uri(uri, name))
+    recent = dataset.get_transactions(max(dataset.version - since, 1))
+    for back, transaction in enumerate(recent):
+        if transaction is not None and (transaction.transaction_properties or {}).get(JOB_PROPERTY) == key:
+            return int(dataset.version) - back
+    return None
+
+
+def commit(uri: str, name: str, schema: pa.Schema, fragments: Sequence[str], *, key: str, read_version: int) -> int:
+    """Make written rows part of a table, all in one step; the table is created if it is absent.
+
+    Args:
+        uri: the store. name: the table.
+        schema: of the table; used when it is created.
+        fragments: from `write_rows`.
+        key: a name for this commit. Kept with it, so that it is known after a crash and never done twice.
+        read_version: the version against which the rows were prepared; 0 for an absent table.
+
+    Returns:
+        The table's version with the rows in it.
+
+    Raises:
+        StoreError: somebody else has changed the table since `read_version`. Nothing is added.
+    """
+    done = committed_version(uri, name, key, read_version)
+    if done is not None:
+        return done
+    target = table_uri(uri, name)
+    now = int(lance.dataset(target).version) if exists(uri, name) else 0
+    if now != read_version:
+        raise StoreError(_changed(name, read_version, now))
+    files = [FragmentMetadata.from_json(text) for text in fragments]
+    create = read_version == 0
+    operation = lance.LanceOperation.Overwrite(schema, files) if create else lance.LanceOperation.Append(files)
+    transaction = lance.Transaction(read_version, operation, transaction_properties={JOB_PROPERTY: key})
+    try:
+        # Creation writes version 1 if there is none, so of two jobs that create a table one fails here.
+        dataset = lance.LanceDataset.commit(target, transaction, max_retries=0 if create else 20)
+    except (OSError, ValueError) as error:
+        if create and exists(uri, name):
+            raise StoreError(_changed(name, 0, int(lance.dataset(target).version))) from error
+        raise
+    return int(dataset.version)
+
+
+def append_rows(uri: str, name: str, rows: pa.Table, *, key: str) -> int:
+    """Write and commit rows at once, for what is small; `key` as for `commit`. The table is created if it is absent."""
+    version = int(lance.dataset(table_uri(uri, name)).version) if exists(uri, name) else 0
+    fragments = write_rows(uri, name, rows, rows.schema)
+    return commit(uri, name, rows.schema, fragments, key=key, read_version=version)
+
+
+def _changed(name: str, before: int, now: int) -> str:
+    return (
+        f"{name!r} was changed by somebody else while this job ran (version {before}, now {now}). "
+        "Run the same command again: it compares with the new rows and goes on"
+    )

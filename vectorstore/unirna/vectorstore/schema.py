@@ -1,0 +1,81 @@
+"""Columns of a collection, and the record of the model that made its vectors, kept in the table itself."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from unirna.vectorstore.errors import StoreError
+
+PROVENANCE_KEY: Final = b"unirna.provenance"
+OWN: Final = ("id", "sequence", "length", "sha", "vector")
+"""Columns that every collection has, in this order; label columns follow."""
+RESERVED: Final = (*OWN, "number", "query", "rank", "similarity")
+"""Names that a label column cannot have: our own, and those of a search result. Nor one that starts with `_`."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What made the vectors of a collection.
+
+    Attributes:
+        model: the model's name. fingerprint: the name of its shape and weights.
+        pooling: how nucleotides become one vector. layer: which layer's states, -1 for the last.
+        normalisation: what was done to a vector's length: "none".
+        unirna: version of this package that made the collection.
+    """
+
+    model: str
+    fingerprint: str
+    pooling: str = "mean"
+    layer: int = -1
+    normalisation: str = "none"
+    unirna: str = ""
+
+    def to_bytes(self) -> bytes:
+        """JSON, as it stands in the table's metadata."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_schema(cls, schema: pa.Schema, name: str) -> Provenance:
+        """Read it from a table's schema.
+
+        Raises:
+            StoreError: a table without it, so none of ours.
+        """
+        raw = (schema.metadata or {}).get(PROVENANCE_KEY)
+        if raw is None:
+            raise StoreError(f"table {name!r} does not say which model made it, so it is no collection of ours")
+        known = cls.__dataclass_fields__
+        return cls(**{key: value for key, value in json.loads(raw).items() if key in known})
+
+
+def collection_schema(dimension: int, labels: pa.Schema, provenance: Provenance) -> pa.Schema:
+    """Schema of a collection: our own columns, then the labels with their types, and the provenance as metadata.
+
+    Raises:
+        StoreError: a label with a reserved name (`RESERVED`).
+    """
+    taken = [name for name in labels.names if name in RESERVED or name.startswith("_")]
+    if taken:
+        raise StoreError(f"label columns cannot be called {', '.join(taken)}: rename them")
+    own = [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("sequence", pa.string(), nullable=False),
+        pa.field("length", pa.int32(), nullable=False),
+        pa.field("sha", pa.string(), nullable=False),
+        pa.field("vector", pa.list_(pa.float32(), dimension), nullable=False),
+    ]
+    # Every label may be missing in some file, and metadata of one input file says nothing of a collection.
+    fields = [pa.field(f.name, f.type) for f in labels]
+    return pa.schema([*own, *fields], metadata={PROVENANCE_KEY: provenance.to_bytes()})
+
+
+def vector_array(vectors: NDArray[np.float32]) -> pa.FixedSizeListArray:
+    """Vectors [N, H] as the Arrow column that a collection holds: fixed-size lists of float32, not copied."""
+    flat = np.ascontiguousarray(vectors, np.float32).reshape(-1)
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat), vectors.shape[1])
