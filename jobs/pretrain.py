@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-
 from unirna.corpus import BuildConfig, build_corpus, is_corpus
 from unirna.job import connect_ray, run_job, say
 from unirna.model import SIZES
@@ -83,9 +82,7 @@ def main(config: Config) -> dict[str, Any]:
         corpus = Path(config.data[0]).absolute()
     else:
         corpus = out / "corpus"
-        build_corpus(
-            BuildConfig(config.data, str(corpus), config.valid_share, config.id_column, config.sequence_column)
-        )
+        build_corpus(BuildConfig(config.data, str(corpus), config.valid_share, config.id_column, config.sequence_column))
 
     # ---- training
     claim_run(out, settings, corpus)

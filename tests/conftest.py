@@ -14,7 +14,6 @@ ROOT = Path(__file__).resolve().parent.parent
 def ray_cluster() -> Iterator[None]:
     """An embedded Ray with two cores for all tests that need one."""
     import ray
-
     from unirna.job import connect_ray
 
     connect_ray(cpus=2)

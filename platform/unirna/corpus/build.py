@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-
 from unirna.corpus.shards import CorpusError, is_corpus
 from unirna.job import Progress
 from unirna.model import tokenise
@@ -82,7 +81,9 @@ def build_corpus(config: BuildConfig, map_pieces: Mapper = lambda f, items: map(
         done += pieces[shard["number"]].bytes
         progress.update(done)
     shards.sort(key=lambda shard: shard["number"])
-    rejected = sum((Counter(s["rejected"]) for s in shards), Counter())
+    rejected: Counter[str] = Counter()
+    for shard in shards:
+        rejected.update(shard["rejected"])
     splits = {
         split: {key: sum(s["splits"][split][key] for s in shards) for key in ("sequences", "nucleotides")}
         for split in ("train", "valid")

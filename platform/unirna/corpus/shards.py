@@ -49,8 +49,14 @@ class Corpus:
             stem = self.folder / f"{split}-{shard['number']:05d}"
             offsets = np.load(f"{stem}.offsets.npy", mmap_mode="r")
             path = Path(f"{stem}.tokens")
-            if len(offsets) != part["sequences"] + 1 or path.stat().st_size != part["nucleotides"] or offsets[-1] != part["nucleotides"]:
-                raise CorpusError(f"{path} is not of the size that the manifest gives: the corpus is damaged, build it again")
+            if (
+                len(offsets) != part["sequences"] + 1
+                or path.stat().st_size != part["nucleotides"]
+                or offsets[-1] != part["nucleotides"]
+            ):
+                raise CorpusError(
+                    f"{path} is not of the size that the manifest gives: the corpus is damaged, build it again"
+                )
             self._tokens.append(np.memmap(path, np.uint8, "r"))
             self._offsets.append(offsets)
         self._first = np.cumsum([0, *(len(o) - 1 for o in self._offsets)])

@@ -110,7 +110,9 @@ class Progress:
             text = f"{self.what}  {bar}  {self.done:,.0f}/{self.total:,.0f}"
             note = f"{note}  left {_clock(left)}" if share < 1 else f"{note}  took {_clock(seconds)}"
         text += f" {self.unit}  {rate:,.0f}/s  {note}".rstrip()
-        print(f"\r\x1b[K{text}" if self._terminal else text, file=sys.stderr, end=end if self._terminal else "\n", flush=True)
+        print(
+            f"\r\x1b[K{text}" if self._terminal else text, file=sys.stderr, end=end if self._terminal else "\n", flush=True
+        )
 
 
 def _clock(seconds: float) -> str:

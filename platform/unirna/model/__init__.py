@@ -1,9 +1,9 @@
 """The encoder: configuration, tokens, packed forward pass, checkpoints and pooling. Knows torch, not Ray.
 
-    >>> from unirna import model
-    >>> m = model.initialise("nano", seed=0)
-    >>> m.embed(["GGGAAACCC", "gggaaaccc"]).shape
-    (2, 128)
+>>> from unirna import model
+>>> m = model.initialise("nano", seed=0)
+>>> m.embed(["GGGAAACCC", "gggaaaccc"]).shape
+(2, 128)
 """
 
 from unirna.model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint

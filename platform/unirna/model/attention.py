@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -55,15 +56,12 @@ def packed_attention(q_TND: Tensor, k_TND: Tensor, v_TND: Tensor, segments: Segm
         from torch.nn.attention.varlen import varlen_attn
 
         ends, longest = segments.boundaries, segments.longest
-        out: Tensor = varlen_attn(q_TND, k_TND, v_TND, ends, ends, longest, longest)
-        return out
+        return cast(Tensor, varlen_attn(q_TND, k_TND, v_TND, ends, ends, longest, longest))
     parts: list[Tensor] = []
     start = 0
     for count, length in segments.runs():
         stop = start + count * length
-        q, k, v = (
-            x[start:stop].view(count, length, x.shape[1], x.shape[2]).transpose(1, 2) for x in (q_TND, k_TND, v_TND)
-        )
+        q, k, v = (x[start:stop].view(count, length, x.shape[1], x.shape[2]).transpose(1, 2) for x in (q_TND, k_TND, v_TND))
         part = F.scaled_dot_product_attention(q, k, v)
         parts.append(part.transpose(1, 2).reshape(stop - start, *q_TND.shape[1:]))
         start = stop

@@ -14,7 +14,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-
 from unirna.model.config import EncoderConfig
 from unirna.model.encoder import Encoder
 from unirna.model.tokens import VOCABULARY
@@ -29,7 +28,7 @@ class CheckpointError(ValueError):
 
 def _names(config: EncoderConfig, lm_head: bool) -> dict[str, tuple[str, ...]]:
     """Parameter of the encoder -> the tensors of the file that make it, stacked along the first axis."""
-    table = {
+    table: dict[str, tuple[str, ...]] = {
         "embedding.weight": ("embeddings.word_embeddings.weight",),
         **{f"embedding_norm.{p}": (f"embeddings.layer_norm.{p}",) for p in ("weight", "bias")},
         **{f"final_norm.{p}": (f"encoder.emb_layer_norm_after.{p}",) for p in ("weight", "bias")},

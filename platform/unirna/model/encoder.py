@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-
 from unirna.model.attention import Segments, packed_attention
 from unirna.model.config import EncoderConfig
 from unirna.model.tokens import MASK, NUM_TOKENS, PAD
@@ -41,7 +40,8 @@ class Layer(nn.Module):
         q, k = qk[:, : self.num_heads], qk[:, self.num_heads :]
         attended = packed_attention(q, k, qkv[:, 2], segments)
         hidden_TH = hidden_TH + self.out(attended.flatten(1))
-        return hidden_TH + self.fc2(F.gelu(self.fc1(self.feed_forward_norm(hidden_TH))))
+        hidden_TH = hidden_TH + self.fc2(F.gelu(self.fc1(self.feed_forward_norm(hidden_TH))))
+        return hidden_TH
 
 
 def rotate(x_TND: Tensor, cos_T1D: Tensor, sin_T1D: Tensor) -> Tensor:

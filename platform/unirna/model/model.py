@@ -12,7 +12,6 @@ import pyarrow.fs
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-
 from unirna.model.attention import Segments
 from unirna.model.checkpoint import CheckpointError, fingerprint, load_checkpoint, save_checkpoint
 from unirna.model.config import SIZES, EncoderConfig
@@ -151,7 +150,9 @@ class Model:
         ids = torch.as_tensor(tokens)
         ends = torch.as_tensor(boundaries)
         if ends.ndim != 1 or len(ends) < 2 or ends[0] != 0 or ends[-1] != len(ids) or bool((ends.diff() <= 0).any()):
-            raise ValueError(f"boundaries must ascend from 0 to the number of tokens, {len(ids)}; got {ends.tolist()[:8]} …")
+            raise ValueError(
+                f"boundaries must ascend from 0 to the number of tokens, {len(ids)}; got {ends.tolist()[:8]} …"
+            )
         half = self.device.type == "cuda"
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             hidden: Tensor = self.encoder(ids.to(self.device).int(), Segments(ends, self.device))

@@ -19,7 +19,7 @@ OVERLAP = 256
 
 @dataclass(frozen=True)
 class Window:
-    """Nucleotides [start, end) of a sequence; `weights`, float32 [end - start], sum to 1 over the windows of a nucleotide."""
+    """Nucleotides [start, end) of a sequence; `weights` float32 [end - start], summing to 1 over a nucleotide's windows."""
 
     start: int
     end: int

@@ -24,9 +24,11 @@ REASONS: Final = (
 """Every reason for which a record is rejected. Fixed words, so that they can be counted and filtered on."""
 
 _TABLE = bytes(
-    {**{ord(c): ord(c) for c in LETTERS}, **{ord(c.lower()): ord(c) for c in LETTERS}, **dict.fromkeys(b"Tt", ord("U"))}.get(
-        i, 0
-    )
+    {
+        **{ord(c): ord(c) for c in LETTERS},
+        **{ord(c.lower()): ord(c) for c in LETTERS},
+        **dict.fromkeys(b"Tt", ord("U")),
+    }.get(i, 0)
     for i in range(256)
 )
 

@@ -18,8 +18,9 @@ import sys
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Final
+from typing import IO, Any, BinaryIO, Final, cast
 
 import dnaio
 import pyarrow as pa
@@ -118,9 +119,7 @@ def plan_pieces(
             kind, compression = _kind(path)
             if kind == "fasta" and not compression and size > piece_bytes:
                 cuts = [*range(0, size, piece_bytes), size]
-                pieces += [
-                    Piece(path, kind, "", a, b, b - a) for a, b in zip(cuts[:-1], cuts[1:], strict=True)
-                ]
+                pieces += [Piece(path, kind, "", a, b, b - a) for a, b in pairwise(cuts)]
             else:
                 pieces.append(Piece(path, kind, compression, bytes=size))
     if not pieces:
@@ -140,7 +139,7 @@ def _spooled(item: str, spool: str | Path | None) -> str:
 
 def _files(item: str) -> list[tuple[str, int]]:
     if "://" not in item and any(c in item for c in "*?[") and not Path(item).exists():
-        matches = sorted(glob.glob(item, recursive=True))
+        matches = sorted(glob.glob(item, recursive=True))  # noqa: PTH207 (an absolute pattern has no Path to start from)
         if not matches:
             raise InputError(item, "the pattern matches no file")
         return [pair for match in matches for pair in _files(match)]
@@ -217,9 +216,7 @@ def _decompressed(raw: IO[bytes], compression: str) -> IO[bytes]:
 # ---- reading -------------------------------------------------------------------------------------------------------
 
 
-def read(
-    inputs: str | Sequence[str], *, id_column: str = "id", sequence_column: str = "sequence"
-) -> Iterator[Record]:
+def read(inputs: str | Sequence[str], *, id_column: str = "id", sequence_column: str = "sequence") -> Iterator[Record]:
     """Stream records from any readable input, in file order; "-" reads FASTA or FASTQ from standard input.
 
     Raises:
@@ -312,7 +309,7 @@ def _fasta_record(path: str, header: bytes, letters: list[bytes]) -> tuple[str, 
 
 def _fastq(path: str, stream: IO[bytes]) -> Iterator[tuple[str, str, str]]:
     try:
-        with dnaio.open(stream, fileformat="fastq") as reader:
+        with dnaio.open(cast(BinaryIO, stream), fileformat="fastq") as reader:
             for record in reader:
                 yield record.id, record.comment or "", record.sequence
     except dnaio.FileFormatError as error:
@@ -363,9 +360,7 @@ def _tables_of_columns(
             yield pa.table({"number": numbers, "id": ids, "sequence": letters, **labels})
 
 
-def _batches(
-    piece: Piece, stream: IO[bytes], types: dict[str, pa.DataType], limit: int
-) -> Iterator[pa.RecordBatch]:
+def _batches(piece: Piece, stream: IO[bytes], types: dict[str, pa.DataType], limit: int) -> Iterator[pa.RecordBatch]:
     try:
         if piece.format == "parquet":
             yield from pq.ParquetFile(stream).iter_batches(batch_size=limit)

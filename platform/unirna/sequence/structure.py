@@ -92,14 +92,12 @@ def write_dot_bracket(pairs: Pairs | list[tuple[int, int]], length: int) -> str:
     text = ["."] * length
     levels: list[list[tuple[int, int]]] = []
     for i, j in _checked(pairs, length).tolist():
-        for level, placed in enumerate(levels):
-            # Pairs come in ascending i, so (i, j) crosses (a, b) exactly when a < i < b < j.
-            if not any(a < i < b < j for a, b in placed):
-                break
-        else:
-            level = len(levels)
-            if level == len(OPEN):
-                raise StructureError(f"more than {len(OPEN)} levels of crossing pairs")
+        # Pairs come in ascending i, so (i, j) crosses (a, b) exactly when a < i < b < j.
+        free = (n for n, placed in enumerate(levels) if not any(a < i < b < j for a, b in placed))
+        level = next(free, len(levels))
+        if level == len(OPEN):
+            raise StructureError(f"more than {len(OPEN)} levels of crossing pairs")
+        if level == len(levels):
             levels.append([])
         levels[level].append((i, j))
         text[i], text[j] = OPEN[level], CLOSE[level]

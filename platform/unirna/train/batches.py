@@ -1,8 +1,8 @@
 """Packed batches filled to a token budget, in an order that is a function of (seed, step, number) alone.
 
-Each forward pass draws its sequences at random with replacement, so there is no position in the data to save: a resumed run,
-and a run on another number of workers, sees the same batches. Sequences longer than the context are cropped at random, the
-last one of a batch to what is left of the budget, so every forward pass does the same work.
+Each forward pass draws its sequences at random with replacement, so there is no position in the data to save: a resumed
+run, and a run on another number of workers, sees the same batches. Sequences longer than the context are cropped at
+random, the last one of a batch to what is left of the budget, so every forward pass does the same work.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
 from unirna.corpus import Corpus
 from unirna.model import pack_tokens
 from unirna.train.objective import mask_tokens
@@ -40,7 +39,10 @@ class BatchSource:
     """Draws masked batches from a corpus.
 
     Args:
-        corpus: one split. seed: of order, crops and masks. budget: tokens of a batch. context: longest sequence, nucleotides.
+        corpus: one split of a corpus.
+        seed: of order, crops and masks.
+        budget: tokens of a batch, special tokens included.
+        context: longest sequence, in nucleotides.
     """
 
     def __init__(self, corpus: Corpus, *, seed: int, budget: int, context: int) -> None:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
 from unirna.model import Encoder, save_checkpoint
 from unirna.model.checkpoint import fingerprint
 from unirna.train.config import TrainConfig
@@ -83,8 +82,8 @@ def _card(training: dict[str, Any], encoder: Encoder) -> str:
     held_out = ""
     if "valid_loss" in last:
         held_out = (
-            f"- Held-out sequences ({data['splits']['valid']['sequences']:,}): loss {last['valid_loss']:.4f} nats, perplexity "
-            f"{math.exp(last['valid_loss']):.3f}, masked accuracy {last['valid_accuracy']:.1%}\n"
+            f"- Held-out sequences ({data['splits']['valid']['sequences']:,}): loss {last['valid_loss']:.4f} nats, "
+            f"perplexity {math.exp(last['valid_loss']):.3f}, masked accuracy {last['valid_accuracy']:.1%}\n"
         )
     return f"""# {settings["size"]}: an RNA language model
 
@@ -100,7 +99,8 @@ weights by UniRNA on Ray {training["unirna"]}. Independent of the authors' relea
 - Sources: {", ".join(data["sources"])}; licence: {data["licence"]}
 - {data["read"]:,} records read, {data["kept"]:,} kept, {data["rejected"]:,} rejected
 - Training: {data["splits"]["train"]["sequences"]:,} sequences, {data["splits"]["train"]["nucleotides"]:,} nucleotides;
-  validation: {data["splits"]["valid"]["sequences"]:,} sequences, split by exact sequence (near-duplicates may stand on both sides)
+  validation: {data["splits"]["valid"]["sequences"]:,} sequences, split by exact
+  sequence (near-duplicates may stand on both sides)
 
 ## Training
 - {settings["steps"]:,} steps of {settings["batch_tokens"]:,} tokens, seed {settings["seed"]}, AdamW

@@ -18,7 +18,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
-
 from unirna.corpus import Corpus
 from unirna.model import SIZES, Encoder
 from unirna.train.batches import BatchSource, MaskedBatch
@@ -65,7 +64,7 @@ def train(config: TrainConfig, corpus: str | Path, run: str | Path) -> dict[str,
     if not alone:
         dist.barrier()  # every worker has read the checkpoint before rank 0 may write the next
     objective = MaskedLanguageModel(encoder).to(device).train()
-    model = objective if alone else DistributedDataParallel(objective)
+    model: torch.nn.Module = objective if alone else DistributedDataParallel(objective)
     context = encoder.config.context
     source = BatchSource(Corpus(corpus), seed=config.seed, budget=config.micro_tokens, context=context)
     held_out = BatchSource(Corpus(corpus, "valid"), seed=config.seed, budget=config.micro_tokens, context=context)
@@ -83,7 +82,7 @@ def train(config: TrainConfig, corpus: str | Path, run: str | Path) -> dict[str,
         for number in micro:
             batch = source.batch(step, number)
             last = number == micro[-1]
-            with contextlib.nullcontext() if alone or last else model.no_sync():
+            with contextlib.nullcontext() if last or not isinstance(model, DistributedDataParallel) else model.no_sync():
                 loss, _ = _forward(model, batch, device)
                 (loss / len(micro)).backward()
             loss_sum += loss.detach()

@@ -1,4 +1,4 @@
-"""What a run says of itself: one record per log line, as JSONL, in TensorBoard and as text; and the machine's matrix rate."""
+"""What a run says of itself: one record per log line, as JSONL, in TensorBoard and as text; and the matrix rate."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class MetricsLog:
         self._file: IO[str] = path.open("w")
         self._file.writelines(kept)
         self._file.flush()
-        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=resume_at + 1)  # type: ignore[no-untyped-call]
+        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=resume_at + 1)
 
     def write(self, record: Record) -> None:
         """Append one record; every number in it but `step` becomes a TensorBoard scalar."""
@@ -56,12 +56,12 @@ class MetricsLog:
         self._file.flush()
         for name, value in record.items():
             if name != "step" and isinstance(value, (int, float)):
-                self._board.add_scalar(name, value, record["step"])  # type: ignore[no-untyped-call]
+                self._board.add_scalar(name, value, record["step"])
 
     def close(self) -> None:
         """Flush and close both."""
         self._file.close()
-        self._board.close()  # type: ignore[no-untyped-call]
+        self._board.close()
 
 
 def read_metrics(run: str | Path) -> list[Record]:

@@ -1,4 +1,4 @@
-"""The masked-language-model objective: 15 % of the nucleotides, 80 % masked, 10 % replaced, 10 % left (Devlin et al. 2019)."""
+"""The masked-language-model objective: 15 % chosen; 80 % masked, 10 % replaced, 10 % left (Devlin et al. 2019)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import numpy as np
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
-
 from unirna.model import MASK, Encoder
 from unirna.model.attention import Segments
 
