@@ -1,0 +1,104 @@
+"""The house's rules: where things stand and who may import whom."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCE_ROOTS = ("platform", "vectorstore", "sdk")
+
+# Each room may import itself and these. `sdk` reaches further only inside functions, when it is given a local path.
+ALLOWED = {
+    "sequence": set(),
+    "job": set(),
+    "model": {"sequence"},
+    "corpus": {"sequence", "model", "job"},
+    "train": {"sequence", "model", "corpus", "job"},
+    "tasks": {"sequence", "model", "train", "job"},
+    "embed": {"sequence", "model", "vectorstore", "job"},
+    "screen": {"sequence", "model", "tasks", "embed", "vectorstore", "job"},
+    "serve": {"sequence", "model", "tasks", "embed", "vectorstore", "job"},
+    "vectorstore": set(),
+    "sdk": set(),
+}
+
+
+def modules() -> list[Path]:
+    return [path for root in SOURCE_ROOTS for path in sorted((ROOT / root / "unirna").rglob("*.py"))]
+
+
+def rooms_imported(path: Path, *, top_level: bool) -> set[str]:
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if top_level else list(ast.walk(tree))
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module] if node.module != "unirna" else [f"unirna.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        found |= {name.split(".")[1] for name in names if name.startswith("unirna.")}
+    return found
+
+
+def test_no_init_makes_a_source_root_a_package() -> None:
+    # platform/__init__.py would shadow the standard library's `platform` and stop torch and Ray.
+    for root in SOURCE_ROOTS:
+        assert not (ROOT / root / "__init__.py").exists()
+        assert not (ROOT / root / "unirna" / "__init__.py").exists()
+
+
+def test_every_room_is_known_and_typed() -> None:
+    rooms = {path.parent for root in SOURCE_ROOTS for path in (ROOT / root / "unirna").glob("*/__init__.py")}
+    assert {room.name for room in rooms} == set(ALLOWED)
+    assert all((room / "py.typed").exists() for room in rooms)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_go_one_way(path: Path) -> None:
+    room = path.relative_to(ROOT).parts[2]
+    imported = rooms_imported(path, top_level=room == "sdk") - {room}
+    assert imported <= ALLOWED[room], f"{room} may not import {imported - ALLOWED[room]}"
+
+
+@pytest.mark.parametrize(
+    ("module", "forbidden"),
+    [
+        ("unirna.sdk", ["torch", "ray", "lancedb", "lance", "pyarrow", "pandas"]),
+        ("unirna.vectorstore", ["torch", "ray"]),
+        ("unirna.model", ["ray", "lancedb", "lance"]),
+        ("unirna.train", ["ray", "lancedb", "lance"]),
+        ("unirna.serve.engine", ["ray"]),
+    ],
+)
+def test_imports_stay_light(module: str, forbidden: list[str]) -> None:
+    code = f"import sys, json, {module}; print(json.dumps([m for m in {forbidden!r} if m in sys.modules]))"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert json.loads(answer.stdout.splitlines()[-1]) == []
+
+
+def test_nothing_unpickles() -> None:
+    for path in [*modules(), *sorted((ROOT / "jobs").rglob("*.py"))]:
+        text = path.read_text()
+        assert "import pickle" not in text, path
+        for line in text.splitlines():
+            if "torch.load(" in line:
+                assert "weights_only=True" in line, f"{path}: {line.strip()}"
+
+
+def test_public_names_are_listed() -> None:
+    for room in ALLOWED:
+        init = next(ROOT.glob(f"*/unirna/{room}/__init__.py"))
+        tree = ast.parse(init.read_text())
+        for node in tree.body:
+            if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
+                names = ast.literal_eval(node.value)
+                assert len(names) == len(set(names)), room
+                break
+        else:
+            pytest.fail(f"{room} has no __all__")
