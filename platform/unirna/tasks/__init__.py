@@ -1,17 +1,30 @@
 """Downstream tasks: from a labelled table and an encoder to a predictor, its card and its row in the results table."""
 
 from unirna.tasks.classification import SEQUENCE_CLASSIFICATION
+from unirna.tasks.data import DataConfig, LabelledTable, read_labelled
+from unirna.tasks.evaluate import EvaluateConfig, evaluate, read_results
+from unirna.tasks.finetune import FinetuneConfig, finetune
+from unirna.tasks.full import FullConfig
 from unirna.tasks.predictor import Predictions, Predictor, find_predictor, list_predictors, load_predictor
 from unirna.tasks.task import Metric, Task, TaskError
 
 __all__ = [
     "SEQUENCE_CLASSIFICATION",
+    "DataConfig",
+    "EvaluateConfig",
+    "FinetuneConfig",
+    "FullConfig",
+    "LabelledTable",
     "Metric",
     "Predictions",
     "Predictor",
     "Task",
     "TaskError",
+    "evaluate",
     "find_predictor",
+    "finetune",
     "list_predictors",
     "load_predictor",
+    "read_labelled",
+    "read_results",
 ]

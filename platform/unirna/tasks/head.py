@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
-
 from unirna.tasks.task import TaskError
 
-PENALTIES = (0.001, 0.01, 0.1, 1.0, 10.0)
-"""Inverse penalties C that are tried; the validation rows choose."""
-MAX_ITERATIONS = 500
+PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0)
+"""Inverse penalties C, tried in this order until the validation loss rises."""
+MAX_ITERATIONS = 300
+FLOOR = 0.01
+"""Least standard deviation, in standardised units, that a principal axis is divided by: keeps noise from being blown up."""
 
 Features = NDArray[np.float32]
 
@@ -48,7 +49,8 @@ class LinearHead:
         logits = ((features - self.mean) / self.scale).astype(np.float64) @ self.weight.T.astype(np.float64) + self.bias
         logits -= logits.max(axis=1, keepdims=True)
         odds = np.exp(logits)
-        return (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)
+        shares: Features = (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)
+        return shares
 
     def save(self, path: Path) -> None:
         """Write the four arrays as safetensors."""
@@ -82,7 +84,13 @@ class Fit:
 
 
 def fit_linear_head(
-    train: Features, train_classes: NDArray[np.int64], valid: Features, valid_classes: NDArray[np.int64], num_classes: int
+    train: Features,
+    train_classes: NDArray[np.int64],
+    valid: Features,
+    valid_classes: NDArray[np.int64],
+    num_classes: int,
+    *,
+    whiten: bool,
 ) -> Fit:
     """Fit multinomial logistic regression; the penalty is the one with the lowest log loss on the validation rows.
 
@@ -94,6 +102,8 @@ def fit_linear_head(
         train_classes, valid_classes: int64 [N], 0 up to C - 1; every class occurs in training. A validation row of another
             class is the caller's to leave out.
         num_classes: C, at least 2.
+        whiten: penalise along the principal axes of the training rows, each scaled to variance 1. Right for an encoder's
+            vectors, whose variance lies on a few axes; the head stays a linear function of the features.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -102,22 +112,33 @@ def fit_linear_head(
     scale = train.std(axis=0, dtype=np.float64).astype(np.float32)
     scale[scale < 1e-6] = 1.0  # a constant feature says nothing and may not be blown up
     standard = ((train - mean) / scale).astype(np.float64)
+    axes = _principal_axes(standard) if whiten else np.eye(train.shape[1])
+    turned = standard @ axes
     best: tuple[float, Fit] | None = None
+    model = LogisticRegression(max_iter=MAX_ITERATIONS, warm_start=True)
     for penalty in PENALTIES if len(valid) else (1.0,):
-        model = LogisticRegression(C=penalty, max_iter=MAX_ITERATIONS, tol=1e-3)
+        model.C = penalty
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # reported by `converged`
-            model.fit(standard, train_classes)
-        weight, bias = model.coef_, model.intercept_
+            model.fit(turned, train_classes)
+        weight, bias = model.coef_ @ axes.T, model.intercept_
         if num_classes == 2:  # scikit-learn keeps one row for two classes: softmax([0, z]) is its sigmoid(z)
             weight, bias = np.vstack([np.zeros_like(weight), weight]), np.concatenate([[0.0], bias])
         head = LinearHead(weight.astype(np.float32), bias.astype(np.float32), mean, scale)
         fit = Fit(head, penalty, bool(model.n_iter_.max() < MAX_ITERATIONS))
         loss = _log_loss(head, valid, valid_classes) if len(valid) else 0.0
-        if best is None or loss < best[0]:
-            best = loss, fit
+        if best is not None and loss >= best[0]:
+            break
+        best = loss, fit
     assert best is not None
     return best[1]
+
+
+def _principal_axes(standard: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[F, F]: the principal axes as columns, each divided by the rows' standard deviation along it."""
+    variances, axes = np.linalg.eigh(standard.T @ standard / len(standard))
+    whitening: NDArray[np.float64] = axes / np.maximum(np.sqrt(np.maximum(variances, 0.0)), FLOOR)
+    return whitening
 
 
 def _log_loss(head: LinearHead, features: Features, classes: NDArray[np.int64]) -> float:

@@ -1,0 +1,103 @@
+"""Fine-tune a predictor: a labelled table and an encoder in, a predictor with its card in the registry out.
+
+    python jobs/finetune.py --model runs/nano/model --data jobs/demo/rfam_sample.parquet \
+        --label-column rna_type --split-column split --task rna_type --registry predictors
+    python jobs/finetune.py --model runs/nano/model --data table.csv --sequence-column rna --label-column family \
+        --task family --registry predictors --mode full --workers 2
+
+It says how the table was understood: rows, classes, lengths, what was left out and why, and how the rows are divided.
+Without `--split-column` a fifth of each class is held out for the test and a tenth for validation, copies of a sequence on
+one side. `--mode frozen` fits a linear head on the encoder's vectors; `--mode full` trains the encoder with it, on Ray
+Train workers that share the registry's folder.
+
+Killed and started again, the same command goes on: no vector is computed twice, and full training resumes after its last
+epoch. When the predictor is there and was made from the same, nothing is done and its summary is printed again.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+from unirna.job import connect_ray, run_job
+from unirna.tasks import DataConfig, FinetuneConfig, FullConfig, finetune
+from unirna.train import run_workers
+
+
+@dataclass(frozen=True)
+class Config:
+    """Fine-tune a predictor on a labelled table."""
+
+    data: tuple[str, ...]
+    """The labelled table: files, folders, globs or URIs (CSV, TSV, Parquet; FASTA with the label as its description)."""
+    label_column: str
+    """Column of the class."""
+    task: str
+    """Name of the predictor."""
+    model: str
+    """Encoder: a shipped name, a checkpoint's folder, or a URI."""
+    registry: str = "predictors"
+    """Folder of the predictors."""
+    mode: Literal["frozen", "full"] = "frozen"
+    """Whether the encoder stays as it is or is trained too."""
+    sequence_column: str = "sequence"
+    """Column of the RNA or DNA letters."""
+    id_column: str = "id"
+    """Column of the names; rows of a table without it are named by their number."""
+    split_column: str = ""
+    """Column that says train, valid or test (heldout); without it the split is random."""
+    split_names: tuple[str, ...] = ()
+    """Other names of splits, as test=test13 train=train; rows of further names are then left out."""
+    valid_share: float = 0.1
+    """Share of each class for validation, where no column says."""
+    test_share: float = 0.2
+    """Share of each class for the test, where no column says."""
+    seed: int = 0
+    """Seed of the random split and of the order of training."""
+    epochs: int = 10
+    """Most passes over the training rows (full)."""
+    patience: int = 3
+    """Epochs without a lower validation loss after which training stops (full)."""
+    batch_size: int = 32
+    """Sequences of one optimiser step, over all workers (full)."""
+    learning_rate: float = 3e-4
+    """Peak learning rate of the encoder (full)."""
+    workers: int = 1
+    """Ray Train workers (full)."""
+    replace: bool = False
+    """Replace a predictor of the same name that was made otherwise."""
+
+
+def main() -> int:
+    """Run the job."""
+    config = tyro.cli(Config, description=__doc__)
+
+    def on_workers(function: Callable[[dict[str, Any]], None], settings: dict[str, Any], folder: Path) -> None:
+        connect_ray()
+        run_workers(function, settings, workers=config.workers, folder=folder)
+
+    def job() -> dict[str, Any]:
+        data = DataConfig(
+            config.data,
+            config.label_column,
+            config.sequence_column,
+            config.id_column,
+            config.split_column,
+            config.split_names,
+            config.valid_share,
+            config.test_share,
+            config.seed,
+        )
+        full = FullConfig(config.epochs, config.patience, config.batch_size, config.learning_rate, seed=config.seed)
+        wanted = FinetuneConfig(config.task, config.model, data, config.registry, config.mode, full, config.replace)
+        return finetune(wanted, on_workers)
+
+    return run_job(job)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

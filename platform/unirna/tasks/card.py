@@ -1,0 +1,107 @@
+"""The card of a predictor: what it is, what it was made from, what was measured and what it is not for. Markdown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+MOST_CLASSES = 60
+"""Classes of the card's table; the rest are summed in a last row. All stand in `predictor.json`."""
+
+
+def write_card(info: dict[str, Any]) -> str:
+    """The card of the predictor that `predictor.json` describes."""
+    data, encoder = info["data"], info["encoder"]
+    lengths = data["lengths"]
+    rejected = ", ".join(f"{reason}: {count:,}" for reason, count in data["rejected_by_reason"].items()) or "none"
+    lines = [
+        f"# {info['name']}",
+        "",
+        f"A predictor of `{data['label_column']}` from an RNA sequence ({info['task']}, {len(info['classes'])} classes): "
+        + (
+            "a linear head on the vectors of a frozen encoder." if info["mode"] == "frozen" else "encoder and head trained."
+        ),
+        "",
+        "| | |",
+        "|---|---|",
+        f"| Encoder | {_cell(encoder['name'])}, {encoder['parameters']:,} parameters, fingerprint "
+        f"`{encoder['fingerprint']}` |",
+        f"| Mode | {info['mode']} |",
+        f"| Made | {info['created']}, in {info['training']['seconds']:,} s |",
+        f"| Seed of the split | {data['seed']} |",
+        "| Versions | " + ", ".join(f"{name} {number}" for name, number in info["versions"].items()) + " |",
+        "",
+        "## Data",
+        "",
+        f"{', '.join(data['data'])} (content `{data['digest']}`): read {data['read']:,} = {data['kept']:,} kept + "
+        f"{data['rejected']:,} left out ({rejected}). Lengths {lengths['min']:,} to {lengths['max']:,} nucleotides, median "
+        f"{lengths['median']:,}. {data['distinct_sequences']:,} distinct sequences.",
+        "",
+        f"Split: {data['split']}. {data['test_rows_seen']:,} of {data['splits']['test']:,} test rows have a sequence "
+        "that also stands in train or validation.",
+        "",
+        *_class_table(data["per_class"]),
+        "",
+        "## Results",
+        "",
+        "Measured when the predictor was made, with a bootstrap 95 % interval over rows. The simple models were fitted on "
+        "the same training rows. The validation rows chose "
+        + ("the penalty of the head." if info["mode"] == "frozen" else "the epoch."),
+        "",
+        *_result_table(info["metrics"]),
+        "",
+        "## Training",
+        "",
+        *_training(info["training"]),
+        "",
+        "## Limits",
+        "",
+        "- It always answers with one of its classes, also for RNA of none of them; probabilities are not calibrated.",
+        "- Copies of a sequence are kept apart only as said above, and close relatives of test sequences may stand in",
+        "  train: results for unrelated RNA can be worse.",
+        f"- Sequences longer than {encoder['context']:,} nucleotides are read in overlapping windows.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _class_table(per_class: dict[str, dict[str, int]]) -> list[str]:
+    names = sorted({name for counts in per_class.values() for name in counts})
+    names.sort(key=lambda name: -sum(counts.get(name, 0) for counts in per_class.values()))
+    lines = ["| class | train | validation | test |", "|---|--:|--:|--:|"]
+    lines += [
+        f"| {_cell(name)} | " + " | ".join(f"{per_class[s].get(name, 0):,}" for s in per_class) + " |"
+        for name in names[:MOST_CLASSES]
+    ]
+    rest = names[MOST_CLASSES:]
+    if rest:
+        sums = (sum(counts.get(name, 0) for name in rest) for counts in per_class.values())
+        lines.append(f"| {len(rest):,} further classes | " + " | ".join(f"{n:,}" for n in sums) + " |")
+    totals = " | ".join(f"{sum(counts.values()):,}" for counts in per_class.values())
+    return [*lines, f"| **all** | {totals} |"]
+
+
+def _result_table(metrics: dict[str, dict[str, Any]]) -> list[str]:
+    lines = ["| rows | n | model | metric | value | 95 % interval |", "|---|--:|---|---|--:|---|"]
+    lines += [
+        f"| {subset} | {score['n']:,} | {_cell(model)} | {score['metric']} | {score['value']:.3f} | "
+        f"{score['low']:.3f} to {score['high']:.3f} |"
+        for subset, models in metrics.items()
+        for model, scores in models.items()
+        for score in scores.values()
+    ]
+    return lines
+
+
+def _training(training: dict[str, Any]) -> list[str]:
+    if "epochs" in training:
+        rows = [
+            f"| {e['epoch']} | {e['loss']:.4f} | {e['valid_loss']:.4f} | {e['valid_accuracy']:.3f} |"
+            for e in training["epochs"]
+        ]
+        return ["| epoch | loss | validation loss | validation accuracy |", "|--:|--:|--:|--:|", *rows]
+    end = "converged" if training["converged"] else "stopped at the limit of iterations"
+    return [f"Logistic regression on standardised vectors, C = {training['inverse_penalty']:g}; {end}."]

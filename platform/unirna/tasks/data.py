@@ -1,0 +1,314 @@
+"""A user's labelled table: reading it, saying what was understood, and dividing it into training, validation and test rows.
+
+Nothing is guessed: columns are named by the user, split names are a fixed list or named by the user, and what is left out
+is counted with its reason. The table is held in memory, as labelled data sets are small beside unlabelled ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from unirna.sequence import InputError, Piece, clean_table, plan_pieces, read_tables
+from unirna.tasks.task import TaskError
+
+SPLIT_NAMES: Final = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("valid", "val", "validation", "dev"), "valid"),
+    **dict.fromkeys(("test", "testing", "heldout", "held-out", "held_out"), "test"),
+}
+"""Values of a split column that are understood as they are, in any case."""
+
+UNUSED: Final = "unused"
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """A labelled table and how it is divided.
+
+    Attributes:
+        data: files, folders, globs or URIs.
+        label_column, sequence_column, id_column: its columns; rows of a table without the id column are named by number.
+        split_column: says which rows train, validate and test; empty for a random split.
+        split_names: further values of that column, as "test=test13". When any is given, rows of other values are left out.
+        valid_share, test_share: shares of the distinct sequences of each class, where no column says.
+        seed: of the random split.
+    """
+
+    data: tuple[str, ...]
+    label_column: str
+    sequence_column: str = "sequence"
+    id_column: str = "id"
+    split_column: str = ""
+    split_names: tuple[str, ...] = ()
+    valid_share: float = 0.1
+    test_share: float = 0.2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not (self.valid_share > 0 and self.test_share > 0 and self.valid_share + self.test_share < 1):
+            raise TaskError(
+                f"valid_share {self.valid_share} and test_share {self.test_share}: wanted both above 0, their sum below 1"
+            )
+
+
+@dataclass(frozen=True)
+class LabelledTable:
+    """The usable rows of a labelled table, N of them, in file order.
+
+    Attributes:
+        ids, sequences, shas, labels: N strings each; sequences normalised.
+        splits: "train", "valid" or "test" of each row.
+        split: how the table was divided, in words.
+        counts: what was read, kept and rejected, by reason; classes, lengths, duplicates.
+    """
+
+    ids: list[str]
+    sequences: list[str]
+    shas: list[str]
+    labels: list[str]
+    splits: NDArray[np.str_]
+    split: str
+    counts: dict[str, Any]
+
+    def rows(self, split: str) -> NDArray[np.int64]:
+        """Indices of the rows of a split; of all rows for "all"."""
+        return np.arange(len(self.labels)) if split == "all" else np.flatnonzero(self.splits == split)
+
+    def classes_in(self, split: str) -> Counter[str]:
+        """Rows of each class in a split."""
+        return Counter(self.labels[i] for i in self.rows(split))
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits that name the content: sequences, labels and splits, in order."""
+        lines = (f"{a} {b} {c}\n" for a, b, c in zip(self.shas, self.labels, self.splits.tolist(), strict=True))
+        return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
+
+    def unseen(self, rows: NDArray[np.int64], training: set[str]) -> NDArray[np.bool_]:
+        """Which of the rows have a sequence that is not among `training` (shas)."""
+        return np.array([self.shas[i] not in training for i in rows], bool)
+
+
+def read_labelled(config: DataConfig, *, whole: bool = False) -> LabelledTable:
+    """Read a labelled table and divide it.
+
+    Args:
+        config: the table and how it is divided.
+        whole: do not divide it: every row is a test row.
+
+    Raises:
+        InputError: a file that cannot be read, or a column that is not there.
+        TaskError: a label column of measured numbers, an unknown split name, no rows to train or to test on.
+    """
+    tables: list[pa.Table] = []
+    reasons: Counter[str] = Counter()
+    read = 0
+    for piece in plan_pieces(config.data):
+        for table in _tables(piece, config):
+            read += table.num_rows
+            good, rejects = clean_table(table, piece.name)
+            reasons.update(rejects["reason"].to_pylist())
+            labelled = [bool(label) for label in good["label"].to_pylist()]
+            reasons["no label"] += labelled.count(False)
+            tables.append(good.filter(pa.array(labelled)))
+    rows = pa.concat_tables(tables) if tables else None
+    if rows is None or not rows.num_rows:
+        raise TaskError(f"{', '.join(config.data)}: no usable row of {read} read. Rejected: {dict(+reasons) or 'none'}")
+    ids, sequences, shas, labels, named = (rows[c].to_pylist() for c in ("id", "sequence", "sha", "label", "split"))
+    if whole:
+        splits, text = np.full(len(ids), "test", dtype="<U6"), "the whole table"
+    elif config.split_column:
+        splits, text = _named_splits(named, config)
+        used = splits != UNUSED
+        if not used.all():
+            reasons["split not used"] += int((~used).sum())
+            ids, sequences, shas, labels = (
+                [x for x, keep in zip(column, used, strict=True) if keep] for column in (ids, sequences, shas, labels)
+            )
+            splits = splits[used]
+        splits, more = _with_validation(splits, shas, labels, config)
+        text += more
+    else:
+        shares = {"test": config.test_share, "valid": config.valid_share}
+        splits = _random_splits(shas, labels, shares, config.seed)
+        text = (
+            f"random by sequence, seed {config.seed}: {config.test_share:.0%} test and {config.valid_share:.0%} validation "
+            "of each class, copies of a sequence on one side"
+        )
+    counts = {"read": read, "kept": len(ids), "rejected": sum(reasons.values()), "rejected_by_reason": dict(+reasons)}
+    table = LabelledTable(ids, sequences, shas, labels, splits, text, counts | _describe(sequences, shas, labels, splits))
+    for split in ("test",) if whole else ("train", "test"):
+        if not len(table.rows(split)):
+            raise TaskError(
+                f"no row to {split} on: the split ({text}) gives {dict(Counter(splits.tolist()))}. "
+                + ("Leave out --split-column for a random split" if config.split_column else "Give more rows")
+            )
+    return table
+
+
+def _tables(piece: Piece, config: DataConfig) -> list[pa.Table]:
+    """One piece as tables of number, id, sequence, label and split, all text but the first."""
+    try:
+        tables = list(read_tables(piece, id_column=config.id_column, sequence_column=config.sequence_column))
+    except InputError as error:
+        if config.id_column != "id" or "no column 'id'" not in error.problem:
+            raise
+        # The id column was not asked for by name: rows are called by their number instead.
+        tables = [
+            t.set_column(t.schema.get_field_index("id"), "id", pa.array([f"row {n}" for n in t["number"].to_pylist()]))
+            for t in _tables_without_id(piece, config.sequence_column)
+        ]
+    return [_wanted_columns(table, piece, config) for table in tables]
+
+
+def _tables_without_id(piece: Piece, sequence_column: str) -> list[pa.Table]:
+    try:
+        return list(read_tables(piece, id_column=sequence_column, sequence_column=sequence_column))
+    except InputError as error:
+        raise InputError(error.source, error.problem.replace("--id-column", "--sequence-column")) from error
+
+
+def _wanted_columns(table: pa.Table, piece: Piece, config: DataConfig) -> pa.Table:
+    for column, flag in ((config.label_column, "--label-column"), (config.split_column, "--split-column")):
+        if column and column not in table.column_names:
+            have = ", ".join(c for c in table.column_names if c != "number")
+            raise InputError(piece.path, f"has no column {column!r}. It has: {have}. Name the right one with {flag}")
+    label = table[config.label_column]
+    if pa.types.is_floating(label.type) and any(v is not None and not float(v).is_integer() for v in label.to_pylist()):
+        raise TaskError(
+            f"{piece.path}: column {config.label_column!r} holds measured numbers such as {label[0].as_py()}. "
+            "Sequence classification wants names of classes"
+        )
+    split = table[config.split_column] if config.split_column else pa.nulls(table.num_rows, pa.string())
+    return pa.table(
+        {
+            "number": table["number"],
+            "id": table["id"].cast(pa.string()),
+            "sequence": table["sequence"].cast(pa.string()),
+            "label": pa.array([_text(v) for v in label.to_pylist()], pa.string()),
+            "split": pa.array([_text(v) for v in split.to_pylist()], pa.string()),
+        }
+    )
+
+
+def _text(value: object) -> str:
+    """A label as text: without white space at its ends, whole floating-point numbers without the dot."""
+    if value is None:
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+
+
+# ---- splits --------------------------------------------------------------------------------------------------------
+
+
+def _named_splits(named: Sequence[str], config: DataConfig) -> tuple[NDArray[np.str_], str]:
+    names = dict(SPLIT_NAMES)
+    if config.split_names:
+        names = {}
+        for item in config.split_names:
+            ours, _, theirs = item.partition("=")
+            if ours not in ("train", "valid", "test") or not theirs:
+                raise TaskError(f"split name {item!r}: wanted train=…, valid=… or test=…, as in test=test13")
+            names[theirs.lower()] = ours
+    counts = Counter(named)
+    unknown = sorted(value for value in counts if value.lower() not in names)
+    if unknown and not config.split_names:
+        raise TaskError(
+            f"column {config.split_column!r} holds {', '.join(map(repr, unknown[:8]))}. Understood: "
+            f"{', '.join(SPLIT_NAMES)}. Name others with --split-names, as in --split-names train=train test={unknown[0]}"
+        )
+    splits = np.array([names.get(value.lower(), UNUSED) for value in named], dtype="<U6")
+    shown = ", ".join(f"{value} → {names[value.lower()]}" for value in sorted(counts) if value.lower() in names)
+    return splits, f"column {config.split_column!r} ({shown})"
+
+
+def _with_validation(
+    splits: NDArray[np.str_], shas: list[str], labels: list[str], config: DataConfig
+) -> tuple[NDArray[np.str_], str]:
+    """Take validation rows out of the training rows where the column names none."""
+    if (splits == "valid").any():
+        return splits, ""
+    rows = np.flatnonzero(splits == "train")
+    drawn = _random_splits([shas[i] for i in rows], [labels[i] for i in rows], {"valid": config.valid_share}, config.seed)
+    splits = splits.copy()
+    splits[rows] = drawn
+    return splits, f"; validation is a random {config.valid_share:.0%} of each training class, seed {config.seed}"
+
+
+def _random_splits(shas: list[str], labels: list[str], shares: dict[str, float], seed: int) -> NDArray[np.str_]:
+    """Draw splits class by class from the distinct sequences, in an order that depends on seed and sequence alone.
+
+    Copies of a sequence go together, under the first of their labels in alphabetical order. A class gives rows to a split
+    only if training keeps at least one.
+    """
+    label_of: dict[str, str] = {}
+    for sha, label in zip(shas, labels, strict=True):
+        label_of[sha] = min(label, label_of.get(sha, label))
+    members: defaultdict[str, list[str]] = defaultdict(list)
+    for sha, label in label_of.items():
+        members[label].append(sha)
+    split_of: dict[str, str] = {}
+    for group in members.values():
+        group.sort(key=lambda sha: hashlib.sha256(f"{seed} {sha}".encode()).digest())
+        left = group
+        for split, share in shares.items():
+            take = min(round(share * len(group)), len(left) - 1)
+            split_of |= dict.fromkeys(left[:take], split)
+            left = left[take:]
+        split_of |= dict.fromkeys(left, "train")
+    return np.array([split_of[sha] for sha in shas], dtype="<U6")
+
+
+# ---- what was understood -------------------------------------------------------------------------------------------
+
+
+def _describe(sequences: list[str], shas: list[str], labels: list[str], splits: NDArray[np.str_]) -> dict[str, Any]:
+    sides: defaultdict[str, set[str]] = defaultdict(set)
+    names: defaultdict[str, set[str]] = defaultdict(set)
+    for sha, label, split in zip(shas, labels, splits.tolist(), strict=True):
+        sides[sha].add(split)
+        names[sha].add(label)
+    training = {sha for sha, where in sides.items() if where & {"train", "valid"}}
+    lengths = sorted(map(len, sequences))
+    return {
+        "splits": {split: int((splits == split).sum()) for split in ("train", "valid", "test")},
+        "num_classes": len(set(labels)),
+        "lengths": {"min": lengths[0], "median": lengths[len(lengths) // 2], "max": lengths[-1]},
+        "distinct_sequences": len(sides),
+        "sequences_of_several_classes": sum(len(found) > 1 for found in names.values()),
+        "test_rows_seen": sum(sha in training for sha, split in zip(shas, splits.tolist(), strict=True) if split == "test"),
+    }
+
+
+def describe(table: LabelledTable) -> list[str]:
+    """What was understood of a table, as lines for a person."""
+    c = table.counts
+    classes = Counter(table.labels).most_common()
+    shown = ", ".join(f"{name} {count:,}" for name, count in classes[:12])
+    rejected = ", ".join(f"{count:,} {reason}" for reason, count in c["rejected_by_reason"].items())
+    lines = [
+        f"read {c['read']:,} rows = {c['kept']:,} kept + {c['rejected']:,} left out"
+        + (f" ({rejected})" if rejected else ""),
+        f"{len(classes):,} classes: {shown}" + (f" and {len(classes) - 12:,} more" if len(classes) > 12 else ""),
+        "lengths {min:,} to {max:,} nucleotides, median {median:,}".format(**c["lengths"])
+        + f"; {c['distinct_sequences']:,} distinct sequences",
+        f"split: {table.split}: " + ", ".join(f"{count:,} {name}" for name, count in c["splits"].items()),
+    ]
+    if c["test_rows_seen"]:
+        lines.append(
+            f"note: {c['test_rows_seen']:,} test rows have a sequence that also stands in train or validation; "
+            "results are given with and without them"
+        )
+    if c["sequences_of_several_classes"]:
+        lines.append(f"note: {c['sequences_of_several_classes']:,} sequences carry several classes; their rows are kept")
+    missing = sorted(set(table.classes_in("test")) - set(table.classes_in("train")))
+    if missing:
+        lines.append(f"note: {len(missing)} test classes have no training row and count as wrong: {', '.join(missing[:8])}")
+    return lines

@@ -1,0 +1,222 @@
+"""The results table: a row per model x data x split x metric, with the simple models beside every predictor."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from unirna.job import say
+from unirna.tasks.baselines import KMER, MOST_FREQUENT, kmer_frequencies
+from unirna.tasks.classification import SEQUENCE_CLASSIFICATION
+from unirna.tasks.data import DataConfig, LabelledTable, describe, read_labelled
+from unirna.tasks.head import LinearHead
+from unirna.tasks.predictor import Predictor, find_predictor, load_predictor
+from unirna.tasks.task import TaskError, measure
+
+SCHEMA: Final = pa.schema(
+    [
+        ("predictor", pa.string()),
+        ("model", pa.string()),
+        ("data", pa.string()),
+        ("content", pa.string()),
+        ("split", pa.string()),
+        ("rows", pa.string()),
+        ("metric", pa.string()),
+        ("value", pa.float64()),
+        ("low", pa.float64()),
+        ("high", pa.float64()),
+        ("n", pa.int64()),
+        ("seconds", pa.float64()),
+        ("measured", pa.string()),
+        ("unirna", pa.string()),
+    ]
+)
+"""Columns of the results. `content` names the data by what is in it, `low` and `high` are a bootstrap 95 % interval,
+`seconds` is the time from sequences to predictions."""
+
+KEY: Final = ("predictor", "content", "split")
+"""Rows that are equal in these are replaced when they are measured again."""
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """What is measured.
+
+    Attributes:
+        registry: the folder of predictors. predictor: a name in it.
+        data: the labelled table: columns and split settings that are empty here are those the predictor was made with.
+        split: "test", "valid", "train", or "all" for the whole table.
+        out: folder of `results.parquet` and `results.md`; empty for the registry.
+    """
+
+    registry: str
+    predictor: str
+    data: tuple[str, ...]
+    split: str = "test"
+    label_column: str = ""
+    sequence_column: str = ""
+    id_column: str = ""
+    split_column: str = ""
+    split_names: tuple[str, ...] = ()
+    out: str = ""
+
+    def __post_init__(self) -> None:
+        if self.split not in ("train", "valid", "test", "all"):
+            raise TaskError(f"split {self.split!r}: wanted train, valid, test or all")
+
+
+def evaluate(config: EvaluateConfig) -> dict[str, Any]:
+    """Measure a predictor and the simple models on labelled data and enter them in the results table.
+
+    Returns:
+        The summary: every new row's model, rows, metric and value.
+
+    Raises:
+        TaskError: no such predictor, or a split that the data does not have. InputError: data that cannot be read.
+    """
+    predictor = load_predictor(find_predictor(config.registry, config.predictor))
+    table = _read(config, predictor)
+    for line in describe(table):
+        say(line)
+    rows = table.rows(config.split)
+    classes = predictor.labels
+    index = {name: i for i, name in enumerate(classes)}
+    truth = np.array([index.get(table.labels[i], len(classes)) for i in rows], np.int64)
+    foreign = sum(table.labels[i] not in index for i in rows)
+    if foreign:
+        say(
+            f"note: {foreign:,} of {len(rows):,} rows have a class that {predictor.name} does not know: they count as wrong"
+        )
+    training = set(pq.read_table(predictor.folder / "training_sequences.parquet")["sha"].to_pylist())
+    unseen = table.unseen(rows, training)
+    subsets = {"all": np.ones(len(rows), bool), "unseen sequences": unseen}
+    if unseen.all() or not unseen.any():
+        del subsets["unseen sequences"]
+
+    # ---- measure
+    fixed = {
+        "predictor": predictor.name,
+        "data": ", ".join(Path(item).name for item in config.data),
+        "content": table.digest,
+        "split": config.split,
+        "measured": datetime.now(UTC).isoformat(timespec="seconds"),
+        "unirna": version("unirna"),
+    }
+    sequences = [table.sequences[i] for i in rows]
+    fresh: list[dict[str, Any]] = []
+    for model, answer in _models(predictor).items():
+        started = time.monotonic()
+        predicted = answer(sequences)
+        seconds = time.monotonic() - started
+        for subset, chosen in subsets.items():
+            for score in measure(SEQUENCE_CLASSIFICATION, truth[chosen], predicted[chosen]):
+                numbers = {"value": score.value, "low": score.low, "high": score.high, "n": score.n}
+                row = {"model": model, "rows": subset, "metric": score.metric, "seconds": round(seconds, 3)}
+                fresh.append(fixed | row | numbers)
+    out = Path(config.out or config.registry)
+    total = _enter(out, fresh)
+    return {
+        "predictor": predictor.name,
+        "results": str(out / "results.md"),
+        "rows_of_results": total,
+        "n": len(rows),
+        "scores": [_rounded(row) for row in fresh],
+    }
+
+
+def _rounded(row: dict[str, Any]) -> dict[str, Any]:
+    numbers = {key: round(row[key], 4) for key in ("value", "low", "high")}
+    return {key: row[key] for key in ("model", "rows", "metric", "n")} | numbers
+
+
+def _read(config: EvaluateConfig, predictor: Predictor) -> LabelledTable:
+    made = predictor.info["data"]
+    data = DataConfig(
+        data=config.data,
+        label_column=config.label_column or made["label_column"],
+        sequence_column=config.sequence_column or made["sequence_column"],
+        id_column=config.id_column or made["id_column"],
+        split_column=config.split_column or made["split_column"],
+        split_names=config.split_names or (() if config.split_column else tuple(made["split_names"])),
+        valid_share=made["valid_share"],
+        test_share=made["test_share"],
+        seed=made["seed"],
+    )
+    if config.split == "all":
+        return read_labelled(replace(data, split_column="", split_names=()), whole=True)
+    table = read_labelled(data)
+    if not data.split_column and table.digest != made["digest"]:
+        raise TaskError(
+            f"{', '.join(config.data)} is not the table that {predictor.name} was made from, so a random split of it means "
+            "nothing. Name its --split-column, or measure on all of it with --split all"
+        )
+    if not len(table.rows(config.split)):
+        raise TaskError(f"no row in split {config.split!r}: {table.counts['splits']}")
+    return table
+
+
+def _models(predictor: Predictor) -> dict[str, Callable[[list[str]], NDArray[np.int64]]]:
+    """The predictor and the simple models that were fitted with it, each as sequences -> classes [N]."""
+    simple = LinearHead.load(predictor.folder / "kmer_head.safetensors")
+    most_frequent = predictor.labels.index(predictor.info["most_frequent_class"])
+    named = f"{predictor.info['encoder']['name']}, {predictor.mode}"
+    return {
+        named: lambda sequences: predictor.predict(sequences).probabilities.argmax(axis=1),
+        KMER: lambda sequences: simple.probabilities(kmer_frequencies(sequences)).argmax(axis=1),
+        MOST_FREQUENT: lambda sequences: np.full(len(sequences), most_frequent),
+    }
+
+
+def read_results(folder: str | Path) -> pa.Table:
+    """All rows of the results table in a folder (`SCHEMA`); empty where there is none."""
+    path = Path(folder) / "results.parquet"
+    return pq.read_table(path) if path.exists() else SCHEMA.empty_table()
+
+
+def _enter(folder: Path, fresh: list[dict[str, Any]]) -> int:
+    """Replace the rows of the same key and write both files beside and rename them; returns the number of all rows."""
+    replaced = {tuple(row[key] for key in KEY) for row in fresh}
+    kept = [row for row in read_results(folder).to_pylist() if tuple(row[key] for key in KEY) not in replaced]
+    rows = sorted(kept + fresh, key=lambda row: [row[key] for key in ("data", "content", "split", "predictor")])
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows, SCHEMA), folder / ".results.parquet.tmp")
+    (folder / ".results.md.tmp").write_text(_markdown(rows))
+    for name in ("results.parquet", "results.md"):
+        (folder / f".{name}.tmp").replace(folder / name)
+    return len(rows)
+
+
+def _markdown(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        "# Results",
+        "",
+        "Measured by `jobs/evaluate.py`; intervals are bootstrap 95 % over rows. Unseen sequences stand neither in the "
+        "training nor in the validation rows of the predictor.",
+        "",
+        "| data | split | rows | n | predictor | model | metric | value | 95 % interval | seconds |",
+        "|---|---|---|--:|---|---|---|--:|---|--:|",
+    ]
+    for row in rows:
+        cells = (
+            f"{row['data']} `{row['content'][:8]}`",
+            row["split"],
+            row["rows"],
+            f"{row['n']:,}",
+            row["predictor"],
+            row["model"],
+            row["metric"],
+            f"{row['value']:.3f}",
+            f"{row['low']:.3f} to {row['high']:.3f}",
+            f"{row['seconds']:.1f}",
+        )
+        lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"

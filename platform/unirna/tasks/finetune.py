@@ -1,0 +1,308 @@
+"""From a labelled table and an encoder to a predictor in the registry, measured on its test rows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+from unirna.job import Progress, say
+from unirna.model import Model, load, save_checkpoint
+from unirna.tasks.baselines import KMER, MOST_FREQUENT, kmer_frequencies
+from unirna.tasks.card import write_card
+from unirna.tasks.classification import SEQUENCE_CLASSIFICATION
+from unirna.tasks.data import DataConfig, LabelledTable, describe, read_labelled
+from unirna.tasks.full import FullConfig, read_best, train_full, write_rows
+from unirna.tasks.head import LinearHead, fit_linear_head
+from unirna.tasks.predictor import FORMAT, list_predictors, load_predictor
+from unirna.tasks.task import TaskError, measure
+from unirna.tasks.vectors import VectorCache
+
+UNSEEN = "test, unseen sequences"
+"""Test rows whose sequence stands neither in train nor in validation."""
+
+Launch = Callable[[Callable[[dict[str, Any]], None], dict[str, Any], Path], None]
+"""Runs a function of plain settings on some workers, which share the folder, and waits."""
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """What is made of what.
+
+    Attributes:
+        name: the predictor's name in the registry.
+        model: a shipped name, a folder or a URI of the encoder.
+        data: the labelled table.
+        registry: the folder of predictors.
+        mode: "frozen" leaves the encoder as it is and fits a head on its vectors; "full" trains both.
+        full: settings of the full mode.
+        replace: whether a predictor of that name, made otherwise, may be replaced.
+    """
+
+    name: str
+    model: str
+    data: DataConfig
+    registry: str
+    mode: Literal["frozen", "full"] = "frozen"
+    full: FullConfig = field(default_factory=FullConfig)
+    replace: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.name or self.name.startswith(".") or set(self.name) & set("/\\=:"):
+            raise TaskError(f"task name {self.name!r}: it names a folder and a URL, so no leading dot and none of / \\ = :")
+
+
+def run_here(function: Callable[[dict[str, Any]], None], settings: dict[str, Any], folder: Path) -> None:
+    """Run a worker's function in this process: the launcher of one worker."""
+    function(settings)
+
+
+def finetune(config: FinetuneConfig, launch: Launch = run_here) -> dict[str, Any]:
+    """Make a predictor, or return the summary of the one that is there and was made from the same.
+
+    Args:
+        config: what is made of what.
+        launch: runs the training loop of the full mode, here or on a cluster.
+
+    Returns:
+        The summary, which also stands in `predictor.json`.
+
+    Raises:
+        InputError, TaskError, CheckpointError: data, settings or model that cannot be used.
+    """
+    # ---- what is wanted, and is it there already
+    table = read_labelled(config.data)
+    for line in describe(table):
+        say(line)
+    classes = sorted(table.classes_in("train"))
+    if len(classes) < 2:
+        raise TaskError(f"the training rows have one class, {classes[0]!r}: wanted at least two")
+    model = load(config.model)
+    recipe = _recipe(config, table, model)
+    registry, folder = Path(config.registry), Path(config.registry) / config.name
+    if config.name in list_predictors(registry):
+        have = load_predictor(folder).info
+        if have["recipe"] == recipe:
+            say(f"{folder} was made from the same data, model and settings: nothing to do")
+            return dict(have["summary"])
+        if not config.replace:
+            was = have["recipe"]
+            differ = [
+                f"{key} was {was.get(key)!r}, is now {recipe[key]!r}" for key in recipe if was.get(key) != recipe[key]
+            ]
+            raise TaskError(
+                f"{folder} holds a predictor made otherwise ({'; '.join(differ)}). Give another --task name, or --replace"
+            )
+    registry.mkdir(parents=True, exist_ok=True)
+
+    # ---- train
+    started = time.monotonic()
+    index = {name: i for i, name in enumerate(classes)}
+    truth = np.array([index.get(label, -1) for label in table.labels], np.int64)  # -1: a class that training never saw
+    truth[truth < 0] = len(classes)
+    rows = {split: table.rows(split) for split in ("train", "valid", "test")}
+    rows["valid"] = rows["valid"][truth[rows["valid"]] < len(classes)]
+    details: dict[str, Any]
+    if config.mode == "frozen":
+        vectors = _embed(model, table, registry)
+        fit = fit_linear_head(
+            vectors[rows["train"]],
+            truth[rows["train"]],
+            vectors[rows["valid"]],
+            truth[rows["valid"]],
+            len(classes),
+            whiten=True,
+        )
+        head = fit.head
+        details = {"inverse_penalty": fit.inverse_penalty, "converged": fit.converged}
+    else:
+        if not len(rows["valid"]):
+            raise TaskError("full fine-tuning stops by the validation loss, and no validation row has a training class")
+        work = registry / f".work-{hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]}"
+        model, head, history = _train_full(config, work, model, table, truth, rows, len(classes), launch)
+        details = {"epochs": history}
+        vectors = _embed(model, table, registry)
+    seconds = time.monotonic() - started
+
+    # ---- measure, beside the simple models
+    say("fitting the simple models on the same rows")
+    kmers = kmer_frequencies(table.sequences)
+    simple = fit_linear_head(
+        kmers[rows["train"]],
+        truth[rows["train"]],
+        kmers[rows["valid"]],
+        truth[rows["valid"]],
+        len(classes),
+        whiten=False,
+    ).head
+    most_frequent = int(np.bincount(truth[rows["train"]]).argmax())
+    metrics: dict[str, dict[str, Any]] = {}
+    training = {table.shas[i] for split in ("train", "valid") for i in rows[split]}
+    unseen = rows["test"][table.unseen(rows["test"], training)]
+    subsets = {"valid": rows["valid"], "test": rows["test"], UNSEEN: unseen}
+    for subset, chosen in subsets.items():
+        if len(chosen) and (subset != UNSEEN or len(unseen) < len(rows["test"])):
+            answers = {
+                config.name: head.probabilities(vectors[chosen]).argmax(axis=1),
+                KMER: simple.probabilities(kmers[chosen]).argmax(axis=1),
+                MOST_FREQUENT: np.full(len(chosen), most_frequent),
+            }
+            metrics[subset] = {
+                who: {s.metric: asdict(s) for s in measure(SEQUENCE_CLASSIFICATION, truth[chosen], answer)}
+                for who, answer in answers.items()
+            }
+
+    # ---- write it beside, rename
+    per_class = {
+        split: dict(sorted(table.classes_in(split).items(), key=lambda item: (-item[1], item[0]))) for split in rows
+    }
+    primary = SEQUENCE_CLASSIFICATION.primary.name
+    summary = {
+        "predictor": str(folder),
+        "task": SEQUENCE_CLASSIFICATION.name,
+        "mode": config.mode,
+        "classes": len(classes),
+        **{key: table.counts[key] for key in ("read", "kept", "rejected", "splits")},
+        **{s["metric"]: round(s["value"], 4) for s in metrics["test"][config.name].values()},
+        **{f"{primary}, {who}": round(metrics["test"][who][primary]["value"], 4) for who in (KMER, MOST_FREQUENT)},
+        "seconds": round(seconds, 1),
+    }
+    info = {
+        "format": FORMAT,
+        "name": config.name,
+        "task": SEQUENCE_CLASSIFICATION.name,
+        "mode": config.mode,
+        "classes": classes,
+        "most_frequent_class": classes[most_frequent],
+        "encoder": {
+            "name": model.name,
+            "fingerprint": model.fingerprint,
+            "dimension": model.dimension,
+            "parameters": model.config.num_parameters,
+            "context": model.context,
+        },
+        "data": {
+            **asdict(config.data),
+            "data": [Path(item).name for item in config.data.data],
+            "digest": table.digest,
+            "split": table.split,
+            "per_class": per_class,
+            **table.counts,
+        },
+        "metrics": metrics,
+        "training": details | {"seconds": round(seconds, 1)},
+        "versions": {
+            "unirna": version("unirna"),
+            "torch": torch.__version__,
+            "scikit-learn": version("scikit-learn"),
+            "python": platform.python_version(),
+        },
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "recipe": recipe,
+        "summary": summary,
+    }
+    _publish(folder, info, model, head, simple, training)
+    if config.mode == "full":
+        shutil.rmtree(work, ignore_errors=True)
+    return summary
+
+
+def _recipe(config: FinetuneConfig, table: LabelledTable, model: Model) -> dict[str, Any]:
+    """Everything that decides a predictor, as plain JSON values."""
+    recipe = {
+        "mode": config.mode,
+        "encoder": model.fingerprint,
+        "content": table.digest,
+        "split": table.split,
+        "label_column": config.data.label_column,
+        **({"full": asdict(config.full)} if config.mode == "full" else {}),
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(recipe))
+    return plain
+
+
+def _embed(model: Model, table: LabelledTable, registry: Path) -> NDArray[np.float32]:
+    """Vectors of all rows, float32 [N, H], through the registry's cache."""
+    cache = VectorCache(registry / ".vectors", model)
+    progress: list[Progress] = []
+
+    def update(done: int, total: int) -> None:
+        if not progress:
+            progress.append(Progress("embed", total, "nucleotides"))
+        progress[0].update(done)
+
+    vectors = cache.embed(table.sequences, table.shas, update)
+    distinct = table.counts["distinct_sequences"]
+    note = f"{cache.num_embedded:,} sequences embedded, {distinct - cache.num_embedded:,} taken from {cache.folder}"
+    if progress:
+        progress[0].close(note)
+    else:
+        say(note)
+    return vectors
+
+
+def _train_full(
+    config: FinetuneConfig,
+    work: Path,
+    model: Model,
+    table: LabelledTable,
+    truth: NDArray[np.int64],
+    rows: dict[str, NDArray[np.int64]],
+    num_classes: int,
+    launch: Launch,
+) -> tuple[Model, LinearHead, list[dict[str, Any]]]:
+    """Train encoder and head in the work folder, through `launch`; what a killed run left there is used."""
+    work.mkdir(parents=True, exist_ok=True)
+    if (work / "state.pt").exists():
+        say(f"going on from {work}")
+    for split in ("train", "valid"):
+        write_rows(work / f"{split}.npz", [table.sequences[i] for i in rows[split]], truth[rows[split]])
+    model.save(work / "base")
+    launch(train_on_worker, {"full": asdict(config.full), "work": str(work), "num_classes": num_classes}, work)
+    encoder, head, history = read_best(work)
+    return Model(encoder, f"{model.name}, fine-tuned on {config.name}", model.device), head, history
+
+
+def train_on_worker(settings: dict[str, Any]) -> None:
+    """One worker's part of full fine-tuning; the settings are plain values, so that they travel between machines."""
+
+    def show(record: dict[str, Any]) -> None:
+        say(
+            f"epoch {record['epoch']:>3}  loss {record['loss']:.4f}  validation: loss {record['valid_loss']:.4f}, "
+            f"accuracy {record['valid_accuracy']:.1%}"
+        )
+
+    train_full(FullConfig(**settings["full"]), Path(settings["work"]), settings["num_classes"], show)
+
+
+def _publish(
+    folder: Path, info: dict[str, Any], model: Model, head: LinearHead, simple: LinearHead, training: set[str]
+) -> None:
+    """Write the predictor's folder beside its place and rename it."""
+    beside = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(beside, ignore_errors=True)
+    save_checkpoint(model.encoder, beside / "encoder")
+    head.save(beside / "head.safetensors")
+    simple.save(beside / "kmer_head.safetensors")
+    pq.write_table(pa.table({"sha": sorted(training)}), beside / "training_sequences.parquet")
+    (beside / "card.md").write_text(write_card(info))
+    (beside / "predictor.json").write_text(json.dumps(info, indent=1) + "\n")
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    beside.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)

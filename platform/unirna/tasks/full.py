@@ -1,0 +1,337 @@
+"""Full fine-tuning: the encoder and its linear head trained together, in one plain loop that knows nothing of Ray.
+
+With several processes (torch.distributed) each takes its share of every batch, and the gradient is the same as on one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from unirna.model import Encoder, Window, load, load_checkpoint, pack_tokens, save_checkpoint, tokenise
+from unirna.model.attention import Segments
+from unirna.tasks.head import LinearHead
+from unirna.tasks.task import TaskError
+
+
+@dataclass(frozen=True)
+class FullConfig:
+    """Settings of full fine-tuning.
+
+    Attributes:
+        epochs: passes over the training rows, at most.
+        patience: epochs without a lower validation loss after which training stops.
+        batch_size: sequences of one optimiser step, over all workers.
+        learning_rate: peak, of the encoder. head_learning_rate: of the head, which starts from nothing.
+        weight_decay: of the matrices (AdamW). clip: largest norm of the gradient.
+        warmup_share: share of the steps of linear warm-up; then linear decay to zero.
+        seed: of the order of the rows.
+    """
+
+    epochs: int = 10
+    patience: int = 3
+    batch_size: int = 32
+    learning_rate: float = 3e-4
+    head_learning_rate: float = 3e-3
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    warmup_share: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for field in ("epochs", "patience", "batch_size"):
+            if getattr(self, field) < 1:
+                raise TaskError(f"{field} is {getattr(self, field)}: wanted at least 1")
+
+
+class Classifier(nn.Module):
+    """An encoder with a linear head on the mean of a sequence's nucleotides: the module whose gradients workers share."""
+
+    def __init__(self, encoder: Encoder, num_classes: int) -> None:
+        super().__init__()
+        encoder.lm_head = None  # predicts letters, has no part here
+        self.encoder = encoder
+        self.head = nn.Linear(encoder.config.hidden_size, num_classes)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, tokens_T: Tensor, boundaries: Tensor, weights_T: Tensor, owner_T: Tensor, count: int) -> Tensor:
+        """Logits [count, C]; `weights_T` pools each token into the sequence `owner_T` as `Model.embed` does."""
+        hidden_TH = self.encoder(tokens_T, Segments(boundaries, tokens_T.device)).float()
+        pooled = torch.zeros(count, hidden_TH.shape[1], device=hidden_TH.device)
+        pooled = pooled.index_add(0, owner_T, hidden_TH * weights_T[:, None])
+        logits: Tensor = self.head(pooled)
+        return logits
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Training or validation rows: token arrays, and classes int64 [N]."""
+
+    tokens: list[NDArray[np.uint8]]
+    classes: NDArray[np.int64]
+
+
+def write_rows(path: Path, sequences: list[str], classes: NDArray[np.int64]) -> None:
+    """Write rows as one array file that any worker reads."""
+    tokens = [tokenise(sequence) for sequence in sequences]
+    offsets = np.cumsum([0, *map(len, tokens)])
+    with path.open("wb") as file:
+        np.savez(file, tokens=np.concatenate([np.empty(0, np.uint8), *tokens]), offsets=offsets, classes=classes)
+
+
+def read_rows(path: Path) -> Rows:
+    """Read what `write_rows` wrote."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return Rows(np.split(arrays["tokens"], arrays["offsets"][1:-1]), arrays["classes"])
+
+
+def train_full(
+    config: FullConfig, work: Path, num_classes: int, show: Callable[[dict[str, Any]], None] = lambda record: None
+) -> None:
+    """Train from `<work>/base/` (a checkpoint) on `<work>/train.npz`, and leave the best epoch in `<work>/best/`.
+
+    The best epoch is the one with the lowest validation loss. After every epoch the state goes to `<work>/state.pt`; a run
+    that finds one goes on after it, and one that finds `<work>/done.json` returns at once.
+
+    Args:
+        config: the settings.
+        work: a folder that all workers see.
+        num_classes: C.
+        show: is told each epoch's record, on the first worker.
+    """
+    # ---- where we are
+    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    if config.batch_size < 2 * world:
+        raise TaskError(f"batch size {config.batch_size} over {world} workers: wanted at least {2 * world}")
+    if (work / "done.json").exists():
+        return
+
+    # ---- data, model, optimiser
+    train, valid = read_rows(work / "train.npz"), read_rows(work / "valid.npz")
+    base = load(work / "base")
+    device, windows, budget = base.device, base.windows, base.batch_tokens
+    torch.manual_seed(config.seed)
+    classifier = Classifier(base.encoder, num_classes).to(device)
+    optimizer = _optimizer(classifier, config)
+    history, best = _restore(work, classifier, optimizer)
+    model: nn.Module = classifier
+    without_sync: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+    if world > 1:
+        shared = DistributedDataParallel(classifier)
+        model, without_sync = shared, shared.no_sync
+    feed = _Feed(windows, budget, device)
+    steps_per_epoch = _num_batches(len(train.classes), config.batch_size)
+    steps = config.epochs * steps_per_epoch
+
+    # ---- epochs
+    for epoch in range(len(history), config.epochs):
+        if _stale(history, config.patience):
+            break
+        model.train()
+        total = 0.0
+        for number, batch in enumerate(_batches(len(train.classes), config.batch_size, config.seed, epoch)):
+            step = epoch * steps_per_epoch + number
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * _schedule(step, steps, config.warmup_share)
+            parts = list(feed.parts(train, batch[rank::world]))
+            for i, part in enumerate(parts):
+                with contextlib.nullcontext() if i == len(parts) - 1 else without_sync():
+                    logits = _logits(model, part)
+                    loss = F.cross_entropy(logits, part.classes, reduction="sum")
+                    # DDP averages over the workers, the batch's mean is over its rows
+                    (loss * world / len(batch)).backward()
+                total += float(loss.detach())
+            torch.nn.utils.clip_grad_norm_(classifier.parameters(), config.clip)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        train_loss = _sum_over_workers(total, device) / len(train.classes)
+        if not math.isfinite(train_loss):
+            raise TaskError(f"the loss is {train_loss} in epoch {epoch + 1}. Lower the learning rate")
+        valid_loss, right = _validate(classifier, feed, valid, rank, world)
+        record = {
+            "epoch": epoch + 1,
+            "loss": round(train_loss, 6),
+            "valid_loss": round(valid_loss, 6),
+            "valid_accuracy": round(right, 6),
+        }
+        history.append(record)
+        if valid_loss < best:
+            best = valid_loss
+            if rank == 0:
+                _save_best(work, classifier)
+        if rank == 0:
+            show(record)
+            _save_state(work, classifier, optimizer, history, best)
+
+    # ---- the end
+    if rank == 0:
+        _write(work / "done.json", json.dumps({"history": history, "settings": asdict(config)}).encode())
+    if world > 1:
+        dist.barrier()
+
+
+# ---- batches -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One forward pass: the arguments of `Classifier.forward`, and the classes of its sequences."""
+
+    inputs: tuple[Tensor, Tensor, Tensor, Tensor, int]
+    classes: Tensor
+
+
+class _Feed:
+    """Packs rows into forward passes of about `budget` tokens; a longer sequence goes alone, in windows."""
+
+    def __init__(self, windows: Callable[[int], list[Window]], budget: int, device: torch.device) -> None:
+        self.windows, self.budget, self.device = windows, budget, device
+
+    def parts(self, rows: Rows, chosen: NDArray[np.int64]) -> Iterator[_Part]:
+        """The chosen rows in forward passes, shortest first: neighbours of one length share one attention call."""
+        group: list[int] = []
+        size = 0
+        for row in sorted(chosen.tolist(), key=lambda i: (len(rows.tokens[i]), i)):
+            tokens = len(rows.tokens[row]) + 2
+            if group and size + tokens > self.budget:
+                yield self._pack(rows, group)
+                group, size = [], 0
+            group.append(row)
+            size += tokens
+        if group:
+            yield self._pack(rows, group)
+
+    def _pack(self, rows: Rows, group: list[int]) -> _Part:
+        pieces: list[NDArray[np.uint8]] = []
+        weights: list[NDArray[np.float32]] = []
+        owner: list[int] = []
+        zero = np.zeros(1, np.float32)
+        for place, row in enumerate(group):
+            tokens = rows.tokens[row]
+            for window in self.windows(len(tokens)):
+                pieces.append(tokens[window.start : window.end])
+                weights += [zero, window.weights / np.float32(len(tokens)), zero]
+                owner += [place] * (window.end - window.start + 2)
+        packed = pack_tokens(pieces)
+        arrays = (packed.tokens.astype(np.int32), packed.boundaries, np.concatenate(weights), np.array(owner))
+        tokens_T, boundaries, weights_T, owner_T = (torch.from_numpy(a).to(self.device) for a in arrays)
+        classes = torch.from_numpy(rows.classes[group]).to(self.device)
+        return _Part((tokens_T, boundaries, weights_T, owner_T, len(group)), classes)
+
+
+def _num_batches(rows: int, batch_size: int) -> int:
+    return max(1, -(-rows // batch_size))
+
+
+def _batches(rows: int, batch_size: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
+    """All rows in a random order, in batches whose sizes differ by one at most, so that no worker's share is empty."""
+    order = np.random.default_rng([seed, epoch]).permutation(rows)
+    return np.array_split(order, _num_batches(rows, batch_size))
+
+
+def _logits(model: nn.Module, part: _Part) -> Tensor:
+    device = part.classes.device.type
+    with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+        logits: Tensor = model(*part.inputs)
+    return logits.float()
+
+
+def _validate(classifier: Classifier, feed: _Feed, valid: Rows, rank: int, world: int) -> tuple[float, float]:
+    """Mean loss in nats and accuracy over the validation rows of all workers."""
+    classifier.eval()
+    loss = right = 0.0
+    with torch.inference_mode():
+        for part in feed.parts(valid, np.arange(rank, len(valid.classes), world)):
+            logits = _logits(classifier, part)
+            loss += float(F.cross_entropy(logits, part.classes, reduction="sum"))
+            right += float((logits.argmax(-1) == part.classes).sum())
+    device = next(classifier.parameters()).device
+    count = len(valid.classes)
+    return _sum_over_workers(loss, device) / count, _sum_over_workers(right, device) / count
+
+
+def _sum_over_workers(value: float, device: torch.device) -> float:
+    if not dist.is_initialized():
+        return value
+    tensor = torch.tensor(value, dtype=torch.float64, device=device)
+    dist.all_reduce(tensor)
+    return float(tensor)
+
+
+# ---- optimiser and state -------------------------------------------------------------------------------------------
+
+
+def _optimizer(classifier: Classifier, config: FullConfig) -> torch.optim.Optimizer:
+    encoder = list(classifier.encoder.parameters())
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in encoder if p.ndim > 1], "peak": config.learning_rate},
+        {"params": [p for p in encoder if p.ndim <= 1], "peak": config.learning_rate, "weight_decay": 0.0},
+        {"params": list(classifier.head.parameters()), "peak": config.head_learning_rate},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
+
+
+def _schedule(step: int, steps: int, warmup_share: float) -> float:
+    warm = max(1, round(warmup_share * steps))
+    return min((step + 1) / warm, (steps - step) / max(1, steps - warm))
+
+
+def _stale(history: list[dict[str, Any]], patience: int) -> bool:
+    losses = [record["valid_loss"] for record in history]
+    return len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
+
+
+def _save_best(work: Path, classifier: Classifier) -> None:
+    beside = work / "best.tmp"
+    shutil.rmtree(beside, ignore_errors=True)
+    save_checkpoint(classifier.encoder, beside)
+    size = classifier.encoder.config.hidden_size
+    weight, bias = (p.detach().cpu().numpy() for p in (classifier.head.weight, classifier.head.bias))
+    LinearHead(weight, bias, np.zeros(size, np.float32), np.ones(size, np.float32)).save(beside / "head.safetensors")
+    shutil.rmtree(work / "best", ignore_errors=True)
+    beside.rename(work / "best")
+
+
+def _save_state(
+    work: Path, classifier: Classifier, optimizer: torch.optim.Optimizer, history: list[dict[str, Any]], best: float
+) -> None:
+    state = {"model": classifier.state_dict(), "optimizer": optimizer.state_dict(), "history": history, "best": best}
+    torch.save(state, work / "state.pt.tmp")
+    (work / "state.pt.tmp").replace(work / "state.pt")
+
+
+def _restore(work: Path, classifier: Classifier, optimizer: torch.optim.Optimizer) -> tuple[list[dict[str, Any]], float]:
+    """Load the state of the last finished epoch; returns the epochs' records and the lowest validation loss so far."""
+    if not (work / "state.pt").exists():
+        return [], math.inf
+    state = torch.load(work / "state.pt", map_location="cpu", weights_only=True)
+    classifier.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    history: list[dict[str, Any]] = state["history"]
+    return history, float(state["best"])
+
+
+def _write(path: Path, content: bytes) -> None:
+    beside = path.with_name(path.name + ".tmp")
+    beside.write_bytes(content)
+    beside.replace(path)
+
+
+def read_best(work: Path) -> tuple[Encoder, LinearHead, list[dict[str, Any]]]:
+    """The best epoch's encoder and head, and all epochs' records, once `train_full` is done."""
+    history: list[dict[str, Any]] = json.loads((work / "done.json").read_text())["history"]
+    return load_checkpoint(work / "best"), LinearHead.load(work / "best" / "head.safetensors"), history

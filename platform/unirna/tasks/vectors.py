@@ -1,0 +1,82 @@
+"""Vectors of a labelled table, kept on disk by content: a killed run or a second predictor embeds no sequence again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from unirna.model import Model
+
+PART_NUCLEOTIDES = 200_000
+"""Nucleotides of one part file: what a killed run loses at most."""
+
+
+class VectorCache:
+    """Vectors of one model in `<folder>/<fingerprint>/`, in Parquet parts of (sha, vector). It may be deleted at any time.
+
+    Attributes:
+        num_embedded: sequences that this object sent through the model.
+    """
+
+    def __init__(self, folder: Path, model: Model) -> None:
+        self.folder = folder / model.fingerprint
+        self.model = model
+        self.num_embedded = 0
+
+    def embed(
+        self, sequences: Sequence[str], shas: Sequence[str], progress: Callable[[int, int], None] = lambda done, total: None
+    ) -> NDArray[np.float32]:
+        """Vectors of normalised sequences, float32 [N, H]; those that are not kept yet are embedded and kept.
+
+        Args:
+            sequences: N normalised sequences. shas: their N names (`sequence_sha`).
+            progress: is told how many nucleotides this call has embedded, of how many.
+        """
+        wanted = dict(zip(shas, sequences, strict=True))
+        vectors = self._read(set(wanted))
+        missing = {sha: letters for sha, letters in wanted.items() if sha not in vectors}
+        done, total = 0, sum(map(len, missing.values()))
+        for part in _parts(missing):
+            fresh = self.model.embed([letters for _, letters in part])
+            self._write([sha for sha, _ in part], fresh)
+            vectors |= {sha: vector for (sha, _), vector in zip(part, fresh, strict=True)}
+            self.num_embedded += len(part)
+            done += sum(len(letters) for _, letters in part)
+            progress(done, total)
+        return np.stack([vectors[sha] for sha in shas])
+
+    def _read(self, wanted: set[str]) -> dict[str, NDArray[np.float32]]:
+        found: dict[str, NDArray[np.float32]] = {}
+        for path in sorted(self.folder.glob("part-*.parquet")):
+            table = pq.read_table(path)
+            shas = table["sha"].to_pylist()
+            matrix = table["vector"].combine_chunks().flatten().to_numpy().reshape(len(shas), -1)
+            found |= {sha: matrix[i] for i, sha in enumerate(shas) if sha in wanted}
+        return found
+
+    def _write(self, shas: list[str], vectors: NDArray[np.float32]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        name = hashlib.sha256("".join(shas).encode()).hexdigest()[:16]
+        beside = self.folder / f".part-{name}.tmp"
+        column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
+        pq.write_table(pa.table({"sha": shas, "vector": column}), beside)
+        beside.replace(self.folder / f"part-{name}.parquet")
+
+
+def _parts(sequences: dict[str, str]) -> Iterator[list[tuple[str, str]]]:
+    """Runs of (sha, sequence), shortest sequences first, of about `PART_NUCLEOTIDES`."""
+    part: list[tuple[str, str]] = []
+    size = 0
+    for item in sorted(sequences.items(), key=lambda item: (len(item[1]), item[0])):
+        part.append(item)
+        size += len(item[1])
+        if size >= PART_NUCLEOTIDES:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
