@@ -1,0 +1,106 @@
+"""Serve a store over HTTP: search, embed, predict, and a web page.
+
+    python jobs/serve.py --store demo-output/store --model demo-output/pretrain/model --registry demo-output/registry
+    UNIRNA_API_KEY=$(openssl rand -hex 32) python jobs/serve.py --store s3://bucket/store --host 0.0.0.0 --replicas 4
+
+Stays in the foreground; Ctrl-C or SIGTERM lets running requests finish and ends it with exit code 0. With RAY_ADDRESS set
+(as `ray job submit` does) the replicas run on that cluster, else on an embedded Ray that listens on loopback alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from types import FrameType
+from typing import Any
+
+import tyro
+from unirna import vectorstore
+from unirna.job import connect_ray, num_cpus, run_job, say
+from unirna.serve.settings import Settings, SettingsError
+
+
+def main(settings: Settings) -> dict[str, Any]:
+    """Start the service and stay until told to stop."""
+    # ---- what can be refused at once
+    settings.check()
+    key_digest = settings.key_digest()
+    one_machine = not os.environ.get("RAY_ADDRESS")
+    if one_machine:
+        check_port(settings.host, settings.port)
+    names = vectorstore.list_collections(settings.store)
+    if not names:
+        raise SettingsError(f"--store: there is no collection in {settings.store!r}. Make one with jobs/embed.py")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until it is ready, both signals simply end it
+    started = time.monotonic()
+
+    # ---- Ray, the proxy, the replicas
+    say(f"serving {', '.join(names)} of {settings.store}; reading the model")
+    say("starting Ray" if one_machine else f"joining Ray at {os.environ['RAY_ADDRESS']}")
+    os.environ.setdefault("RAY_SERVE_LOG_TO_STDERR", "0")
+    from unirna.serve.app import open_engine
+
+    open_engine(settings)  # a model that cannot be found or does not fit is said here, not by a replica that dies
+    connect_ray()  # Ray reads its variables when it is imported, so nothing may import it before
+    from ray import serve
+    from unirna.serve.deployment import NAME, build
+
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    say("starting the HTTP proxy")
+    proxies = "HeadOnly" if one_machine else "EveryNode"
+    serve.start(proxy_location=proxies, http_options={"host": settings.host, "port": settings.port})
+    cpus = settings.cpus or (max(1, num_cpus() // settings.replicas) if one_machine else 1)
+    say(f"loading the model in {settings.replicas} replica{'s' * (settings.replicas > 1)} of {cpus} cores")
+    serve.run(build(settings, key_digest, cpus=cpus, one_machine=one_machine), name=NAME, route_prefix="/")
+    seconds = time.monotonic() - started
+
+    # ---- in the foreground
+    stop = stop_on_signals()
+    address = f"http://{'127.0.0.1' if settings.host in ('0.0.0.0', '::') else settings.host}:{settings.port}"
+    say(f"ready after {seconds:.0f} s\n  page  {address}/\n  docs  {address}/docs\nCtrl-C ends it")
+    stop.wait()
+    say("stopping: running requests may finish")
+    serve.delete(NAME)
+    if not one_machine and not serve.status().applications:
+        serve.shutdown()  # leave no proxy on the cluster; an embedded Ray ends with this process
+    return {"served": settings.store, "address": address, "start_seconds": round(seconds, 1)}
+
+
+def check_port(host: str, port: int) -> None:
+    """See that the port is free before ten seconds go into starting Ray.
+
+    Raises:
+        SettingsError: it is in use, or the address is none of this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise SettingsError(
+                f"cannot listen on {host}:{port} ({error.strerror}). Another service may run there: "
+                "end it, or choose another with --port (UNIRNA_PORT)"
+            ) from error
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that Ctrl-C and SIGTERM set; a second one ends the process at once."""
+    stop = threading.Event()
+
+    def on_signal(signum: int, frame: FrameType | None) -> None:
+        signal.signal(signum, signal.default_int_handler)
+        stop.set()
+
+    signal.signal(signal.SIGINT, on_signal)
+    signal.signal(signal.SIGTERM, on_signal)
+    return stop
+
+
+if __name__ == "__main__":
+    sys.exit(run_job(lambda: main(tyro.cli(Settings, default=Settings.from_environment(), description=__doc__))))

@@ -1,0 +1,258 @@
+"""The HTTP application around an engine. Knows FastAPI, not Ray."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from unirna import vectorstore
+from unirna.serve import schemas
+from unirna.serve.batcher import Batcher, OverloadedError
+from unirna.serve.engine import Engine, Limits, check_top, ranked
+from unirna.serve.errors import FieldError, RequestError, bad_field
+from unirna.serve.guard import Guard, ProblemResponse, problem_response
+from unirna.serve.settings import Settings
+
+STATIC: Final = Path(__file__).parent / "static"
+PROBLEM: Final[dict[str, Any]] = {"model": schemas.Problem}
+PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
+    status: PROBLEM | {"description": text}
+    for status, text in {
+        401: "No key, or a wrong one",
+        404: "No such collection, predictor or sequence",
+        409: "The collection was made with another model",
+        422: "A field is not valid; `errors` names it",
+        429: "Too busy; Retry-After says when to come back",
+    }.items()
+}
+
+api = APIRouter(prefix="/v1", responses=PROBLEMS)
+pages = APIRouter(include_in_schema=False)
+health = APIRouter(tags=["health"])
+
+
+def _engine(request: Request) -> Engine:
+    engine: Engine = request.app.state.engine
+    return engine
+
+
+def _batcher(request: Request) -> Batcher:
+    batcher: Batcher = request.app.state.batcher
+    return batcher
+
+
+def _settings(request: Request) -> Settings:
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+EngineOf = Annotated[Engine, Depends(_engine)]
+BatcherOf = Annotated[Batcher, Depends(_batcher)]
+SettingsOf = Annotated[Settings, Depends(_settings)]
+
+
+def open_engine(settings: Settings) -> Engine:
+    """The engine that these settings describe; errors as `Engine.open`."""
+    return Engine.open(
+        settings.store,
+        settings.model or None,
+        settings.registry or None,
+        default_collection=settings.collection or None,
+        limits=Limits(settings.max_sequence_length, settings.max_k),
+    )
+
+
+def create_app(engine: Engine, settings: Settings, key_digest: str | None = None) -> FastAPI:
+    """The application.
+
+    Args:
+        engine: what answers.
+        settings: limits.
+        key_digest: SHA-256 of the key that callers must send, None for none.
+    """
+    app = FastAPI(
+        title="UniRNA",
+        version=version("unirna"),
+        summary="Search, embed and classify RNA sequences.",
+        docs_url=None,  # FastAPI's own page loads its scripts from another site
+        redoc_url=None,
+    )
+    app.state.engine, app.state.settings = engine, settings
+    app.state.batcher = Batcher(
+        engine.model.embed, budget=engine.model.batch_tokens, max_waiting=settings.max_waiting_nucleotides
+    )
+    app.include_router(api)
+    app.include_router(health)
+    app.include_router(pages)
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    app.add_exception_handler(RequestError, _on_request_error)
+    app.add_exception_handler(OverloadedError, _on_overload)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(StarletteHTTPException, _on_http_error)
+    app.add_middleware(Guard, key_digest=key_digest, max_body_bytes=settings.max_body_bytes)
+    return app
+
+
+# ---- search, embed, predict --------------------------------------------------------------------------------------------
+
+
+@api.post("/search", response_model=schemas.SearchResponse, summary="The nearest sequences of a collection")
+async def search(body: schemas.SearchRequest, engine: EngineOf, batcher: BatcherOf) -> Any:
+    """Give a sequence, a vector or the id of a stored sequence; hits come back best first."""
+    plan = await asyncio.to_thread(engine.plan_search, **body.model_dump())
+    vector = (await batcher.embed([plan.letters]))[0] if plan.letters else plan.vector
+    return await asyncio.to_thread(engine.run_search, plan, vector)
+
+
+@api.post("/embed", response_model=schemas.EmbedResponse, summary="Vectors of sequences")
+async def embed(body: schemas.EmbedRequest, engine: EngineOf, batcher: BatcherOf, settings: SettingsOf) -> Any:
+    """One vector for each sequence: the mean of its nucleotides' hidden states, the same alone or in any batch."""
+    vectors = await batcher.embed(_checked(body.sequences, engine, settings))
+    model = engine.model
+    answer: dict[str, Any] = {"model": model.name, "fingerprint": model.fingerprint, "dimension": model.dimension}
+    if body.encoding == "base64":
+        return answer | {"vectors": base64.b64encode(vectors.astype("<f4").tobytes()).decode()}
+    return answer | {"vectors": vectors.tolist()}
+
+
+@api.post("/predict/{task:path}", response_model=schemas.PredictResponse, summary="Predictions for sequences")
+async def predict(
+    task: str, body: schemas.PredictRequest, engine: EngineOf, batcher: BatcherOf, settings: SettingsOf
+) -> Any:
+    """The most probable class of each sequence, by one of the predictors that /v1/models lists."""
+    predictor = await asyncio.to_thread(engine.predictor, task)
+    sequences = _checked(body.sequences, engine, settings)
+    check_top(body.top)
+    if engine.shares_encoder(predictor):
+        vectors = await batcher.embed(sequences)
+        predictions = await asyncio.to_thread(predictor.predict_vectors, vectors)
+    else:
+        predictions = await asyncio.to_thread(predictor.predict, sequences)
+    return {"task": task, "predictions": ranked(predictions, body.top)}
+
+
+def _checked(sequences: list[str], engine: Engine, settings: Settings) -> list[str]:
+    if len(sequences) > settings.max_sequences:
+        message = f"{len(sequences):,} sequences; a request takes at most {settings.max_sequences:,} (max_sequences)"
+        raise bad_field("sequences", message)
+    return engine.check_sequences(sequences)
+
+
+# ---- what there is -----------------------------------------------------------------------------------------------------
+
+
+@api.get("/models", response_model=schemas.ModelsResponse, summary="The encoder and the predictors")
+def models(engine: EngineOf) -> Any:
+    """The model that makes vectors, and the predictors with what was measured of them."""
+    return engine.describe_models()
+
+
+@api.get("/collections", response_model=schemas.CollectionsResponse, summary="The collections of the store")
+def collections(engine: EngineOf) -> Any:
+    """Every collection with its size, its columns and the model that made it."""
+    return {"default": engine.default(), "collections": engine.describe_collections()}
+
+
+@api.get("/collections/{name}", response_model=schemas.CollectionResponse, summary="One collection")
+def collection(name: str, engine: EngineOf) -> Any:
+    """A collection, and a few of its sequences to try."""
+    return engine.describe_collection(engine.collection(name)) | {"examples": engine.examples(name)}
+
+
+@api.get("/collections/{name}/record", response_model=schemas.Record, summary="One stored sequence")
+def record(name: str, engine: EngineOf, id: Annotated[str, Query(description="As it stands in the collection.")]) -> Any:
+    """A stored sequence with all its labels. The id is a query parameter, since ids may contain slashes."""
+    return engine.record(name, id)
+
+
+@health.get("/healthz", response_model=schemas.Status, summary="The process lives")
+async def healthz() -> Any:
+    """Answers as long as the process does."""
+    return {"status": "ok"}
+
+
+@health.get("/readyz", response_model=schemas.Status, responses={503: PROBLEM}, summary="Requests can be answered")
+def readyz(engine: EngineOf) -> Any:
+    """Answers when the model is loaded and the store can be listed and holds a collection."""
+    try:
+        there = vectorstore.list_collections(engine.store)
+    except OSError as error:
+        raise HTTPException(503, "the store cannot be listed") from error
+    if not there:
+        raise HTTPException(503, "the store holds no collection")
+    return {"status": "ok"}
+
+
+# ---- pages -------------------------------------------------------------------------------------------------------------
+
+
+@pages.get("/")
+@pages.get("/record")
+def index() -> FileResponse:
+    """The web page; its script reads the address."""
+    return FileResponse(STATIC / "index.html")
+
+
+@pages.get("/docs")
+def docs() -> FileResponse:
+    """The reference, made from /openapi.json by a script of our own."""
+    return FileResponse(STATIC / "docs.html")
+
+
+# ---- errors ------------------------------------------------------------------------------------------------------------
+
+
+async def _on_request_error(request: Request, error: Exception) -> ProblemResponse:
+    assert isinstance(error, RequestError)
+    return problem_response(request.scope, error.status, error.message, *error.errors)
+
+
+async def _on_overload(request: Request, error: Exception) -> ProblemResponse:
+    assert isinstance(error, OverloadedError)
+    response = problem_response(request.scope, 429, str(error))
+    response.headers["retry-after"] = str(error.retry_after)
+    return response
+
+
+async def _on_http_error(request: Request, error: Exception) -> ProblemResponse:
+    assert isinstance(error, StarletteHTTPException)
+    details = {404: f"there is nothing at {request.url.path}. /docs lists what there is"}
+    standard = error.detail in ("Not Found", "Method Not Allowed")
+    detail = details.get(error.status_code, f"{request.method} {request.url.path}") if standard else error.detail
+    response = problem_response(request.scope, error.status_code, detail)
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _on_validation_error(request: Request, error: Exception) -> ProblemResponse:
+    assert isinstance(error, RequestValidationError)
+    found = error.errors()
+    if any(e["type"] == "json_invalid" for e in found):
+        place = found[0]["loc"][-1]
+        reason = found[0].get("ctx", {}).get("error", "")
+        return problem_response(request.scope, 400, f"the body is not JSON: {reason} (at character {place})")
+    errors = [FieldError(_field(e["loc"]), _wanted(e)) for e in found]
+    return problem_response(request.scope, 422, f"{errors[0].field}: {errors[0].message}", *errors[:100])
+
+
+def _field(loc: tuple[str | int, ...]) -> str:
+    """("body", "sequences", 3) -> "sequences[3]"."""
+    name = ""
+    for part in loc[1:]:
+        name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else part
+    return name or str(loc[0])
+
+
+def _wanted(error: dict[str, Any]) -> str:
+    message = str(error["msg"])
+    if error["type"] == "extra_forbidden":
+        return "there is no such field"
+    return f"{message[0].lower()}{message[1:]}"

@@ -1,0 +1,108 @@
+"""Sequences of concurrent requests go through the model together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]
+
+
+class OverloadedError(RuntimeError):
+    """More waits to be embedded than the service has agreed to hold.
+
+    Attributes:
+        retry_after: seconds after which it is worth asking again.
+    """
+
+    def __init__(self, waiting: int, retry_after: int) -> None:
+        self.retry_after = retry_after
+        super().__init__(f"{waiting:,} nucleotides already wait to be embedded. Ask again in {retry_after} s")
+
+
+@dataclass
+class _Job:
+    sequences: Sequence[str]
+    done: asyncio.Future[Vectors]
+    taken: int = 0
+    vectors: list[Vectors] = field(default_factory=list)
+
+
+class Batcher:
+    """Gathers sequences into batches of a token budget and embeds them in one thread, so that the event loop answers on.
+
+    Nothing waits for a batch to fill: what arrives while one batch runs makes the next one. Each batch takes sequences
+    from the waiting requests in turn, so a search of one sequence does not stand behind a request of hundreds.
+
+    Args:
+        embed: sequences -> float32 [N, H].
+        budget: nucleotides of one batch; a longer sequence goes alone.
+        max_waiting: nucleotides that may wait.
+    """
+
+    def __init__(self, embed: Callable[[list[str]], Vectors], *, budget: int, max_waiting: int) -> None:
+        self._embed, self._budget, self._max_waiting = embed, budget, max_waiting
+        self._jobs: deque[_Job] = deque()
+        self._waiting = 0
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="embed")
+        self._running: asyncio.Task[None] | None = None
+
+    async def embed(self, sequences: Sequence[str]) -> Vectors:
+        """Vectors of checked sequences, float32 [N, H], in their order.
+
+        Raises:
+            OverloadedError: too much waits already; nothing was done.
+        """
+        size = sum(map(len, sequences))
+        if self._waiting and self._waiting + size > self._max_waiting:
+            raise OverloadedError(self._waiting, retry_after=2)
+        job = _Job(sequences, asyncio.get_running_loop().create_future())
+        self._jobs.append(job)
+        self._waiting += size
+        if self._running is None:
+            self._running = asyncio.create_task(self._run())
+        return await job.done
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while batch := self._next_batch():
+            letters = [job.sequences[i] for job, i in batch]
+            try:
+                vectors = await loop.run_in_executor(self._thread, self._embed, letters)
+            except Exception as error:
+                for job, _ in batch:
+                    if not job.done.done():
+                        job.done.set_exception(error)
+                continue
+            for (job, _), vector in zip(batch, vectors, strict=True):
+                job.vectors.append(vector)
+                if len(job.vectors) == len(job.sequences) and not job.done.done():
+                    job.done.set_result(np.stack(job.vectors))
+        self._running = None
+
+    def _next_batch(self) -> list[tuple[_Job, int]]:
+        """Sequences up to the budget, one of each waiting request in turn; each request's come in their order."""
+        batch: list[tuple[_Job, int]] = []
+        size = 0
+        while self._jobs:
+            job = self._jobs.popleft()
+            if job.done.done():  # its caller has gone, or an earlier batch of it failed
+                self._waiting -= sum(map(len, job.sequences[job.taken :]))
+                continue
+            length = len(job.sequences[job.taken])
+            if batch and size + length > self._budget:
+                self._jobs.appendleft(job)
+                break
+            batch.append((job, job.taken))
+            size += length
+            job.taken += 1
+            self._waiting -= length
+            if job.taken < len(job.sequences):
+                self._jobs.append(job)
+        return batch

@@ -1,0 +1,72 @@
+"""The service on Ray Serve: one deployment, which holds the engine and the HTTP application, so a request makes one hop."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from fastapi import FastAPI
+from ray import serve
+from unirna.serve.app import create_app, open_engine
+from unirna.serve.settings import Settings
+
+NAME = "unirna"
+"""The application's name on the cluster."""
+
+
+@serve.ingress()
+class Service:
+    """One replica: loads the model, then answers.
+
+    Args:
+        settings: of the service.
+        key_digest: SHA-256 of the key that callers must send, None for none.
+        threads: torch threads.
+        one_machine: keep Ray's own port of this replica on loopback.
+    """
+
+    def __init__(self, settings: Settings, key_digest: str | None, threads: int, one_machine: bool) -> None:
+        logging.getLogger("unirna").setLevel(logging.INFO)
+        if one_machine:
+            _keep_on_loopback()
+        torch.set_num_threads(threads)
+        self._settings, self._key_digest = settings, key_digest
+        self._engine = open_engine(settings)
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """The application that Ray Serve runs."""
+        return create_app(self._engine, self._settings, self._key_digest)
+
+
+def build(settings: Settings, key_digest: str | None, *, cpus: int, one_machine: bool) -> serve.Application:
+    """The application for `serve.run`.
+
+    Args:
+        settings: of the service. key_digest: see `Service`.
+        cpus: cores of one replica.
+        one_machine: whether the cluster is an embedded one.
+    """
+    deployment: Any = serve.deployment(
+        Service,
+        name=NAME,
+        num_replicas=settings.replicas,
+        ray_actor_options={"num_cpus": cpus, "num_gpus": settings.gpus},
+        # More than this waits in the proxy; the replica's own limit is by nucleotides, and says so with a 429.
+        max_ongoing_requests=256,
+        graceful_shutdown_timeout_s=30,
+        graceful_shutdown_wait_loop_s=0.2,
+    )
+    application: serve.Application = deployment.bind(settings, key_digest, cpus, one_machine)
+    return application
+
+
+def _keep_on_loopback() -> None:
+    """Ray 2.60 opens a port on every address for calls between deployments, with no setting for it; we make none.
+
+    Read from `ray/serve/_private/replica.py`; a test looks at the ports that are really open.
+    """
+    from ray.serve._private import replica
+
+    add_port = replica.add_port_to_grpc_server
+    replica.add_port_to_grpc_server = lambda server, address: add_port(server, address.replace("[::]", "127.0.0.1"))

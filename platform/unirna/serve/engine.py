@@ -1,0 +1,513 @@
+"""What the service does, without HTTP or Ray: embed, search and predict over one model, one store and one registry.
+
+The HTTP application and `sdk.connect("path/to/store")` run this same code, so both give the same answers and errors.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from unirna import vectorstore
+from unirna.model import CheckpointError, Model, load
+from unirna.sequence import normalise
+from unirna.serve.errors import FieldError, RequestError, bad_field
+from unirna.serve.values import plain, plain_row
+from unirna.tasks import Predictions, Predictor, TaskError, list_predictors, load_predictor
+from unirna.vectorstore import Collection, FilterError, ModelMismatchError, StoreError
+
+log = logging.getLogger(__name__)
+Vectors = NDArray[np.float32]
+
+OWN_COLUMNS = ("id", "sequence", "length", "sha", "query", "rank", "similarity", "vector")
+"""Columns of a search result that are no labels."""
+EXAMPLES_FROM = 512
+"""Rows from the start of a collection among which its examples are chosen."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The largest request that is answered.
+
+    Attributes:
+        max_sequence_length: nucleotides of one sequence. max_k: hits of one search.
+    """
+
+    max_sequence_length: int = 20_000
+    max_k: int = 1_000
+
+
+@dataclass(frozen=True)
+class SearchAnswer:
+    """The nearest sequences of a collection.
+
+    Attributes:
+        collection: its name. model: what made its vectors.
+        hits: one dict for each, best first: rank, id, similarity, length, sequence, labels.
+    """
+
+    collection: str
+    model: str
+    hits: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """A checked search. Either `letters` is to be embedded first, or `vector` [H] is there already."""
+
+    collection: Collection
+    k: int
+    where: str | None
+    letters: str | None
+    vector: Vectors | None
+
+
+class Engine:
+    """One model, one store and one registry of predictors. Safe to use from several threads.
+
+    Attributes:
+        model: makes the vectors of queries. store: URI of the store. registry: folder of predictors, or None.
+        default_collection: what is searched when a request names none. limits: the largest request.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        store: str,
+        registry: Path | None = None,
+        *,
+        default_collection: str | None = None,
+        limits: Limits = Limits(),
+        own_encoders: int = 2,
+    ) -> None:
+        self.model, self.store, self.registry = model, store, registry
+        self.default_collection, self.limits = default_collection, limits
+        self._own_encoders = own_encoders
+        self._predictors: OrderedDict[tuple[str, int], Predictor] = OrderedDict()
+        self._loading = threading.Lock()
+
+    @classmethod
+    def open(
+        cls,
+        store: str,
+        model: str | None = None,
+        registry: str | Path | None = None,
+        *,
+        default_collection: str | None = None,
+        limits: Limits = Limits(),
+    ) -> Engine:
+        """Load what an engine needs.
+
+        Args:
+            store: folder or URI of the store.
+            model: name, folder or URI; by default the one that made the (default) collection, as it says itself.
+            registry: folder of predictors.
+            default_collection: what is searched when a request names none; by default the only one there is.
+            limits: the largest request.
+
+        Raises:
+            ValueError: a store without collections, a model that cannot be found; the message says what to do.
+        """
+        names = vectorstore.list_collections(store)
+        if not names:
+            raise StoreError(f"there is no collection in {store!r}. Make one with jobs/embed.py, or name another store")
+        if default_collection is not None and default_collection not in names:
+            raise StoreError(f"no collection {default_collection!r} in {store!r}. There are: {', '.join(names)}")
+        if registry is not None and not Path(registry).is_dir():
+            raise TaskError(
+                f"no registry at {str(registry)!r}: wanted a folder of predictors, as jobs/finetune.py makes it"
+            )
+        loaded = load(model) if model else _recorded_model(store, default_collection or names[0])
+        folder = None if registry is None else Path(registry)
+        return cls(loaded, store, folder, default_collection=default_collection, limits=limits)
+
+    # ---- embed -----------------------------------------------------------------------------------------------------
+
+    def check_sequences(self, sequences: Sequence[str], field: str = "sequences") -> list[str]:
+        """Bring sequences to one spelling.
+
+        Args:
+            sequences: RNA or DNA letters, either case.
+            field: what to call them in errors; the i-th is `field[i]`.
+
+        Raises:
+            RequestError: no sequence, or any that is not RNA or DNA or is too long. All bad ones are named.
+        """
+        if isinstance(sequences, str) or not isinstance(sequences, Sequence):
+            raise bad_field(field, f"wanted a list of sequences, got {type(sequences).__name__}")
+        if not sequences:
+            raise bad_field(field, "wanted at least one sequence, got none")
+        good: list[str] = []
+        bad: list[FieldError] = []
+        for i, letters in enumerate(sequences):
+            try:
+                good.append(self._checked(letters))
+            except ValueError as error:
+                bad.append(FieldError(f"{field}[{i}]", str(error)))
+        if bad:
+            more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+            raise RequestError(422, f"{bad[0].field}: {bad[0].message}{more}", *bad[:100])
+        return good
+
+    def check_sequence(self, letters: str, field: str = "similar_to") -> str:
+        """One sequence in one spelling.
+
+        Raises:
+            RequestError: it is not RNA or DNA, or too long.
+        """
+        try:
+            return self._checked(letters)
+        except ValueError as error:
+            raise bad_field(field, str(error)) from error
+
+    def _checked(self, letters: object) -> str:
+        if not isinstance(letters, str):
+            raise ValueError(f"wanted a sequence as text, got {type(letters).__name__}")
+        letters = letters.strip()
+        if len(letters) > self.limits.max_sequence_length:
+            raise ValueError(
+                f"{len(letters):,} nucleotides; this service takes sequences of at most "
+                f"{self.limits.max_sequence_length:,} (max_sequence_length). Cut it into parts that mean something to you"
+            )
+        return normalise(letters)
+
+    def embed(self, sequences: Sequence[str]) -> Vectors:
+        """One vector per sequence: float32 [N, H].
+
+        Raises:
+            RequestError: see `check_sequences`.
+        """
+        return self.model.embed(self.check_sequences(sequences))
+
+    # ---- search ----------------------------------------------------------------------------------------------------
+
+    def search(
+        self,
+        *,
+        similar_to: str | None = None,
+        vector: Sequence[float] | Vectors | None = None,
+        id: str | None = None,
+        k: int = 10,
+        where: str | None = None,
+        collection: str | None = None,
+    ) -> SearchAnswer:
+        """The k sequences of a collection whose vectors are nearest to that of a sequence.
+
+        Args:
+            similar_to: the sequence; or
+            vector: its vector, H floats of this engine's model; or
+            id: the id of a stored sequence, which will be its own first hit.
+            k: hits wanted.
+            where: SQL condition on the columns, such as "length < 200".
+            collection: which; by default the default one.
+
+        Raises:
+            RequestError: not exactly one of the three; a sequence, vector, k or filter that is not valid (422); an unknown
+                collection or id (404); a collection of another model (409).
+        """
+        plan = self.plan_search(similar_to=similar_to, vector=vector, id=id, k=k, where=where, collection=collection)
+        return self.run_search(plan, self.model.embed([plan.letters])[0] if plan.letters else plan.vector)
+
+    def plan_search(
+        self,
+        *,
+        similar_to: str | None = None,
+        vector: Sequence[float] | Vectors | None = None,
+        id: str | None = None,
+        k: int = 10,
+        where: str | None = None,
+        collection: str | None = None,
+    ) -> SearchPlan:
+        """The first half of `search`: everything is checked, and a sequence is left for the caller to embed."""
+        given = [name for name, value in (("similar_to", similar_to), ("vector", vector), ("id", id)) if value is not None]
+        if len(given) != 1:
+            field = given[1] if given else "similar_to"
+            raise bad_field(field, f"wanted one of similar_to, vector and id, got {' and '.join(given) or 'none of them'}")
+        self.check_k(k)
+        if where is not None:
+            _check_text(where, "where")
+        letters = None if similar_to is None else self.check_sequence(similar_to)
+        query = None if vector is None else self._given_vector(vector)
+        table = self.collection(collection)
+        if id is not None:
+            query = self._stored_vector(table, id)
+        else:
+            self.check_model(table)
+        return SearchPlan(table, k, where, letters, query)
+
+    def run_search(self, plan: SearchPlan, vector: Vectors | None) -> SearchAnswer:
+        """The second half of `search`: the neighbours of a vector, float32 [H].
+
+        Raises:
+            RequestError: a filter that the store cannot read (422).
+        """
+        if vector is None:
+            raise ValueError("a plan with letters wants their vector")
+        try:
+            rows = plan.collection.search(vector, k=plan.k, where=plan.where)
+        except FilterError as error:
+            raise bad_field("where", str(error)) from error
+        except RuntimeError as error:  # a filter that reads well and then fails on a row: a division, a cast
+            if plan.where is None:
+                raise
+            raise bad_field("where", f"filter {plan.where!r} failed on a row: {_first_line(error)}") from error
+        hits = [_hit(row) for row in rows.to_pylist()]
+        return SearchAnswer(plan.collection.name, plan.collection.provenance.model, hits)
+
+    def check_k(self, k: object) -> None:
+        """See that k is a number of hits that this engine gives.
+
+        Raises:
+            RequestError: it is not.
+        """
+        if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= self.limits.max_k:
+            raise bad_field("k", f"wanted a whole number from 1 to {self.limits.max_k:,} (max_k), got {k!r}")
+
+    def check_model(self, collection: Collection) -> None:
+        """See that this engine's model made the collection.
+
+        Raises:
+            RequestError: it did not (409); both models are named.
+        """
+        try:
+            collection.check_model(self.model.fingerprint, self.model.name)
+        except ModelMismatchError as error:
+            raise RequestError(409, str(error), FieldError("collection", str(error))) from error
+
+    def _stored_vector(self, collection: Collection, id: str) -> Vectors:
+        _check_text(id, "id")
+        rows = collection.get([id], columns=["vector"])
+        if not rows.num_rows:
+            raise bad_field("id", f"no sequence {id!r} in collection {collection.name!r}", 404)
+        return _vector_of(rows)
+
+    def _given_vector(self, vector: Sequence[float] | Vectors | None) -> Vectors:
+        wanted = f"wanted {self.model.dimension} finite numbers, not all zero"
+        try:
+            array = np.asarray(vector, np.float32)
+        except (TypeError, ValueError) as error:
+            raise bad_field("vector", f"{wanted}; got something else") from error
+        if array.shape != (self.model.dimension,):
+            raise bad_field("vector", f"{wanted}; got shape {list(array.shape)}")
+        if not np.isfinite(array).all() or not array.any():
+            raise bad_field("vector", f"{wanted}; got values that are not finite, or only zeros")
+        return array
+
+    # ---- predict ---------------------------------------------------------------------------------------------------
+
+    def predict(self, task: str, sequences: Sequence[str], *, top: int = 5) -> list[dict[str, Any]]:
+        """The most probable class of each sequence, as `ranked` gives it.
+
+        Raises:
+            RequestError: an unknown task (404); sequences or a `top` that are not valid (422).
+        """
+        predictor = self.predictor(task)
+        letters = self.check_sequences(sequences)
+        check_top(top)
+        if not self.shares_encoder(predictor):
+            return ranked(predictor.predict(letters), top)
+        return ranked(predictor.predict_vectors(self.model.embed(letters)), top)
+
+    def shares_encoder(self, predictor: Predictor) -> bool:
+        """Whether a predictor reads the vectors of this engine's model."""
+        return predictor.mode == "frozen" and predictor.encoder_fingerprint == self.model.fingerprint
+
+    def predictor(self, task: str) -> Predictor:
+        """A predictor of the registry; one that was made anew is read anew.
+
+        Raises:
+            RequestError: none of that name (404), or one that cannot be loaded (500, the log says why).
+        """
+        there = {} if self.registry is None else list_predictors(self.registry)
+        folder = there.get(task) if isinstance(task, str) else None
+        if folder is None:
+            raise bad_field("task", f"no predictor {task!r}. There are: {', '.join(there) or 'none'}", 404)
+        try:
+            return self._loaded(folder)
+        except (TaskError, CheckpointError, OSError, KeyError) as error:
+            log.warning("predictor %s cannot be loaded: %s", task, error)
+            message = f"predictor {task!r} cannot be loaded; the service's log says why"
+            raise bad_field("task", message, 500) from error
+
+    def _loaded(self, folder: Path) -> Predictor:
+        key = (folder.name, (folder / "predictor.json").stat().st_mtime_ns)
+        with self._loading:
+            if key not in self._predictors:
+                for old in [k for k in self._predictors if k[0] == folder.name]:
+                    del self._predictors[old]
+                self._predictors[key] = load_predictor(folder, self.model.device)
+            self._predictors.move_to_end(key)
+            # Heads are small and stay; encoders of their own are large, so only the last few used are kept.
+            own = [k for k, p in self._predictors.items() if not self.shares_encoder(p)]
+            for old in own[: -self._own_encoders]:
+                del self._predictors[old]
+            return self._predictors[key]
+
+    # ---- what there is ---------------------------------------------------------------------------------------------
+
+    def collection(self, name: str | None = None) -> Collection:
+        """A collection by name, or the default one.
+
+        Raises:
+            RequestError: no such collection (404), or none named where there are several (422).
+        """
+        names = vectorstore.list_collections(self.store)
+        if name is None:
+            name = self.default()
+        if name is None:
+            raise bad_field("collection", f"name one of: {', '.join(names)}" if names else "the store is empty")
+        if name not in names:  # never a path: only names that the store lists are opened
+            raise bad_field("collection", f"no collection {name!r}. There are: {', '.join(names) or 'none'}", 404)
+        try:
+            return vectorstore.open(self.store, name)
+        except StoreError as error:
+            log.warning("collection %s cannot be opened: %s", name, error)
+            raise bad_field("collection", f"{name!r} cannot be opened; the service's log says why", 500) from error
+
+    def default(self) -> str | None:
+        """The collection that is searched when a request names none."""
+        names = vectorstore.list_collections(self.store)
+        return self.default_collection or (names[0] if len(names) == 1 else None)
+
+    def describe_collections(self) -> list[dict[str, Any]]:
+        """All collections that can be opened, by name; see `describe_collection`."""
+        answers = []
+        for name in vectorstore.list_collections(self.store):
+            try:
+                answers.append(self.describe_collection(vectorstore.open(self.store, name)))
+            except StoreError as error:
+                log.warning("collection %s is left out: %s", name, error)
+        return answers
+
+    def describe_collection(self, collection: Collection) -> dict[str, Any]:
+        """What a collection is: name, num_rows, dimension, model, fingerprint, columns, version, searchable."""
+        info, made = collection.info, collection.provenance
+        return {
+            "name": info.name,
+            "num_rows": info.num_rows,
+            "dimension": info.dimension,
+            "model": made.model,
+            "fingerprint": made.fingerprint,
+            "columns": info.columns,
+            "version": info.version,
+            "searchable": made.fingerprint == self.model.fingerprint,
+        }
+
+    def describe_models(self) -> dict[str, Any]:
+        """The encoder and the predictors, as the service lists them."""
+        model = self.model
+        encoder = {
+            "name": model.name,
+            "fingerprint": model.fingerprint,
+            "dimension": model.dimension,
+            "context": model.context,
+            "parameters": model.config.num_parameters,
+        }
+        predictors = [
+            {
+                "name": p.folder.name,
+                "task": p.task,
+                "labels": p.labels,
+                "mode": p.mode,
+                "fingerprint": p.encoder_fingerprint,
+                "metrics": plain(p.metrics),
+            }
+            for p in self.predictors()
+        ]
+        return {"encoder": encoder, "predictors": predictors}
+
+    def predictors(self) -> list[Predictor]:
+        """All predictors that can be loaded, by name."""
+        found = []
+        for name in {} if self.registry is None else list_predictors(self.registry):
+            try:
+                found.append(self.predictor(name))
+            except RequestError as error:
+                log.warning("predictor %s is left out: %s", name, error)
+        return found
+
+    def record(self, collection: str | None, id: str) -> dict[str, Any]:
+        """One stored sequence: id, length, sequence, labels.
+
+        Raises:
+            RequestError: unknown collection or id (404).
+        """
+        _check_text(id, "id")
+        table = self.collection(collection)
+        rows = table.get([id]).to_pylist()
+        if not rows:
+            raise bad_field("id", f"no sequence {id!r} in collection {table.name!r}", 404)
+        return plain_row(rows[0], OWN_COLUMNS)
+
+    def examples(self, collection: str | None, count: int = 5) -> list[dict[str, Any]]:
+        """A few stored sequences (id, length, sequence, labels), spread over the start of a collection."""
+        table = self.collection(collection)
+        batch = next(table.scan(batch_rows=EXAMPLES_FROM), None)
+        if batch is None or not batch.num_rows:
+            return []
+        places = np.linspace(0, batch.num_rows - 1, min(count, batch.num_rows)).astype(int)
+        return [plain_row(row, OWN_COLUMNS) for row in batch.take(pa.array(places)).to_pylist()]
+
+
+def check_top(top: object) -> None:
+    """See that `top` is a number of classes.
+
+    Raises:
+        RequestError: it is not.
+    """
+    if isinstance(top, bool) or not isinstance(top, int) or top < 0:
+        raise bad_field("top", f"wanted a whole number of classes, 0 for all, got {top!r}")
+
+
+def ranked(predictions: Predictions, top: int) -> list[dict[str, Any]]:
+    """Predictions as the service gives them: label, probability, and the `top` most probable classes (0: all)."""
+    answers = []
+    for label, row in zip(predictions.labels, predictions.probabilities, strict=True):
+        order = np.argsort(-row, kind="stable")[: top or None].tolist()
+        shares = {predictions.classes[i]: float(row[i]) for i in order}
+        answers.append({"label": label, "probability": float(row.max()), "probabilities": shares})
+    return answers
+
+
+def _recorded_model(store: str, collection: str) -> Model:
+    made = vectorstore.open(store, collection).provenance
+    try:
+        model = load(made.model)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"collection {collection!r} was made with the model {made.model!r}, which is not to be found from here. "
+            f"Say where it is (model=…, --model): {error}"
+        ) from error
+    if model.fingerprint != made.fingerprint:
+        raise ModelMismatchError(collection, (made.model, made.fingerprint), (model.name, model.fingerprint))
+    return model
+
+
+def _check_text(value: object, field: str) -> None:
+    if not isinstance(value, str):
+        raise bad_field(field, f"wanted text, got {type(value).__name__}")
+    if not value.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise bad_field(field, "half a character (a lone surrogate) cannot be looked up")
+
+
+def _hit(row: dict[str, Any]) -> dict[str, Any]:
+    # Rounding may leave a cosine a hair outside its range.
+    similarity = min(max(row["similarity"], -1.0), 1.0)
+    return {"rank": row["rank"], "similarity": similarity, **plain_row(row, OWN_COLUMNS)}
+
+
+def _vector_of(rows: pa.Table) -> Vectors:
+    flat: Vectors = np.asarray(rows["vector"].combine_chunks().flatten(), np.float32)
+    return flat
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split(", /")[0].splitlines()[0].removeprefix("lance error: ")

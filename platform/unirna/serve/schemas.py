@@ -1,0 +1,179 @@
+"""Bodies of requests and responses, as `/openapi.json` and `/docs` show them.
+
+Types are checked here; what a value means (is it RNA, is k within the limits) is checked by the engine, so that the local
+client gives the same errors.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SEQUENCE = "GCGGAUUUAGCUCAGUUGGGAGAGCGCCAGACUGAAGAUCUGGAGGUCCUGUGUUCGAUCCACAGAAUUCGCACCA"
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Response(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class SearchRequest(_Request):
+    """Give exactly one of `similar_to`, `vector` and `id`."""
+
+    similar_to: str | None = Field(None, description="An RNA or DNA sequence, either case.", examples=[SEQUENCE])
+    vector: list[float] | None = Field(None, description="A vector of this service's model, as /v1/embed gives it.")
+    id: str | None = Field(None, description="The id of a stored sequence; it will be its own first hit.")
+    k: int = Field(10, description="Hits wanted.", json_schema_extra={"minimum": 1})
+    where: str | None = Field(None, description="SQL condition on the collection's columns.", examples=["length < 200"])
+    collection: str | None = Field(None, description="Which collection; by default the service's.")
+
+
+class Hit(_Response):
+    """A stored sequence and how near it is."""
+
+    rank: int = Field(description="From 1.")
+    id: str
+    similarity: float = Field(description="Cosine of the two vectors; 1 = same direction.")
+    length: int = Field(description="Nucleotides.")
+    sequence: str
+    labels: dict[str, Any] = Field(description="The collection's other columns.")
+
+
+class SearchResponse(_Response):
+    """Hits, best first."""
+
+    collection: str
+    model: str = Field(description="The model that made the vectors.")
+    hits: list[Hit]
+
+
+class EmbedRequest(_Request):
+    """Sequences to turn into vectors."""
+
+    sequences: list[str] = Field(description="RNA or DNA sequences, either case.", examples=[["GGGAAACCC", SEQUENCE]])
+    encoding: Literal["json", "base64"] = Field(
+        "json",
+        description="'json': lists of numbers; 'base64': one text, little-endian float32 [N, H].",
+    )
+
+
+class EmbedResponse(_Response):
+    """One vector per sequence, in their order."""
+
+    model: str
+    fingerprint: str
+    dimension: int = Field(description="H, numbers of one vector.")
+    vectors: list[list[float]] | str
+
+
+class PredictRequest(_Request):
+    """Sequences to predict for."""
+
+    sequences: list[str] = Field(description="RNA or DNA sequences, either case.", examples=[[SEQUENCE]])
+    top: int = Field(5, description="Classes to give for each sequence; 0 gives all.", json_schema_extra={"minimum": 0})
+
+
+class Prediction(_Response):
+    """The most probable class of a sequence."""
+
+    label: str
+    probability: float
+    probabilities: dict[str, float] = Field(description="The most probable classes, best first.")
+
+
+class PredictResponse(_Response):
+    """One prediction per sequence, in their order."""
+
+    task: str
+    predictions: list[Prediction]
+
+
+class EncoderInfo(_Response):
+    """The model that makes vectors."""
+
+    name: str
+    fingerprint: str = Field(description="Names the shape and the weights.")
+    dimension: int
+    context: int = Field(description="Longest sequence embedded in one piece, in nucleotides.")
+    parameters: int
+
+
+class PredictorInfo(_Response):
+    """A predictor of the registry."""
+
+    name: str
+    task: str
+    labels: list[str]
+    mode: str
+    fingerprint: str = Field(description="Of the encoder that it reads.")
+    metrics: dict[str, Any]
+
+
+class ModelsResponse(_Response):
+    """The models of this service."""
+
+    encoder: EncoderInfo
+    predictors: list[PredictorInfo]
+
+
+class CollectionInfo(_Response):
+    """A collection of the store."""
+
+    name: str
+    num_rows: int
+    dimension: int
+    model: str
+    fingerprint: str
+    columns: dict[str, str] = Field(description="Column -> type.")
+    version: int
+    searchable: bool = Field(description="Whether this service's model made it.")
+
+
+class CollectionsResponse(_Response):
+    """The collections of the store."""
+
+    default: str | None = Field(description="What is searched when a request names none.")
+    collections: list[CollectionInfo]
+
+
+class Record(_Response):
+    """A stored sequence."""
+
+    id: str
+    length: int
+    sequence: str
+    labels: dict[str, Any]
+
+
+class CollectionResponse(CollectionInfo):
+    """A collection, and a few of its sequences to try."""
+
+    examples: list[Record]
+
+
+class Status(_Response):
+    """Whether the service is there."""
+
+    status: Literal["ok"]
+
+
+class FieldProblem(_Response):
+    """A field at fault."""
+
+    field: str
+    message: str
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    errors: list[FieldProblem]

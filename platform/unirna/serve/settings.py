@@ -1,0 +1,145 @@
+"""Settings of the service: command-line flags over `UNIRNA_*` variables over defaults that suit a laptop."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+MIN_KEY_LENGTH = 16
+
+
+class SettingsError(ValueError):
+    """A setting with which the service does not start; the message names the flag and the variable."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Serve a store of collections over HTTP. Every flag is also a variable: --max-k is UNIRNA_MAX_K.
+
+    The key that callers must send is taken from UNIRNA_API_KEY or --api-key-file, never from a flag.
+    """
+
+    store: str = ""
+    """The store: a folder, or a URI such as s3://bucket/store."""
+    model: str = ""
+    """The model: a name, folder or URI; by default the one that made the collection."""
+    registry: str = ""
+    """Folder of predictors, as jobs/finetune.py makes it."""
+    collection: str = ""
+    """Collection that is searched when a request names none; by default the only one."""
+    host: str = "127.0.0.1"
+    """Address to listen on; beyond loopback a key is needed."""
+    port: int = 8000
+    """Port to listen on."""
+    api_key_file: str = ""
+    """File whose first line is the key that callers must send as "Authorization: Bearer KEY"."""
+    replicas: int = 1
+    """Copies of the service, each with its own model."""
+    cpus: int = 0
+    """Cores of one replica; 0 shares this machine's cores among the replicas (on a cluster: 1)."""
+    gpus: float = 0.0
+    """GPUs of one replica, such as 1 or 0.5."""
+    max_body_bytes: int = 8 << 20
+    """Largest request body in bytes."""
+    max_sequences: int = 256
+    """Most sequences in one request."""
+    max_sequence_length: int = 20_000
+    """Longest sequence in nucleotides."""
+    max_k: int = 1_000
+    """Most hits of one search."""
+    max_waiting_nucleotides: int = 2_000_000
+    """Nucleotides that may wait to be embedded in one replica; beyond, callers are asked to come back (429)."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
+        """Defaults with the `UNIRNA_*` variables over them.
+
+        Raises:
+            SettingsError: a variable that should be a number and is none.
+        """
+        hints = get_type_hints(cls)
+        values: dict[str, Any] = {}
+        for field in fields(cls):
+            text = environment.get(variable(field.name), "").strip()
+            if not text:
+                continue
+            try:
+                values[field.name] = hints[field.name](text)
+            except ValueError as error:
+                kind = "a whole number" if hints[field.name] is int else "a number"
+                raise SettingsError(f"{variable(field.name)} is {text!r}: wanted {kind}") from error
+        return cls(**values)
+
+    def check(self) -> None:
+        """See that the service can start with these settings.
+
+        Raises:
+            SettingsError: it cannot; the message names the setting and what it should be.
+        """
+        if not self.store:
+            raise SettingsError(f"{_name('store')}: no store given. Make one with make demo or jobs/embed.py")
+        least = {"port": 1, "replicas": 1, "cpus": 0, "gpus": 0} | dict.fromkeys(
+            ("max_body_bytes", "max_sequences", "max_sequence_length", "max_k", "max_waiting_nucleotides"), 1
+        )
+        for name, smallest in least.items():
+            value = getattr(self, name)
+            if value < smallest:
+                raise SettingsError(f"{_name(name)} is {value}: wanted {smallest} or more")
+        if self.port > 65535:
+            raise SettingsError(f"{_name('port')} is {self.port}: wanted 1 to 65535")
+        if self.max_waiting_nucleotides < self.max_sequence_length:
+            raise SettingsError(
+                f"{_name('max_waiting_nucleotides')} is {self.max_waiting_nucleotides}: wanted at least "
+                f"max_sequence_length, {self.max_sequence_length}, or the longest sequence could never be embedded"
+            )
+
+    def key_digest(self, environment: Mapping[str, str] = os.environ) -> str | None:
+        """SHA-256 of the key that callers must send, None for an open service on loopback. The key itself goes nowhere.
+
+        Raises:
+            SettingsError: no key although the service would listen beyond loopback; a key that cannot be read or is short.
+        """
+        key = environment.get("UNIRNA_API_KEY", "").strip()
+        source = "UNIRNA_API_KEY"
+        if self.api_key_file:
+            source = _name("api_key_file")
+            try:
+                key = next(iter(Path(self.api_key_file).read_text().splitlines()), "").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise SettingsError(f"{source}: {self.api_key_file} cannot be read ({error})") from error
+            if not key:
+                raise SettingsError(f"{source}: the first line of {self.api_key_file} is empty")
+        if not key:
+            if is_loopback(self.host):
+                return None
+            raise SettingsError(
+                f"{_name('host')} is {self.host}: a service that others can reach needs a key, and there is none. "
+                "Set UNIRNA_API_KEY or --api-key-file (openssl rand -hex 32 makes a key), or listen on 127.0.0.1"
+            )
+        if len(key) < MIN_KEY_LENGTH or not key.isascii():
+            raise SettingsError(f"{source}: wanted a key of at least {MIN_KEY_LENGTH} ASCII characters, got {len(key)}")
+        return hashlib.sha256(key.encode()).hexdigest()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen on can be reached from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return f"UNIRNA_{name.upper()}"
+
+
+def _name(name: str) -> str:
+    return f"--{name.replace('_', '-')} ({variable(name)})"

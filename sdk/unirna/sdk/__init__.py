@@ -1,0 +1,48 @@
+"""Search, embed and classify RNA sequences, with a UniRNA service or a store on this machine.
+
+>>> from unirna import sdk
+>>> hits = sdk.search(similar_to="GCGGAUUUAGCUCAGUUGGGAGAGCGCC", k=10)     # doctest: +SKIP
+>>> hits[0].id, hits[0].similarity, hits[0].labels["family"]                # doctest: +SKIP
+
+The functions here talk to the service at `UNIRNA_URL`, by default http://127.0.0.1:8000; `connect` takes another address,
+or the path of a store, and gives a client with the same methods.
+"""
+
+from unirna.sdk._client import Client, collections, connect, embed, models, predict, search
+from unirna.sdk._exceptions import (
+    AuthenticationError,
+    InvalidRequestError,
+    ModelMismatchError,
+    NotFoundError,
+    ServiceError,
+    ServiceTimeoutError,
+    ServiceUnavailableError,
+    UniRNAError,
+)
+from unirna.sdk._fasta import read_fasta
+from unirna.sdk._models import CollectionInfo, Hit, ModelInfo, Prediction, PredictionResult, SearchResult
+
+__all__ = [
+    "AuthenticationError",
+    "Client",
+    "CollectionInfo",
+    "Hit",
+    "InvalidRequestError",
+    "ModelInfo",
+    "ModelMismatchError",
+    "NotFoundError",
+    "Prediction",
+    "PredictionResult",
+    "SearchResult",
+    "ServiceError",
+    "ServiceTimeoutError",
+    "ServiceUnavailableError",
+    "UniRNAError",
+    "collections",
+    "connect",
+    "embed",
+    "models",
+    "predict",
+    "read_fasta",
+    "search",
+]

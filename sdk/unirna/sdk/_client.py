@@ -1,0 +1,217 @@
+"""The client that both ways of answering share, and the functions over a default one."""
+
+from __future__ import annotations
+
+import os
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from unirna.sdk._exceptions import InvalidRequestError
+from unirna.sdk._models import CollectionInfo, ModelInfo, PredictionResult, SearchResult
+
+DEFAULT_URL: Final = "http://127.0.0.1:8000"
+TIMEOUT: Final = 60.0
+Vectors = NDArray[np.float32]
+
+
+class Client(ABC):
+    """Searches, embeds and predicts; made by `connect`. The same over HTTP and in process. May be used as a context."""
+
+    @abstractmethod
+    def search(
+        self,
+        similar_to: str | None = None,
+        *,
+        k: int = 10,
+        where: str | None = None,
+        collection: str | None = None,
+        vector: Sequence[float] | Vectors | None = None,
+        id: str | None = None,
+    ) -> SearchResult:
+        """The k stored sequences most similar to a sequence.
+
+        Args:
+            similar_to: RNA or DNA letters, either case; or instead of it
+            vector: the vector [H] of one, from `embed`; or
+            id: the id of a stored sequence, which will be its own first hit.
+            k: hits wanted.
+            where: SQL condition on the collection's columns, such as "length < 200 AND rna_type = 'Gene;tRNA'".
+            collection: which; by default the service's.
+
+        Raises:
+            InvalidRequestError: an argument that is not valid; `field` names it.
+            NotFoundError: an unknown collection or id.
+            ModelMismatchError: a collection of another model.
+            UniRNAError: any other failure.
+        """
+
+    @abstractmethod
+    def embed(self, sequences: Sequence[str]) -> Vectors:
+        """One vector per sequence: float32 [N, H], in their order; any number of sequences.
+
+        Raises:
+            InvalidRequestError: sequences that are not RNA or DNA, or too long; `errors` names them by index.
+            UniRNAError: any other failure.
+        """
+
+    @abstractmethod
+    def predict(self, task: str, sequences: Sequence[str], *, top: int = 5) -> PredictionResult:
+        """The most probable class of each sequence.
+
+        Args:
+            task: name of a predictor; `models` lists them.
+            sequences: RNA or DNA letters, either case; any number.
+            top: how many classes to give probabilities of; 0 for all.
+
+        Raises:
+            NotFoundError: an unknown task.
+            InvalidRequestError: sequences that are not valid.
+            UniRNAError: any other failure.
+        """
+
+    @abstractmethod
+    def models(self) -> list[ModelInfo]:
+        """The encoder, then the predictors."""
+
+    @abstractmethod
+    def collections(self) -> list[CollectionInfo]:
+        """The collections that can be searched, by name."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of connections."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def connect(
+    url_or_path: str | os.PathLike[str] | None = None,
+    *,
+    api_key: str | None = None,
+    timeout: float = TIMEOUT,
+    model: str | os.PathLike[str] | None = None,
+    registry: str | os.PathLike[str] | None = None,
+    collection: str | None = None,
+) -> Client:
+    """A client of a service or of a store.
+
+    Args:
+        url_or_path: an address ("http://…"), or a store (a folder, `s3://…`), which is then searched in this process;
+            by default the service at `UNIRNA_URL`, else at http://127.0.0.1:8000.
+        api_key: key of the service; by default `UNIRNA_API_KEY`.
+        timeout: seconds to wait for an answer.
+        model: of a store, the model to use; by default the one that made it, as the store says.
+        registry: of a store, the folder of predictors.
+        collection: what is searched when a call names none; by default the service's default or the store's only one.
+
+    Raises:
+        ImportError: a store, but `unirna[platform]` is not installed.
+        UniRNAError: a store or model that is not to be found.
+    """
+    target = os.fspath(url_or_path) if url_or_path is not None else os.environ.get("UNIRNA_URL") or DEFAULT_URL
+    if target.startswith(("http://", "https://")):
+        from unirna.sdk._http import HTTPClient
+
+        if model is not None or registry is not None:
+            raise ValueError("model and registry belong to a store; a service at an address has its own")
+        key = api_key or os.environ.get("UNIRNA_API_KEY") or None
+        return HTTPClient(target, api_key=key, timeout=timeout, collection=collection)
+    from unirna.sdk._local import LocalClient
+
+    return LocalClient(
+        target,
+        model=None if model is None else os.fspath(model),
+        registry=None if registry is None else os.fspath(registry),
+        collection=collection,
+    )
+
+
+_default: dict[tuple[str, str | None], Client] = {}
+_lock = threading.Lock()
+
+
+def _default_client() -> Client:
+    """The client for the address and key that the environment names now; connections are kept between calls."""
+    key = (os.environ.get("UNIRNA_URL") or DEFAULT_URL, os.environ.get("UNIRNA_API_KEY") or None)
+    with _lock:
+        if key not in _default:
+            for client in _default.values():
+                client.close()
+            _default.clear()
+            _default[key] = connect(key[0], api_key=key[1])
+        return _default[key]
+
+
+def search(
+    similar_to: str | None = None,
+    *,
+    k: int = 10,
+    where: str | None = None,
+    collection: str | None = None,
+    vector: Sequence[float] | Vectors | None = None,
+    id: str | None = None,
+) -> SearchResult:
+    """`Client.search` with the service at `UNIRNA_URL`, by default http://127.0.0.1:8000."""
+    return _default_client().search(similar_to, k=k, where=where, collection=collection, vector=vector, id=id)
+
+
+def embed(sequences: Sequence[str]) -> Vectors:
+    """`Client.embed` with the service at `UNIRNA_URL`, by default http://127.0.0.1:8000."""
+    return _default_client().embed(sequences)
+
+
+def predict(task: str, sequences: Sequence[str], *, top: int = 5) -> PredictionResult:
+    """`Client.predict` with the service at `UNIRNA_URL`, by default http://127.0.0.1:8000."""
+    return _default_client().predict(task, sequences, top=top)
+
+
+def models() -> list[ModelInfo]:
+    """`Client.models` with the service at `UNIRNA_URL`, by default http://127.0.0.1:8000."""
+    return _default_client().models()
+
+
+def collections() -> list[CollectionInfo]:
+    """`Client.collections` with the service at `UNIRNA_URL`, by default http://127.0.0.1:8000."""
+    return _default_client().collections()
+
+
+def as_vector(vector: Any) -> Vectors | None:
+    """A query vector as float32 [H].
+
+    Raises:
+        InvalidRequestError: not a list of finite numbers.
+    """
+    if vector is None:
+        return None
+    try:
+        array = np.asarray(vector, np.float32)
+    except (TypeError, ValueError) as error:
+        raise InvalidRequestError.of("vector", f"wanted numbers ({error})") from error
+    if array.ndim != 1 or not np.isfinite(array).all():
+        raise InvalidRequestError.of("vector", f"wanted one list of finite numbers, got shape {list(array.shape)}")
+    return array
+
+
+def as_count(number: Any) -> Any:
+    """A numpy integer as a plain one; anything else as it is, for the service to judge."""
+    return int(number) if isinstance(number, np.integer) else number
+
+
+def as_list(sequences: Any) -> list[str]:
+    """Sequences as a list.
+
+    Raises:
+        TypeError: one string, which would be taken letter by letter.
+    """
+    if isinstance(sequences, (str, bytes)):
+        raise TypeError("wanted a list of sequences, got one string. Write [sequence]")
+    return list(sequences)

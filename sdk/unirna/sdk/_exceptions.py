@@ -1,0 +1,84 @@
+"""What can go wrong, each a subclass of the built-in error that fits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+
+class UniRNAError(Exception):
+    """Base of all errors of this package.
+
+    Attributes:
+        status: the HTTP status that fits, None where nothing answered.
+        detail: what went wrong, in words.
+        errors: pairs of a field ("where", "sequences[3]") and what is wrong with it.
+    """
+
+    def __init__(self, detail: str, *, status: int | None = None, errors: Sequence[tuple[str, str]] = ()) -> None:
+        self.detail, self.status, self.errors = detail, status, tuple(errors)
+        super().__init__(detail)
+
+    @classmethod
+    def of(cls, field: str, message: str, status: int = 422) -> Self:
+        """The error for one field."""
+        return cls(f"{field}: {message}", status=status, errors=[(field, message)])
+
+    @property
+    def field(self) -> str | None:
+        """The first field at fault, None where it is none."""
+        return self.errors[0][0] if self.errors else None
+
+
+class InvalidRequestError(UniRNAError, ValueError):
+    """An argument that is not valid: a letter that is no nucleotide, k out of range, a filter that cannot be read."""
+
+
+class NotFoundError(UniRNAError, LookupError):
+    """A collection, predictor or id that is not there; the message lists what is."""
+
+
+class ModelMismatchError(UniRNAError, ValueError):
+    """A collection that was made with another model than the service's."""
+
+
+class AuthenticationError(UniRNAError, PermissionError):
+    """A service that wants a key, or another key."""
+
+
+class ServiceUnavailableError(UniRNAError, ConnectionError):
+    """Nothing answers there, or it is too busy; retries have been used up."""
+
+
+class ServiceTimeoutError(UniRNAError, TimeoutError):
+    """No answer within the time limit."""
+
+
+class ServiceError(UniRNAError, RuntimeError):
+    """The service failed, or what answers is no UniRNA service."""
+
+
+_KINDS: Mapping[int, type[UniRNAError]] = {
+    400: InvalidRequestError,
+    401: AuthenticationError,
+    403: AuthenticationError,
+    404: NotFoundError,
+    409: ModelMismatchError,
+    413: InvalidRequestError,
+    415: InvalidRequestError,
+    422: InvalidRequestError,
+    429: ServiceUnavailableError,
+    502: ServiceUnavailableError,
+    503: ServiceUnavailableError,
+    504: ServiceTimeoutError,
+}
+
+
+def from_problem(problem: Mapping[str, Any]) -> UniRNAError:
+    """The error that an RFC 9457 problem describes."""
+    status = int(problem["status"])
+    detail = str(problem.get("detail") or problem.get("title") or f"status {status}")
+    errors = [(str(e["field"]), str(e["message"])) for e in problem.get("errors", [])]
+    if status == 401:
+        detail += ". Set UNIRNA_API_KEY, or give connect(…, api_key=…)"
+    return _KINDS.get(status, ServiceError)(detail, status=status, errors=errors)

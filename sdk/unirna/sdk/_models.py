@@ -1,0 +1,240 @@
+"""What clients give back: small typed objects that print well and turn into tables."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+if TYPE_CHECKING:
+    import pandas
+    import pyarrow
+
+Item = TypeVar("Item")
+FIRST_LABELS = ("family", "family_name", "rna_type")
+"""Labels that are shown first where a collection has them."""
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A stored sequence and how near it is to the query.
+
+    Attributes:
+        id: as it stands in the collection.
+        similarity: cosine of the two vectors; 1 = same direction.
+        sequence: RNA letters. length: in nucleotides.
+        labels: the collection's other columns.
+        rank: from 1.
+    """
+
+    id: str
+    similarity: float
+    sequence: str = field(repr=False)
+    length: int
+    labels: Mapping[str, Any]
+    rank: int
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The most probable class of a sequence.
+
+    Attributes:
+        label: the class. probability: its share.
+        probabilities: the most probable classes, best first.
+    """
+
+    label: str
+    probability: float
+    probabilities: Mapping[str, float] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class CollectionInfo:
+    """A collection of the store.
+
+    Attributes:
+        name: its name. num_rows: sequences in it. dimension: numbers of a vector.
+        model, fingerprint: what made the vectors. columns: name -> Arrow type. version: grows with each change.
+        searchable: whether this client's model made it. default: searched when none is named.
+    """
+
+    name: str
+    num_rows: int
+    dimension: int
+    model: str
+    fingerprint: str
+    columns: Mapping[str, str] = field(repr=False)
+    version: int
+    searchable: bool
+    default: bool
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model: the encoder that makes vectors, or a predictor.
+
+    Attributes:
+        name: its name; of a predictor, what `predict` takes.
+        kind: "encoder", or the predictor's task such as "sequence-classification".
+        fingerprint: of the encoder. dimension: numbers of a vector, None for a predictor.
+        labels: classes of a predictor. metrics: what was measured of it.
+    """
+
+    name: str
+    kind: str
+    fingerprint: str
+    dimension: int | None = None
+    labels: tuple[str, ...] = field(default=(), repr=False)
+    metrics: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+class _Rows(Sequence[Item]):
+    """A fixed sequence of items that can be shown as a table."""
+
+    def __init__(self, items: Sequence[Item]) -> None:
+        self._items = tuple(items)
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Item]: ...
+    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
+        return self._items[index]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """One flat dict for each item; labels are columns."""
+        raise NotImplementedError
+
+    def to_arrow(self) -> pyarrow.Table:
+        """The items as an Arrow table.
+
+        Raises:
+            ImportError: pyarrow is not installed.
+        """
+        try:
+            import pyarrow
+        except ImportError as error:
+            raise ImportError('to_arrow needs pyarrow: pip install "unirna[vectorstore]"') from error
+        return pyarrow.Table.from_pylist(self.to_dicts())
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The items as a pandas data frame.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError("to_pandas needs pandas: pip install pandas") from error
+        return pandas.DataFrame(self.to_dicts())
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Headings and cells as they are shown."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        headings, rows = self.table()
+        shown = rows[:20]
+        widths = [max(map(len, column)) for column in zip(headings, *shown, strict=True)]
+        lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in [headings, *shown]]
+        more = [f"… {len(rows) - 20} more"] if len(rows) > 20 else []
+        return "\n".join([f"{type(self).__name__}: {len(rows)}", *lines, *more])
+
+    def _repr_html_(self) -> str:
+        headings, rows = self.table()
+        head = "".join(f"<th>{html.escape(text)}</th>" for text in headings)
+        body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in rows)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+class SearchResult(_Rows[Hit]):
+    """Hits, best first: a sequence of `Hit`.
+
+    Attributes:
+        collection: where they stand. model: what made the vectors.
+    """
+
+    def __init__(self, hits: Sequence[Hit], collection: str, model: str) -> None:
+        super().__init__(hits)
+        self.collection, self.model = collection, model
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of the label columns, the best known first."""
+        names = list(dict.fromkeys(name for hit in self for name in hit.labels))
+        return sorted(names, key=lambda n: FIRST_LABELS.index(n) if n in FIRST_LABELS else len(FIRST_LABELS))
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Keys: rank, id, similarity, length, sequence and the labels."""
+        return [
+            {"rank": h.rank, "id": h.id, "similarity": h.similarity, "length": h.length, "sequence": h.sequence}
+            | {name: h.labels.get(name) for name in self.labels}
+            for h in self
+        ]
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Headings and cells as they are shown; the sequence is left out."""
+        labels = self.labels
+        rows = [
+            [str(h.rank), h.id, f"{h.similarity:.4f}", str(h.length), *(_cell(h.labels.get(name)) for name in labels)]
+            for h in self
+        ]
+        return ["rank", "id", "similarity", "length", *labels], rows
+
+
+class PredictionResult(_Rows[Prediction]):
+    """One prediction per sequence, in their order: a sequence of `Prediction`.
+
+    Attributes:
+        task: the predictor's name.
+    """
+
+    def __init__(self, predictions: Sequence[Prediction], task: str) -> None:
+        super().__init__(predictions)
+        self.task = task
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Keys: label, probability and probabilities."""
+        return [
+            {"label": p.label, "probability": p.probability, "probabilities": list(p.probabilities.items())} for p in self
+        ]
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Headings and cells as they are shown."""
+        rows = [[p.label, f"{p.probability:.3f}", _others(p)] for p in self]
+        return [self.task, "probability", "next"], rows
+
+
+def _others(prediction: Prediction) -> str:
+    others = [(name, share) for name, share in prediction.probabilities.items() if name != prediction.label]
+    return ", ".join(f"{name} {share:.3f}" for name, share in others[:2])
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def search_result(answer: Mapping[str, Any]) -> SearchResult:
+    """The answer of a search, as the service and the engine give it."""
+    return SearchResult([Hit(**hit) for hit in answer["hits"]], answer["collection"], answer["model"])
+
+
+def collection_infos(answer: Mapping[str, Any]) -> list[CollectionInfo]:
+    """The list of collections, as the service and the engine give it."""
+    return [CollectionInfo(**entry, default=entry["name"] == answer["default"]) for entry in answer["collections"]]
+
+
+def model_infos(answer: Mapping[str, Any]) -> list[ModelInfo]:
+    """The models, as the service and the engine give them: the encoder first."""
+    encoder = answer["encoder"]
+    predictors = [
+        ModelInfo(p["name"], p["task"], p["fingerprint"], None, tuple(p["labels"]), p["metrics"])
+        for p in answer["predictors"]
+    ]
+    return [ModelInfo(encoder["name"], "encoder", encoder["fingerprint"], encoder["dimension"]), *predictors]
