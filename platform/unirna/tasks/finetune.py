@@ -6,8 +6,10 @@ import hashlib
 import json
 import platform
 import shutil
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -25,7 +27,7 @@ from unirna.tasks.baselines import KMER, MOST_FREQUENT, kmer_frequencies
 from unirna.tasks.card import write_card
 from unirna.tasks.classification import SEQUENCE_CLASSIFICATION
 from unirna.tasks.data import DataConfig, LabelledTable, describe, read_labelled
-from unirna.tasks.full import FullConfig, read_best, train_full, write_rows
+from unirna.tasks.full import FullConfig, read_best, read_epochs, train_full, write_rows
 from unirna.tasks.head import LinearHead, fit_linear_head
 from unirna.tasks.predictor import FORMAT, list_predictors, load_predictor
 from unirna.tasks.task import TaskError, measure
@@ -271,21 +273,44 @@ def _train_full(
     for split in ("train", "valid"):
         write_rows(work / f"{split}.npz", [table.sequences[i] for i in rows[split]], truth[rows[split]])
     model.save(work / "base")
-    launch(train_on_worker, {"full": asdict(config.full), "work": str(work), "num_classes": num_classes}, work)
-    encoder, head, history = read_best(work)
-    return Model(encoder, f"{model.name}, fine-tuned on {config.name}", model.device), head, history
+    with _following(work, config.full.epochs):
+        launch(train_on_worker, {"full": asdict(config.full), "work": str(work), "num_classes": num_classes}, work)
+    encoder, head = read_best(work)
+    return Model(encoder, f"{model.name}, fine-tuned on {config.name}", model.device), head, read_epochs(work)
 
 
 def train_on_worker(settings: dict[str, Any]) -> None:
     """One worker's part of full fine-tuning; the settings are plain values, so that they travel between machines."""
+    train_full(FullConfig(**settings["full"]), Path(settings["work"]), settings["num_classes"])
 
-    def show(record: dict[str, Any]) -> None:
-        say(
-            f"epoch {record['epoch']:>3}  loss {record['loss']:.4f}  validation: loss {record['valid_loss']:.4f}, "
-            f"accuracy {record['valid_accuracy']:.1%}"
-        )
 
-    train_full(FullConfig(**settings["full"]), Path(settings["work"]), settings["num_classes"], show)
+@contextmanager
+def _following(work: Path, epochs: int) -> Iterator[None]:
+    """Say each epoch's record while the body runs: the workers write them, on any machine that shares the folder."""
+    stop = threading.Event()
+    said = len(read_epochs(work))
+
+    def follow() -> None:
+        nonlocal said
+        last = False
+        while not last:
+            last = stop.wait(0.5)
+            for record in read_epochs(work)[said:]:
+                said += 1
+                left = (epochs - record["epoch"]) * record["seconds"]
+                say(
+                    f"epoch {record['epoch']:>3}/{epochs}  loss {record['loss']:.4f}  validation: loss "
+                    f"{record['valid_loss']:.4f}, accuracy {record['valid_accuracy']:.1%}  took {record['seconds']:.1f} s, "
+                    f"left at most {left:.0f} s"
+                )
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 def _publish(

@@ -9,8 +9,9 @@ import contextlib
 import json
 import math
 import shutil
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -99,25 +100,23 @@ def read_rows(path: Path) -> Rows:
         return Rows(np.split(arrays["tokens"], arrays["offsets"][1:-1]), arrays["classes"])
 
 
-def train_full(
-    config: FullConfig, work: Path, num_classes: int, show: Callable[[dict[str, Any]], None] = lambda record: None
-) -> None:
+def train_full(config: FullConfig, work: Path, num_classes: int) -> None:
     """Train from `<work>/base/` (a checkpoint) on `<work>/train.npz`, and leave the best epoch in `<work>/best/`.
 
-    The best epoch is the one with the lowest validation loss. After every epoch the state goes to `<work>/state.pt`; a run
-    that finds one goes on after it, and one that finds `<work>/done.json` returns at once.
+    The best epoch is the one with the lowest validation loss. After every epoch the state goes to `<work>/state.pt`
+    and the epochs' records to `<work>/epochs.json`; a run that finds a state goes on after it, and one that finds
+    `<work>/done` returns at once.
 
     Args:
         config: the settings.
         work: a folder that all workers see.
         num_classes: C.
-        show: is told each epoch's record, on the first worker.
     """
     # ---- where we are
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     if config.batch_size < 2 * world:
         raise TaskError(f"batch size {config.batch_size} over {world} workers: wanted at least {2 * world}")
-    if (work / "done.json").exists():
+    if (work / "done").exists():
         return
 
     # ---- data, model, optimiser
@@ -141,6 +140,7 @@ def train_full(
     for epoch in range(len(history), config.epochs):
         if _stale(history, config.patience):
             break
+        started = time.monotonic()
         model.train()
         total = 0.0
         for number, batch in enumerate(_batches(len(train.classes), config.batch_size, config.seed, epoch)):
@@ -167,6 +167,7 @@ def train_full(
             "loss": round(train_loss, 6),
             "valid_loss": round(valid_loss, 6),
             "valid_accuracy": round(right, 6),
+            "seconds": round(time.monotonic() - started, 2),
         }
         history.append(record)
         if valid_loss < best:
@@ -174,12 +175,11 @@ def train_full(
             if rank == 0:
                 _save_best(work, classifier)
         if rank == 0:
-            show(record)
             _save_state(work, classifier, optimizer, history, best)
 
     # ---- the end
     if rank == 0:
-        _write(work / "done.json", json.dumps({"history": history, "settings": asdict(config)}).encode())
+        (work / "done").touch()
     if world > 1:
         dist.barrier()
 
@@ -311,7 +311,9 @@ def _save_state(
 ) -> None:
     state = {"model": classifier.state_dict(), "optimizer": optimizer.state_dict(), "history": history, "best": best}
     torch.save(state, work / "state.pt.tmp")
-    (work / "state.pt.tmp").replace(work / "state.pt")
+    (work / "epochs.json.tmp").write_text(json.dumps(history))
+    for name in ("state.pt", "epochs.json"):
+        (work / f"{name}.tmp").replace(work / name)
 
 
 def _restore(work: Path, classifier: Classifier, optimizer: torch.optim.Optimizer) -> tuple[list[dict[str, Any]], float]:
@@ -325,13 +327,13 @@ def _restore(work: Path, classifier: Classifier, optimizer: torch.optim.Optimize
     return history, float(state["best"])
 
 
-def _write(path: Path, content: bytes) -> None:
-    beside = path.with_name(path.name + ".tmp")
-    beside.write_bytes(content)
-    beside.replace(path)
+def read_epochs(work: Path) -> list[dict[str, Any]]:
+    """The records of the finished epochs: epoch, loss, valid_loss, valid_accuracy, seconds."""
+    path = work / "epochs.json"
+    records: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+    return records
 
 
-def read_best(work: Path) -> tuple[Encoder, LinearHead, list[dict[str, Any]]]:
-    """The best epoch's encoder and head, and all epochs' records, once `train_full` is done."""
-    history: list[dict[str, Any]] = json.loads((work / "done.json").read_text())["history"]
-    return load_checkpoint(work / "best"), LinearHead.load(work / "best" / "head.safetensors"), history
+def read_best(work: Path) -> tuple[Encoder, LinearHead]:
+    """The best epoch's encoder and head."""
+    return load_checkpoint(work / "best"), LinearHead.load(work / "best" / "head.safetensors")

@@ -41,6 +41,8 @@ class VectorCache:
         vectors = self._read(set(wanted))
         missing = {sha: letters for sha, letters in wanted.items() if sha not in vectors}
         done, total = 0, sum(map(len, missing.values()))
+        if missing:
+            progress(0, total)
         for part in _parts(missing):
             fresh = self.model.embed([letters for _, letters in part])
             self._write([sha for sha, _ in part], fresh)
