@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import warnings
 
 ONE_MACHINE = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # keeps the nodes' addresses on 127.0.0.1
@@ -29,9 +30,16 @@ def connect_ray(*, cpus: int | None = None, object_store_bytes: int = 512 << 20)
     if not joining:
         for name, value in ONE_MACHINE.items():
             os.environ.setdefault(name, value)
-        if "RAY_AUTH_MODE" not in os.environ:  # a token of this process's own, written nowhere
-            os.environ["RAY_AUTH_MODE"] = "token"
-            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        # A token of this process's own, written nowhere. Ray turns authentication on where it finds one, and says so.
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        # Ray's own deprecations, and that Lance warns of the forks by which Ray starts its programs (they exec at once).
+        warnings.simplefilter("ignore")
+        _connect(joining, cpus, object_store_bytes)
+
+
+def _connect(joining: bool, cpus: int | None, object_store_bytes: int) -> None:
     import ray
     import ray.data
 

@@ -11,7 +11,6 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from unirna.model.config import EncoderConfig
@@ -121,8 +120,8 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
             return dict(load_file(folder / "model.safetensors"))
         if (folder / "pytorch_model.bin").is_file():
             return dict(torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True))
-    except (SafetensorError, RuntimeError, OSError, EOFError) as error:
-        raise CheckpointError(f"{folder}: the weights are damaged or cut short ({error})") from error
+    except Exception as error:  # both readers raise a dozen kinds, the unpickler's refusal among them
+        raise CheckpointError(f"{folder}: the weights are damaged, cut short or no plain tensors ({error})") from error
     raise CheckpointError(f"{folder}: neither model.safetensors nor pytorch_model.bin")
 
 

@@ -119,6 +119,8 @@ def plan_pieces(
                 pieces += [Piece(path, kind, "", a, b, b - a) for a, b in pairwise(cuts)]
             else:
                 pieces.append(Piece(path, kind, compression, bytes=size))
+    if not inputs:
+        raise InputError("no input", "name a sequence file, a folder, a glob, a URI, or - for standard input")
     if not pieces:
         raise InputError(str(inputs), "holds no sequence file. Known endings: " + " ".join([*FORMATS, *COMPRESSIONS]))
     return pieces

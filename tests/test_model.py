@@ -1,0 +1,228 @@
+"""The encoder: released format, and a vector that depends on its own sequence alone."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from unirna import model
+from unirna.model import CheckpointError, Model, plan_windows
+from unirna.sequence import SequenceError
+
+SEQUENCES = st.lists(st.text("ACGUN", min_size=1, max_size=60), min_size=1, max_size=8)
+
+
+@pytest.fixture(scope="module")
+def nano() -> Model:
+    """Random weights large enough that attention and positions matter."""
+    random = model.initialise("nano", seed=1, device="cpu")
+    with torch.no_grad():
+        for parameter in random.encoder.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(4)
+    return random
+
+
+# ---- the released format
+
+
+def test_golden_outputs(shared: Path) -> None:
+    golden = shared / "specs" / "golden"
+    expected = np.load(golden / "expected.npz")
+    released = model.load(golden, device="cpu")
+    cases = len(json.loads((golden / "sequences.json").read_text()))
+    ids = [expected[f"ids_{i}"].astype(np.uint8) for i in range(cases)]
+    boundaries = np.cumsum([0, *map(len, ids)])
+    hidden, logits = (f(np.concatenate(ids), boundaries) for f in (released.encode_tokens, released.logits))  # packed
+    for i, (start, end) in enumerate(pairwise(boundaries)):
+        np.testing.assert_allclose(hidden[start:end], expected[f"hidden_{i}"], atol=1e-5)
+        np.testing.assert_allclose(logits[start:end], expected[f"logits_{i}"], atol=1e-5)
+        alone = released.encode_tokens(ids[i], [0, len(ids[i])])
+        np.testing.assert_allclose(alone, expected[f"hidden_{i}"], atol=1e-5)
+    masked = expected["masked_ids"].astype(np.uint8)
+    np.testing.assert_allclose(released.logits(masked, [0, len(masked)]), expected["masked_logits"], atol=1e-5)
+
+
+def test_tokens_are_the_released_vocabulary(shared: Path) -> None:
+    golden = shared / "specs" / "golden"
+    expected = np.load(golden / "expected.npz")
+    for i, letters in enumerate(json.loads((golden / "sequences.json").read_text())):
+        theirs = expected[f"ids_{i}"]
+        ours = model.pack([letters]).tokens
+        np.testing.assert_array_equal(ours, np.where(theirs == 6, 9, theirs))  # but for T, which we read as U
+
+
+def test_sizes_are_those_of_the_paper() -> None:
+    millions = {name: round(config.num_parameters / 1e6, 1) for name, config in model.SIZES.items()}
+    assert {n: millions[n] for n in ("L8", "L12", "L16", "L24")} == {"L8": 21.0, "L12": 70.9, "L16": 168.0, "L24": 393.6}
+    for name in ("nano", "mini", "L8"):
+        encoder = model.initialise(name).encoder
+        counted = sum(p.numel() for n, p in encoder.named_parameters() if not n.startswith("lm_head"))
+        assert counted == model.SIZES[name].num_parameters
+
+
+def test_a_saved_model_is_the_same_model(nano: Model, tmp_path: Path) -> None:
+    loaded = model.load(nano.save(tmp_path / "m"), device="cpu")
+    assert loaded.fingerprint == nano.fingerprint
+    assert loaded.config == nano.config
+    np.testing.assert_array_equal(loaded.embed(["ACGUN"]), nano.embed(["ACGUN"]))
+    assert model.load((tmp_path / "m").as_uri(), device="cpu").fingerprint == nano.fingerprint
+
+
+def test_fingerprint_follows_the_encoder_alone(nano: Model, tmp_path: Path) -> None:
+    other = model.load(nano.save(tmp_path / "m"), device="cpu")
+    assert other.encoder.lm_head is not None
+    with torch.no_grad():
+        other.encoder.lm_head.decoder.bias.add_(1)
+    assert other.fingerprint == nano.fingerprint
+    changed = model.load(nano.save(tmp_path / "m"), device="cpu")
+    with torch.no_grad():
+        changed.encoder.final_norm.bias[3] += 1e-3
+    assert changed.fingerprint != nano.fingerprint
+
+
+def test_pytorch_bin_half_precision_and_no_head(nano: Model, tmp_path: Path) -> None:
+    from unirna.model.checkpoint import to_released
+
+    nano.save(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    tensors = {n: t.half() for n, t in to_released(nano.encoder).items() if not n.startswith("lm_head.")}
+    tensors["pooler.dense.weight"] = torch.zeros(4, 4)
+    tensors["encoder.layer.0.attention.self.rotary_embeddings.inv_freq"] = torch.zeros(16)
+    torch.save(tensors, tmp_path / "pytorch_model.bin")
+    loaded = model.load(tmp_path, device="cpu")
+    np.testing.assert_allclose(loaded.embed(["ACGU"]), nano.embed(["ACGU"]), atol=0.05)
+    with pytest.raises(CheckpointError, match="no language-model head"):
+        loaded.logits([3, 5, 1], [0, 3])
+
+
+def test_a_pickled_object_is_refused(nano: Model, tmp_path: Path) -> None:
+    nano.save(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save({"embeddings": Path("x")}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="damaged, cut short or no plain tensors"):
+        model.load(tmp_path)
+
+
+def test_bad_checkpoints_are_explained(nano: Model, tmp_path: Path) -> None:
+    def broken(name: str, **changes: object) -> Path:
+        folder = nano.save(tmp_path / name)
+        config = json.loads((folder / "config.json").read_text()) | changes
+        (folder / "config.json").write_text(json.dumps({k: v for k, v in config.items() if v is not None}))
+        return folder
+
+    with pytest.raises(CheckpointError, match="among the shipped names"):
+        model.load("no-such-model")
+    with pytest.raises(CheckpointError, match=r"no config\.json"):
+        model.load(tmp_path)
+    with pytest.raises(CheckpointError, match="lacks hidden_size"):
+        model.load(broken("a", hidden_size=None))
+    with pytest.raises(CheckpointError, match=r"intermediate\.dense\.weight has shape \(384, 128\), .* \(999, 128\)"):
+        model.load(broken("b", intermediate_size=999))
+    with pytest.raises(CheckpointError, match=r"tensors missing: encoder\.layer\.4"):
+        model.load(broken("c", num_hidden_layers=5))
+    with pytest.raises(CheckpointError, match="position_embedding_type is 'absolute'"):
+        model.load(broken("d", position_embedding_type="absolute"))
+    cut = broken("e")
+    (cut / "model.safetensors").write_bytes((cut / "model.safetensors").read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match="damaged"):
+        model.load(cut)
+    with pytest.raises(ValueError, match="Sizes: nano"):
+        model.initialise("huge")
+
+
+# ---- one sequence, one vector
+
+
+@settings(max_examples=25, deadline=None)
+@given(SEQUENCES, st.randoms(use_true_random=False), st.integers(16, 300))
+def test_a_vector_is_the_same_in_any_company(nano: Model, sequences: list[str], chance, budget: int) -> None:
+    alone = np.concatenate([nano.embed([s]) for s in sequences])
+    order = list(range(len(sequences)))
+    chance.shuffle(order)
+    together = nano.embed([sequences[i] for i in order], batch_tokens=budget)
+    np.testing.assert_allclose(together, alone[order], atol=1e-5)
+    spelled = [s.lower().replace("u", "t") for s in sequences]
+    np.testing.assert_allclose(nano.embed(spelled), alone, atol=1e-5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.text("ACGUN", min_size=1, max_size=80))
+def test_a_vector_is_the_mean_over_the_nucleotides(nano: Model, sequence: str) -> None:
+    rows = nano.nucleotides(sequence)
+    assert rows.shape == (len(sequence), nano.dimension)
+    assert rows.dtype == np.float32
+    np.testing.assert_allclose(rows.mean(0), nano.embed([sequence])[0], atol=1e-5)
+    packed = model.pack([sequence])
+    np.testing.assert_allclose(nano.encode_tokens(packed.tokens, packed.boundaries)[1:-1], rows, atol=1e-5)
+
+
+def test_different_sequences_differ(nano: Model) -> None:
+    vectors = nano.embed(["ACGUACGU", "ACGUACGA", "UGCAUGCA"])
+    assert np.abs(vectors[0] - vectors[1]).max() > 1e-3  # one letter
+    assert np.abs(vectors[0] - vectors[2]).max() > 1e-3  # the same letters in another order
+
+
+def test_ambiguity_codes_are_n_to_the_model(nano: Model) -> None:
+    np.testing.assert_array_equal(nano.embed(["ACRYGU"]), nano.embed(["ACNNGU"]))
+
+
+def test_no_sequences_and_bad_sequences(nano: Model) -> None:
+    assert nano.embed([]).shape == (0, nano.dimension)
+    with pytest.raises(SequenceError, match="sequence 1: gap at position 3"):
+        nano.embed(["ACGU", "AC-GU"])
+    with pytest.raises(TypeError, match="got one string"):
+        nano.embed("ACGU")
+    with pytest.raises(ValueError, match="boundaries"):
+        nano.encode_tokens([3, 5, 1], [0, 2])
+
+
+# ---- longer than the context
+
+
+@given(st.integers(1, 5000), st.integers(8, 400), st.floats(0, 0.9))
+def test_windows_cover_everything_with_weight_one(length: int, context: int, share: float) -> None:
+    overlap = int(share * context)
+    windows = plan_windows(length, context, overlap)
+    total = np.zeros(length)
+    for window in windows:
+        assert 0 < window.end - window.start <= context
+        total[window.start : window.end] += window.weights
+    np.testing.assert_allclose(total, 1, atol=1e-5)
+    for left, right in pairwise(windows):
+        assert left.end - right.start >= min(overlap, 1)
+
+
+def test_long_sequences_are_windowed_and_close_to_short_ones(nano: Model) -> None:
+    chance = np.random.default_rng(0)
+    letters = "".join(chance.choice(list("ACGU"), 3000))
+    limit = nano.context
+    below, above = nano.embed([letters[:limit], letters[: limit + 1]])
+    unrelated = nano.embed(["".join(chance.choice(list("ACGU"), limit))])[0]
+    assert np.linalg.norm(above - below) < 0.5 * np.linalg.norm(unrelated - below)
+    rows = nano.nucleotides(letters)
+    assert rows.shape == (3000, nano.dimension)
+    np.testing.assert_allclose(rows.mean(0), nano.embed([letters, "ACGU"])[0], atol=1e-5)
+
+
+# ---- gradients
+
+
+def test_gradients_stay_inside_a_sequence(nano: Model) -> None:
+    from unirna.model.attention import Segments
+
+    packed = model.pack(["ACGUAC", "GGGAAACC"])
+    encoder = nano.encoder
+    embedded = encoder.embedding(torch.from_numpy(packed.tokens).int()).detach().requires_grad_()
+    hook = encoder.embedding.register_forward_hook(lambda *_: embedded)
+    encoder(torch.from_numpy(packed.tokens).int(), Segments(packed.boundaries, torch.device("cpu")))[
+        :8
+    ].square().sum().backward()
+    hook.remove()
+    assert embedded.grad is not None
+    assert embedded.grad[:8].abs().min() > 0
+    assert embedded.grad[8:].abs().max() == 0
