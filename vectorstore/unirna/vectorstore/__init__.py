@@ -2,7 +2,18 @@
 
 from unirna.vectorstore.collection import Collection, CollectionInfo, exists, list_collections, open
 from unirna.vectorstore.errors import FilterError, ModelMismatchError, StoreError
-from unirna.vectorstore.ingest import append_rows, check_name, commit, committed_version, rejects_name, write_rows
+from unirna.vectorstore.ingest import (
+    append_rows,
+    check_name,
+    commit,
+    committed_version,
+    rejects_name,
+    replace_rows,
+    scan_keys,
+    split_table,
+    table_version,
+    write_rows,
+)
 from unirna.vectorstore.schema import RESERVED, Provenance, collection_schema, vector_array
 
 __all__ = [
@@ -22,6 +33,10 @@ __all__ = [
     "list_collections",
     "open",
     "rejects_name",
+    "replace_rows",
+    "scan_keys",
+    "split_table",
+    "table_version",
     "vector_array",
     "write_rows",
 ]

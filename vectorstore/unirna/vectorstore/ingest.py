@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import lance
 import pyarrow as pa
+import pyarrow.compute as pc
 from lance.fragment import FragmentMetadata, write_fragments
 from unirna.vectorstore.collection import REJECTS, exists, table_uri
 from unirna.vectorstore.errors import StoreError
@@ -89,7 +90,7 @@ def commit(uri: str, name: str, schema: pa.Schema, fragments: Sequence[str], *, 
     if done is not None:
         return done
     target = table_uri(uri, name)
-    now = int(lance.dataset(target).version) if exists(uri, name) else 0
+    now = table_version(uri, name)
     if now != read_version:
         raise StoreError(_changed(name, read_version, now))
     files = [FragmentMetadata.from_json(text) for text in fragments]
@@ -101,14 +102,30 @@ def commit(uri: str, name: str, schema: pa.Schema, fragments: Sequence[str], *, 
         dataset = lance.LanceDataset.commit(target, transaction, max_retries=0 if create else 20)
     except (OSError, ValueError) as error:
         if create and exists(uri, name):
-            raise StoreError(_changed(name, 0, int(lance.dataset(target).version))) from error
+            raise StoreError(_changed(name, 0, table_version(uri, name))) from error
         raise
     return int(dataset.version)
 
 
+def replace_rows(
+    uri: str, name: str, rows: pa.Table | Iterable[pa.RecordBatch], schema: pa.Schema, where: pc.Expression, *, key: str
+) -> int:
+    """Take out the rows that `where` selects, if any, and add others; the table is created if it is absent.
+
+    Two commits where there is something to take out, so not for what readers rely on; done twice it is done once.
+    """
+    if exists(uri, name):
+        dataset = lance.dataset(table_uri(uri, name))
+        if dataset.count_rows(filter=where):
+            dataset.delete(where)
+    version = table_version(uri, name)
+    fragments = write_rows(uri, name, rows, schema)
+    return commit(uri, name, schema, fragments, key=key, read_version=version)
+
+
 def append_rows(uri: str, name: str, rows: pa.Table, *, key: str) -> int:
     """Write and commit rows at once, for what is small; `key` as for `commit`. The table is created if it is absent."""
-    version = int(lance.dataset(table_uri(uri, name)).version) if exists(uri, name) else 0
+    version = table_version(uri, name)
     fragments = write_rows(uri, name, rows, rows.schema)
     return commit(uri, name, rows.schema, fragments, key=key, read_version=version)
 
@@ -118,3 +135,28 @@ def _changed(name: str, before: int, now: int) -> str:
         f"{name!r} was changed by somebody else while this job ran (version {before}, now {now}). "
         "Run the same command again: it compares with the new rows and goes on"
     )
+
+
+def table_version(uri: str, name: str) -> int:
+    """The newest version of a table; 0 if it is absent."""
+    return int(lance.dataset(table_uri(uri, name)).version) if exists(uri, name) else 0
+
+
+def split_table(uri: str, name: str, version: int, rows: int) -> list[list[int]]:
+    """Parts of about `rows` rows of one version of a table, as lists of fragment ids for `scan_keys`."""
+    parts: list[list[int]] = []
+    size = rows
+    for fragment in lance.dataset(table_uri(uri, name), version=version).get_fragments():
+        if size >= rows:
+            parts.append([])
+            size = 0
+        parts[-1].append(int(fragment.fragment_id))
+        size += fragment.count_rows()
+    return parts
+
+
+def scan_keys(uri: str, name: str, version: int, part: Sequence[int]) -> Iterator[pa.RecordBatch]:
+    """Stream `id` and `sha` of a part of one version of a collection."""
+    dataset = lance.dataset(table_uri(uri, name), version=version)
+    fragments = [dataset.get_fragment(i) for i in part]
+    yield from dataset.scanner(columns=["id", "sha"], fragments=fragments, batch_size=65536).to_batches()

@@ -1,0 +1,52 @@
+"""Embed a collection of sequences into a vector store.
+
+    python jobs/embed.py sequences.fasta --collection rfam --store store --model runs/nano/model
+    ray job submit --working-dir . --runtime-env jobs/runtime_env.yaml -- \\
+        python jobs/embed.py s3://bucket/sequences --collection rfam --store s3://bucket/store --model s3://bucket/L16
+
+Killed, and started again with the same command, it goes on where it was; finished, it adds nothing. The collection
+changes in one step at the end. Records that are no RNA, or whose id is taken, are in the table `<collection>.rejects`,
+each with its reason; the summary on stdout counts them: read = stored + rejected, stored = new + unchanged. Exit code 2
+where no record of the input could be stored.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+from unirna.embed import EmbedConfig, embed_collection
+from unirna.job import run_job
+
+
+@dataclass(frozen=True)
+class Config:
+    """Embed a collection of sequences into a vector store."""
+
+    inputs: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Sequence files (FASTA, FASTQ, Parquet, CSV, TSV; plain, gz, zst), folders, globs or URIs."""
+    collection: str
+    """Name of the collection; made if it is absent, added to if it is there."""
+    model: str
+    """Shipped name, folder or URI of the model."""
+    store: str = "store"
+    """Folder or URI (s3://, gs://) of the store."""
+    id_column: str = "id"
+    """Column of table input that names its rows."""
+    sequence_column: str = "sequence"
+    """Column of table input that holds the letters."""
+    drop_labels: tuple[str, ...] = ()
+    """Label columns to leave out; all others go into the collection."""
+    batch_tokens: int | None = None
+    """Tokens of one forward pass; by default what suits the device."""
+    workers: int | None = None
+    """Processes that hold the model; by default one to each GPU, or one to each core."""
+    cpus_per_worker: int = 1
+    """Cores, and threads, of each of them."""
+
+
+if __name__ == "__main__":
+    arguments = tyro.cli(Config, description=__doc__)
+    sys.exit(run_job(lambda: embed_collection(EmbedConfig(**vars(arguments)))))

@@ -1,0 +1,5 @@
+"""Sequences to vectors at any size: a Ray Data job that streams files through a model into a collection."""
+
+from unirna.embed.job import EmbedConfig, embed_collection
+
+__all__ = ["EmbedConfig", "embed_collection"]

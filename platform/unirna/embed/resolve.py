@@ -1,0 +1,105 @@
+"""Which records are not to be embedded: ids met before in the input, and ids that the collection holds already.
+
+Ids are compared bucket by bucket, a bucket being the ids whose hash falls together, so no process holds all of them. Which
+of two records wins depends on their place in the input alone, never on which worker was faster.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from unirna.embed.rejects import DUPLICATE
+from unirna.embed.scan import KEY_SCHEMA
+from unirna.embed.state import State
+
+UNCHANGED: Final = "unchanged"
+EXCEPTION_SCHEMA: Final = pa.schema(
+    [
+        ("piece", pa.int32()),
+        ("number", pa.int64()),
+        ("id", pa.string()),
+        ("kind", pa.string()),
+        ("detail", pa.string()),
+    ]
+)
+
+
+def resolve_bucket(state: State, version: int, bucket: int, sources: list[str]) -> dict[str, int]:
+    """Compare the ids of one bucket among each other and with the collection; write the exceptions, give the counts.
+
+    Args:
+        state: with the keys of the input and of what the collection holds.
+        version: of the collection, 0 if there is none.
+        bucket: which ids.
+        sources: names of all pieces of the input.
+
+    Returns:
+        `unchanged` and `duplicate` records, and the `nucleotides` of both.
+    """
+    name = f"resolved-{version}/{bucket:06d}"
+    if state.has(f"{name}.json"):
+        return state.read_json(f"{name}.json")
+    keys = _bucket(state, "keys", bucket).sort_by([("id", "ascending"), ("piece", "ascending"), ("number", "ascending")])
+    held = _bucket(state, f"held-{version}", bucket)
+    ids = keys["id"].combine_chunks()
+    again = np.zeros(len(ids), bool)
+    again[1:] = pc.equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False)
+    place = pc.index_in(ids, held["id"].combine_chunks())
+    known = place.is_valid().to_numpy(zero_copy_only=False) & ~again
+    theirs = held["sha"].combine_chunks().take(place)
+    same = pc.fill_null(pc.equal(theirs, keys["sha"].combine_chunks()), False).to_numpy(zero_copy_only=False)
+
+    first = np.maximum.accumulate(np.where(again, 0, np.arange(len(ids))))
+    pieces, numbers = keys["piece"].to_numpy(), keys["number"].to_numpy()
+    rows = np.flatnonzero(again | known)
+    kinds = [UNCHANGED if known[i] and same[i] else DUPLICATE for i in rows]
+    details = [
+        f"first at record {numbers[first[i]]} of {sources[pieces[first[i]]]}"
+        if again[i]
+        else ("" if same[i] else "the collection holds another sequence under this id")
+        for i in rows
+    ]
+    exceptions = pa.table(
+        {
+            "piece": keys["piece"].take(rows),
+            "number": keys["number"].take(rows),
+            "id": keys["id"].take(rows),
+            "kind": pa.array(kinds, pa.string()),
+            "detail": pa.array(details, pa.string()),
+        },
+        EXCEPTION_SCHEMA,
+    )
+    state.write_table(f"{name}.parquet", exceptions.sort_by([("piece", "ascending"), ("number", "ascending")]))
+    unchanged = kinds.count(UNCHANGED)
+    counts = {
+        "unchanged": unchanged,
+        "duplicate": len(kinds) - unchanged,
+        "nucleotides": int(keys["length"].to_numpy()[rows].sum()),
+    }
+    state.write_json(f"{name}.json", counts)
+    return counts
+
+
+def _bucket(state: State, folder: str, bucket: int) -> pa.Table:
+    """The keys of one bucket; of the files of a folder only the parts that hold it are read."""
+    files = sorted(set(state.names(folder)))
+    parts = [state.read_table(f"{folder}/{name}.parquet", filters=[("bucket", "==", bucket)]) for name in files]
+    return pa.concat_tables([KEY_SCHEMA.empty_table(), *parts])
+
+
+def exceptions_of(state: State, version: int, first: int, last: int) -> pa.Table:
+    """Place (`piece`, `number`) of the records of some pieces that are not to be embedded.
+
+    Args:
+        state, version: as for `resolve_bucket`.
+        first, last: index of the first and the last piece.
+    """
+    folder = f"resolved-{version}"
+    names = sorted(set(state.names(folder)))
+    wanted: Any = [("piece", ">=", first), ("piece", "<=", last)]
+    parts = [state.read_table(f"{folder}/{name}.parquet", ["piece", "number"], wanted) for name in names]
+    empty = pa.schema([("piece", pa.int32()), ("number", pa.int64())]).empty_table()
+    return pa.concat_tables([empty, *parts])

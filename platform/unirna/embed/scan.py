@@ -1,0 +1,160 @@
+"""First look at the input: normalise every record, set the bad ones aside, and note ids and shas of the good ones."""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from unirna.embed.labels import label_name, labels_of, pack_schema
+from unirna.embed.rejects import REJECT_SCHEMA, with_job
+from unirna.embed.state import State
+from unirna.sequence import Piece, clean_table, read_tables
+from unirna.vectorstore import scan_keys
+
+KEY_SCHEMA: Final = pa.schema(
+    [
+        ("bucket", pa.int32()),
+        ("id", pa.string()),
+        ("sha", pa.string()),
+        ("piece", pa.int32()),
+        ("number", pa.int64()),
+        ("length", pa.int32()),
+    ]
+)
+KEYS_AT_ONCE: Final = 1 << 20
+"""Keys sorted into buckets in memory at once: about 100 MB."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A share of the input that one task reads: a part of a large file, or several small files.
+
+    Attributes:
+        number: its place among the units. first: index of its first piece among all pieces of the input.
+    """
+
+    number: int
+    first: int
+    pieces: tuple[Piece, ...]
+
+
+def plan_units(pieces: list[Piece], unit_bytes: int) -> list[Unit]:
+    """Group neighbouring pieces so that small files share a unit of up to about `unit_bytes`."""
+    units: list[Unit] = []
+    group: list[Piece] = []
+    size = 0
+    for index, piece in enumerate(pieces):
+        if group and size + piece.bytes > unit_bytes:
+            units.append(Unit(len(units), index - len(group), tuple(group)))
+            group, size = [], 0
+        group.append(piece)
+        size += piece.bytes
+    return [*units, Unit(len(units), len(pieces) - len(group), tuple(group))]
+
+
+@dataclass(frozen=True)
+class Source:
+    """How the records of the input are read.
+
+    Attributes:
+        id_column, sequence_column: of tables. drop_labels: label columns to leave out.
+    """
+
+    id_column: str
+    sequence_column: str
+    drop_labels: tuple[str, ...]
+
+    def tables(self, piece: Piece) -> Iterator[tuple[pa.Table, pa.Table, list[str]]]:
+        """Stream a piece as (good rows, rejects, labels replaced by columns of our own)."""
+        for table in read_tables(piece, id_column=self.id_column, sequence_column=self.sequence_column):
+            replaced = [name for name in table.column_names if name in ("length", "sha", "vector")]
+            drop = [name for name in table.column_names if name == "vector" or name in self.drop_labels]
+            names = {name: label_name(name) for name in table.column_names}
+            good, rejects = clean_table(table.drop_columns(drop).rename_columns(names), piece.name)
+            yield good, rejects, replaced
+
+
+def scan_unit(state: State, unit: Unit, source: Source, job: str, buckets: int) -> dict[str, Any]:
+    """Read a unit; write its keys and rejects, and give its counts. A unit that is done is not read again.
+
+    Returns:
+        `read`, `good`, `nucleotides` (of the good), `rejected` (reason -> count), `labels` (schemas as hex), `replaced`.
+    """
+    name = f"{unit.number:06d}"
+    if state.has(f"scan/{name}.json"):
+        return state.read_json(f"scan/{name}.json")
+    counts: dict[str, Any] = {"read": 0, "good": 0, "nucleotides": 0}
+    reasons: Counter[str] = Counter()
+    labels: dict[str, None] = {}
+    replaced: set[str] = set()
+    with state.writing(f"rejects/{name}.parquet") as sink, pq.ParquetWriter(sink, REJECT_SCHEMA) as bad:
+
+        def keys() -> Iterator[pa.Table]:
+            for index, piece in enumerate(unit.pieces, unit.first):
+                for good, rejects, theirs in source.tables(piece):
+                    counts["read"] += good.num_rows + rejects.num_rows
+                    counts["good"] += good.num_rows
+                    counts["nucleotides"] += int(good["length"].to_numpy().sum())
+                    reasons.update(rejects["reason"].to_pylist())
+                    labels[pack_schema(labels_of(good.schema))] = None
+                    replaced.update(theirs)
+                    if rejects.num_rows:
+                        bad.write_table(with_job(rejects, job))
+                    yield pa.table(
+                        {
+                            "id": good["id"],
+                            "sha": good["sha"],
+                            "piece": pa.array(np.full(good.num_rows, index, np.int32)),
+                            "number": good["number"],
+                            "length": good["length"],
+                        }
+                    )
+
+        write_keys(state, f"keys/{name}.parquet", keys(), buckets)
+    result = {**counts, "rejected": dict(reasons), "labels": list(labels), "replaced": sorted(replaced)}
+    state.write_json(f"scan/{name}.json", result)
+    return result
+
+
+def scan_held(
+    state: State, store: str, collection: str, version: int, part: int, fragments: list[int], buckets: int
+) -> None:
+    """Write the keys of a part of what the collection holds already."""
+    name = f"held-{version}/{part:06d}"
+    if not state.has(f"{name}.json"):
+        batches = scan_keys(store, collection, version, fragments)
+        write_keys(state, f"{name}.parquet", (pa.Table.from_batches([batch]) for batch in batches), buckets)
+        state.write_json(f"{name}.json", {})
+
+
+def write_keys(state: State, name: str, tables: Iterable[pa.Table], buckets: int) -> None:
+    """Write keys with the bucket of each id, in runs sorted by bucket, so that a bucket is read without the others."""
+    with state.writing(name) as sink, pq.ParquetWriter(sink, KEY_SCHEMA) as writer:
+        waiting: list[pa.Table] = []
+
+        def flush() -> None:
+            table = pa.concat_tables(waiting)
+            waiting.clear()
+            ids = table["id"].to_pylist()
+            bucket = np.fromiter((zlib.crc32(i.encode()) % buckets for i in ids), np.int32, len(ids))
+            table = table.append_column("bucket", pa.array(bucket))
+            for missing in (field for field in KEY_SCHEMA if field.name not in table.column_names):
+                table = table.append_column(missing.name, pa.nulls(table.num_rows, missing.type))
+            table = table.select(KEY_SCHEMA.names).cast(KEY_SCHEMA).take(np.argsort(bucket, kind="stable"))
+            ends = np.cumsum(np.bincount(bucket, minlength=buckets))
+            for start, end in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True):
+                if end > start:
+                    writer.write_table(table.slice(start, end - start), row_group_size=end - start)
+
+        for table in tables:
+            waiting.append(table)
+            if sum(t.num_rows for t in waiting) >= KEYS_AT_ONCE:
+                flush()
+        if waiting:
+            flush()
