@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from unirna import model
+from unirna.embed.plan import Plan, Recipe, record_counts
 from unirna.embed.state import record_name
-from unirna.embed.stream import Plan, unpack_chunk
+from unirna.embed.stream import unpack_chunk
 from unirna.job import JobError
 from unirna.vectorstore import vector_array, write_rows
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Which model an actor loads, and how it runs.
-
-    Attributes:
-        path: name, folder or URI. fingerprint: that the driver saw there.
-        batch_tokens: tokens of one forward pass, None for the model's own choice. threads: of torch in one actor.
-    """
-
-    path: str
-    fingerprint: str
-    batch_tokens: int | None
-    threads: int
 
 
 class Embedder:
@@ -75,16 +59,3 @@ class Embedder:
         note = json.dumps({**counts, "fragments": fragments})
         self.plan.state.write_table(path, chunk.select(["piece", "number"]).replace_schema_metadata({"unirna": note}))
         return counts
-
-
-def read_record(plan: Plan, name: str) -> dict[str, Any]:
-    """What a record says: `rows`, `nucleotides`, `windowed` and `fragments`; which rows they are is not read."""
-    filesystem, path = plan.state.at(f"records/{name}.parquet")
-    note: dict[str, Any] = json.loads(pq.read_schema(path, filesystem=filesystem).metadata[b"unirna"])
-    return note
-
-
-def record_counts(plan: Plan, name: str) -> dict[str, int]:
-    """`rows`, `nucleotides` and `windowed` of a record."""
-    note = read_record(plan, name)
-    return {key: note[key] for key in ("rows", "nucleotides", "windowed")}

@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
-from unirna import model, vectorstore
-from unirna.embed.embedder import Embedder, Recipe, read_record
+from unirna import vectorstore
 from unirna.embed.labels import settle_schema
+from unirna.embed.plan import Plan, Recipe, read_record
 from unirna.embed.rejects import DUPLICATE, save_rejects
 from unirna.embed.resolve import resolve_bucket
 from unirna.embed.scan import Source, Unit, plan_units, scan_held, scan_unit
 from unirna.embed.state import State, job_key, manifest
-from unirna.embed.stream import Plan, chunks_of, pack_chunk
+from unirna.embed.stream import chunks_of, pack_chunk
 from unirna.job import JobError, Progress, connect_ray, say
 from unirna.sequence import Piece, plan_pieces
 
@@ -80,6 +80,8 @@ def embed_collection(config: EmbedConfig) -> dict[str, Any]:
         ModelMismatchError: the collection was made with another model. CheckpointError: no such model.
         JobError: no record could be stored, or the input changed while it was read.
     """
+    from unirna import model  # here, and not above: workers that only read import this module without torch
+
     started = time.monotonic()
     store, path = _absolute(config.store), _absolute(config.model, if_there=True)
     vectorstore.check_name(config.collection)
@@ -246,6 +248,7 @@ def _embed(
 ) -> None:
     """Stream what is left through the actor pool."""
     import ray
+    from unirna.embed.embedder import Embedder
 
     records: dict[int, list[str]] = {}
     for name in earlier:

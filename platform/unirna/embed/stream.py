@@ -3,38 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from unirna.embed.plan import Plan
 from unirna.embed.resolve import exceptions_of
-from unirna.embed.scan import Source, Unit
-from unirna.embed.state import State
+from unirna.embed.scan import Unit
 
 BUFFER_CHUNKS = 8
 """Chunks' worth of records that are sorted by length together: enough for neighbours of one length, little memory."""
 BUFFER_ROWS = 200_000
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What every worker of a run needs to know.
-
-    Attributes:
-        state: of the job. store, collection: where the rows go. schema: of the collection.
-        version: of the collection that the input was compared with. run: number of this run.
-        source: how the input is read. chunk_nucleotides: about how much one chunk holds.
-    """
-
-    state: State
-    store: str
-    collection: str
-    schema: pa.Schema
-    version: int
-    run: int
-    source: Source
-    chunk_nucleotides: int
 
 
 def chunks_of(plan: Plan, unit: Unit, records: list[str], good: int) -> Iterator[pa.Table]:

@@ -1,0 +1,196 @@
+"""Search against a brute force in numpy, provenance, and commits that are atomic and never done twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from unirna import vectorstore
+from unirna.vectorstore import Collection, FilterError, ModelMismatchError, Provenance, StoreError
+
+H, N = 16, 500
+MADE = Provenance("nano", "0123456789abcdef", unirna="0.1.0")
+LABELS = pa.schema([("family", pa.string()), ("score", pa.float64())])
+SCHEMA = vectorstore.collection_schema(H, LABELS, MADE)
+
+
+def vectors(count: int, seed: int = 0) -> NDArray[np.float32]:
+    """Few distinct vectors, so that ties are everywhere."""
+    drawn = np.random.default_rng(seed).integers(-1, 2, (count, H)).astype(np.float32)
+    drawn[:, 0] = 1
+    drawn[count // 2 :] = drawn[: count - count // 2]
+    return drawn
+
+
+def rows(values: NDArray[np.float32], first: int = 0) -> pa.Table:
+    count = len(values)
+    # Ids descend, so that the order of the table is not the order of the ids.
+    ids = [f"r{first + count - i:05d}" for i in range(count)]
+    lengths = np.arange(count) % 300 + 1
+    return pa.table(
+        {
+            "id": ids,
+            "sequence": ["ACGU"] * count,
+            "length": pa.array(lengths, pa.int32()),
+            "sha": ["0" * 32] * count,
+            "vector": vectorstore.vector_array(values),
+            "family": [f"fam{i % 7}" for i in range(count)],
+            "score": lengths / 7,
+        }
+    ).cast(SCHEMA)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    uri = str(tmp_path_factory.mktemp("store"))
+    table = rows(vectors(N))
+    parts = [*vectorstore.write_rows(uri, "c", table.slice(0, 300), SCHEMA)]
+    parts += vectorstore.write_rows(uri, "c", table.slice(300), SCHEMA)
+    vectorstore.commit(uri, "c", SCHEMA, parts, key="k", read_version=0)
+    return uri
+
+
+@pytest.fixture(scope="module")
+def collection(store: str) -> Collection:
+    return vectorstore.open(store, "c")
+
+
+Keep = Callable[[dict[str, object]], bool]
+FILTERS: list[tuple[str | None, Keep]] = [
+    (None, lambda row: True),
+    ("length < 50", lambda row: row["length"] < 50),
+    ("family = 'fam3' AND score >= 10", lambda row: row["family"] == "fam3" and row["score"] >= 10),
+    ("family = 'it''s (not) there'", lambda row: False),
+]
+
+
+def brute_force(query: NDArray[np.float32], keep: Keep, k: int, offset: int) -> list[tuple[str, float]]:
+    table = rows(vectors(N))
+    values = np.stack(table["vector"].to_numpy(zero_copy_only=False)).astype(np.float64)
+    cosine = values @ query / np.linalg.norm(values, axis=1) / np.linalg.norm(query)
+    kept = [(row["id"], float(c)) for row, c in zip(table.to_pylist(), cosine, strict=True) if keep(row)]
+    return sorted(kept, key=lambda pair: (-round(pair[1], 5), pair[0]))[offset : offset + k]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    seed=st.integers(0, 99),
+    batch=st.integers(1, 4),
+    k=st.integers(1, 60),
+    offset=st.integers(0, 40),
+    which=st.integers(0, 3),
+)
+def test_search_agrees_with_brute_force(
+    collection: Collection, seed: int, batch: int, k: int, offset: int, which: int
+) -> None:
+    queries = vectors(2 * batch, seed)[:batch]
+    where, keep = FILTERS[which]
+    found = collection.search(queries, k=k, offset=offset, where=where)
+    for i, query in enumerate(queries):
+        mine = found.filter(pc.equal(found["query"], i))
+        wanted = brute_force(query, keep, k, offset)
+        assert mine["id"].to_pylist() == [name for name, _ in wanted]
+        np.testing.assert_allclose(mine["similarity"].to_numpy(), [c for _, c in wanted], atol=1e-5)
+        assert mine["rank"].to_pylist() == list(range(offset + 1, offset + 1 + len(wanted)))
+
+
+def test_search_columns_and_types(collection: Collection) -> None:
+    found = collection.search(vectors(4)[0], k=3)
+    own = ["query", "rank", "similarity", "id", "sequence", "length", "sha"]
+    assert found.column_names == [*own, "family", "score"]
+    assert [found.schema.field(name).type for name in own[:3]] == [pa.int32(), pa.int32(), pa.float32()]
+    assert collection.search(vectors(4)[0], k=1, columns=["vector"]).column_names == [*own[:3], "vector"]
+    with pytest.raises(StoreError, match=r"no column nothing.*family"):
+        collection.search(vectors(4)[0], columns=["nothing"])
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "lenth < 3",
+        "length",
+        "length <",
+        "length < 'a'",
+        "length < 9) OR (1 = 1",
+        "length < 9; DROP TABLE c",
+        "length < 9 LIMIT 2",
+        " ",
+    ],
+)
+def test_a_bad_filter_names_itself_and_the_columns(collection: Collection, where: str) -> None:
+    with pytest.raises(FilterError) as caught:
+        collection.search(vectors(4)[0], where=where)
+    assert repr(where) in str(caught.value) and "family, score" in str(caught.value)
+    with pytest.raises(FilterError):
+        list(collection.scan(where=where))
+
+
+@pytest.mark.parametrize(
+    "query, k", [(np.zeros(H), 1), (np.full(H, np.nan), 1), (np.ones(H + 1), 1), (np.ones((2, 2, H)), 1), (np.ones(H), 0)]
+)
+def test_a_bad_query_is_refused(collection: Collection, query: NDArray[np.float32], k: int) -> None:
+    with pytest.raises(ValueError):
+        collection.search(query, k=k)
+
+
+def test_get_scan_and_info(collection: Collection) -> None:
+    assert collection.get(["r00007", "absent", "r00002", "it's"])["id"].to_pylist() == ["r00007", "r00002"]
+    assert collection.get([]).num_rows == 0
+    batches = list(collection.scan(["id", "vector"], 64, "length <= 10"))
+    assert sum(b.num_rows for b in batches) == 20 and max(b.num_rows for b in batches) <= 64
+    info = collection.info
+    assert (info.num_rows, info.dimension, info.provenance, info.version) == (N, H, MADE, 1)
+    assert info.columns["vector"] == f"fixed_size_list<item: float>[{H}]"
+
+
+def test_another_model_is_refused_with_both_names(collection: Collection) -> None:
+    collection.check_model(MADE.fingerprint, "anything")
+    with pytest.raises(ModelMismatchError, match=r"nano \(0123456789abcdef\).*other \(feed\)"):
+        collection.check_model("feed", "other")
+
+
+def test_nothing_shows_before_the_commit_and_an_open_collection_sees_the_next(tmp_path: Path) -> None:
+    uri = str(tmp_path)
+    table = rows(vectors(20))
+    parts = vectorstore.write_rows(uri, "c", table.slice(0, 15), SCHEMA)
+    assert vectorstore.list_collections(uri) == []
+    with pytest.raises(StoreError, match="none yet"):
+        vectorstore.open(uri, "c")
+    vectorstore.commit(uri, "c", SCHEMA, parts, key="a", read_version=0)
+    opened = vectorstore.open(uri, "c")
+    more = vectorstore.write_rows(uri, "c", table.slice(15), SCHEMA)
+    assert len(opened) == 15
+    assert vectorstore.commit(uri, "c", SCHEMA, more, key="b", read_version=1) == 2
+    assert len(opened) == 20 and opened.search(vectors(4)[0], k=100).num_rows == 20
+    assert vectorstore.commit(uri, "c", SCHEMA, more, key="b", read_version=1) == 2  # a second time adds nothing
+    assert len(opened) == 20 and opened.info.version == 2
+
+
+def test_a_commit_never_overwrites_what_somebody_else_committed(tmp_path: Path) -> None:
+    uri = str(tmp_path)
+    table = rows(vectors(20))
+    mine, theirs = (vectorstore.write_rows(uri, "c", part, SCHEMA) for part in (table.slice(0, 5), table.slice(5)))
+    vectorstore.commit(uri, "c", SCHEMA, theirs, key="theirs", read_version=0)
+    with pytest.raises(StoreError, match="changed by somebody else"):
+        vectorstore.commit(uri, "c", SCHEMA, mine, key="mine", read_version=0)
+    assert len(vectorstore.open(uri, "c")) == 15
+
+
+def test_names_and_tables_that_are_none_of_ours(tmp_path: Path) -> None:
+    for name in ("", "a/b", "../c", "x.rejects", "_x", "x.lance"):
+        with pytest.raises(StoreError):
+            vectorstore.check_name(name)
+    vectorstore.append_rows(str(tmp_path), "alien", pa.table({"id": ["a"]}), key="k")
+    vectorstore.append_rows(str(tmp_path), "alien.rejects", pa.table({"id": ["a"]}), key="k")
+    assert vectorstore.list_collections(str(tmp_path)) == ["alien"]
+    with pytest.raises(StoreError, match="which model made it"):
+        vectorstore.open(str(tmp_path), "alien")
+    with pytest.raises(StoreError, match="similarity"):
+        vectorstore.collection_schema(H, pa.schema([("similarity", pa.string())]), MADE)
