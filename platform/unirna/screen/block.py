@@ -1,0 +1,185 @@
+"""One block of the library: read and cleaned by a light task, embedded and scored by an actor, its best rows kept.
+
+A block is a few hundred records of one piece, always the same ones, and travels as one row with its tables packed as Arrow
+streams. Of a block's records only those come back that can still be among the best.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import torch
+from unirna.job import JobError
+from unirna.model import Model, load
+from unirna.screen.criteria import Criteria
+from unirna.sequence import Piece, clean_table, read_tables
+from unirna.tasks import load_predictor
+
+BLOCK_ROWS: Final = 512
+BINS: Final = 50
+"""Bins of the histogram of scores, from 0 to 1."""
+ORDER: Final = [("score", "descending"), ("id", "ascending"), ("source", "ascending"), ("number", "ascending")]
+"""The order of the ranking: no two records are equal in it."""
+OWN_COLUMNS: Final = ("rank", "id", "length", "score", "similarity", "nearest", "source", "number", "sha", "sequence")
+
+
+def best_rows(table: pa.Table, top: int) -> pa.Table:
+    """The best `top` rows in the order of the ranking."""
+    return table.sort_by(ORDER).slice(0, top)
+
+
+def pack(table: pa.Table) -> bytes:
+    """A table as an Arrow stream."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    packed: bytes = sink.getvalue().to_pybytes()
+    return packed
+
+
+def unpack(packed: bytes) -> pa.Table:
+    """The table of an Arrow stream."""
+    return pa.ipc.open_stream(packed).read_all()
+
+
+# ---- reading -------------------------------------------------------------------------------------------------------
+
+
+class Reader:
+    """Reads a piece and yields its blocks; a task without a core of its own, as reading is a small part of the work.
+
+    Args:
+        id_column, sequence_column: columns of table input.
+        finished: piece -> blocks that an earlier run has scored.
+    """
+
+    def __init__(self, id_column: str, sequence_column: str, finished: dict[int, set[int]]) -> None:
+        self.id_column, self.sequence_column, self.finished = id_column, sequence_column, finished
+
+    def blocks(self, pieces: pa.Table) -> Iterator[pa.Table]:
+        """Rows of number and piece (JSON) -> one row for each block, in order; the last one says so."""
+        for row in pieces.to_pylist():
+            piece = Piece(**json.loads(row["piece"]))
+            done = self.finished.get(row["number"], set())
+            tables = read_tables(piece, id_column=self.id_column, sequence_column=self.sequence_column, rows=BLOCK_ROWS)
+            left = piece.bytes
+            block, table = 0, next(tables, None)
+            while True:
+                following = next(tables, None)
+                size = left if following is None else min(left, _stored_bytes(table, piece))
+                left -= size
+                if block not in done:
+                    good, rejects, read = None, None, 0
+                    if table is not None:
+                        good, rejects = clean_table(_without_own_columns(table), piece.name)
+                        good = good.append_column("source", pa.array([piece.name] * good.num_rows, pa.string()))
+                        read = table.num_rows
+                    yield pa.table(
+                        {
+                            "piece": [row["number"]],
+                            "block": [block],
+                            "last": [following is None],
+                            "bytes": [size],
+                            "read": [read],
+                            "good": pa.array([pack(good) if good is not None else b""], pa.binary()),
+                            "rejects": pa.array([pack(rejects) if rejects is not None else b""], pa.binary()),
+                        }
+                    )
+                if following is None:
+                    break
+                block, table = block + 1, following
+
+
+def _stored_bytes(table: pa.Table, piece: Piece) -> int:
+    """About how many bytes of its file a block took, for progress: a letter is one, or a quarter where compressed."""
+    letters: int = sum(len(x or "") for x in table["sequence"].to_pylist()) + 40 * table.num_rows
+    return letters if piece.format == "fasta" and not piece.compression else letters // 4
+
+
+def _without_own_columns(table: pa.Table) -> pa.Table:
+    """The input's own labels keep clear of the ranking's columns: `score` becomes `input_score`."""
+    reading = ("number", "id", "sequence")
+    names = [f"input_{n}" if n in OWN_COLUMNS and n not in reading else n for n in table.column_names]
+    return table.rename_columns(names)
+
+
+# ---- scoring -------------------------------------------------------------------------------------------------------
+
+
+class Scorer:
+    """Embeds and scores blocks; loads each encoder and predictor once.
+
+    One torch thread: every sum then runs in one order, and a ranking is the same on any number of workers.
+    """
+
+    def __init__(self, criteria: Criteria, top: int) -> None:
+        torch.set_num_threads(1)
+        self.criteria, self.top = criteria, top
+        self.models: dict[str, Model] = {}
+        for fingerprint, path in criteria.encoders.items():
+            model = load(path)
+            if model.fingerprint != fingerprint:
+                raise JobError(
+                    f"model {path} is {model.fingerprint} on a worker and {fingerprint} where the job was started: put it "
+                    "where every machine sees the same files"
+                )
+            self.models[fingerprint] = model
+        self.predictors = {c.folder: load_predictor(c.folder) for c in criteria.labels}
+        self._best: set[tuple[float, str, str, int]] = set()
+
+    def __call__(self, blocks: pa.Table) -> pa.Table:
+        """Blocks as `Reader` yields them -> their counts (JSON), best rows and rejects."""
+        return pa.Table.from_pylist([self._block(row) for row in blocks.to_pylist()])
+
+    def _block(self, row: dict[str, Any]) -> dict[str, Any]:
+        counts: dict[str, Any] = {"read": row["read"], "screened": 0, "rejected": {}, "nucleotides": 0, "windowed": 0}
+        counts["histogram"] = [0] * BINS
+        top = b""
+        if row["good"]:
+            good = unpack(row["good"])
+            counts["rejected"] = dict(Counter(unpack(row["rejects"])["reason"].to_pylist()))
+            counts["screened"] = good.num_rows
+            if good.num_rows:
+                scored = self._score(good)
+                lengths = good["length"].to_numpy()
+                context = min(model.context for model in self.models.values())
+                counts["nucleotides"], counts["windowed"] = int(lengths.sum()), int((lengths > context).sum())
+                counts["histogram"] = np.histogram(scored["score"].to_numpy(), BINS, (0.0, 1.0))[0].tolist()
+                top = pack(self._still_best(best_rows(scored, self.top)))
+        kept = {key: row[key] for key in ("piece", "block", "last", "bytes", "rejects")}
+        return {**kept, "counts": json.dumps(counts), "top": top}
+
+    def _score(self, good: pa.Table) -> pa.Table:
+        sequences = good["sequence"].to_pylist()
+        vectors = {fingerprint: model.embed(sequences) for fingerprint, model in self.models.items()}
+        for fingerprint, found in vectors.items():
+            bad = np.flatnonzero(~np.isfinite(found).all(axis=1))
+            if len(bad):
+                raise JobError(
+                    f"record {good['id'][int(bad[0])].as_py()}: model {self.criteria.encoders[fingerprint]} gives a vector "
+                    "with NaN or infinity; its weights are unsound"
+                )
+        for name, values in self.criteria.score(vectors, self.predictors).items():
+            at = good.schema.get_field_index(name)
+            if at >= 0:  # a label of the input that has the name of a criterion
+                good = good.rename_columns([f"input_{n}" if n == name else n for n in good.column_names])
+            good = good.append_column(name, pa.array(values))
+        return good
+
+    def _still_best(self, rows: pa.Table) -> pa.Table:
+        """Rows that are not beaten by `top` rows of this actor's earlier blocks: the others cannot be in the ranking."""
+        columns = (rows[name].to_pylist() for name in ("score", "id", "source", "number"))
+        keys = [(-score, *rest) for score, *rest in zip(*columns, strict=True)]
+        self._best = set(sorted(self._best | set(keys))[: self.top])
+        return rows.filter(pa.array([key in self._best for key in keys], pa.bool_()))
+
+
+def piece_row(number: int, piece: Piece) -> dict[str, Any]:
+    """A piece as a row of `Reader`'s input."""
+    return {"number": number, "piece": json.dumps(asdict(piece))}

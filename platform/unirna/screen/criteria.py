@@ -1,0 +1,175 @@
+"""What a record is scored on: likeness to references, probability of labels, and the one number that ranks.
+
+Each criterion is a desirability from 0 (useless) to 1 (as wanted), and the score of a record is their geometric mean
+(Derringer & Suich 1980): a record must do well on every criterion, and its score depends on nothing but itself.
+
+- A label's desirability is its probability.
+- Similarity is the cosine of a record's vector with that of the nearest reference. Cosines of one model crowd together in
+  a narrow band, so the distance 1 - cosine is measured in a unit of the model's own: d0 / (d0 + 1 - cosine), where d0 is
+  the median distance to the references of random RNA of their lengths. It is 1 for a reference itself and about 0.5 for
+  random RNA. (Shuffled references would be the stricter measure, but the vectors of a little-trained model hardly change
+  when a sequence is shuffled.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from unirna.model import Model
+from unirna.tasks import Predictor, find_predictor, load_predictor
+
+RANDOM_SEQUENCES = 200
+"""How many random sequences, at least one for each of so many references, give the unit of distance."""
+LEAST_UNIT = 1e-5
+"""Least unit of distance: below it cosines are rounding."""
+CHUNK = 8192
+"""References compared at once."""
+
+Numbers = NDArray[np.float64]
+
+
+class ScreenError(ValueError):
+    """Settings or inputs that cannot be screened with; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class References:
+    """Reference sequences as vectors of one model.
+
+    Attributes:
+        ids: R names. vectors: float32 [R, H], of length 1. fingerprint: of their model.
+        unit: d0, the distance at which desirability is one half.
+    """
+
+    ids: list[str]
+    vectors: NDArray[np.float32]
+    fingerprint: str
+    unit: float
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits that name the references: ids, vectors, model."""
+        text = "\n".join([self.fingerprint, *self.ids]).encode()
+        return hashlib.sha256(text + self.vectors.tobytes()).hexdigest()[:16]
+
+    def nearest(self, vectors: NDArray[np.float32]) -> tuple[Numbers, NDArray[np.int64]]:
+        """Cosine with the nearest reference, float64 [N], and which one it is, int64 [N]; the first of equals."""
+        units = _unit_length(vectors).astype(np.float64)
+        best = np.full(len(units), -np.inf)
+        which = np.zeros(len(units), np.int64)
+        for start in range(0, len(self.vectors), CHUNK):
+            cosines = units @ self.vectors[start : start + CHUNK].T.astype(np.float64)
+            place = cosines.argmax(axis=1)
+            found = cosines[np.arange(len(units)), place]
+            better = found > best
+            best[better], which[better] = found[better], place[better] + start
+        return np.minimum(best, 1.0), which
+
+    def desirability(self, cosines: Numbers) -> Numbers:
+        """d0 / (d0 + 1 - cosine), float64 [N]."""
+        distance = 1.0 - cosines
+        wanted: Numbers = self.unit / (self.unit + np.maximum(distance, 0.0))
+        return wanted
+
+
+def embed_references(model: Model, ids: Sequence[str], sequences: Sequence[str]) -> References:
+    """Embed normalised reference sequences and find their unit of distance from random RNA (fixed seed)."""
+    vectors = _unit_length(model.embed(sequences))
+    chance = random.Random(0)
+    places = [round(i * (len(sequences) - 1) / (RANDOM_SEQUENCES - 1)) for i in range(RANDOM_SEQUENCES)]
+    lengths = [min(len(sequences[place]), model.context) for place in places]
+    references = References(list(ids), vectors, model.fingerprint, 1.0)
+    cosines, _ = references.nearest(model.embed(["".join(chance.choices("ACGU", k=length)) for length in lengths]))
+    return replace(references, unit=max(float(np.median(1.0 - cosines)), LEAST_UNIT))
+
+
+def _unit_length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    units: NDArray[np.float32] = (vectors / np.maximum(lengths, 1e-12)).astype(np.float32)
+    return units
+
+
+@dataclass(frozen=True)
+class LabelCriterion:
+    """The probability that a predictor gives a label.
+
+    Attributes:
+        predictor: the predictor's name. label: one of its labels. folder: where it stands.
+        fingerprint: of the encoder whose vectors it reads.
+    """
+
+    predictor: str
+    label: str
+    folder: str
+    fingerprint: str
+
+    @property
+    def name(self) -> str:
+        """The criterion as asked for, "task=label": the name of its column."""
+        return f"{self.predictor}={self.label}"
+
+
+def parse_label_criterion(text: str, registry: str) -> LabelCriterion:
+    """Read "task=label" and find the predictor.
+
+    Raises:
+        ScreenError: no "=", or a label that the predictor does not have; those it has are listed.
+        TaskError: no such predictor; those that exist are listed.
+    """
+    name, equals, label = text.partition("=")
+    if not equals or not name or not label:
+        raise ScreenError(f"--predict {text!r}: wanted task=label, as in rna_type=tRNA")
+    folder = find_predictor(registry, name)
+    predictor = load_predictor(folder)
+    if label not in predictor.labels:
+        shown = ", ".join(predictor.labels[:40]) + (" …" if len(predictor.labels) > 40 else "")
+        raise ScreenError(f"predictor {name!r} has no label {label!r}. It has: {shown}")
+    return LabelCriterion(name, label, str(folder.absolute()), predictor.encoder_fingerprint)
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """Everything a worker needs to score records.
+
+    Attributes:
+        references: what to be similar to; None for no such criterion.
+        labels: the label criteria.
+        encoders: fingerprint -> where the model is loaded from; each runs once over a record.
+    """
+
+    references: References | None = None
+    labels: tuple[LabelCriterion, ...] = ()
+    encoders: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.references is None and not self.labels:
+            raise ScreenError("there is no criterion: give --similar-to references.fasta, or --predict task=label, or both")
+
+    def score(
+        self, vectors: dict[str, NDArray[np.float32]], predictors: dict[str, Predictor]
+    ) -> dict[str, NDArray[np.float64] | list[str]]:
+        """Columns of N records, the combined `score` first.
+
+        Args:
+            vectors: encoder's fingerprint -> float32 [N, H]. predictors: folder -> predictor.
+        """
+        columns: dict[str, NDArray[np.float64] | list[str]] = {}
+        wanted: list[Numbers] = []
+        if self.references is not None:
+            cosines, which = self.references.nearest(vectors[self.references.fingerprint])
+            columns |= {"similarity": cosines, "nearest": [self.references.ids[i] for i in which.tolist()]}
+            wanted.append(self.references.desirability(cosines))
+        for criterion in self.labels:
+            predictor = predictors[criterion.folder]
+            predicted = predictor.predict_vectors(vectors[criterion.fingerprint])
+            chance = predicted.probabilities[:, predicted.classes.index(criterion.label)].astype(np.float64)
+            columns |= {criterion.name: chance, f"predicted {criterion.predictor}": predicted.labels}
+            wanted.append(chance)
+        with np.errstate(divide="ignore"):  # a probability of 0 makes the score 0
+            score = np.exp(np.mean([np.log(d) for d in wanted], axis=0))
+        return {"score": score, **columns}

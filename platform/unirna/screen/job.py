@@ -1,0 +1,296 @@
+"""The screening job: one pass of Ray Data over the library, merged in the driver from the blocks' best rows."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from unirna.job import JobError, Progress, connect_ray, say
+from unirna.model import load
+from unirna.screen.block import Reader, Scorer, best_rows, piece_row
+from unirna.screen.criteria import (
+    Criteria,
+    LabelCriterion,
+    References,
+    ScreenError,
+    embed_references,
+    parse_label_criterion,
+)
+from unirna.screen.report import write_report
+from unirna.screen.state import ScreenState
+from unirna.sequence import Piece, clean_table, plan_pieces, read_tables
+from unirna.sequence.normalise import REJECT_SCHEMA
+
+SAVE_SECONDS = 15.0
+"""Between saves of the state: what a killed screen loses at most."""
+
+
+@dataclass(frozen=True)
+class ScreenConfig:
+    """A library and what is wanted of it.
+
+    Attributes:
+        library: files, folders, globs or URIs. out: the folder of the outputs.
+        similar_to: files of reference sequences. predict: "task=label" each.
+        model: encoder for the similarity. registry: the folder of predictors.
+        top: length of the shortlist.
+        id_column, sequence_column: columns of table input.
+        workers: processes that hold the model; None for one to each GPU, else one to each core.
+        piece_bytes: plain FASTA files are cut into pieces of this size.
+    """
+
+    library: tuple[str, ...]
+    out: str
+    similar_to: tuple[str, ...] = ()
+    predict: tuple[str, ...] = ()
+    model: str = ""
+    registry: str = "predictors"
+    top: int = 100
+    id_column: str = "id"
+    sequence_column: str = "sequence"
+    workers: int | None = None
+    piece_bytes: int = 64 << 20
+
+    def __post_init__(self) -> None:
+        if self.top < 1:
+            raise ScreenError(f"top is {self.top}: wanted at least 1")
+        if self.workers is not None and self.workers < 1:
+            raise ScreenError(f"workers is {self.workers}: wanted at least 1")
+
+
+def screen_library(config: ScreenConfig) -> dict[str, Any]:
+    """Rank a library, or return the summary of the same screen that is there.
+
+    Writes `ranked.parquet`, `ranked.csv`, `report.html`, `rejects.parquet` where there are rejects, and last `screen.json`,
+    each beside its place and renamed. Other files in the folder are left alone.
+
+    Returns:
+        The summary: `read = screened + rejected`, the hits, files and seconds.
+
+    Raises:
+        InputError: input that cannot be read. ScreenError, TaskError: a criterion that does not exist.
+        JobError: no record left to rank.
+    """
+    # ---- what is wanted, and is it there already
+    out = Path(config.out)
+    work = out / ".work"
+    criteria = _criteria(config)
+    library = [_absolute(item) for item in config.library]  # workers on this machine may stand in another folder
+    pieces = plan_pieces(library, piece_bytes=config.piece_bytes, spool=work.absolute())
+    recipe = _recipe(config, criteria, pieces)
+    finished = out / "screen.json"
+    if finished.exists() and json.loads(finished.read_text()).get("recipe") == recipe:
+        say(f"{out} holds the result of the same screen: nothing to do")
+        summary: dict[str, Any] = json.loads(finished.read_text())["summary"]
+        return summary
+
+    # ---- one pass
+    started = time.monotonic()
+    state = ScreenState(work, recipe, config.top)
+    if state.restore():
+        say(f"going on from {work}: {state.counts['read']:,} records are done")
+    progress = Progress("screening", sum(piece.bytes for piece in pieces), "bytes")
+    progress.update(state.bytes)
+    saved = time.monotonic()
+    for row in _scored_blocks(config, criteria, pieces, state):
+        state.add(row)
+        progress.update(state.bytes, f"{state.counts['read']:,} records")
+        if time.monotonic() - saved > SAVE_SECONDS:
+            state.save()
+            saved = time.monotonic()
+    state.save()
+    progress.close(f"{state.counts['read']:,} records")
+
+    # ---- outputs
+    out.mkdir(parents=True, exist_ok=True)
+    finished.unlink(missing_ok=True)
+    counts: dict[str, Any] = {key: state.counts[key] for key in ("read", "screened", "rejected", "nucleotides", "windowed")}
+    counts["rejected_by_reason"] = dict(state.reasons.most_common())
+    _write_rejects(state, out / "rejects.parquet")
+    if state.top is None:
+        raise JobError(
+            f"nothing to rank: {counts['read']:,} records read, {counts['rejected']:,} rejected "
+            f"({counts['rejected_by_reason'] or 'none'})"
+        )
+    ranked = _ranked(best_rows(state.top, config.top), criteria)
+    settings = _settings(config, criteria)
+    summary = {
+        "out": str(out),
+        "hits": ranked.num_rows,
+        **counts,
+        "best": {"id": ranked["id"][0].as_py(), "score": round(ranked["score"][0].as_py(), 4)},
+        "report": str(out / "report.html"),
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    _write_ranked(ranked, out)
+    page = write_report(ranked, criteria, counts, state.histogram, settings)
+    _replace(out / "report.html", page.encode())
+    _replace(finished, (json.dumps({"recipe": recipe, "settings": settings, "summary": summary}, indent=1) + "\n").encode())
+    state.clear()
+    return summary
+
+
+def _criteria(config: ScreenConfig) -> Criteria:
+    labels = tuple(parse_label_criterion(text, config.registry) for text in dict.fromkeys(config.predict))
+    encoders: dict[str, str] = {}
+    references: References | None = None
+    if config.similar_to:
+        if not config.model:
+            raise ScreenError("--similar-to compares vectors: name the encoder with --model")
+        model = load(config.model)
+        encoders[model.fingerprint] = _absolute(config.model) if Path(config.model).exists() else config.model
+        ids, sequences = _read_references(config)
+        references = embed_references(model, ids, sequences)
+        say(f"{len(ids):,} references; unit of distance {references.unit:.2g}")
+    for criterion in labels:
+        if criterion.fingerprint not in encoders:
+            if encoders:
+                say(f"note: {criterion.predictor} reads another encoder's vectors, so every record is embedded once more")
+            encoders[criterion.fingerprint] = str(Path(criterion.folder) / "encoder")
+    return Criteria(references, labels, encoders)
+
+
+def _read_references(config: ScreenConfig) -> tuple[list[str], list[str]]:
+    ids: list[str] = []
+    sequences: list[str] = []
+    for piece in plan_pieces(config.similar_to):
+        for table in read_tables(piece, id_column=config.id_column, sequence_column=config.sequence_column):
+            good, rejects = clean_table(table, piece.name)
+            ids += good["id"].to_pylist()
+            sequences += good["sequence"].to_pylist()
+            for reject in rejects.to_pylist():
+                say(f"reference {reject['id'] or reject['number']} of {piece.path} is left out: {reject['reason']}")
+    if not ids:
+        raise ScreenError(f"{', '.join(config.similar_to)}: no usable reference sequence")
+    return ids, sequences
+
+
+def _recipe(config: ScreenConfig, criteria: Criteria, pieces: list[Piece]) -> dict[str, Any]:
+    """Everything that decides the result, as plain JSON values; local files by their time of change too."""
+    references = criteria.references
+    recipe = {
+        "format": 1,
+        "pieces": [{**asdict(piece), "changed": _changed(piece.path)} for piece in pieces],
+        "columns": [config.id_column, config.sequence_column],
+        "top": config.top,
+        "references": [references.digest, references.unit] if references else None,
+        "labels": [[c.name, c.fingerprint, _changed(f"{c.folder}/predictor.json")] for c in criteria.labels],
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(recipe))
+    return plain
+
+
+def _absolute(path: str) -> str:
+    return path if "://" in path or path == "-" else str(Path(path).absolute())
+
+
+def _changed(path: str) -> int:
+    return 0 if "://" in path else Path(path).stat().st_mtime_ns
+
+
+def _scored_blocks(
+    config: ScreenConfig, criteria: Criteria, pieces: list[Piece], state: ScreenState
+) -> Iterator[dict[str, Any]]:
+    """Run the pass over the pieces that are not finished; yields each scored block as it comes."""
+    todo = [piece_row(number, piece) for number, piece in enumerate(pieces) if not state.finished(number)]
+    if not todo:
+        return
+    connect_ray()
+    import ray
+
+    resources = ray.cluster_resources()
+    gpus = int(resources.get("GPU", 0))
+    workers = config.workers or gpus or max(1, int(resources.get("CPU", 1)))
+    if workers > max(gpus, int(resources.get("CPU", 1))):
+        raise ScreenError(f"{workers} workers on a cluster with {resources.get('CPU', 0):.0f} CPUs: each takes one")
+    reader = Reader(config.id_column, config.sequence_column, state.done)
+    context = ray.data.DataContext.get_current().copy()
+    # A block travels as one row and each row is a block of Ray's own: Ray would otherwise join and cut them by size.
+    context.target_max_block_size = 1
+    with ray.data.DataContext.current(context):
+        source = ray.data.from_items(todo, override_num_blocks=len(todo))
+    # Readers ask for no core: the actors may hold them all, and a reader that waits for one would wait for ever.
+    blocks = source.map_batches(
+        reader.blocks,
+        batch_size=1,
+        batch_format="pyarrow",
+        num_cpus=0,
+        compute=ray.data.TaskPoolStrategy(size=min(len(todo), max(2, workers))),
+    ).map_batches(
+        Scorer,
+        fn_constructor_args=(criteria, config.top),
+        batch_size=1,
+        batch_format="pyarrow",
+        num_cpus=1,
+        num_gpus=1 if gpus >= workers else 0,
+        compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=2),
+    )
+    for batch in blocks.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        yield from batch.to_pylist()
+
+
+# ---- outputs -------------------------------------------------------------------------------------------------------
+
+
+def _ranked(top: pa.Table, criteria: Criteria) -> pa.Table:
+    """The ranking with its columns in reading order: rank, id, scores, the input's labels, source, the sequence."""
+    ranked = top.append_column("rank", pa.array(range(1, top.num_rows + 1), pa.int32()))
+    scores = [x for c in criteria.labels for x in (c.name, f"predicted {c.predictor}")]
+    first = ["rank", "id", "length", "score", "similarity", "nearest", *dict.fromkeys(scores)]
+    last = ["source", "number", "sha", "sequence"]
+    labels = [name for name in ranked.column_names if name not in (*first, *last)]
+    return ranked.select([name for name in (*first, *labels, *last) if name in ranked.column_names])
+
+
+def _write_ranked(ranked: pa.Table, out: Path) -> None:
+    pq.write_table(ranked, out / ".ranked.parquet.tmp")
+    (out / ".ranked.parquet.tmp").replace(out / "ranked.parquet")
+    with (out / ".ranked.csv.tmp").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(ranked.column_names)
+        writer.writerows(zip(*(ranked[name].to_pylist() for name in ranked.column_names), strict=True))
+    (out / ".ranked.csv.tmp").replace(out / "ranked.csv")
+
+
+def _write_rejects(state: ScreenState, path: Path) -> None:
+    if not state.counts["rejected"]:
+        path.unlink(missing_ok=True)  # of an earlier screen into this folder
+        return
+    beside = path.with_name(f".{path.name}.tmp")
+    with pq.ParquetWriter(beside, REJECT_SCHEMA) as writer:
+        for part in state.rejects():
+            writer.write_table(part)
+    beside.replace(path)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    beside = path.with_name(f".{path.name}.tmp")
+    beside.write_bytes(content)
+    beside.replace(path)
+
+
+def _settings(config: ScreenConfig, criteria: Criteria) -> dict[str, str]:
+    """What was asked for, for the report and `screen.json`."""
+    settings = {"Library": ", ".join(config.library)}
+    if criteria.references:
+        settings["Similar to"] = f"{', '.join(config.similar_to)} ({len(criteria.references.ids):,} sequences)"
+        settings["Model"] = f"{config.model} (fingerprint {criteria.references.fingerprint})"
+        settings["Unit of distance d0"] = f"{criteria.references.unit:.3g}"
+    for criterion in criteria.labels:
+        settings[f"Label {criterion.name}"] = _describe(criterion)
+    settings["Shortlist"] = f"{config.top:,} records"
+    settings["Made"] = f"{datetime.now(UTC).isoformat(timespec='seconds')} with unirna {version('unirna')}"
+    return settings
+
+
+def _describe(criterion: LabelCriterion) -> str:
+    return f"predictor {criterion.folder} (encoder fingerprint {criterion.fingerprint})"
