@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -46,3 +54,106 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the shared data beside the checkout, which is absent")
     return folder
+
+
+@dataclass(frozen=True)
+class Library:
+    """What a service needs.
+
+    Attributes:
+        store: holds `rfam`, made with `model`, and `other`, made with another model.
+        registry: predictors `rna_type`, which reads `model`, and `family`, which has an encoder of its own.
+        rows: of `rfam`, with its columns. heldout: rows of the same families that are not in it.
+    """
+
+    store: str
+    model: str
+    registry: str
+    rows: list[dict[str, Any]]
+    heldout: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def library(nano_model_path: Path, rfam_sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Library:
+    """A small store and registry made from the Rfam sample with random weights."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+    from unirna import model, vectorstore
+    from unirna.sequence import clean_table
+    from unirna.tasks import DataConfig, FinetuneConfig, finetune
+
+    folder = tmp_path_factory.mktemp("library")
+    table = pq.read_table(rfam_sample)
+    names = sorted(set(table["family"].to_pylist()))[:60:6]
+    table = table.filter(
+        pc.and_(pc.is_in(table["family"], pa.array(names)), pc.less(pc.utf8_length(table["sequence"]), 110))
+    )
+    table = table.replace_schema_metadata(None).append_column("number", pa.array(range(table.num_rows)))
+    good, _ = clean_table(table, "sample")
+    train = good.filter(pc.equal(good["split"], "train"))
+    models = {"rfam": model.load(nano_model_path), "other": model.initialise("nano", seed=1)}
+    models["other"] = model.load(models["other"].save(folder / "other"))
+    labels = pa.schema([(name, pa.string()) for name in ("family", "family_name", "rna_type")])
+    for name, encoder in models.items():
+        rows = train if name == "rfam" else train.slice(0, 5)
+        provenance = vectorstore.Provenance(encoder.name, encoder.fingerprint)
+        schema = vectorstore.collection_schema(encoder.dimension, labels, provenance)
+        vectors = vectorstore.vector_array(encoder.embed(rows["sequence"].to_pylist()))
+        columns = [vectors if f.name == "vector" else rows[f.name].cast(f.type) for f in schema]
+        vectorstore.append_rows(str(folder / "store"), name, pa.Table.from_arrays(columns, schema=schema), key="test")
+    pq.write_table(good.drop_columns(["number"]), folder / "table.parquet")
+    for task, encoder in (("rna_type", models["rfam"]), ("family", models["other"])):
+        data = DataConfig((str(folder / "table.parquet"),), label_column=task, split_column="split")
+        finetune(FinetuneConfig(task, encoder.name, data, str(folder / "registry")))
+    heldout = good.filter(pc.equal(good["split"], "heldout")).to_pylist()
+    return Library(str(folder / "store"), str(nano_model_path), str(folder / "registry"), train.to_pylist(), heldout)
+
+
+def free_port() -> int:
+    """A port of 20000 to 32767, below the range from which the system hands out its own."""
+    for port in range(20000 + os.getpid() % 10000, 32767):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return port
+    raise RuntimeError("no free port")
+
+
+@dataclass(frozen=True)
+class Service:
+    """A running `jobs/serve.py`: its address, its process, and the file that its stderr goes to."""
+
+    url: str
+    process: subprocess.Popen[str]
+    log: Path
+
+
+@pytest.fixture(scope="session")
+def start_service(library: Library) -> Callable[..., Service]:
+    """A function that starts `jobs/serve.py` over the library, with further flags, and waits until it is ready."""
+
+    def start(folder: Path, *flags: str) -> Service:
+        port, log = free_port(), folder / "stderr.txt"
+        command = [sys.executable, str(ROOT / "jobs" / "serve.py"), "--store", library.store, "--model", library.model]
+        command += ["--registry", library.registry, "--collection", "rfam", "--port", str(port), *flags]
+        env = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "UNIRNA_"))}
+        with log.open("w") as stderr:
+            process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=stderr, text=True)
+        end = time.monotonic() + 120
+        while "ready after" not in log.read_text():
+            assert process.poll() is None and time.monotonic() < end, log.read_text()
+            time.sleep(0.1)
+        return Service(f"http://127.0.0.1:{port}", process, log)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def service(start_service: Callable[..., Service], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The service on Ray Serve, as `make serve` starts it; it must end cleanly when it is told to."""
+    service = start_service(tmp_path_factory.mktemp("service"))
+    yield service
+    service.process.send_signal(signal.SIGTERM)
+    output, _ = service.process.communicate(timeout=60)
+    assert service.process.returncode == 0, service.log.read_text()
+    assert '"served"' in output

@@ -194,14 +194,14 @@ def readyz(engine: EngineOf) -> Any:
 # ---- pages -------------------------------------------------------------------------------------------------------------
 
 
-@pages.get("/")
-@pages.get("/record")
+@pages.api_route("/", methods=["GET", "HEAD"])
+@pages.api_route("/record", methods=["GET", "HEAD"])
 def index() -> FileResponse:
     """The web page; its script reads the address."""
     return FileResponse(STATIC / "index.html")
 
 
-@pages.get("/docs")
+@pages.api_route("/docs", methods=["GET", "HEAD"])
 def docs() -> FileResponse:
     """The reference, made from /openapi.json by a script of our own."""
     return FileResponse(STATIC / "docs.html")
@@ -227,7 +227,8 @@ async def _on_http_error(request: Request, error: Exception) -> ProblemResponse:
     details = {404: f"there is nothing at {request.url.path}. /docs lists what there is"}
     standard = error.detail in ("Not Found", "Method Not Allowed")
     detail = details.get(error.status_code, f"{request.method} {request.url.path}") if standard else error.detail
-    response = problem_response(request.scope, error.status_code, detail)
+    fields = [FieldError("body", detail)] if error.status_code == 413 else []
+    response = problem_response(request.scope, error.status_code, detail, *fields)
     response.headers.update(error.headers or {})
     return response
 

@@ -113,7 +113,7 @@ class Guard:
                 return answer
         length = headers.get("content-length", "")
         if length.isdigit() and int(length) > self._max_body_bytes:
-            return problem_response(scope, 413, self._too_large())
+            return problem_response(scope, 413, self._too_large(), FieldError("body", self._too_large()))
         if scope["method"] == "POST" and headers.get("content-type", "").partition(";")[0].strip() != "application/json":
             return problem_response(scope, 415, "wanted a JSON body and the header Content-Type: application/json")
         return None

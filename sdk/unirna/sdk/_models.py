@@ -202,7 +202,12 @@ class PredictionResult(_Rows[Prediction]):
     def to_dicts(self) -> list[dict[str, Any]]:
         """Keys: label, probability and probabilities."""
         return [
-            {"label": p.label, "probability": p.probability, "probabilities": list(p.probabilities.items())} for p in self
+            {
+                "label": p.label,
+                "probability": p.probability,
+                "probabilities": [{"label": name, "probability": share} for name, share in p.probabilities.items()],
+            }
+            for p in self
         ]
 
     def table(self) -> tuple[list[str], list[list[str]]]:

@@ -1,0 +1,92 @@
+// The API reference, made from /openapi.json.
+
+const place = document.getElementById("operations");
+
+function element(tag, { text, className } = {}, ...children) {
+  const made = document.createElement(tag);
+  if (text !== undefined) made.textContent = text;
+  if (className) made.className = className;
+  made.append(...children);
+  return made;
+}
+
+// Words in backticks become code, as the descriptions mean them.
+const prose = (text) => text.split("`").map((part, i) => (i % 2 ? element("code", { text: part }) : part));
+
+let schemas = {};
+const resolve = (schema) => (schema?.$ref ? schemas[schema.$ref.split("/").at(-1)] : schema);
+
+function typeName(schema) {
+  if (!schema) return "";
+  if (schema.$ref) return schema.$ref.split("/").at(-1);
+  if (schema.anyOf) return schema.anyOf.map(typeName).filter((name) => name !== "null").join(" or ");
+  if (schema.enum) return schema.enum.map((value) => JSON.stringify(value)).join(" or ");
+  if (schema.type === "null") return "null";
+  if (schema.const !== undefined) return JSON.stringify(schema.const);
+  if (schema.type === "array") return `list of ${typeName(schema.items)}`;
+  return { string: "text", integer: "whole number", number: "number", boolean: "true or false", object: "object" }[schema.type] ?? "any";
+}
+
+function fields(schema) {
+  const rows = Object.entries(schema.properties ?? {}).map(([name, field]) => {
+    const required = schema.required?.includes(name) ? "required" : field.default == null ? "" : `default ${JSON.stringify(field.default)}`;
+    return element("tr", {}, element("td", {}, element("code", { text: name })), element("td", { text: typeName(field) }),
+      element("td", { text: required }), element("td", {}, ...prose(field.description ?? "")));
+  });
+  const head = ["field", "type", "", "meaning"].map((text) => element("th", { text }));
+  return element("div", { className: "scroll" }, element("table", {}, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...rows)));
+}
+
+function nested(schema, seen) {
+  // Schemas that a response's fields refer to, so that hits and predictions are described too.
+  const found = [];
+  for (const field of Object.values(schema.properties ?? {})) {
+    const name = (field.items?.$ref ?? field.$ref)?.split("/").at(-1);
+    if (name && !seen.has(name)) {
+      seen.add(name);
+      found.push([name, schemas[name]], ...nested(schemas[name], seen));
+    }
+  }
+  return found;
+}
+
+function example(schema) {
+  const body = {};
+  for (const [name, field] of Object.entries(schema.properties ?? {})) {
+    const values = field.examples;
+    if (values?.length) body[name] = values[0];
+  }
+  return body;
+}
+
+function operation(path, method, op) {
+  const body = resolve(op.requestBody?.content?.["application/json"]?.schema);
+  const answer = resolve(op.responses?.["200"]?.content?.["application/json"]?.schema);
+  const card = element("section", { className: "card" },
+    element("h2", {}, element("span", { text: method.toUpperCase(), className: "method" }), element("code", { text: path })),
+    element("p", { text: `${op.summary}. ${op.description ?? ""}` }));
+  const parameters = (op.parameters ?? []).map((p) => `${p.name} (${p.in}${p.required ? ", required" : ""}): ${p.description ?? typeName(p.schema)}`);
+  for (const text of parameters) card.append(element("p", { text, className: "hint" }));
+  if (body) {
+    const command = `curl ${location.origin}${path} \\\n  -H 'Content-Type: application/json' \\\n  -d '${JSON.stringify(example(body)).replaceAll("'", "'\\''")}'`;
+    card.append(element("h3", { text: "Body" }), element("p", { className: "hint" }, ...prose(body.description ?? "")), fields(body), element("pre", { text: command }));
+  }
+  if (answer?.properties) {
+    card.append(element("h3", { text: "Answer" }), fields(answer));
+    for (const [name, schema] of nested(answer, new Set())) card.append(element("p", { text: `${name}: ${schema.description ?? ""}`, className: "hint" }), fields(schema));
+  }
+  const errors = Object.entries(op.responses ?? {}).filter(([status]) => Number(status) >= 400);
+  if (errors.length) card.append(element("p", { className: "hint" }, ...prose(`Errors: ${errors.map(([status, r]) => `${status} ${r.description}`).join(" · ")}`)));
+  return card;
+}
+
+try {
+  const response = await fetch("/openapi.json");
+  if (!response.ok) throw new Error(`the service answered ${response.status}`);
+  const document_ = await response.json();
+  schemas = document_.components?.schemas ?? {};
+  const cards = Object.entries(document_.paths).flatMap(([path, methods]) => Object.entries(methods).map(([method, op]) => operation(path, method, op)));
+  place.replaceChildren(...cards);
+} catch (error) {
+  place.replaceChildren(element("p", { text: `/openapi.json cannot be read: ${error.message}`, className: "message error" }));
+}

@@ -1,0 +1,338 @@
+// The search page and the view of one record. Plain modules, no build step; text is only ever set as text.
+
+const $ = (id) => document.getElementById(id);
+const FIRST_LABELS = ["family", "family_name", "rna_type"];
+const TABLE_LABELS = 4;
+const OWN = ["id", "sequence", "length", "sha", "vector"];
+let collections = new Map();
+
+function element(tag, { text, className, attributes = {} } = {}, ...children) {
+  const made = document.createElement(tag);
+  if (text !== undefined) made.textContent = text;
+  if (className) made.className = className;
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.append(...children);
+  return made;
+}
+
+// ---- talking to the service
+
+class Problem extends Error {
+  constructor(status, detail, errors) {
+    super(detail);
+    this.status = status;
+    this.errors = errors;
+  }
+}
+
+async function call(path, body) {
+  const headers = {};
+  const key = sessionStorage.getItem("unirna-key");
+  if (key) headers.authorization = `Bearer ${key}`;
+  if (body) headers["content-type"] = "application/json";
+  let response;
+  try {
+    response = await fetch(path, { method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body) });
+  } catch {
+    throw new Problem(0, "The service does not answer. Is it still running?", []);
+  }
+  let content = null;
+  try {
+    content = await response.json();
+  } catch {
+    // not JSON: said below
+  }
+  if (response.ok && content) return content;
+  if (response.status === 401) {
+    $("key-form").hidden = false;
+    $("key").focus();
+  }
+  throw new Problem(response.status, content?.detail ?? `The service answered ${response.status}.`, content?.errors ?? []);
+}
+
+function show(place, text, error = false) {
+  place.replaceChildren(...(text ? [element("p", { text, className: error ? "message error" : "message" })] : []));
+}
+
+const FIELDS = { similar_to: "sequence", "sequences[0]": "sequence", k: "k", where: "where", collection: "collection" };
+
+function showProblem(place, problem) {
+  const first = problem.errors?.[0];
+  const input = first && $(FIELDS[first.field]);
+  const text = first ? first.message : problem.message;
+  show(place, text.charAt(0).toUpperCase() + text.slice(1), true);
+  if (input) {
+    input.setAttribute("aria-invalid", "true");
+    input.focus();
+  }
+}
+
+// ---- the form
+
+function parse(text) {
+  const lines = text.split(/\r?\n/).map((line) => line.trim()).filter((line) => line);
+  if (!lines.some((line) => line.startsWith(">"))) return { name: "", letters: lines.join(""), count: lines.length ? 1 : 0 };
+  const records = [];
+  for (const line of lines) {
+    if (line.startsWith(">")) records.push({ name: line.slice(1).trim().split(/\s+/)[0], letters: "" });
+    else if (records.length) records.at(-1).letters += line;
+    else records.push({ name: "", letters: line });
+  }
+  return { ...records[0], count: records.length };
+}
+
+function describeSequence() {
+  const { letters, count, name } = parse($("sequence").value);
+  const parts = [];
+  if (letters) parts.push(`${letters.length.toLocaleString("en")} nucleotides${name ? ` of ${name}` : ""}`);
+  if (count > 1) parts.push(`the first of ${count} sequences is used`);
+  $("prediction").hidden = true; // it was made for another sequence
+  $("sequence-note").textContent = parts.join("; ") || "Either case; T is read as U.";
+}
+
+function labelOrder(names) {
+  const place = (name) => (FIRST_LABELS.includes(name) ? FIRST_LABELS.indexOf(name) : FIRST_LABELS.length);
+  return [...names].sort((a, b) => place(a) - place(b));
+}
+
+function describeCollection() {
+  const chosen = collections.get($("collection").value);
+  if (!chosen) return;
+  const columns = ["id", "length", ...labelOrder(Object.keys(chosen.columns).filter((name) => !OWN.includes(name)))];
+  $("where-note").textContent = `A filter is an SQL condition on ${columns.join(", ")}. Text stands in single quotes.`;
+  $("about").textContent = `${chosen.num_rows.toLocaleString("en")} sequences in ${chosen.name}.`;
+  if (!chosen.searchable) show($("message"), `${chosen.name} was made with another model (${chosen.model}) and cannot be searched here.`, true);
+}
+
+async function start() {
+  try {
+    const [listed, models] = await Promise.all([call("/v1/collections"), call("/v1/models")]);
+    collections = new Map(listed.collections.map((entry) => [entry.name, entry]));
+    $("collection").replaceChildren(
+      ...listed.collections.map((entry) => new Option(`${entry.name} (${entry.num_rows.toLocaleString("en")})`, entry.name)),
+    );
+    if (listed.default) $("collection").value = listed.default;
+    $("task").replaceChildren(...models.predictors.map((p) => new Option(p.name, p.name)));
+    $("predict-box").hidden = models.predictors.length === 0;
+    $("key-form").hidden = true;
+    show($("message"), "");
+    describeCollection();
+    if (!listed.collections.length) show($("message"), "The store holds no collection yet.", true);
+  } catch (problem) {
+    showProblem($("message"), problem);
+  }
+}
+
+function busy(on) {
+  for (const button of document.querySelectorAll("#search-form button")) button.disabled = on;
+  for (const input of document.querySelectorAll("#search-form [aria-invalid]")) input.removeAttribute("aria-invalid");
+}
+
+async function work(what, task) {
+  busy(true);
+  show($("message"), what);
+  try {
+    await task();
+    show($("message"), "");
+    busy(false);
+  } catch (problem) {
+    busy(false);
+    showProblem($("message"), problem);
+  }
+}
+
+function pasted() {
+  const { letters } = parse($("sequence").value);
+  if (!letters) throw new Problem(422, "", [{ field: "similar_to", message: "Paste a sequence first, or load the example." }]);
+  return letters;
+}
+
+async function loadExample() {
+  const { examples } = await call(`/v1/collections/${encodeURIComponent($("collection").value)}`);
+  if (!examples.length) throw new Problem(404, "The collection is empty.", []);
+  const now = parse($("sequence").value).name;
+  const next = examples[(examples.findIndex((e) => e.id === now) + 1) % examples.length];
+  $("sequence").value = `>${next.id}\n${next.sequence}`;
+  describeSequence();
+}
+
+// ---- hits
+
+async function search() {
+  $("results").hidden = true;
+  const letters = pasted();
+  const k = $("k").value.trim();
+  const body = { similar_to: letters, k: /^-?\d+$/.test(k) ? Number(k) : k, collection: $("collection").value };
+  if ($("where").value.trim()) body.where = $("where").value;
+  if (typeof body.k === "string") throw new Problem(422, "", [{ field: "k", message: "Hits: a whole number is wanted." }]);
+  showHits(await call("/v1/search", body), letters);
+}
+
+function showHits(answer, letters) {
+  const { hits } = answer;
+  const labels = labelOrder(new Set(hits.flatMap((hit) => Object.keys(hit.labels)))).slice(0, TABLE_LABELS);
+  const lowest = Math.min(...hits.map((hit) => hit.similarity));
+  const query = letters.toUpperCase().replaceAll("T", "U");
+  const heading = (text, number) => element("th", { text, className: number ? "number" : "", attributes: { scope: "col" } });
+  $("headings").replaceChildren(
+    heading("#", true), heading("id"), ...labels.map((name) => heading(name.replaceAll("_", " "))), heading("length", true), heading("similarity"),
+  );
+  $("hits").replaceChildren(...hits.map((hit) => hitRow(hit, answer.collection, labels, lowest, query)));
+  $("results").hidden = false;
+  $("results-title").textContent = hits.length === 1 ? "1 hit" : `${hits.length} hits in ${answer.collection}`;
+  $("results-note").textContent = hits.length
+    ? "Similarity is the cosine of the two vectors; 1 is the same direction. Bars run from the lowest hit shown to 1."
+    : "No sequence passes the filter.";
+  $("results").querySelector(".scroll").hidden = !hits.length;
+}
+
+function hitRow(hit, collection, labels, lowest, query) {
+  const cell = (label, className, ...children) => element("td", { className, attributes: { "data-label": label } }, ...children);
+  const id = element("span", {}, recordLink(collection, hit.id));
+  if (hit.sequence === query) id.append(element("span", { text: "same sequence", className: "same" }));
+  const share = hit.similarity >= 1 || lowest >= 1 ? 1 : (hit.similarity - lowest) / (1 - lowest);
+  return element(
+    "tr", {},
+    cell("rank", "number", String(hit.rank)),
+    cell("id", "id", id),
+    ...labels.map((name) => cell(name.replaceAll("_", " "), "", labelValue(hit.labels[name]))),
+    cell("length", "number", `${hit.length} nt`),
+    cell("similarity", "similarity", element("span", {}, hit.similarity.toFixed(4), bar(0.06 + 0.94 * share))),
+  );
+}
+
+function bar(share) {
+  const filled = element("span");
+  filled.style.width = `${(100 * share).toFixed(1)}%`;
+  return element("span", { className: "bar", attributes: { "aria-hidden": "true" } }, filled);
+}
+
+function labelValue(value) {
+  if (value === null || value === undefined) return "";
+  const text = typeof value === "object" ? JSON.stringify(value) : String(value);
+  if (!/^RF\d{5}$/.test(text)) return text;
+  const attributes = { href: `https://rfam.org/family/${text}`, target: "_blank", rel: "noopener noreferrer", title: "Open in Rfam" };
+  return element("a", { text, attributes });
+}
+
+// ---- prediction
+
+async function predict() {
+  const letters = pasted();
+  const task = $("task").value;
+  const answer = await call(`/v1/predict/${encodeURIComponent(task)}`, { sequences: [letters], top: 5 });
+  const { probabilities } = answer.predictions[0];
+  $("prediction-title").textContent = `Predicted ${task.replaceAll("_", " ")}`;
+  $("classes").replaceChildren(
+    ...Object.entries(probabilities).map(([name, share]) =>
+      element("li", {}, element("span", { text: name }), bar(share), element("span", { text: `${(100 * share).toFixed(1)} %`, className: "share" }))),
+  );
+  $("prediction").hidden = false;
+}
+
+// ---- one record
+
+function recordPath(collection, id) {
+  return `/record?${new URLSearchParams({ collection, id })}`;
+}
+
+function recordLink(collection, id) {
+  const link = element("a", { attributes: { href: recordPath(collection, id) } }, ...breakable(id));
+  link.addEventListener("click", (event) => {
+    if (event.metaKey || event.ctrlKey || event.shiftKey || event.button) return;
+    event.preventDefault();
+    history.pushState({ inside: true }, "", link.href);
+    route();
+    scrollTo(0, 0);
+  });
+  return link;
+}
+
+function breakable(id) {
+  // An id may break after a slash rather than at its hyphens.
+  return id.split(/(?<=\/)/).flatMap((part, i) => [...(i ? [element("wbr")] : []), element("span", { text: part, className: "part" })]);
+}
+
+async function showRecord(collection, id) {
+  $("record-id").textContent = id;
+  $("record").hidden = true;
+  show($("record-message"), "");
+  try {
+    const record = await call(`/v1/collections/${encodeURIComponent(collection)}/record?${new URLSearchParams({ id })}`);
+    const rows = [["collection", collection], ["length", `${record.length} nucleotides`]];
+    for (const name of labelOrder(Object.keys(record.labels))) rows.push([name.replaceAll("_", " "), labelValue(record.labels[name])]);
+    $("labels").replaceChildren(...rows.flatMap(([name, value]) => [element("dt", { text: name }), element("dd", {}, value)]));
+    $("letters").textContent = inTens(record.sequence);
+    $("record").hidden = false;
+    $("similar").onclick = () => {
+      $("sequence").value = `>${record.id}\n${record.sequence}`;
+      if (collections.has(collection)) $("collection").value = collection;
+      describeSequence();
+      history.pushState({}, "", "/");
+      route();
+      work("Searching …", search);
+    };
+    $("copy").onclick = async () => {
+      try {
+        await navigator.clipboard.writeText(`>${record.id}\n${record.sequence}\n`);
+        $("copied").textContent = "Copied";
+      } catch {
+        $("copied").textContent = "The browser does not allow it here; select the letters below";
+      }
+    };
+    $("copied").textContent = "";
+  } catch (problem) {
+    showProblem($("record-message"), problem);
+  }
+}
+
+function inTens(sequence) {
+  const width = innerWidth < 700 ? 20 : 60;
+  const digits = String(sequence.length).length;
+  const lines = [];
+  for (let at = 0; at < sequence.length; at += width) {
+    const tens = sequence.slice(at, at + width).match(/.{1,10}/g).join(" ");
+    lines.push(`${String(at + 1).padStart(digits)}  ${tens}`);
+  }
+  return lines.join("\n");
+}
+
+// ---- which view
+
+function route() {
+  const query = new URLSearchParams(location.search);
+  const record = location.pathname === "/record";
+  $("record-view").hidden = !record;
+  $("search-view").hidden = record;
+  document.title = record ? `${query.get("id")} · UniRNA` : "UniRNA";
+  if (record) showRecord(query.get("collection") ?? "", query.get("id") ?? "");
+}
+
+$("search-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  work("Searching …", search);
+});
+$("example").addEventListener("click", () => work("Loading an example …", loadExample));
+$("predict").addEventListener("click", () => work("Predicting …", predict));
+$("sequence").addEventListener("input", describeSequence);
+$("collection").addEventListener("change", () => {
+  show($("message"), "");
+  describeCollection();
+});
+for (const link of [$("home"), $("back")]) {
+  link.addEventListener("click", (event) => {
+    event.preventDefault();
+    if (link === $("back") && history.state?.inside) return history.back();
+    history.pushState({}, "", "/");
+    route();
+  });
+}
+$("key-form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  sessionStorage.setItem("unirna-key", $("key").value);
+  await start();
+  route();
+});
+addEventListener("popstate", route);
+route();
+start().then(describeSequence);

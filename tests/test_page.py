@@ -1,0 +1,226 @@
+"""The web page in a real browser: chromium, driven over WebDriver's plain HTTP."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
+
+
+class Browser:
+    """A headless chromium; `log` gathers what its console says."""
+
+    def __init__(self, driver: str, width: int = 1100, height: int = 900) -> None:
+        arguments = ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", f"--window-size={width},{height}"]
+        options = {"binary": shutil.which("chromium"), "args": arguments}
+        wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
+        self._http = httpx2.Client(base_url=driver, timeout=60, trust_env=False)
+        answer = self._http.post("/session", json={"capabilities": {"alwaysMatch": wanted}}).json()["value"]
+        self._path = f"/session/{answer['sessionId']}"
+        self.log: list[dict[str, Any]] = []
+
+    def _post(self, path: str, **body: Any) -> Any:
+        response = self._http.post(f"{self._path}/{path}", json=body).json()["value"]
+        assert not (isinstance(response, dict) and "error" in response), response
+        return response
+
+    def open(self, url: str) -> None:
+        self._post("url", url=url)
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        return self._post("execute/sync", script=script, args=list(arguments))
+
+    def find(self, css: str) -> str:
+        return str(self._post("element", using="css selector", value=css)[ELEMENT])
+
+    def click(self, css: str) -> None:
+        self._post(f"element/{self.find(css)}/click")
+
+    def type(self, css: str, text: str) -> None:
+        element = self.find(css)
+        self._post(f"element/{element}/clear")
+        self._post(f"element/{element}/value", text=text)
+
+    def text(self, css: str) -> str:
+        return str(self.run("return document.querySelector(arguments[0])?.innerText ?? ''", css))
+
+    def texts(self, css: str) -> list[str]:
+        return list(self.run("return [...document.querySelectorAll(arguments[0])].map((e) => e.innerText)", css))
+
+    def wait(self, script: str, seconds: float = 20) -> None:
+        end = time.monotonic() + seconds
+        while not self.run(f"return Boolean({script})"):
+            assert time.monotonic() < end, f"after {seconds} s not yet: {script}\n{self.text('body')[:2000]}"
+            time.sleep(0.05)
+
+    def size(self, width: int, height: int) -> None:
+        self._post("window/rect", width=width, height=height)
+
+    def picture(self, path: Path) -> None:
+        path.write_bytes(base64.b64decode(self._http.get(f"{self._path}/screenshot").json()["value"]))
+
+    def console(self) -> list[str]:
+        """What the console has said since the last call."""
+        return [f"{entry['level']}: {entry['message']}" for entry in self._post("se/log", type="browser")]
+
+    def close(self) -> None:
+        self._http.delete(self._path)
+        self._http.close()
+
+
+@pytest.fixture(scope="module")
+def driver() -> Iterator[str]:
+    chromedriver = shutil.which("chromedriver")
+    if chromedriver is None or shutil.which("chromium") is None:
+        pytest.skip("no chromium and chromedriver here: the page is not looked at")
+    with subprocess.Popen([chromedriver, "--port=0"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        port = next(
+            line.rstrip(".\n").rsplit(" ", 1)[1] for line in process.stdout if "started successfully on port" in line
+        )
+        yield f"http://127.0.0.1:{port}"
+        process.terminate()
+
+
+@pytest.fixture(scope="module")
+def browser(driver: str) -> Iterator[Browser]:
+    browser = Browser(driver)
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, service: Any) -> Browser:
+    browser.size(1100, 900)
+    browser.open(service.url)
+    browser.wait("document.querySelector('#collection').options.length === 2")
+    browser.console()
+    return browser
+
+
+def search(page: Browser, sequence: str, where: str = "") -> None:
+    page.type("#sequence", sequence)
+    page.type("#where", where)
+    page.click("#search-form .primary")
+    page.wait("!document.querySelector('#search-form .primary').disabled")
+
+
+def test_a_held_out_sequence_finds_hits(page: Browser, library: Any, tmp_path: Path) -> None:
+    query = library.heldout[0]
+    search(page, f">{query['id']}\n{query['sequence']}\n", where="length < 200")
+    page.wait("document.querySelectorAll('#hits tr').length === 10")
+    assert [t.strip() for t in page.texts("#headings th")] == [
+        "#", "id", "family", "family name", "rna type", "length", "similarity",
+    ]  # fmt: skip
+    known = {row["id"]: row for row in library.rows}
+    similarities = []
+    for cells in page.run(
+        "return [...document.querySelectorAll('#hits tr')].map((r) => [...r.cells].map((c) => c.innerText.trim()))"
+    ):
+        row = known[cells[1]]
+        assert cells[2:5] == [row["family"], row["family_name"], row["rna_type"]]
+        assert cells[5] == f"{len(row['sequence'])} nt"
+        similarities.append(float(cells[6]))
+    assert similarities == sorted(similarities, reverse=True)
+    rfam = page.run("return document.querySelector('#hits td:nth-child(3) a').href")
+    assert rfam == f"https://rfam.org/family/{page.texts('#hits td:nth-child(3)')[0].strip()}"
+    page.picture(tmp_path / "hits.png")
+    assert (tmp_path / "hits.png").stat().st_size > 10_000
+    assert page.console() == []
+
+
+def test_a_record_opens_and_leads_back(page: Browser, library: Any) -> None:
+    row = library.rows[4]
+    search(page, row["sequence"])
+    page.wait("document.querySelectorAll('#hits tr').length === 10")
+    page.click("#hits tr:first-child td.id a")
+    page.wait("!document.querySelector('#record').hidden")
+    shown = page.text("#record-id")
+    record = next(r for r in library.rows if r["id"] == shown)
+    assert record["sequence"] == row["sequence"]
+    letters = "".join(c for c in page.text("#letters") if c.isalpha())
+    assert letters == record["sequence"]
+    assert record["family"] in page.text("#labels") and record["rna_type"] in page.text("#labels")
+    # The address alone opens it too: a link that can be sent.
+    page.open(page.run("return location.href"))
+    page.wait("!document.querySelector('#record').hidden")
+    assert page.text("#record-id") == shown
+    page.click("#similar")
+    page.wait("document.querySelectorAll('#hits tr').length === 10")
+    page.run("history.back()")
+    page.wait("!document.querySelector('#record-view').hidden")
+    assert page.console() == []
+
+
+def test_the_example_and_a_prediction(page: Browser) -> None:
+    page.click("#example")
+    page.wait("document.querySelector('#sequence').value.startsWith('>')")
+    page.run("document.querySelector('#task').value = 'rna_type'")
+    page.click("#predict")
+    page.wait("!document.querySelector('#prediction').hidden")
+    assert page.text("#prediction-title") == "Predicted rna type"
+    shares = [float(text.removesuffix(" %")) for text in page.texts("#classes .share")]
+    assert len(shares) == 4 and shares == sorted(shares, reverse=True)
+    assert page.console() == []
+
+
+@pytest.mark.parametrize(
+    ("sequence", "where", "message"),
+    [
+        ("ACGX", "", "Protein letter at position 4"),
+        ("", "", "Paste a sequence first"),
+        ("ACGU", "colour = 'red'", "colour"),
+    ],
+)
+def test_errors_are_said_in_words(page: Browser, sequence: str, where: str, message: str) -> None:
+    search(page, sequence, where)
+    page.wait("document.querySelector('#message .error')")
+    assert message in page.text("#message")
+    assert page.run("return document.activeElement.getAttribute('aria-invalid')") == "true"
+    assert page.run("return document.querySelector('#results').hidden")
+
+
+def test_a_record_that_is_not_there(page: Browser, service: Any) -> None:
+    page.open(f"{service.url}/record?collection=rfam&id=%3Cb%3Enope%3C/b%3E")
+    page.wait("document.querySelector('#record-message .error')")
+    assert "No sequence '<b>nope</b>'" in page.text("#record-message")
+
+
+def test_it_fits_a_phone(page: Browser, library: Any) -> None:
+    page.size(390, 800)
+    search(page, library.rows[0]["sequence"])
+    page.wait("document.querySelectorAll('#hits tr').length === 10")
+    for view in ("search", "record"):
+        if view == "record":
+            page.run("document.querySelector('#hits a').click()")
+            page.wait("!document.querySelector('#record').hidden")
+        assert page.run("return document.documentElement.scrollWidth <= window.innerWidth"), view
+
+
+def test_everything_has_a_name(page: Browser, library: Any) -> None:
+    """Every control has a label, and every picture a text."""
+    search(page, library.rows[0]["sequence"])
+    controls = "[...document.querySelectorAll('input, select, textarea')]"
+    assert page.run(f"return {controls}.filter((e) => !e.labels.length).map((e) => e.id)") == []
+    assert page.run("return [...document.querySelectorAll('img')].filter((e) => !e.hasAttribute('alt')).length") == 0
+    assert page.run("return document.documentElement.lang") == "en"
+
+
+def test_the_reference_lists_every_operation(browser: Browser, service: Any) -> None:
+    browser.console()
+    browser.open(f"{service.url}/docs")
+    browser.wait("document.querySelectorAll('#operations section').length")
+    listed = ["".join(text.split()) for text in browser.texts("#operations section > h2")]
+    paths = httpx2.get(f"{service.url}/openapi.json", trust_env=False).json()["paths"]
+    assert listed == [f"{method.upper()}{path}" for path, methods in paths.items() for method in methods]
+    assert "similar_to" in browser.text("#operations")
+    assert browser.console() == []

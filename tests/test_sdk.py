@@ -1,0 +1,417 @@
+"""The SDK: the same answers and errors over HTTP and in process, its time limits and retries, its command line."""
+
+from __future__ import annotations
+
+import gzip
+import inspect
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from unirna import sdk
+from unirna.sdk import _cli
+
+Bad = Callable[[sdk.Client], object]
+
+
+@pytest.fixture(scope="module")
+def clients(service: Any, library: Any) -> Iterator[dict[str, sdk.Client]]:
+    with (
+        sdk.connect(service.url) as http,
+        sdk.connect(library.store, model=library.model, registry=library.registry, collection="rfam") as local,
+    ):
+        yield {"http": http, "local": local}
+
+
+@pytest.fixture(params=["http", "local"])
+def client(request: pytest.FixtureRequest, clients: dict[str, sdk.Client]) -> sdk.Client:
+    return clients[request.param]
+
+
+# ---- the same over HTTP and in process ---------------------------------------------------------------------------------
+
+
+def test_search_finds_a_stored_sequence(client: sdk.Client, library: Any) -> None:
+    row = library.rows[5]
+    found = client.search(similar_to=row["sequence"], k=4, where="length < 200")
+    assert len(found) == 4 and found.collection == "rfam"
+    assert found[0].sequence == row["sequence"] and found[0].similarity == pytest.approx(1, abs=1e-5)
+    assert found[0].labels["family"] == row["family"] and found[0].length == len(row["sequence"])
+    assert [hit.rank for hit in found] == [1, 2, 3, 4]
+
+
+QUERIES: list[dict[str, Any]] = [
+    {"k": 10},
+    {"k": 3, "where": "length < 80"},
+    {"k": 1000, "collection": "rfam"},
+    {"k": np.int64(2), "where": "family_name = 'no such family'"},
+]
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=str)
+def test_both_clients_find_the_same(clients: dict[str, sdk.Client], library: Any, query: dict[str, Any]) -> None:
+    for row in library.heldout[:5]:
+        http, local = (c.search(row["sequence"], **query) for c in clients.values())
+        assert [h.id for h in http] == [h.id for h in local]
+        np.testing.assert_allclose([h.similarity for h in http], [h.similarity for h in local], atol=1e-6)
+        assert [(h.sequence, h.labels, h.rank) for h in http] == [(h.sequence, h.labels, h.rank) for h in local]
+
+
+def test_both_clients_search_by_id_and_vector(clients: dict[str, sdk.Client], library: Any) -> None:
+    vector = clients["local"].embed([library.heldout[0]["sequence"]])[0]
+    for query in ({"id": library.rows[9]["id"]}, {"vector": vector}, {"vector": vector.tolist()}):
+        http, local = (c.search(**query, k=5) for c in clients.values())
+        assert [h.id for h in http] == [h.id for h in local]
+
+
+def test_both_clients_give_the_same_vectors(clients: dict[str, sdk.Client], library: Any) -> None:
+    sequences = [row["sequence"] for row in library.rows[:70]]  # more than one request
+    sequences[3] = sequences[3].lower().replace("u", "t")
+    sequences.append("ACGUN" * 300)  # longer than the context
+    http, local = (c.embed(sequences) for c in clients.values())
+    assert http.dtype == local.dtype == np.float32 and http.shape == (71, 128)
+    np.testing.assert_allclose(http, local, atol=1e-5)
+
+
+@pytest.mark.parametrize("task", ["rna_type", "family"])
+def test_both_clients_predict_the_same(clients: dict[str, sdk.Client], library: Any, task: str) -> None:
+    sequences = [row["sequence"] for row in (library.rows * 2)[:70]]
+    http, local = (c.predict(task, sequences, top=3) for c in clients.values())
+    assert [p.label for p in http] == [p.label for p in local] and len(http) == 70
+    for one, other in zip(http, local, strict=True):
+        assert len(one.probabilities) == 3
+        np.testing.assert_allclose(list(one.probabilities.values()), list(other.probabilities.values()), atol=1e-4)
+
+
+def test_both_clients_describe_the_same(clients: dict[str, sdk.Client], library: Any) -> None:
+    http, local = clients.values()
+    assert http.collections() == local.collections()
+    assert http.models() == local.models()
+    rfam = next(c for c in http.collections() if c.default)
+    assert (rfam.name, rfam.num_rows, rfam.searchable) == ("rfam", len(library.rows), True)
+    assert [m.kind for m in http.models()] == ["encoder", "sequence-classification", "sequence-classification"]
+
+
+ERRORS: dict[str, tuple[Bad, type[Exception], str | None]] = {
+    "bad letter": (lambda c: c.search("ACGX"), sdk.InvalidRequestError, "similar_to"),
+    "gap": (lambda c: c.embed(["ACGU", "AC-GU"]), sdk.InvalidRequestError, "sequences[1]"),
+    "bad letter far on": (lambda c: c.embed(["ACGU"] * 99 + ["X"]), sdk.InvalidRequestError, "sequences[99]"),
+    "empty": (lambda c: c.search(""), sdk.InvalidRequestError, "similar_to"),
+    "no sequences": (lambda c: c.embed([]), sdk.InvalidRequestError, "sequences"),
+    "too long": (lambda c: c.search("A" * 20_001), sdk.InvalidRequestError, "similar_to"),
+    "no query": (lambda c: c.search(), sdk.InvalidRequestError, "similar_to"),
+    "two queries": (lambda c: c.search("ACGU", id="x"), sdk.InvalidRequestError, "id"),
+    "k of 0": (lambda c: c.search("ACGU", k=0), sdk.InvalidRequestError, "k"),
+    "k too large": (lambda c: c.search("ACGU", k=1001), sdk.InvalidRequestError, "k"),
+    "k as text": (lambda c: c.search("ACGU", k="10"), sdk.InvalidRequestError, "k"),  # type: ignore[arg-type]
+    "k as truth": (lambda c: c.search("ACGU", k=True), sdk.InvalidRequestError, "k"),
+    "sequence as number": (lambda c: c.search(3), sdk.InvalidRequestError, "similar_to"),  # type: ignore[arg-type]
+    "unknown column": (lambda c: c.search("ACGU", where="colour = 'red'"), sdk.InvalidRequestError, "where"),
+    "broken filter": (lambda c: c.search("ACGU", where="length <"), sdk.InvalidRequestError, "where"),
+    "failing filter": (lambda c: c.search("ACGU", where="length / 0 > 1"), sdk.InvalidRequestError, "where"),
+    "unknown collection": (lambda c: c.search("ACGU", collection="nope"), sdk.NotFoundError, "collection"),
+    "other model": (lambda c: c.search("ACGU", collection="other"), sdk.ModelMismatchError, "collection"),
+    "unknown id": (lambda c: c.search(id="nope"), sdk.NotFoundError, "id"),
+    "short vector": (lambda c: c.search(vector=[1.0]), sdk.InvalidRequestError, "vector"),
+    "nan vector": (lambda c: c.search(vector=[float("nan")] * 128), sdk.InvalidRequestError, "vector"),
+    "text vector": (lambda c: c.search(vector=["a"]), sdk.InvalidRequestError, "vector"),  # type: ignore[list-item]
+    "unknown task": (lambda c: c.predict("nope", ["ACGU"]), sdk.NotFoundError, "task"),
+    "no task": (lambda c: c.predict("", ["ACGU"]), sdk.NotFoundError, "task"),
+    "bad top": (lambda c: c.predict("rna_type", ["ACGU"], top=-1), sdk.InvalidRequestError, "top"),
+    "one string": (lambda c: c.embed("ACGU"), TypeError, None),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_both_clients_raise_the_same(clients: dict[str, sdk.Client], name: str) -> None:
+    call, kind, field = ERRORS[name]
+    caught = []
+    for client in clients.values():
+        with pytest.raises(kind) as error:
+            call(client)
+        assert type(error.value) is kind
+        assert getattr(error.value, "field", None) == field
+        caught.append(error.value)
+    if isinstance(caught[0], sdk.UniRNAError):
+        http, local = caught
+        assert http.status == local.status  # type: ignore[attr-defined]
+        if name not in ("k as text", "k as truth", "sequence as number", "bad letter far on"):
+            assert str(http) == str(local)
+
+
+def test_both_clients_have_one_interface() -> None:
+    from unirna.sdk._http import HTTPClient
+    from unirna.sdk._local import LocalClient
+
+    for name in ("search", "embed", "predict", "models", "collections"):
+        wanted = inspect.signature(getattr(sdk.Client, name))
+        assert inspect.signature(getattr(HTTPClient, name)) == inspect.signature(getattr(LocalClient, name)) == wanted
+        module = list(inspect.signature(getattr(sdk, name)).parameters.values())
+        assert module == list(wanted.parameters.values())[1:]
+
+
+# ---- the default client, and what answers badly ------------------------------------------------------------------------
+
+
+def test_functions_read_the_address_when_they_are_called(
+    service: Any, library: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = library.rows[0]
+    monkeypatch.setenv("UNIRNA_URL", service.url)
+    assert sdk.search(similar_to=row["sequence"], k=2)[0].sequence == row["sequence"]
+    assert sdk.embed([row["sequence"]]).shape == (1, 128)
+    assert len(sdk.predict("rna_type", [row["sequence"]])) == 1
+    assert sdk.models()[0].kind == "encoder" and sdk.collections()
+    monkeypatch.setenv("UNIRNA_URL", library.store)
+    assert [c.name for c in sdk.collections()] == ["other", "rfam"]
+    monkeypatch.setenv("UNIRNA_URL", "http://127.0.0.1:9")
+    with pytest.raises(sdk.ServiceUnavailableError, match=r"make serve.*UNIRNA_URL"):
+        sdk.models()
+
+
+@pytest.fixture
+def answering() -> Iterator[Callable[..., tuple[str, list[dict[str, Any]]]]]:
+    """A server that gives prepared answers in turn, the last one again and again, and remembers the requests."""
+    servers: list[ThreadingHTTPServer] = []
+
+    def start(*answers: tuple[int, dict[str, str], bytes], wait: float = 0) -> tuple[str, list[dict[str, Any]]]:
+        requests: list[dict[str, Any]] = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                requests.append(dict(self.headers))
+                time.sleep(wait)
+                status, headers, body = answers[min(len(requests), len(answers)) - 1]
+                self.send_response(status)
+                for name, value in {**headers, "content-length": str(len(body))}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{server.server_port}", requests
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+COLLECTIONS = b'{"default": null, "collections": []}'
+
+
+def test_busy_services_are_asked_again(answering: Any) -> None:
+    url, requests = answering((503, {}, b"starting"), (429, {"retry-after": "1"}, b"{}"), (200, {}, COLLECTIONS))
+    started = time.monotonic()
+    with sdk.connect(url) as client:
+        assert client.collections() == []
+    assert len(requests) == 3
+    assert time.monotonic() - started > 1  # what Retry-After asked for
+
+
+def test_retries_end(answering: Any) -> None:
+    url, requests = answering((503, {"retry-after": "0"}, b"no"))
+    with sdk.connect(url) as client, pytest.raises(sdk.ServiceUnavailableError) as error:
+        client.collections()
+    assert error.value.status == 503 and len(requests) == 4
+
+
+def test_other_errors_are_not_retried(answering: Any) -> None:
+    url, requests = answering((500, {}, json.dumps({"status": 500, "detail": "it broke"}).encode()))
+    with sdk.connect(url) as client, pytest.raises(sdk.ServiceError, match="it broke"):
+        client.collections()
+    assert len(requests) == 1
+
+
+def test_slow_services_run_into_the_time_limit(answering: Any) -> None:
+    url, requests = answering((200, {}, COLLECTIONS), wait=1)
+    with sdk.connect(url, timeout=0.2) as client, pytest.raises(sdk.ServiceTimeoutError, match=r"within 0.2 s"):
+        client.collections()
+    assert len(requests) == 1
+
+
+def test_the_key_is_sent_and_its_absence_explained(answering: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    url, requests = answering((401, {}, json.dumps({"status": 401, "detail": "no key"}).encode()))
+    monkeypatch.setenv("UNIRNA_API_KEY", "from the environment")
+    for given, sent in ((None, "from the environment"), ("given", "given")):
+        with sdk.connect(url, api_key=given) as client, pytest.raises(sdk.AuthenticationError, match="UNIRNA_API_KEY"):
+            client.collections()
+        assert requests[-1]["authorization"] == f"Bearer {sent}"
+
+
+def test_what_is_no_service_is_said_to_be_none(answering: Any) -> None:
+    url, _ = answering((200, {}, b"<html>hello</html>"))
+    with sdk.connect(url) as client, pytest.raises(sdk.ServiceError, match="Is it a UniRNA service"):
+        client.collections()
+
+
+def test_errors_are_the_built_in_ones_too() -> None:
+    pairs = {
+        sdk.InvalidRequestError: ValueError,
+        sdk.NotFoundError: LookupError,
+        sdk.ModelMismatchError: ValueError,
+        sdk.AuthenticationError: PermissionError,
+        sdk.ServiceUnavailableError: ConnectionError,
+        sdk.ServiceTimeoutError: TimeoutError,
+        sdk.ServiceError: RuntimeError,
+    }
+    for error, builtin in pairs.items():
+        assert issubclass(error, builtin) and issubclass(error, sdk.UniRNAError)
+        assert str(error("what and why")) == "what and why"
+
+
+def test_stores_that_are_none(tmp_path: Path, library: Any) -> None:
+    with pytest.raises(sdk.NotFoundError, match="http://"):
+        sdk.connect("localhost:8000")
+    with pytest.raises(sdk.InvalidRequestError, match=r"jobs/embed\.py"):
+        sdk.connect(tmp_path)
+    with pytest.raises(sdk.InvalidRequestError, match="'nope'"):
+        sdk.connect(library.store, collection="nope")
+    with pytest.raises(ValueError, match="belong to a store"):
+        sdk.connect("http://127.0.0.1:1", model="mini")
+
+
+# ---- results -----------------------------------------------------------------------------------------------------------
+
+
+def test_results_turn_into_tables_and_print(client: sdk.Client, library: Any) -> None:
+    found = client.search(library.rows[1]["sequence"], k=3)
+    columns = ["rank", "id", "similarity", "length", "sequence", "family", "family_name", "rna_type"]
+    assert found.to_arrow().column_names == list(found.to_pandas().columns) == columns
+    assert found.to_arrow()["id"].to_pylist() == [hit.id for hit in found]
+    assert "SearchResult: 3" in repr(found) and found[0].id in repr(found)
+    predictions = client.predict("rna_type", [library.rows[1]["sequence"]])
+    assert predictions.to_pandas()["label"].tolist() == [predictions[0].label]
+    assert predictions.to_arrow().num_rows == 1 and "rna_type" in repr(predictions)
+
+
+def test_html_is_escaped() -> None:
+    hit = sdk.Hit("<script>", 0.5, "ACGU", 4, {"note": "a & b"}, 1)
+    html = sdk.SearchResult([hit], "c", "m")._repr_html_()
+    assert "&lt;script&gt;" in html and "a &amp; b" in html and "<script>" not in html
+    assert repr(sdk.SearchResult([], "c", "m")) == "SearchResult: 0\nrank  id  similarity  length"
+
+
+# ---- FASTA and the command line ----------------------------------------------------------------------------------------
+
+
+def test_fasta(tmp_path: Path) -> None:
+    path = tmp_path / "two.fasta"
+    path.write_text("\n>one first\r\nACG\nU\n\n>two\nGG\n")
+    assert sdk.read_fasta(path) == [("one", "ACGU"), ("two", "GG")]
+    (tmp_path / "two.fa.gz").write_bytes(gzip.compress(path.read_bytes()))
+    assert sdk.read_fasta(tmp_path / "two.fa.gz") == sdk.read_fasta(path)
+    (tmp_path / "cut.fa.gz").write_bytes(gzip.compress(path.read_bytes())[:-9])
+    (tmp_path / "plain.txt").write_text("ACGU\nGG\n")
+    assert sdk.read_fasta(tmp_path / "plain.txt") == [("sequence_1", "ACGU"), ("sequence_2", "GG")]
+    (tmp_path / "empty.fa").write_text("\n")
+    (tmp_path / "mixed.fa").write_text("ACGU\n>one\nACGU\n")
+    for name, why in (("cut.fa.gz", "cut short"), ("empty.fa", "no sequence"), ("mixed.fa", "not FASTA")):
+        with pytest.raises(sdk.InvalidRequestError, match=why):
+            sdk.read_fasta(tmp_path / name)
+
+
+def test_command_search(service: Any, library: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = library.rows[2]
+    assert _cli.main(["search", row["sequence"], "-k", "2", "--url", service.url]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split("\t")[:4] == ["rank", "id", "similarity", "length"] and len(lines) == 3
+    fasta = tmp_path / "queries.fasta"
+    fasta.write_text(f">a\n{row['sequence']}\n>b\nACGUACGU\n")
+    command = ["search", str(fasta), "-k", "2", "--where", "length < 90", "--format", "jsonl", "--url", service.url]
+    assert _cli.main(command) == 0
+    hits = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [hit["query"] for hit in hits] == ["a", "a", "b", "b"] and all(hit["length"] < 90 for hit in hits)
+    assert _cli.main(["search", row["sequence"], "--format", "table", "--url", service.url]) == 0
+    assert "similarity" in capsys.readouterr().out
+
+
+def test_command_embed_predict_collections(
+    service: Any, library: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fasta, out = tmp_path / "queries.fasta", tmp_path / "vectors.npz"
+    fasta.write_text(f">a\n{library.rows[2]['sequence']}\n>b\nACGUACGU\n")
+    assert _cli.main(["embed", str(fasta), "--out", str(out), "--url", service.url]) == 0
+    assert capsys.readouterr().out == ""  # data went to the file, the message to stderr
+    with np.load(out) as saved:
+        assert saved["ids"].tolist() == ["a", "b"] and saved["vectors"].shape == (2, 128)
+    assert _cli.main(["predict", "rna_type", str(fasta), "--format", "jsonl", "--url", service.url]) == 0
+    assert [json.loads(line)["id"] for line in capsys.readouterr().out.splitlines()] == ["a", "b"]
+    assert _cli.main(["collections", "--store", library.store, "--model", library.model]) == 0
+    assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == ["name", "other", "rfam"]
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "message"),
+    [
+        (["search", "ACGX"], 2, "protein letter at position 4"),
+        (["search", "no/such/file.fasta"], 2, "no file"),
+        (["search", "ACGU", "--where", "colour = 1"], 2, "colour"),
+        (["predict", "nope", "ACGU"], 2, "no predictor 'nope'"),
+        (["embed", "ACGU", "--out", "vectors.txt"], 2, ".npz"),
+        (["search", "ACGU", "--store", "/nowhere"], 2, "--url or --store"),
+    ],
+)
+def test_command_errors(
+    service: Any, command: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _cli.main([*command, "--url", service.url]) == code
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.startswith("error: ") and message in printed.err
+
+
+def test_command_without_a_service(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        assert _cli.main(["collections", "--url", f"http://127.0.0.1:{probe.getsockname()[1]}"]) == 1
+    assert "make serve" in capsys.readouterr().err
+
+
+# ---- light -------------------------------------------------------------------------------------------------------------
+
+HEAVY = ("torch", "ray", "lance", "lancedb", "pyarrow", "pandas", "sklearn", "fastapi", "pydantic")
+
+
+def test_importing_is_light_and_reads_no_environment() -> None:
+    script = f"""
+import os, sys
+read = os.environ.__class__.__getitem__
+def watched(self, key):
+    assert not key.startswith("UNIRNA"), key
+    return read(self, key)
+os.environ.__class__.__getitem__ = watched
+import unirna.sdk, unirna.sdk._cli, unirna.sdk._http
+print([name for name in {HEAVY!r} if name in sys.modules])
+"""
+    env = os.environ | {"UNIRNA_URL": "http://nowhere", "UNIRNA_API_KEY": "k"}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script], env=env, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
+
+
+def test_without_the_platform_a_store_is_refused_with_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "unirna.serve.engine", None)
+    with pytest.raises(ImportError, match=r"unirna\[platform\]"):
+        sdk.connect(tmp_path)
+
+
+def test_all_is_sorted_and_there() -> None:
+    assert sdk.__all__ == sorted(sdk.__all__)
+    assert all(hasattr(sdk, name) for name in sdk.__all__)

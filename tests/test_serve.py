@@ -1,0 +1,487 @@
+"""The service: the real one on Ray Serve, and the same application on a plain server where a test needs other settings."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+from unirna.serve.batcher import Batcher, OverloadedError
+from unirna.serve.engine import Engine, Limits
+from unirna.serve.errors import RequestError
+from unirna.serve.settings import Settings, SettingsError, is_loopback
+
+ROOT = Path(__file__).resolve().parent.parent
+KEY = "0123456789abcdef-a-key"
+
+
+@pytest.fixture(scope="module")
+def http(service: Any) -> Iterator[httpx2.Client]:
+    with httpx2.Client(base_url=service.url, timeout=60, trust_env=False) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def engine(library: Any) -> Engine:
+    return Engine.open(library.store, library.model, library.registry, default_collection="rfam", limits=Limits(500, 50))
+
+
+@contextmanager
+def running(engine: Engine, settings: Settings, key: str | None = None) -> Iterator[httpx2.Client]:
+    """The application on uvicorn in a thread, over a real socket."""
+    import uvicorn
+    from unirna.serve.app import create_app
+
+    digest = settings.key_digest({"UNIRNA_API_KEY": key}) if key else None
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(create_app(engine, settings, digest), log_level="critical", ws="none"))
+        thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        try:
+            with httpx2.Client(base_url=url, timeout=60, trust_env=False) as client:
+                yield client
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def fields(response: httpx2.Response) -> list[str]:
+    """The fields that a problem names, after seeing that it is one."""
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert problem["status"] == response.status_code
+    assert {"type", "title", "detail", "instance"} <= set(problem)
+    assert problem["instance"] == response.request.url.path
+    assert all(entry["message"] for entry in problem["errors"])
+    return [entry["field"] for entry in problem["errors"]]
+
+
+# ---- the service on Ray Serve ------------------------------------------------------------------------------------------
+
+
+def test_search_by_sequence_id_and_vector_agree(http: httpx2.Client, library: Any) -> None:
+    row = library.rows[7]
+    vector = http.post("/v1/embed", json={"sequences": [row["sequence"]]}).json()["vectors"][0]
+    answers = [
+        http.post("/v1/search", json={**query, "k": 5, "where": "length < 100"}).json()
+        for query in ({"similar_to": row["sequence"].lower().replace("u", "t")}, {"id": row["id"]}, {"vector": vector})
+    ]
+    for answer in answers:
+        assert answer["collection"] == "rfam"
+        assert [h["rank"] for h in answer["hits"]] == [1, 2, 3, 4, 5]
+        assert [h["id"] for h in answer["hits"]] == [h["id"] for h in answers[0]["hits"]]
+        assert all(h["length"] < 100 and set(h["labels"]) == {"family", "family_name", "rna_type"} for h in answer["hits"])
+    assert answers[0]["hits"][0]["id"] == row["id"]
+    assert answers[0]["hits"][0]["similarity"] == pytest.approx(1, abs=1e-5)
+
+
+def test_both_encodings_of_vectors_are_the_models(http: httpx2.Client, library: Any) -> None:
+    import base64
+
+    from unirna import model
+
+    sequences = [row["sequence"] for row in library.rows[:9]]
+    wanted = model.load(library.model).embed(sequences)
+    plain = http.post("/v1/embed", json={"sequences": sequences}).json()
+    packed = http.post("/v1/embed", json={"sequences": sequences, "encoding": "base64"}).json()
+    assert plain["dimension"] == packed["dimension"] == 128
+    np.testing.assert_allclose(np.array(plain["vectors"], np.float32), wanted, atol=1e-5)
+    raw = np.frombuffer(base64.b64decode(packed["vectors"]), "<f4").reshape(-1, 128)
+    np.testing.assert_allclose(raw, wanted, atol=1e-5)
+
+
+def test_predict_with_a_shared_and_with_an_own_encoder(http: httpx2.Client, library: Any) -> None:
+    from unirna.tasks import load_predictor
+
+    sequences = [row["sequence"] for row in library.heldout[:4]]
+    for task in ("rna_type", "family"):
+        wanted = load_predictor(Path(library.registry) / task).predict(sequences)
+        answer = http.post(f"/v1/predict/{task}", json={"sequences": sequences, "top": 3}).json()
+        assert [p["label"] for p in answer["predictions"]] == wanted.labels
+        for prediction, row in zip(answer["predictions"], wanted.probabilities, strict=True):
+            shares = list(prediction["probabilities"].values())
+            assert len(shares) == 3 and shares == sorted(shares, reverse=True)
+            assert shares[0] == prediction["probability"] == pytest.approx(float(row.max()), abs=1e-4)
+
+
+def test_models_collections_and_records(http: httpx2.Client, library: Any) -> None:
+    models = http.get("/v1/models").json()
+    assert models["encoder"]["dimension"] == 128
+    assert [(p["name"], p["task"]) for p in models["predictors"]] == [
+        ("family", "sequence-classification"),
+        ("rna_type", "sequence-classification"),
+    ]
+    listed = http.get("/v1/collections").json()
+    assert listed["default"] == "rfam"
+    assert [(c["name"], c["searchable"]) for c in listed["collections"]] == [("other", False), ("rfam", True)]
+    one = http.get("/v1/collections/rfam").json()
+    assert one["num_rows"] == len(library.rows)
+    assert {e["id"] for e in one["examples"]} <= {row["id"] for row in library.rows}
+    row = library.rows[3]
+    assert "/" in row["id"]
+    record = http.get("/v1/collections/rfam/record", params={"id": row["id"]}).json()
+    assert (record["id"], record["sequence"], record["labels"]["family"]) == (row["id"], row["sequence"], row["family"])
+
+
+def test_health_and_pages(http: httpx2.Client) -> None:
+    assert http.get("/healthz").json() == http.get("/readyz").json() == {"status": "ok"}
+    for path in ("/", "/docs", "/record"):
+        page = http.get(path)
+        assert page.status_code == 200
+        assert "script-src 'self'" in page.headers["content-security-policy"]
+        assert page.headers["x-content-type-options"] == "nosniff"
+        assert "http://" not in page.text.replace("http://www.w3.org/", "") and "https://" not in page.text
+    assert http.get("/healthz").headers["x-request-id"]
+    assert len(set(http.get("/openapi.json").json()["paths"])) == 9
+
+
+BAD: list[tuple[str, dict[str, Any], int, list[str]]] = [
+    ("search", {"similar_to": "ACGX"}, 422, ["similar_to"]),
+    ("search", {"similar_to": "  "}, 422, ["similar_to"]),
+    ("search", {"similar_to": "A" * 20_001}, 422, ["similar_to"]),
+    ("search", {}, 422, ["similar_to"]),
+    ("search", {"similar_to": "ACGU", "id": "x"}, 422, ["id"]),
+    ("search", {"similar_to": "ACGU", "k": 0}, 422, ["k"]),
+    ("search", {"similar_to": "ACGU", "k": 1001}, 422, ["k"]),
+    ("search", {"similar_to": "ACGU", "k": "ten"}, 422, ["k"]),
+    ("search", {"similar_to": "ACGU", "wher": "x", "k": 1.5}, 422, ["k", "wher"]),
+    ("search", {"similar_to": "ACGU", "where": "colour = 'red'"}, 422, ["where"]),
+    ("search", {"similar_to": "ACGU", "where": "length <"}, 422, ["where"]),
+    ("search", {"similar_to": "ACGU", "where": "length / 0 > 1"}, 422, ["where"]),
+    ("search", {"similar_to": "ACGU", "collection": "nope"}, 404, ["collection"]),
+    ("search", {"similar_to": "ACGU", "collection": "../store/rfam"}, 404, ["collection"]),
+    ("search", {"similar_to": "ACGU", "collection": "other"}, 409, ["collection"]),
+    ("search", {"id": "nope"}, 404, ["id"]),
+    ("search", {"id": "\ud800"}, 422, ["id"]),
+    ("search", {"vector": [1.0, 2.0]}, 422, ["vector"]),
+    ("search", {"vector": [0.0] * 128}, 422, ["vector"]),
+    ("search", {"vector": ["a"] * 2}, 422, ["vector[0]", "vector[1]"]),
+    ("embed", {"sequences": ["ACGU", "AC-GU", "1"]}, 422, ["sequences[1]", "sequences[2]"]),
+    ("embed", {"sequences": []}, 422, ["sequences"]),
+    ("embed", {"sequences": "ACGU"}, 422, ["sequences"]),
+    ("embed", {"sequences": ["A"] * 257}, 422, ["sequences"]),
+    ("predict/nope", {"sequences": ["ACGU"]}, 404, ["task"]),
+    ("predict/..%2Frna_type", {"sequences": ["ACGU"]}, 404, ["task"]),
+    ("predict/rna_type", {"sequences": ["ACGU"], "top": -1}, 422, ["top"]),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "status", "wanted"), BAD, ids=lambda v: str(v)[:40].encode("ascii", "replace"))
+def test_bad_requests_name_the_field(
+    http: httpx2.Client, library: Any, path: str, body: dict[str, Any], status: int, wanted: list[str]
+) -> None:
+    text = json.dumps(body)
+    response = http.post(f"/v1/{path}", content=text, headers={"content-type": "application/json"})
+    assert response.status_code == status, response.text
+    assert fields(response) == wanted
+    assert library.store not in response.text and "Traceback" not in response.text
+
+
+def test_requests_that_are_no_requests(http: httpx2.Client) -> None:
+    as_json = {"content-type": "application/json"}
+    assert http.post("/v1/search", content="{bad", headers=as_json).status_code == 400
+    deep = http.post("/v1/search", content="[" * 100_000, headers=as_json)
+    assert deep.status_code == 400 and not fields(deep)
+    plain = http.post("/v1/search", content='{"similar_to": "ACGU"}', headers={"content-type": "text/plain"})
+    assert plain.status_code == 415 and not fields(plain)
+    assert fields(http.post("/v1/search", content="[]", headers=as_json)) == ["body"]
+    for method, path, status in (
+        ("GET", "/nope", 404),
+        ("GET", "/static/../app.py", 404),
+        ("GET", "/static/%2e%2e/app.py", 404),
+        ("GET", "/v1/search", 405),
+        ("GET", "/v1/collections/nope", 404),
+        ("GET", "/v1/collections/..", 404),
+    ):
+        response = http.request(method, path)
+        assert response.status_code == status, path
+        fields(response)
+    rebound = http.get("/v1/models", headers={"host": "evil.example:8000"})
+    assert rebound.status_code == 403 and not fields(rebound)
+
+
+def test_a_body_that_is_too_large(http: httpx2.Client) -> None:
+    big = b'{"sequences": ["' + b"A" * (9 << 20) + b'"]}'
+
+    def in_pieces() -> Iterator[bytes]:
+        for start in range(0, len(big), 1 << 16):
+            yield big[start : start + (1 << 16)]
+
+    for content in (big, in_pieces()):
+        response = http.post("/v1/embed", content=content, headers={"content-type": "application/json"})
+        assert response.status_code == 413
+        assert fields(response) == ["body"]
+        assert "max_body_bytes" in response.json()["detail"]
+
+
+def test_many_at_once_get_each_their_own_answer(http: httpx2.Client, library: Any) -> None:
+    rows = library.rows[:40]
+
+    def nearest(row: dict[str, Any]) -> str:
+        hits = http.post("/v1/search", json={"similar_to": row["sequence"], "k": 1}).json()["hits"]
+        return str(hits[0]["sequence"])
+
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(nearest, rows)) == [row["sequence"] for row in rows]
+
+
+def test_it_listens_on_loopback_only(service: Any) -> None:
+    listening = addresses_of(service.process.pid)
+    assert any(port == httpx2.URL(service.url).port for _, port in listening)
+    assert {host for host, _ in listening} == {"127.0.0.1"}
+
+
+def addresses_of(pid: int) -> list[tuple[str, int]]:
+    """Addresses and ports on which a process and its descendants listen (Linux)."""
+    parents: dict[int, int] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue  # it has just ended
+    family = {pid}
+    while grown := {child for child, parent in parents.items() if parent in family} - family:
+        family |= grown
+    sockets = set()
+    for member in family:
+        for link in Path(f"/proc/{member}/fd").glob("*"):
+            try:
+                sockets.add(str(link.readlink()))
+            except OSError:
+                continue
+    found = []
+    for name in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
+            part = line.split()
+            if part[3] == "0A" and f"socket:[{part[9]}]" in sockets:
+                host, port = part[1].split(":")
+                found.append((_host(host), int(port, 16)))
+    return found
+
+
+def _host(raw: str) -> str:
+    packed = b"".join(bytes.fromhex(raw[i : i + 8])[::-1] for i in range(0, len(raw), 8))
+    if len(packed) == 16 and packed[:12] == b"\0" * 10 + b"\xff\xff":
+        packed = packed[12:]
+    return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
+
+
+@pytest.mark.slow
+def test_sigterm_lets_running_requests_finish(start_service: Callable[..., Any], tmp_path: Path) -> None:
+    service = start_service(tmp_path)
+    body = {"sequences": ["ACGU" * 4000] * 8}
+    with ThreadPoolExecutor(1) as pool, httpx2.Client(trust_env=False, timeout=120) as client:
+        answer = pool.submit(client.post, f"{service.url}/v1/embed", json=body)
+        time.sleep(1)
+        assert not answer.done()
+        service.process.send_signal(signal.SIGTERM)
+        assert len(answer.result().json()["vectors"]) == 8
+    service.process.communicate(timeout=60)
+    assert service.process.returncode == 0
+
+
+# ---- the application with other settings -------------------------------------------------------------------------------
+
+
+def test_a_key_is_asked_for(engine: Engine) -> None:
+    with running(engine, Settings(store="unused"), KEY) as http:
+        for path in ("/healthz", "/readyz", "/", "/docs"):
+            assert http.get(path).status_code == 200
+        for authorization in ("", "Bearer", "Bearer wrong", f"Basic {KEY}", f"Bearer {KEY}x", KEY):
+            response = http.get("/v1/models", headers={"authorization": authorization})
+            assert response.status_code == 401, authorization
+            assert response.headers["www-authenticate"] == "Bearer"
+            assert not fields(response) and KEY not in response.text
+        assert http.get("/v1/models", headers={"authorization": f"Bearer {KEY}"}).status_code == 200
+        # With a key the service may be called by any name.
+        assert http.get("/healthz", headers={"host": "rna.example"}).status_code == 200
+
+
+def test_limits_are_settings(engine: Engine) -> None:
+    settings = Settings(store="unused", max_sequences=2, max_body_bytes=3000)
+    with running(engine, settings) as http:
+        many = http.post("/v1/embed", json={"sequences": ["A"] * 3})
+        assert fields(many) == ["sequences"] and "max_sequences" in many.text
+        long = http.post("/v1/embed", json={"sequences": ["A" * 501]})
+        assert fields(long) == ["sequences[0]"] and "max_sequence_length" in long.text
+        assert fields(http.post("/v1/search", json={"similar_to": "A", "k": 51})) == ["k"]
+        assert http.post("/v1/embed", json={"sequences": ["A" * 3000]}).status_code == 413
+
+
+def test_an_unexpected_error_shows_nothing_of_the_inside(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("a secret")
+
+    monkeypatch.setattr(engine, "describe_models", fail)
+    with running(engine, Settings(store="unused")) as http:
+        response = http.get("/v1/models")
+        assert response.status_code == 500 and not fields(response)
+        assert "secret" not in response.text
+    assert "a secret" in caplog.text  # but the log has it
+
+
+def test_too_much_waiting_is_refused_with_a_time_to_come_back(engine: Engine) -> None:
+    with running(engine, replace(Settings(store="unused"), max_waiting_nucleotides=3000)) as http:
+        body = {"sequences": ["ACGU" * 100] * 20}
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda _: http.post("/v1/embed", json=body), range(8)))
+    refused = [a for a in answers if a.status_code == 429]
+    assert refused and len(refused) < 8
+    assert all(int(a.headers["retry-after"]) >= 1 and not fields(a) for a in refused)
+
+
+# ---- the batcher -------------------------------------------------------------------------------------------------------
+
+
+def test_a_small_request_does_not_wait_for_a_large_one() -> None:
+    batches: list[list[str]] = []
+
+    def embed(sequences: list[str]) -> Any:
+        batches.append(sequences)
+        return np.array([[len(s)] for s in sequences], np.float32)
+
+    async def scenario() -> None:
+        batcher = Batcher(embed, budget=10, max_waiting=1000)
+        large, small, long = await asyncio.gather(
+            batcher.embed(["AAA"] * 20), batcher.embed(["CC"]), batcher.embed(["G" * 30])
+        )
+        assert large.tolist() == [[3]] * 20 and small.tolist() == [[2]] and long.tolist() == [[30]]
+
+    asyncio.run(scenario())
+    assert "CC" in batches[0]
+    assert ["G" * 30] in batches  # longer than the budget: alone
+    assert all(sum(map(len, b)) <= 10 for b in batches if len(b) > 1)
+
+
+def test_one_failing_batch_fails_its_requests_only() -> None:
+    def embed(sequences: list[str]) -> Any:
+        if "X" in sequences:
+            raise ValueError("bad batch")
+        return np.zeros((len(sequences), 1), np.float32)
+
+    async def scenario() -> None:
+        batcher = Batcher(embed, budget=1, max_waiting=3)
+        good, bad, late = await asyncio.gather(
+            batcher.embed(["A"]), batcher.embed(["X", "A"]), batcher.embed(["A"] * 2), return_exceptions=True
+        )
+        assert isinstance(good, np.ndarray)
+        assert isinstance(bad, ValueError)
+        assert isinstance(late, OverloadedError)
+        assert (await batcher.embed(["A"] * 9)).shape == (9, 1)  # nothing is left behind; alone, any size goes
+
+    asyncio.run(scenario())
+
+
+# ---- settings and the start --------------------------------------------------------------------------------------------
+
+
+def test_settings_come_from_variables() -> None:
+    settings = Settings.from_environment({"UNIRNA_PORT": "9000", "UNIRNA_STORE": "s", "UNIRNA_GPUS": "0.5", "OTHER": "x"})
+    assert (settings.port, settings.store, settings.gpus) == (9000, "s", 0.5)
+    with pytest.raises(SettingsError, match=r"UNIRNA_MAX_K is 'many': wanted a whole number"):
+        Settings.from_environment({"UNIRNA_MAX_K": "many"})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"store": ""}, "--store"),
+        ({"port": 70000}, "--port"),
+        ({"replicas": 0}, "--replicas"),
+        ({"max_sequence_length": 0}, "--max-sequence-length"),
+        ({"max_waiting_nucleotides": 5}, "--max-waiting-nucleotides"),
+    ],
+)
+def test_bad_settings_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        replace(Settings(store="s"), **change).check()
+
+
+def test_a_key_is_needed_beyond_loopback(tmp_path: Path) -> None:
+    open_to_all = Settings(store="s", host="0.0.0.0")
+    with pytest.raises(SettingsError, match="needs a key"):
+        open_to_all.key_digest({})
+    with pytest.raises(SettingsError, match="at least 16"):
+        open_to_all.key_digest({"UNIRNA_API_KEY": "short"})
+    (tmp_path / "key").write_text(f"{KEY}\n")
+    from_file = replace(open_to_all, api_key_file=str(tmp_path / "key")).key_digest({})
+    assert from_file == open_to_all.key_digest({"UNIRNA_API_KEY": KEY}) and KEY not in str(from_file)
+    with pytest.raises(SettingsError, match="cannot be read"):
+        replace(open_to_all, api_key_file=str(tmp_path / "nope")).key_digest({"UNIRNA_API_KEY": KEY})
+    assert Settings(store="s").key_digest({}) is None
+    assert [is_loopback(h) for h in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "10.0.0.1", "name")] == [True] * 3 + [
+        False
+    ] * 3
+
+
+def start_fails(*flags: str) -> str:
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "UNIRNA_"))}
+    command = [sys.executable, str(ROOT / "jobs" / "serve.py"), *flags]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and not done.stdout, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def test_the_start_is_refused_with_the_reason(library: Any, service: Any, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        store = ("--store", library.store)
+        starts = [
+            pool.submit(start_fails, *flags)
+            for flags in (
+                (*store, "--host", "0.0.0.0"),
+                (*store, "--port", service.url.rpartition(":")[2]),
+                (*store, "--model", str(tmp_path), "--port", "20999"),
+                ("--store", str(tmp_path), "--port", "20999"),
+            )
+        ]
+    assert "needs a key" in starts[0].result()
+    assert "Another service may run there" in starts[1].result()
+    assert "config.json" in starts[2].result()
+    assert "no collection" in starts[3].result()
+
+
+# ---- the engine --------------------------------------------------------------------------------------------------------
+
+
+def test_the_model_is_found_from_the_collection(library: Any) -> None:
+    engine = Engine.open(library.store, default_collection="rfam")
+    assert engine.search(id=library.rows[0]["id"], k=1).hits[0]["id"] == library.rows[0]["id"]
+    with pytest.raises(RequestError, match="was made with model"):
+        engine.search(similar_to="ACGU", collection="other")
+    # A stored vector is compared with its own collection's, whatever the model.
+    assert engine.search(id=library.rows[0]["id"], k=1, collection="other").hits
+
+
+def test_own_encoders_are_kept_within_bounds(library: Any, tmp_path: Path) -> None:
+    import shutil
+
+    for name in ("a", "b", "c"):
+        shutil.copytree(Path(library.registry) / "family", tmp_path / name)
+    engine = Engine.open(library.store, library.model, tmp_path, default_collection="rfam")
+    for name in ("a", "b", "c", "a"):
+        assert engine.predict(name, ["ACGUACGU"])
+    assert [name for name, _ in engine._predictors] == ["c", "a"]
+    (tmp_path / "b" / "head.safetensors").write_bytes(b"damaged")
+    assert [p.folder.name for p in engine.predictors()] == ["a", "c"]
+    with pytest.raises(RequestError, match="the service's log says why"):
+        engine.predict("b", ["ACGU"])
