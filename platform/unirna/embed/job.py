@@ -11,6 +11,7 @@ The driver sees counts, never rows. What is finished is noted in `State`, so the
 from __future__ import annotations
 
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -146,6 +147,7 @@ def embed_collection(config: EmbedConfig) -> dict[str, Any]:
         say(f"going on: {sum(note['rows'] for note in before):,} of {new:,} records are embedded already")
     embedding = time.monotonic()
     if at_first < nucleotides:
+        workers = min(workers, -(-(nucleotides - at_first) // size))  # no more than there are chunks
         recipe = Recipe(path, encoder.fingerprint, config.batch_tokens, config.cpus_per_worker)
         _embed(plan, recipe, units, earlier, [s["good"] for s in scanned], workers, at_first, nucleotides)
     seconds = time.monotonic() - embedding
@@ -280,9 +282,12 @@ def _embed(
     progress = Progress("embedding", nucleotides, "nt")
     progress.update(at_first)
     done = at_first
-    for batch in finished.iter_batches(batch_size=None, prefetch_batches=0):
-        done += int(batch["nucleotides"].sum())
-        progress.update(done)
+    with warnings.catch_warnings():
+        # A pool larger than a small input needs is no fault of the user's.
+        warnings.filterwarnings("ignore", message="The (minimum|maximum) number of concurrent")
+        for batch in finished.iter_batches(batch_size=None, prefetch_batches=0):
+            done += int(batch["nucleotides"].sum())
+            progress.update(done)
     progress.close()
 
 

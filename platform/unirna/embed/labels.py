@@ -60,7 +60,7 @@ def settle_schema(
                 f"{have}). Leave it out with --drop-labels {name}, or embed into another collection"
             )
         wanted = schema.field(name).type
-        if _common(name, wanted, kind) != wanted:
+        if not _fits(kind, wanted):
             raise StoreError(
                 f"label column {name!r} is {kind} in the input and {wanted} in collection {collection.name!r}. Convert it, "
                 f"or leave it out with --drop-labels {name}"
@@ -78,3 +78,11 @@ def _common(name: str, one: pa.DataType, other: pa.DataType) -> pa.DataType:
             f"label column {name!r} is {one} in one place and {other} in another. Convert it, or leave it out with "
             f"--drop-labels {name}"
         ) from error
+
+
+def _fits(kind: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether a column of one type goes into one of another without loss."""
+    try:
+        return bool(_common("", wanted, kind) == wanted)
+    except StoreError:
+        return False

@@ -75,8 +75,9 @@ class Source:
         for table in read_tables(piece, id_column=self.id_column, sequence_column=self.sequence_column):
             replaced = [name for name in table.column_names if name in ("length", "sha", "vector")]
             drop = [name for name in table.column_names if name == "vector" or name in self.drop_labels]
-            names = {name: label_name(name) for name in table.column_names}
-            good, rejects = clean_table(table.drop_columns(drop).rename_columns(names), piece.name)
+            table = table.drop_columns(drop)
+            table = table.rename_columns([label_name(name) for name in table.column_names])
+            good, rejects = clean_table(table, piece.name)
             yield good, rejects, replaced
 
 

@@ -1,0 +1,285 @@
+"""The embedding job: exact accounting, the vectors of the model alone, and what happens when it is killed or run again."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import lance
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from unirna import model, vectorstore
+from unirna.embed import EmbedConfig, embed_collection
+from unirna.embed.scan import label_name, plan_units
+from unirna.embed.state import State
+from unirna.job import JobError
+from unirna.sequence import InputError, Piece, normalise
+from unirna.vectorstore import ModelMismatchError, StoreError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def letters(length: int, seed: int) -> str:
+    return "".join(random.Random(seed).choices("ACGU", k=length))
+
+
+def rejects(store: str, name: str = "c") -> list[tuple[str, str, int]]:
+    table = lance.dataset(f"{store}/{name}.rejects.lance").to_table()
+    return sorted((row["id"], row["reason"], row["position"]) for row in table.to_pylist())
+
+
+def config(store: Path | str, nano: Path, *inputs: Path, **settings: object) -> EmbedConfig:
+    return EmbedConfig(tuple(map(str, inputs)), "c", str(store), str(nano), **settings)  # type: ignore[arg-type]
+
+
+def check_vectors(store: str, nano: Path, name: str = "c") -> None:
+    """Every vector is what the model gives for that sequence alone."""
+    encoder = model.load(nano, device="cpu")
+    for batch in vectorstore.open(store, name).scan(["sequence", "length", "vector"]):
+        assert [len(s) for s in batch["sequence"].to_pylist()] == batch["length"].to_pylist()
+        stored = np.stack(batch["vector"].to_numpy(zero_copy_only=False))
+        some = range(0, batch.num_rows, max(batch.num_rows // 40, 1))
+        alone = np.concatenate([encoder.embed([batch["sequence"][i].as_py()]) for i in some])
+        np.testing.assert_allclose(stored[list(some)], alone, atol=1e-5)
+
+
+GOOD = {
+    "plain": letters(80, 1),
+    "lower": letters(70, 2).lower(),
+    "dna": letters(60, 3).replace("U", "T"),
+    "iupac": "ACGURYKMSWBDHVN" * 3,
+    "long": letters(3000, 4),
+    "wrapped": letters(150, 5),
+    "single": "A",
+    "last": letters(40, 6),
+}
+BAD = {"gap": "ACG-ACG", "digit": "ACG1", "protein": "MEEPQ", "empty": ""}
+
+
+@pytest.fixture(scope="module")
+def dirty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two files: wrapped lines and CRLF in one, no newline at the end of the other; ids twice in a file and across."""
+    folder = tmp_path_factory.mktemp("dirty")
+    records = {**GOOD, **BAD}
+    text = "".join(f">{name} about {name}\r\n{seq[:100]}\r\n{seq[100:]}\r\n" for name, seq in records.items())
+    (folder / "a.fasta").write_text(text + f">plain again\r\n{letters(50, 7)}\r\n", newline="")
+    (folder / "b.fasta").write_text(f">other\n{letters(90, 8)}\n>dna\n{GOOD['dna']}\n>only_here\n{letters(30, 9)}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def embedded(ray_cluster: None, dirty: Path, nano_model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    store = str(tmp_path_factory.mktemp("store"))
+    summary = embed_collection(config(store, nano_model_path, dirty))
+    assert (summary["read"], summary["stored"], summary["new"], summary["rejected"]) == (16, 10, 10, 6)
+    assert summary["rejected_by_reason"] == {
+        "digit": 1,
+        "duplicate id": 2,
+        "empty sequence": 1,
+        "gap": 1,
+        "protein letter": 1,
+    }
+    assert summary["windowed"] == 1 and summary["rejects"] == "c.rejects"
+    assert summary["nucleotides"] == sum(map(len, GOOD.values())) + 90 + 30
+    return store
+
+
+REJECTED = [
+    ("digit", "digit", 4),
+    ("dna", "duplicate id", 0),
+    ("empty", "empty sequence", 0),
+    ("gap", "gap", 4),
+    ("plain", "duplicate id", 0),
+    ("protein", "protein letter", 2),
+]
+
+
+def test_dirty_input_is_accounted_for_record_by_record(embedded: str, nano_model_path: Path) -> None:
+    collection = vectorstore.open(embedded, "c")
+    found = collection.get([*GOOD, "other", "only_here"])
+    assert found.num_rows == len(collection) == 10
+    by_id = {row["id"]: row for row in found.to_pylist()}
+    assert all(by_id[name]["sequence"] == normalise(seq) for name, seq in GOOD.items())  # never cut, first of two wins
+    assert by_id["plain"]["description"] == "about plain"
+    assert rejects(embedded) == REJECTED
+    check_vectors(embedded, nano_model_path)
+    assert vectorstore.list_collections(embedded) == ["c"]
+    made = collection.provenance
+    fingerprint = model.load(nano_model_path).fingerprint
+    assert (made.model, made.fingerprint) == (str(nano_model_path), fingerprint)
+    assert (made.pooling, made.layer, made.normalisation) == ("mean", -1, "none")
+
+
+def test_the_same_again_adds_nothing_and_more_is_appended(embedded: str, nano_model_path: Path, dirty: Path) -> None:
+    before = vectorstore.open(embedded, "c").info
+    summary = embed_collection(config(embedded, nano_model_path, dirty))
+    assert (summary["stored"], summary["new"], summary["unchanged"], summary["rejected"]) == (10, 0, 10, 6)
+    assert vectorstore.open(embedded, "c").info == before and rejects(embedded) == REJECTED
+
+    more = dirty.parent / "more.fasta"
+    more.write_text(f">last\n{GOOD['last']}\n>single\nCC\n>new\n{letters(66, 10)}\n")
+    summary = embed_collection(config(embedded, nano_model_path, more))
+    assert [summary[n] for n in ("read", "stored", "new", "unchanged", "rejected")] == [3, 2, 1, 1, 1]
+    assert len(vectorstore.open(embedded, "c")) == 11
+    table = lance.dataset(f"{embedded}/c.rejects.lance").to_table()
+    (conflict,) = [row for row in table.to_pylist() if row["id"] == "single"]
+    assert conflict["reason"] == "duplicate id" and "another sequence" in conflict["detail"]
+
+
+def test_another_model_is_refused_before_any_work(embedded: str, dirty: Path, tmp_path: Path) -> None:
+    other = model.initialise("nano", seed=1).save(tmp_path / "other")
+    with pytest.raises(ModelMismatchError, match="other"):
+        embed_collection(config(embedded, other, dirty))
+    assert not list(Path(embedded, "_unirna", "c").iterdir())
+
+
+def test_labels_that_do_not_fit_are_named(embedded: str, nano_model_path: Path, tmp_path: Path) -> None:
+    table = tmp_path / "labelled.csv"
+    table.write_text("id,sequence,description,weight\nx1,ACGU,a,1.5\n")
+    with pytest.raises(StoreError, match=r"'weight'.*--drop-labels weight"):
+        embed_collection(config(embedded, nano_model_path, table))
+    table.write_text("id,sequence,description\nx1,ACGU,17\n")
+    with pytest.raises(StoreError, match="'description' is int64 in the input and string"):
+        embed_collection(config(embedded, nano_model_path, table))
+
+
+def test_where_nothing_can_be_stored_the_job_says_so_and_saves_the_rejects(
+    ray_cluster: None, nano_model_path: Path, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.fasta"
+    bad.write_text(">p\nMEEPQ\n")
+    with pytest.raises(JobError, match=r"1 records read, 1 rejected \(protein letter: 1\)"):
+        embed_collection(config(tmp_path / "store", nano_model_path, bad))
+    assert rejects(str(tmp_path / "store")) == [("p", "protein letter", 2)]
+    assert vectorstore.list_collections(str(tmp_path / "store")) == []
+    with pytest.raises(InputError, match="no such file"):
+        embed_collection(config(tmp_path / "store", nano_model_path, tmp_path / "absent.fasta"))
+
+
+def test_label_types_go_through_and_our_columns_win(ray_cluster: None, nano_model_path: Path, tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "name": ["a", "b", "c"],
+            "rna": ["ACGU", "GGG", None],
+            "length": [1, 1, 1],
+            "vector": ["v", "v", "v"],
+            "rank": [7, 8, 9],
+            "kind": pa.array(["x", "y", "x"]).dictionary_encode(),
+            "tags": [["t"], [], ["u", "v"]],
+            "nothing": pa.nulls(3),
+        }
+    )
+    pq.write_table(table, tmp_path / "t.parquet")
+    settings = {"id_column": "name", "sequence_column": "rna", "drop_labels": ("tags",)}
+    summary = embed_collection(config(tmp_path / "store", nano_model_path, tmp_path / "t.parquet", **settings))
+    assert summary["replaced_labels"] == ["length", "vector"]
+    assert summary["rejected_by_reason"] == {"no sequence": 1}
+    found = vectorstore.open(str(tmp_path / "store"), "c").get(["b"]).to_pylist()
+    assert {k: found[0][k] for k in ("length", "label_rank", "kind", "nothing")} == {
+        "length": 3,
+        "label_rank": 8,
+        "kind": "y",
+        "nothing": None,
+    }
+    assert "tags" not in found[0]
+
+
+# ---- stopping and going on -----------------------------------------------------------------------------------------
+
+
+class Job:
+    """`jobs/embed.py` in a process of its own; its output goes to files, which Ray's programs may hold open longer."""
+
+    def __init__(self, store: Path, nano: Path, sample: Path, name: str) -> None:
+        self.store, self.out, self.err = store, store.with_suffix(f".{name}.out"), store.with_suffix(f".{name}.err")
+        command = [sys.executable, "jobs/embed.py", str(sample), "--collection", "c", "--store", str(store)]
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+        with self.out.open("w") as out, self.err.open("w") as err:
+            self.process = subprocess.Popen(
+                [*command, "--model", str(nano)], cwd=ROOT, env=environment, stdout=out, stderr=err, start_new_session=True
+            )
+
+    def records(self) -> list[Path]:
+        return sorted(self.store.glob("_unirna/c/*/records/*.parquet"))
+
+    def wait_for_records(self, count: int) -> None:
+        limit = time.monotonic() + 180
+        while len(self.records()) < count:
+            assert self.process.poll() is None and time.monotonic() < limit, self.err.read_text()
+            time.sleep(0.02)
+
+
+def test_interrupted_and_killed_it_goes_on_and_repeats_nothing(
+    nano_model_path: Path, rfam_sample: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    interrupted = Job(store, nano_model_path, rfam_sample, "interrupted")
+    interrupted.wait_for_records(1)
+    interrupted.process.send_signal(signal.SIGINT)
+    assert interrupted.process.wait(60) == 130
+    assert "interrupted. Run the same command again to go on" in interrupted.err.read_text()
+    assert vectorstore.list_collections(str(store)) == []
+
+    first = len(interrupted.records())
+    killed = Job(store, nano_model_path, rfam_sample, "killed")
+    killed.wait_for_records(first + 1)
+    killed.process.kill()
+    killed.process.wait(60)
+    time.sleep(2)  # its workers notice and end
+    assert vectorstore.list_collections(str(store)) == []  # nothing half-written shows
+    done = sum(pq.read_metadata(path).num_rows for path in killed.records())
+    assert 0 < done <= 3900
+
+    finished = Job(store, nano_model_path, rfam_sample, "finished")
+    assert finished.process.wait(240) == 0, finished.err.read_text()
+    assert f"going on: {done:,} of 3,900 records" in finished.err.read_text()
+    summary = json.loads(finished.out.read_text())
+    assert (summary["read"], summary["stored"], summary["new"], summary["rejected"]) == (3900, 3900, 3900, 0)
+    collection = vectorstore.open(str(store), "c")
+    sample = pq.read_table(rfam_sample)
+    stored = pa.concat_tables(pa.Table.from_batches([b]) for b in collection.scan(["id", "family", "split", "sequence"]))
+    assert sorted(stored["id"].to_pylist()) == sorted(sample["id"].to_pylist())
+    wanted = {row["id"]: (row["family"], row["split"], row["sequence"]) for row in sample.to_pylist()}
+    assert all(wanted[r["id"]] == (r["family"], r["split"], r["sequence"]) for r in stored.to_pylist())
+    assert collection.schema.field("family").type == sample.schema.field("family").type
+    check_vectors(str(store), nano_model_path)
+    assert not list(store.glob("_unirna/c/*"))
+
+
+# ---- parts that need no Ray ----------------------------------------------------------------------------------------
+
+
+def test_a_record_written_too_late_by_a_killed_run_never_counts(tmp_path: Path) -> None:
+    state = State(str(tmp_path / "job"))
+    table = pa.table({"piece": [0], "number": [1]})
+    assert state.start_run(3) == (1, [])
+    state.write_table("records/000000-000001-000000.parquet", table)
+    assert state.start_run(3) == (2, ["000000-000001-000000"])
+    state.write_table("records/000000-000001-000001.parquet", table)  # a worker of run 1 that outlived its driver
+    state.write_table("records/000000-000002-000000.parquet", table)
+    assert state.start_run(3) == (3, ["000000-000001-000000", "000000-000002-000000"])
+    assert state.start_run(4) == (4, [])  # the collection has changed: what was compared with the old one does not count
+
+
+def test_a_file_of_the_state_appears_only_when_it_is_whole(tmp_path: Path) -> None:
+    state = State(str(tmp_path))
+    with pytest.raises(RuntimeError), state.writing("folder/half.json") as sink:
+        sink.write(b"{")
+        raise RuntimeError
+    assert not state.has("folder/half.json") and state.names("folder") == []
+
+
+def test_small_files_share_a_unit_and_large_ones_do_not() -> None:
+    pieces = [Piece(str(i), "fasta", bytes=size) for i, size in enumerate((10, 20, 200, 30, 30, 30, 30))]
+    units = plan_units(pieces, 100)
+    assert [[p.path for p in unit.pieces] for unit in units] == [["0", "1"], ["2"], ["3", "4", "5"], ["6"]]
+    assert [(unit.number, unit.first) for unit in units] == [(0, 0), (1, 2), (2, 3), (3, 6)]
+    assert [label_name(n) for n in ("rank", "_rowid", "family")] == ["label_rank", "label__rowid", "family"]
