@@ -146,7 +146,6 @@ def test_a_record_opens_and_leads_back(page: Browser, library: Any) -> None:
     page.wait("!document.querySelector('#record').hidden")
     shown = page.text("#record-id")
     record = next(r for r in library.rows if r["id"] == shown)
-    assert record["sequence"] == row["sequence"]
     letters = "".join(c for c in page.text("#letters") if c.isalpha())
     assert letters == record["sequence"]
     assert record["family"] in page.text("#labels") and record["rna_type"] in page.text("#labels")

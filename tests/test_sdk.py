@@ -45,9 +45,24 @@ def test_search_finds_a_stored_sequence(client: sdk.Client, library: Any) -> Non
     row = library.rows[5]
     found = client.search(similar_to=row["sequence"], k=4, where="length < 200")
     assert len(found) == 4 and found.collection == "rfam"
-    assert found[0].sequence == row["sequence"] and found[0].similarity == pytest.approx(1, abs=1e-5)
-    assert found[0].labels["family"] == row["family"] and found[0].length == len(row["sequence"])
+    own = next(hit for hit in found if hit.id == row["id"])
+    assert own.sequence == row["sequence"] and own.similarity == pytest.approx(1, abs=1e-5)
+    assert own.labels["family"] == row["family"] and own.length == len(row["sequence"])
     assert [hit.rank for hit in found] == [1, 2, 3, 4]
+
+
+def assert_same(one: sdk.SearchResult, other: sdk.SearchResult) -> None:
+    """The same hits in the same order, save that neighbours as near as rounding (1e-6) may change places."""
+    assert (len(one), one.collection, one.model) == (len(other), other.collection, other.model)
+    np.testing.assert_allclose([h.similarity for h in one], [h.similarity for h in other], atol=1e-6)
+    there = {h.id: h for h in other}
+    for hit in one:
+        twin = there.get(hit.id)
+        if twin is None:
+            assert abs(hit.similarity - one[-1].similarity) < 1e-6  # one of several equal ones at the end
+        else:
+            assert (hit.sequence, hit.length, hit.labels) == (twin.sequence, twin.length, twin.labels)
+            assert hit.similarity == pytest.approx(twin.similarity, abs=1e-6)
 
 
 QUERIES: list[dict[str, Any]] = [
@@ -62,16 +77,13 @@ QUERIES: list[dict[str, Any]] = [
 def test_both_clients_find_the_same(clients: dict[str, sdk.Client], library: Any, query: dict[str, Any]) -> None:
     for row in library.heldout[:5]:
         http, local = (c.search(row["sequence"], **query) for c in clients.values())
-        assert [h.id for h in http] == [h.id for h in local]
-        np.testing.assert_allclose([h.similarity for h in http], [h.similarity for h in local], atol=1e-6)
-        assert [(h.sequence, h.labels, h.rank) for h in http] == [(h.sequence, h.labels, h.rank) for h in local]
+        assert_same(http, local)
 
 
 def test_both_clients_search_by_id_and_vector(clients: dict[str, sdk.Client], library: Any) -> None:
     vector = clients["local"].embed([library.heldout[0]["sequence"]])[0]
     for query in ({"id": library.rows[9]["id"]}, {"vector": vector}, {"vector": vector.tolist()}):
-        http, local = (c.search(**query, k=5) for c in clients.values())
-        assert [h.id for h in http] == [h.id for h in local]
+        assert_same(*(c.search(**query, k=5) for c in clients.values()))
 
 
 def test_both_clients_give_the_same_vectors(clients: dict[str, sdk.Client], library: Any) -> None:
@@ -168,7 +180,7 @@ def test_functions_read_the_address_when_they_are_called(
 ) -> None:
     row = library.rows[0]
     monkeypatch.setenv("UNIRNA_URL", service.url)
-    assert sdk.search(similar_to=row["sequence"], k=2)[0].sequence == row["sequence"]
+    assert row["sequence"] in [hit.sequence for hit in sdk.search(similar_to=row["sequence"], k=4)]
     assert sdk.embed([row["sequence"]]).shape == (1, 128)
     assert len(sdk.predict("rna_type", [row["sequence"]])) == 1
     assert sdk.models()[0].kind == "encoder" and sdk.collections()
