@@ -232,7 +232,9 @@ def _scored_blocks(
         batch_format="pyarrow",
         num_cpus=1,
         num_gpus=1 if gpus >= workers else 0,
-        compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=2),
+        compute=ray.data.ActorPoolStrategy(
+            min_size=1, initial_size=workers, max_size=workers, max_tasks_in_flight_per_actor=2
+        ),
     )
     for batch in blocks.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         yield from batch.to_pylist()

@@ -39,7 +39,7 @@ th { color: var(--quiet); font-weight: 600; border-bottom: 2px solid var(--line)
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
 td.n { white-space: nowrap; }
 td.id { font-weight: 600; overflow-wrap: anywhere; min-width: 180px; max-width: 280px; }
-td.text { overflow-wrap: anywhere; min-width: 110px; max-width: 240px; }
+td.text { overflow-wrap: anywhere; min-width: 130px; max-width: 240px; }
 .bar { display: inline-block; width: 60px; height: 8px; border-radius: 4px; background: var(--line); }
 .bar { margin-right: 8px; overflow: hidden; }
 .bar i { display: block; height: 100%; background: var(--hit); }
@@ -131,7 +131,7 @@ def _headline(settings: Mapping[str, str], criteria: Criteria) -> str:
 
 def _plot(histogram: Sequence[int], cut: float, hits: int) -> str:
     """Histogram on a logarithmic scale, so that a few hits show beside a million others; hits' bins are coloured."""
-    width, height, left, right, top, bottom = 1100, 300, 62, 16, 34, 44
+    width, height, left, right, top, bottom = 1100, 300, 84, 16, 34, 44
     inner_w, inner_h = width - left - right, height - top - bottom
     most = max(max(histogram), 1)
     decades = max(1, math.ceil(math.log10(most + 1)))

@@ -1,0 +1,418 @@
+"""Downstream tasks: reading a labelled table, splits, heads, predictors, both modes of fine-tuning, the results table."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from unirna import model
+from unirna.sequence import InputError, sequence_sha
+from unirna.tasks import (
+    DataConfig,
+    EvaluateConfig,
+    FinetuneConfig,
+    FullConfig,
+    TaskError,
+    evaluate,
+    find_predictor,
+    finetune,
+    full,
+    list_predictors,
+    load_predictor,
+    read_labelled,
+    read_results,
+    vectors,
+)
+from unirna.tasks.baselines import kmer_frequencies
+from unirna.tasks.classification import accuracy, macro_f1
+from unirna.tasks.data import describe
+from unirna.tasks.head import fit_linear_head
+from unirna.tasks.vectors import VectorCache
+
+BIASES = {"adenine": (5, 1, 1, 1), "cytosine": (1, 5, 1, 1), "guanine": (1, 1, 5, 1)}
+
+
+def toy_rows(count: int, seed: int = 0) -> list[dict[str, str]]:
+    """Sequences whose class is the nucleotide they are rich in: easy to learn."""
+    chance = random.Random(seed)
+    rows = []
+    for i in range(count):
+        label = list(BIASES)[i % 3]
+        letters = "".join(chance.choices("ACGU", BIASES[label], k=chance.randint(20, 60)))
+        rows.append({"id": f"s{i}", "sequence": letters, "kind": label})
+    return rows
+
+
+def write_csv(path: Path, rows: Sequence[dict[str, str]]) -> str:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return str(path)
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> DataConfig:
+    return DataConfig((write_csv(tmp_path / "toy.csv", toy_rows(150)),), "kind")
+
+
+@pytest.fixture
+def wanted(toy: DataConfig, tmp_path: Path, nano_model_path: Path) -> FinetuneConfig:
+    return FinetuneConfig("kind", str(nano_model_path), toy, str(tmp_path / "registry"))
+
+
+# ---- reading -------------------------------------------------------------------------------------------------------
+
+
+def test_a_table_is_read_and_every_row_accounted_for(tmp_path: Path) -> None:
+    rows = toy_rows(30)
+    rows[0]["sequence"] = "ACG-U"
+    rows[1]["sequence"] = ""
+    rows[2]["kind"] = " "
+    rows[3]["sequence"] = rows[4]["sequence"].replace("U", "t").lower()  # the same molecule
+    table = read_labelled(DataConfig((write_csv(tmp_path / "t.csv", rows),), "kind"))
+    assert table.counts["read"] == 30 == table.counts["kept"] + table.counts["rejected"]
+    assert table.counts["rejected_by_reason"] == {"gap": 1, "empty sequence": 1, "no label": 1}
+    assert len(table.labels) == 27 and table.counts["distinct_sequences"] == 26
+    assert table.counts["sequences_of_several_classes"] == 1
+    assert any("read 30 rows = 27 kept + 3 left out" in line for line in describe(table))
+
+
+def test_a_table_without_ids_names_rows_by_number(tmp_path: Path) -> None:
+    rows = [{"rna": row["sequence"], "kind": row["kind"]} for row in toy_rows(12)]
+    path = write_csv(tmp_path / "t.csv", rows)
+    assert read_labelled(DataConfig((path,), "kind", sequence_column="rna")).ids[:2] == ["row 1", "row 2"]
+    with pytest.raises(InputError, match=r"no column 'sequence'.*--sequence-column"):
+        read_labelled(DataConfig((path,), "kind"))
+    with pytest.raises(InputError, match=r"no column 'family'. It has: .*kind.*--label-column"):
+        read_labelled(DataConfig((path,), "family", sequence_column="rna"))
+    with pytest.raises(InputError, match="--id-column"):
+        read_labelled(DataConfig((path,), "kind", sequence_column="rna", id_column="name"))
+
+
+def test_measured_numbers_are_no_classes_and_whole_ones_are(tmp_path: Path) -> None:
+    rows = toy_rows(12)
+    path = write_csv(tmp_path / "t.csv", [{**row, "kind": f"{i / 7:.3f}"} for i, row in enumerate(rows)])
+    with pytest.raises(TaskError, match="measured numbers"):
+        read_labelled(DataConfig((path,), "kind"))
+    path = write_csv(tmp_path / "u.csv", [{**row, "kind": str(i % 2)} for i, row in enumerate(rows)])
+    assert set(read_labelled(DataConfig((path,), "kind")).labels) == {"0", "1"}
+
+
+# ---- splits --------------------------------------------------------------------------------------------------------
+
+
+def test_a_random_split_depends_on_sequence_and_seed_alone(tmp_path: Path) -> None:
+    rows = toy_rows(120)
+    rows += [{**row, "id": f"copy of {row['id']}", "sequence": row["sequence"].replace("U", "T")} for row in rows[:60]]
+    rows.append({"id": "only", "sequence": "ACGUACGUAAAAAA", "kind": "rare"})
+    one = read_labelled(DataConfig((write_csv(tmp_path / "a.csv", rows),), "kind", seed=3))
+    random.Random(1).shuffle(rows)
+    other = read_labelled(DataConfig((write_csv(tmp_path / "b.csv", rows),), "kind", seed=3))
+    split_of = dict(zip(one.shas, one.splits.tolist(), strict=True))
+    for table in (one, other):  # copies of a sequence on one side, whatever the order of the file
+        assert [split_of[sha] for sha in table.shas] == table.splits.tolist()
+    assert split_of[sequence_sha("ACGUACGUAAAAAA")] == "train"  # the only member of its class
+    assert one.counts["splits"]["test"] == pytest.approx(0.2 * 181, abs=12)
+    assert read_labelled(DataConfig((str(tmp_path / "a.csv"),), "kind", seed=4)).splits.tolist() != one.splits.tolist()
+
+
+def test_a_split_column_is_followed_and_its_names_are_known(tmp_path: Path) -> None:
+    rows = [{**row, "part": ["train", "train", "train", "heldout"][i // 3 % 4]} for i, row in enumerate(toy_rows(60))]
+    path = write_csv(tmp_path / "t.csv", rows)
+    table = read_labelled(DataConfig((path,), "kind", split_column="part"))
+    assert table.counts["splits"] == {"train": 39, "valid": 6, "test": 15}
+    assert "heldout → test" in table.split and "random 10%" in table.split
+
+    path = write_csv(tmp_path / "u.csv", [{**row, "part": row["part"].replace("heldout", "fold9")} for row in rows])
+    with pytest.raises(TaskError, match=r"holds 'fold9'.*--split-names"):
+        read_labelled(DataConfig((path,), "kind", split_column="part"))
+    with pytest.raises(TaskError, match="no row to train on"):
+        read_labelled(DataConfig((path,), "kind", split_column="part", split_names=("test=fold9",)))
+    named = DataConfig((path,), "kind", split_column="part", split_names=("test=fold9", "train=train"))
+    assert read_labelled(named).splits.tolist() == table.splits.tolist()
+
+
+# ---- metrics, heads, features --------------------------------------------------------------------------------------
+
+
+def test_metrics_agree_with_scikit_learn() -> None:
+    from sklearn.metrics import accuracy_score, f1_score
+
+    chance = np.random.default_rng(0)
+    truth, prediction = chance.integers(5, size=200), chance.integers(7, size=200)
+    assert accuracy(truth, prediction) == pytest.approx(accuracy_score(truth, prediction))
+    reference = f1_score(truth, prediction, labels=np.unique(truth), average="macro", zero_division=0)
+    assert macro_f1(truth, prediction) == pytest.approx(reference)
+
+
+def test_4mers_are_counted_without_ambiguous_letters() -> None:
+    found = kmer_frequencies(["AAAAC", "ACGNACGU", "AC"])
+    assert found.shape == (3, 256) and found[0, 0] == 0.5 and found[0, 1] == 0.5
+    assert found[1, 0b00011011] == 1.0 and not found[2].any()
+
+
+@pytest.mark.parametrize("num_classes", [2, 4])
+@pytest.mark.parametrize("whiten", [False, True])
+def test_a_head_separates_what_is_separable(num_classes: int, whiten: bool) -> None:
+    chance = np.random.default_rng(0)
+    classes = chance.integers(num_classes, size=300)
+    features = chance.normal(size=(300, 12)).astype(np.float32) * np.float32(0.1)
+    features[np.arange(300), classes] += 1
+    features[:, 11] = 7.0  # constant
+    fit = fit_linear_head(features[:200], classes[:200], features[200:], classes[200:], num_classes, whiten=whiten)
+    probabilities = fit.head.probabilities(features[200:])
+    assert probabilities.shape == (100, num_classes) and np.allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+    assert (probabilities.argmax(axis=1) == classes[200:]).mean() > 0.97
+    with pytest.raises(TaskError, match=r"\[1, 5\].*\[N, 12\]"):
+        fit.head.probabilities(np.zeros((1, 5), np.float32))
+    with pytest.raises(TaskError, match="not finite"):
+        fit.head.probabilities(np.full((1, 12), np.nan, np.float32))
+
+
+# ---- frozen --------------------------------------------------------------------------------------------------------
+
+
+def test_a_frozen_predictor_is_made_saved_and_read_back(wanted: FinetuneConfig, capsys: Any) -> None:
+    summary = finetune(wanted)
+    assert summary["read"] == summary["kept"] + summary["rejected"] == 150
+    assert summary["accuracy"] > 0.8 > summary["accuracy, most frequent class"]
+    predictor = load_predictor(Path(wanted.registry) / "kind")
+    assert (predictor.name, predictor.task, predictor.mode) == ("kind", "sequence-classification", "frozen")
+    assert predictor.labels == sorted(BIASES)
+    assert predictor.encoder_fingerprint == model.load(wanted.model).fingerprint
+
+    # its test rows give the measured accuracy: the saved folder is what was measured
+    table = read_labelled(wanted.data)
+    rows = table.rows("test")
+    sequences = [table.sequences[i] for i in rows]
+    together = predictor.predict(sequences)
+    hits = [a == table.labels[i] for a, i in zip(together.labels, rows, strict=True)]
+    assert np.mean(hits) == pytest.approx(predictor.metrics["test"]["kind"]["accuracy"]["value"])
+    # alone, as DNA in lower case, and from vectors: the same probabilities
+    alone = np.concatenate([predictor.predict([s.replace("U", "t").lower()]).probabilities for s in sequences[:10]])
+    np.testing.assert_allclose(alone, together.probabilities[:10], atol=1e-5)
+    embedded = predictor.predict_vectors(model.load(wanted.model).embed(sequences))
+    np.testing.assert_allclose(embedded.probabilities, together.probabilities, atol=1e-5)
+
+    card = predictor.card
+    for words in ("4-mer logistic regression", "most frequent class", "macro F1", predictor.encoder_fingerprint, "seed 0"):
+        assert words in card
+    # nothing is done twice, and nothing is overwritten unasked
+    capsys.readouterr()
+    assert finetune(wanted) == summary and "nothing to do" in capsys.readouterr().err
+    other = replace(wanted, data=replace(wanted.data, seed=5))
+    with pytest.raises(TaskError, match="made otherwise"):
+        finetune(other)
+    assert finetune(replace(other, replace=True))["accuracy"] > 0.8
+    assert "150 taken from" in capsys.readouterr().err
+    assert list(list_predictors(wanted.registry)) == ["kind"]
+    with pytest.raises(TaskError, match=r"no predictor 'colour'.*It holds: kind"):
+        find_predictor(wanted.registry, "colour")
+
+
+def test_one_class_is_an_error(tmp_path: Path, nano_model_path: Path) -> None:
+    rows = [{**row, "kind": "same"} for row in toy_rows(12)]
+    data = DataConfig((write_csv(tmp_path / "t.csv", rows),), "kind")
+    with pytest.raises(TaskError, match="one class, 'same'"):
+        finetune(FinetuneConfig("kind", str(nano_model_path), data, str(tmp_path)))
+
+
+def test_a_damaged_predictor_is_refused(wanted: FinetuneConfig) -> None:
+    finetune(wanted)
+    folder = Path(wanted.registry) / "kind"
+    model.initialise("nano", seed=9).save(folder / "encoder")
+    with pytest.raises(TaskError, match="the head was fitted on"):
+        load_predictor(folder).predict(["ACGU"])
+    (folder / "head.safetensors").write_bytes(b"cut")
+    with pytest.raises(TaskError, match=r"head.safetensors: no sound head"):
+        load_predictor(folder)
+
+
+def test_a_killed_run_embeds_nothing_twice(tmp_path: Path, nano_model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vectors, "PART_NUCLEOTIDES", 500)
+    encoder = model.load(nano_model_path)
+    sequences = [row["sequence"] for row in toy_rows(60)]
+    shas = [sequence_sha(s) for s in sequences]
+
+    def kill(done: int, total: int) -> None:
+        if done > total / 2:
+            raise KeyboardInterrupt
+
+    killed = VectorCache(tmp_path, encoder)
+    with pytest.raises(KeyboardInterrupt):
+        killed.embed(sequences, shas, kill)
+    assert 0 < killed.num_embedded < 60
+    again = VectorCache(tmp_path, encoder)
+    found = again.embed(sequences, shas)
+    assert killed.num_embedded + again.num_embedded == 60
+    np.testing.assert_allclose(found, encoder.embed(sequences), atol=1e-5)
+    third = VectorCache(tmp_path, encoder)
+    third.embed(sequences[::-1], shas[::-1])
+    assert third.num_embedded == 0
+    other = VectorCache(tmp_path, model.initialise("nano", seed=1))  # another model's vectors are not taken
+    other.embed(sequences[:2], shas[:2])
+    assert other.num_embedded == 2
+
+
+# ---- the results table ---------------------------------------------------------------------------------------------
+
+
+def test_results_are_entered_once_and_others_stay(wanted: FinetuneConfig, tmp_path: Path) -> None:
+    finetune(wanted)
+    config = EvaluateConfig(wanted.registry, "kind", wanted.data.data)
+    first = evaluate(config)
+    info = load_predictor(Path(wanted.registry) / "kind").info
+    for score in first["scores"]:
+        name = "kind" if score["model"].endswith("frozen") else score["model"]
+        assert score["value"] == pytest.approx(info["metrics"]["test"][name][score["metric"]]["value"], abs=1e-4)
+        assert score["low"] <= score["value"] <= score["high"] and score["n"] == info["data"]["splits"]["test"]
+    rows = read_results(wanted.registry).num_rows
+    assert rows == 6 == first["rows_of_results"]
+    assert evaluate(config)["rows_of_results"] == rows
+
+    # a table of others, one of whose classes the predictor never saw
+    fresh = [{**row, "kind": "thymine" if i % 10 == 0 else row["kind"]} for i, row in enumerate(toy_rows(60, seed=1))]
+    path = write_csv(tmp_path / "fresh.csv", fresh)
+    with pytest.raises(TaskError, match="--split all"):
+        evaluate(replace(config, data=(path,)))
+    second = evaluate(replace(config, data=(path,), split="all"))
+    assert second["rows_of_results"] == 12 and second["n"] == 60
+    assert max(s["value"] for s in second["scores"] if s["metric"] == "accuracy") <= 0.9
+    text = (Path(wanted.registry) / "results.md").read_text()
+    assert "4-mer logistic regression" in text and "fresh.csv" in text and text.count("| toy.csv") == 6
+
+
+def test_test_rows_seen_in_training_are_shown_apart(tmp_path: Path, nano_model_path: Path) -> None:
+    rows = [{**row, "split": "train" if i < 90 else "test"} for i, row in enumerate(toy_rows(120))]
+    rows += [{**row, "id": f"copy{i}", "split": "test"} for i, row in enumerate(rows[:15])]
+    data = DataConfig((write_csv(tmp_path / "t.csv", rows),), "kind", split_column="split")
+    finetune(FinetuneConfig("kind", str(nano_model_path), data, str(tmp_path / "registry")))
+    summary = evaluate(EvaluateConfig(str(tmp_path / "registry"), "kind", data.data))
+    sizes = {(score["rows"], score["n"]) for score in summary["scores"]}
+    assert sizes == {("all", 45), ("unseen sequences", 30)}
+    info = load_predictor(tmp_path / "registry" / "kind").info
+    assert info["metrics"]["test, unseen sequences"]["kind"]["accuracy"]["n"] == 30
+
+
+# ---- full ----------------------------------------------------------------------------------------------------------
+
+
+def prepare(work: Path, nano_model_path: Path, count: int = 120) -> int:
+    """A work folder for `train_full`; returns the number of classes."""
+    work.mkdir(parents=True)
+    rows = toy_rows(count)
+    labels = sorted(BIASES)
+    classes = np.array([labels.index(row["kind"]) for row in rows], np.int64)
+    sequences = [row["sequence"] for row in rows]
+    cut = count * 3 // 4
+    full.write_rows(work / "train.npz", sequences[:cut], classes[:cut])
+    full.write_rows(work / "valid.npz", sequences[cut:], classes[cut:])
+    model.load(nano_model_path).save(work / "base")
+    return len(labels)
+
+
+def losses(work: Path) -> list[tuple[float, float]]:
+    return [(record["loss"], record["valid_loss"]) for record in full.read_epochs(work)]
+
+
+def test_full_training_learns_and_is_the_same_when_killed_between(
+    tmp_path: Path, nano_model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = FullConfig(epochs=3, batch_size=16)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    for work in (whole, broken):
+        prepare(work, nano_model_path)
+    full.train_full(config, whole, 3)
+    curve = losses(whole)
+    assert curve[0][0] > 3 * curve[-1][0] and full.read_epochs(whole)[-1]["valid_accuracy"] > 0.9
+    before, after = model.load(whole / "base"), model.load(whole / "best")
+    assert before.fingerprint != after.fingerprint  # the encoder was trained, not the head alone
+
+    save = full._save_state
+
+    def save_and_die(*args: Any) -> None:
+        save(*args)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(full, "_save_state", save_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            full.train_full(config, broken, 3)
+    assert len(losses(broken)) == 1
+    full.train_full(config, broken, 3)
+    np.testing.assert_allclose(losses(broken), curve, rtol=1e-4)
+
+
+def test_training_stops_when_validation_no_longer_falls(tmp_path: Path, nano_model_path: Path) -> None:
+    prepare(tmp_path / "work", nano_model_path, count=48)
+    config = FullConfig(epochs=9, patience=2, batch_size=8, learning_rate=0.0, head_learning_rate=0.0)
+    full.train_full(config, tmp_path / "work", 3)
+    curve = [valid for _, valid in losses(tmp_path / "work")]
+    assert curve == pytest.approx([np.log(3)] * 3, abs=1e-5)  # the first epoch and two more without a lower loss
+
+
+def test_long_sequences_train_and_predict_in_windows_alike(tmp_path: Path) -> None:
+    config = replace(model.SIZES["nano"], max_positions=34)
+    encoder = model.initialise(config, seed=0)
+    sequences = [row["sequence"] for row in toy_rows(6)]
+    feed = full._Feed(encoder.windows, 64, encoder.device)
+    rows = full.Rows([model.tokenise(s) for s in sequences], np.zeros(6, np.int64))
+    classifier = full.Classifier(encoder.encoder, 2)
+    classifier.head = _identity(config.hidden_size)
+    found = np.zeros((6, config.hidden_size), np.float32)
+    order = sorted(range(6), key=lambda i: (len(sequences[i]), i))
+    parts = [classifier(*part.inputs).detach().numpy() for part in feed.parts(rows, np.arange(6))]
+    found[order] = np.concatenate(parts)
+    np.testing.assert_allclose(found, encoder.embed(sequences), atol=1e-5)
+
+
+def _identity(size: int) -> Any:
+    import torch
+
+    return torch.nn.Identity(size)
+
+
+def test_full_mode_on_two_ray_workers_gives_one_worker_s_losses(
+    wanted: FinetuneConfig, ray_cluster: None, tmp_path: Path, nano_model_path: Path
+) -> None:
+    from unirna.train import run_workers
+
+    config = replace(wanted, mode="full", full=FullConfig(epochs=2, batch_size=16))
+    alone = finetune(config)
+    info = load_predictor(alone["predictor"]).info
+    assert alone["accuracy"] > 0.8 and info["mode"] == "full"
+    shared = replace(config, registry=str(tmp_path / "shared"))
+    finetune(shared, lambda function, settings, folder: run_workers(function, settings, workers=2, folder=folder))
+    other = load_predictor(tmp_path / "shared" / "kind").info
+    curves = [[record["loss"] for record in i["training"]["epochs"]] for i in (info, other)]
+    np.testing.assert_allclose(*curves, rtol=1e-3)
+    assert not list(tmp_path.glob("*/.work-*"))  # nothing is left behind
+
+
+def test_a_name_that_is_no_folder_name_is_refused(wanted: FinetuneConfig) -> None:
+    for name in ("", ".hidden", "a/b", "a=b"):
+        with pytest.raises(TaskError, match="task name"):
+            replace(wanted, name=name)
+
+
+def test_parquet_labels_may_be_numbers(tmp_path: Path) -> None:
+    rows = toy_rows(12)
+    table = pa.table({"id": [r["id"] for r in rows], "sequence": [r["sequence"] for r in rows], "kind": list(range(3)) * 4})
+    pq.write_table(table, tmp_path / "t.parquet")
+    assert set(read_labelled(DataConfig((str(tmp_path / "t.parquet"),), "kind")).labels) == {"0", "1", "2"}
+
+
+def test_predictor_json_is_plain(wanted: FinetuneConfig) -> None:
+    finetune(wanted)
+    info = json.loads((Path(wanted.registry) / "kind" / "predictor.json").read_text())
+    assert info["format"] == 1 and info["data"]["data"] == ["toy.csv"] and info["versions"]["unirna"]
