@@ -16,6 +16,8 @@ import socket
 import sys
 import threading
 import time
+from dataclasses import replace
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -33,6 +35,12 @@ def main(settings: Settings) -> dict[str, Any]:
     one_machine = not os.environ.get("RAY_ADDRESS")
     if one_machine:
         check_port(settings.host, settings.port)
+    cpus = settings.cpus or (max(1, num_cpus() // settings.replicas) if one_machine else 1)
+    if one_machine and cpus * settings.replicas > num_cpus():
+        raise SettingsError(
+            f"--replicas {settings.replicas} of {cpus} cores need {cpus * settings.replicas}; there are {num_cpus()}. "
+            "Ask for fewer, or set RAY_ADDRESS to a cluster"
+        )
     names = vectorstore.list_collections(settings.store)
     if not names:
         raise SettingsError(f"--store: there is no collection in {settings.store!r}. Make one with jobs/embed.py")
@@ -40,12 +48,18 @@ def main(settings: Settings) -> dict[str, Any]:
     started = time.monotonic()
 
     # ---- Ray, the proxy, the replicas
-    say(f"serving {', '.join(names)} of {settings.store}; reading the model")
-    say("starting Ray" if one_machine else f"joining Ray at {os.environ['RAY_ADDRESS']}")
-    os.environ.setdefault("RAY_SERVE_LOG_TO_STDERR", "0")
+    say(f"serving {', '.join(names)} of {settings.store}: reading the model")
     from unirna.serve.app import open_engine
 
-    open_engine(settings)  # a model that cannot be found or does not fit is said here, not by a replica that dies
+    engine = open_engine(settings)  # a model that cannot be found or does not fit is said here, not by a replica
+    settings = replace(
+        settings,
+        store=absolute(settings.store),
+        model=absolute(settings.model or engine.model.name),
+        registry=absolute(settings.registry),
+    )
+    del engine
+    say("starting Ray" if one_machine else f"joining Ray at {os.environ['RAY_ADDRESS']}")
     connect_ray()  # Ray reads its variables when it is imported, so nothing may import it before
     from ray import serve
     from unirna.serve.deployment import NAME, build
@@ -54,8 +68,7 @@ def main(settings: Settings) -> dict[str, Any]:
     say("starting the HTTP proxy")
     proxies = "HeadOnly" if one_machine else "EveryNode"
     serve.start(proxy_location=proxies, http_options={"host": settings.host, "port": settings.port})
-    cpus = settings.cpus or (max(1, num_cpus() // settings.replicas) if one_machine else 1)
-    say(f"loading the model in {settings.replicas} replica{'s' * (settings.replicas > 1)} of {cpus} cores")
+    say(f"loading the model; replicas: {settings.replicas}, cores of each: {cpus}")
     serve.run(build(settings, key_digest, cpus=cpus, one_machine=one_machine), name=NAME, route_prefix="/")
     seconds = time.monotonic() - started
 
@@ -69,6 +82,11 @@ def main(settings: Settings) -> dict[str, Any]:
     if not one_machine and not serve.status().applications:
         serve.shutdown()  # leave no proxy on the cluster; an embedded Ray ends with this process
     return {"served": settings.store, "address": address, "start_seconds": round(seconds, 1)}
+
+
+def absolute(path: str) -> str:
+    """A folder by its full path, so that a replica finds it wherever it runs; a URI or a shipped name as it is."""
+    return str(Path(path).absolute()) if path and Path(path).is_dir() else path
 
 
 def check_port(host: str, port: int) -> None:

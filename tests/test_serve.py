@@ -447,7 +447,7 @@ def start_fails(*flags: str) -> str:
 
 
 def test_the_start_is_refused_with_the_reason(library: Any, service: Any, tmp_path: Path) -> None:
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(5) as pool:
         store = ("--store", library.store)
         starts = [
             pool.submit(start_fails, *flags)
@@ -456,12 +456,14 @@ def test_the_start_is_refused_with_the_reason(library: Any, service: Any, tmp_pa
                 (*store, "--port", service.url.rpartition(":")[2]),
                 (*store, "--model", str(tmp_path), "--port", "20999"),
                 ("--store", str(tmp_path), "--port", "20999"),
+                (*store, "--replicas", "4096"),
             )
         ]
     assert "needs a key" in starts[0].result()
     assert "Another service may run there" in starts[1].result()
     assert "config.json" in starts[2].result()
     assert "no collection" in starts[3].result()
+    assert "there are" in starts[4].result()
 
 
 # ---- the engine --------------------------------------------------------------------------------------------------------
