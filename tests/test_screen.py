@@ -213,6 +213,11 @@ def test_an_empty_or_hopeless_library_is_said(wanted: ScreenConfig, tmp_path: Pa
     assert pq.read_table(Path(wanted.out) / "rejects.parquet").num_rows == 2
 
 
+def test_a_file_that_cannot_be_read_is_named(wanted: ScreenConfig, folder: Path, ray_cluster: None) -> None:
+    with pytest.raises(ScreenError, match=r"b.parquet: has no column 'rna'. It has: id, sequence.*--sequence-column"):
+        screen_library(replace(wanted, library=(str(folder / "b.parquet"),), sequence_column="rna", similar_to=()))
+
+
 def test_the_report_loads_nothing_and_runs_nothing(wanted: ScreenConfig, folder: Path, ray_cluster: None) -> None:
     screen_library(replace(wanted, predict=(), library=(str(folder / "a.fasta"),), top=3, piece_bytes=1 << 20))
     page = (Path(wanted.out) / "report.html").read_text()

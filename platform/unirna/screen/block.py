@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import count
 from typing import Any, Final
 
 import numpy as np
@@ -18,7 +19,7 @@ import torch
 from unirna.job import JobError
 from unirna.model import Model, load
 from unirna.screen.criteria import Criteria
-from unirna.sequence import Piece, clean_table, read_tables
+from unirna.sequence import InputError, Piece, clean_table, read_tables
 from unirna.tasks import load_predictor
 
 BLOCK_ROWS: Final = 512
@@ -63,37 +64,70 @@ class Reader:
         self.id_column, self.sequence_column, self.finished = id_column, sequence_column, finished
 
     def blocks(self, pieces: pa.Table) -> Iterator[pa.Table]:
-        """Rows of number and piece (JSON) -> one row for each block, in order; the last one says so."""
+        """Rows of number and piece (JSON) -> one row for each block, in order; the last one says so.
+
+        A file that cannot be read ends its piece with a row that holds the problem: the driver tells it in one line, where
+        an error raised here would come with Ray's traces.
+        """
         for row in pieces.to_pylist():
             piece = Piece(**json.loads(row["piece"]))
-            done = self.finished.get(row["number"], set())
-            tables = read_tables(piece, id_column=self.id_column, sequence_column=self.sequence_column, rows=BLOCK_ROWS)
-            left = piece.bytes
-            block, table = 0, next(tables, None)
-            while True:
-                following = next(tables, None)
-                size = left if following is None else min(left, _stored_bytes(table, piece))
-                left -= size
-                if block not in done:
-                    good, rejects, read = None, None, 0
-                    if table is not None:
-                        good, rejects = clean_table(_without_own_columns(table), piece.name)
-                        good = good.append_column("source", pa.array([piece.name] * good.num_rows, pa.string()))
-                        read = table.num_rows
-                    yield pa.table(
-                        {
-                            "piece": [row["number"]],
-                            "block": [block],
-                            "last": [following is None],
-                            "bytes": [size],
-                            "read": [read],
-                            "good": pa.array([pack(good) if good is not None else b""], pa.binary()),
-                            "rejects": pa.array([pack(rejects) if rejects is not None else b""], pa.binary()),
-                        }
-                    )
-                if following is None:
-                    break
-                block, table = block + 1, following
+            try:
+                yield from self._piece_blocks(row["number"], piece)
+            except InputError as error:
+                yield _block_row(row["number"], -1, problem=str(error))
+
+    def _piece_blocks(self, number: int, piece: Piece) -> Iterator[pa.Table]:
+        done = self.finished.get(number, set())
+        tables = read_tables(piece, id_column=self.id_column, sequence_column=self.sequence_column, rows=BLOCK_ROWS)
+        table = next(tables, None)
+        if table is None:
+            yield _block_row(number, 0, last=True, size=piece.bytes)
+            return
+        left = piece.bytes
+        for block in count():
+            following = next(tables, None)
+            size = left if following is None else min(left, _stored_bytes(table, piece))
+            left -= size
+            if block not in done:
+                good, rejects = clean_table(_without_own_columns(table), piece.name)
+                good = good.append_column("source", pa.array([piece.name] * good.num_rows, pa.string()))
+                yield _block_row(
+                    number,
+                    block,
+                    last=following is None,
+                    size=size,
+                    read=table.num_rows,
+                    good=pack(good),
+                    rejects=pack(rejects),
+                )
+            if following is None:
+                return
+            table = following
+
+
+def _block_row(
+    piece: int,
+    block: int,
+    *,
+    last: bool = False,
+    size: int = 0,
+    read: int = 0,
+    good: bytes = b"",
+    rejects: bytes = b"",
+    problem: str = "",
+) -> pa.Table:
+    return pa.table(
+        {
+            "piece": [piece],
+            "block": [block],
+            "last": [last],
+            "bytes": [size],
+            "read": [read],
+            "good": pa.array([good], pa.large_binary()),
+            "rejects": pa.array([rejects], pa.large_binary()),
+            "problem": [problem],
+        }
+    )
 
 
 def _stored_bytes(table: pa.Table, piece: Piece) -> int:
@@ -152,7 +186,7 @@ class Scorer:
                 counts["nucleotides"], counts["windowed"] = int(lengths.sum()), int((lengths > context).sum())
                 counts["histogram"] = np.histogram(scored["score"].to_numpy(), BINS, (0.0, 1.0))[0].tolist()
                 top = pack(self._still_best(best_rows(scored, self.top)))
-        kept = {key: row[key] for key in ("piece", "block", "last", "bytes", "rejects")}
+        kept = {key: row[key] for key in ("piece", "block", "last", "bytes", "rejects", "problem")}
         return {**kept, "counts": json.dumps(counts), "top": top}
 
     def _score(self, good: pa.Table) -> pa.Table:

@@ -237,7 +237,10 @@ def _scored_blocks(
         ),
     )
     for batch in blocks.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        yield from batch.to_pylist()
+        for row in batch.to_pylist():
+            if row["problem"]:
+                raise ScreenError(row["problem"])
+            yield row
 
 
 # ---- outputs -------------------------------------------------------------------------------------------------------
