@@ -194,3 +194,9 @@ def test_names_and_tables_that_are_none_of_ours(tmp_path: Path) -> None:
         vectorstore.open(str(tmp_path), "alien")
     with pytest.raises(StoreError, match="similarity"):
         vectorstore.collection_schema(H, pa.schema([("similarity", pa.string())]), MADE)
+
+
+def test_more_ties_than_asked_for_still_stand_in_the_order_of_their_ids(tmp_path: Path) -> None:
+    vectorstore.append_rows(str(tmp_path), "c", rows(np.ones((200, H), np.float32)), key="k")
+    found = vectorstore.open(str(tmp_path), "c").search(np.ones((2, H), np.float32), k=3, offset=2)
+    assert found["id"].to_pylist() == ["r00003", "r00004", "r00005"] * 2
