@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import tyro
+
 from unirna.job import run_job
 from unirna.tasks import EvaluateConfig, evaluate
 

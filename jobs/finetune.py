@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tyro
+
 from unirna.job import connect_ray, run_job
 from unirna.tasks import DataConfig, FinetuneConfig, FullConfig, finetune
 from unirna.train import run_workers

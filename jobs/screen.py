@@ -19,6 +19,7 @@ import sys
 from dataclasses import dataclass
 
 import tyro
+
 from unirna.job import run_job
 from unirna.screen import ScreenConfig, screen_library
 

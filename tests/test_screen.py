@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from unirna import model
 from unirna.screen import ScreenConfig, ScreenError, screen_library
 from unirna.screen.block import Reader, Scorer, piece_row, unpack

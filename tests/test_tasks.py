@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from unirna import model
 from unirna.sequence import InputError, sequence_sha
 from unirna.tasks import (

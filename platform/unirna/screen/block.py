@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 import torch
+
 from unirna.job import JobError
 from unirna.model import Model, load
 from unirna.screen.criteria import Criteria

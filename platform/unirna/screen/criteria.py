@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
 from unirna.model import Model
 from unirna.tasks import Predictor, find_predictor, load_predictor
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from unirna.job import JobError, Progress, connect_ray, say
 from unirna.model import load
 from unirna.screen.block import Reader, Scorer, best_rows, piece_row

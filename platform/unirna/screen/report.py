@@ -8,6 +8,7 @@ from html import escape
 from typing import Any, Final
 
 import pyarrow as pa
+
 from unirna.screen.criteria import Criteria
 
 MOST_ROWS: Final = 200

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from unirna.screen.block import BINS, best_rows, unpack
 
 

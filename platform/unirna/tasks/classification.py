@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+
 from unirna.tasks.task import Metric, Task
 
 Classes = NDArray[np.int64]

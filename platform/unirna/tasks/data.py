@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
 from unirna.sequence import InputError, Piece, clean_table, plan_pieces, read_tables
 from unirna.tasks.task import TaskError
 

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+
 from unirna.job import say
 from unirna.tasks.baselines import KMER, MOST_FREQUENT, kmer_frequencies
 from unirna.tasks.classification import SEQUENCE_CLASSIFICATION

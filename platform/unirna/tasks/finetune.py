@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
+
 from unirna.job import Progress, say
 from unirna.model import Model, load, save_checkpoint
 from unirna.tasks.baselines import KMER, MOST_FREQUENT, kmer_frequencies

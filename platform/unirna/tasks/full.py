@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+
 from unirna.model import Encoder, Window, load, load_checkpoint, pack_tokens, save_checkpoint, tokenise
 from unirna.model.attention import Segments
 from unirna.tasks.head import LinearHead

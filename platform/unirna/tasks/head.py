@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
+
 from unirna.tasks.task import TaskError
 
 PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0)

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
 from unirna.model import CheckpointError, Model, load
 from unirna.tasks.head import LinearHead
 from unirna.tasks.task import TaskError

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+
 from unirna.model import Model
 
 PART_NUCLEOTIDES = 200_000
