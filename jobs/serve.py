@@ -22,9 +22,10 @@ from types import FrameType
 from typing import Any
 
 import tyro
+
 from unirna import vectorstore
 from unirna.job import connect_ray, num_cpus, run_job, say
-from unirna.serve.settings import Settings, SettingsError
+from unirna.serve import Settings, SettingsError
 
 
 def main(settings: Settings) -> dict[str, Any]:
@@ -62,6 +63,7 @@ def main(settings: Settings) -> dict[str, Any]:
     say("starting Ray" if one_machine else f"joining Ray at {os.environ['RAY_ADDRESS']}")
     connect_ray()  # Ray reads its variables when it is imported, so nothing may import it before
     from ray import serve
+
     from unirna.serve.deployment import NAME, build
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)

@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def ray_cluster() -> Iterator[None]:
     """An embedded Ray with two cores for all tests that need one."""
     import ray
+
     from unirna.job import connect_ray
 
     connect_ray(cpus=2)
@@ -79,6 +80,7 @@ def library(nano_model_path: Path, rfam_sample: Path, tmp_path_factory: pytest.T
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
+
     from unirna import model, vectorstore
     from unirna.sequence import clean_table
     from unirna.tasks import DataConfig, FinetuneConfig, finetune

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from unirna import sdk
 from unirna.sdk import _cli
 

@@ -21,6 +21,7 @@ from typing import Any
 import httpx2
 import numpy as np
 import pytest
+
 from unirna.serve.batcher import Batcher, OverloadedError
 from unirna.serve.engine import Engine, Limits
 from unirna.serve.errors import RequestError
@@ -45,6 +46,7 @@ def engine(library: Any) -> Engine:
 def running(engine: Engine, settings: Settings, key: str | None = None) -> Iterator[httpx2.Client]:
     """The application on uvicorn in a thread, over a real socket."""
     import uvicorn
+
     from unirna.serve.app import create_app
 
     digest = settings.key_digest({"UNIRNA_API_KEY": key}) if key else None

@@ -4,3 +4,8 @@
 `unirna.serve.app` is the HTTP application around it; `unirna.serve.deployment` puts that on Ray Serve. They are imported
 by name, so that the engine alone costs neither FastAPI nor Ray.
 """
+
+from unirna.serve.errors import RequestError
+from unirna.serve.settings import Settings, SettingsError
+
+__all__ = ["RequestError", "Settings", "SettingsError"]

@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException as StarletteHTTPException
+
 from unirna import vectorstore
 from unirna.serve import schemas
 from unirna.serve.batcher import Batcher, OverloadedError

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from fastapi import FastAPI
 from ray import serve
+
 from unirna.serve.app import create_app, open_engine
 from unirna.serve.settings import Settings
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
 from unirna import vectorstore
 from unirna.model import CheckpointError, Model, load
 from unirna.sequence import normalise

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
+
 from unirna.sdk._client import TIMEOUT, Client, connect
 from unirna.sdk._exceptions import InvalidRequestError, ModelMismatchError, NotFoundError, UniRNAError
 from unirna.sdk._fasta import read_fasta

@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
 from unirna.sdk._exceptions import InvalidRequestError
 from unirna.sdk._models import CollectionInfo, ModelInfo, PredictionResult, SearchResult
 

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import httpx2
 import numpy as np
+
 from unirna.sdk._client import Client, Vectors, as_count, as_list, as_vector
 from unirna.sdk._exceptions import ServiceError, ServiceTimeoutError, ServiceUnavailableError, UniRNAError, from_problem
 from unirna.sdk._models import (
