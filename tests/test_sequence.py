@@ -207,6 +207,14 @@ def test_clean_table_accounts_for_every_record(tmp_path: Path) -> None:
     assert rejects["number"].to_pylist() == [2, 3, 4, 5, 6]
 
 
+def test_other_columns_called_like_ours_are_labels(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("id,name,sequence,rna,number\n1,a,MKLV,ACGU,9\n")
+    (record,) = read(str(path), id_column="name", sequence_column="rna")
+    assert (record.id, record.sequence, record.number) == ("a", "ACGU", 1)
+    assert record.labels == {"input_id": 1, "input_sequence": "MKLV", "input_number": 9}
+
+
 def test_null_cells_are_rejected(tmp_path: Path) -> None:
     pq.write_table(pa.table({"id": ["a", None, "c"], "sequence": ["ACGU", "ACGU", None]}), tmp_path / "x.parquet")
     (table,) = read_tables(plan_pieces(str(tmp_path / "x.parquet"))[0])

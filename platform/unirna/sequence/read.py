@@ -250,7 +250,8 @@ def read_tables(
     Args:
         piece: what to read.
         id_column: the column of a table that names its rows.
-        sequence_column: the column that holds the letters.
+        sequence_column: the column that holds the letters. Another column called `id`, `sequence` or `number` becomes the
+            label `input_id`, `input_sequence` or `input_number`.
         rows: the most rows a table has; tables are also kept under about 8 MB.
 
     Raises:
@@ -352,7 +353,11 @@ def _tables_of_columns(
         for rows in range(0, table.num_rows, limit):
             part = table.slice(rows, limit)
             ids, letters = (part[c].cast(pa.string()) for c in (id_column, sequence_column))
-            labels = {c: part[c] for c in part.column_names if c not in (id_column, sequence_column, "number")}
+            labels = {
+                f"input_{c}" if c in ("number", "id", "sequence") else c: part[c]
+                for c in part.column_names
+                if c not in (id_column, sequence_column)
+            }
             numbers = pa.array(range(number + 1, number + 1 + part.num_rows), pa.int64())
             number += part.num_rows
             yield pa.table({"number": numbers, "id": ids, "sequence": letters, **labels})
