@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import lance
@@ -16,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from unirna import model, vectorstore
 from unirna.embed import EmbedConfig, embed_collection
 from unirna.embed.scan import label_name, plan_units
@@ -217,11 +219,26 @@ class Job:
             time.sleep(0.02)
 
 
+@pytest.fixture
+def start(nano_model_path: Path, rfam_sample: Path, tmp_path: Path) -> Iterator[Callable[[str], Job]]:
+    """Start the job on the sample; what still runs when the test ends is killed."""
+    jobs: list[Job] = []
+
+    def run(name: str) -> Job:
+        jobs.append(Job(tmp_path / "store", nano_model_path, rfam_sample, name))
+        return jobs[-1]
+
+    yield run
+    for job in jobs:
+        job.process.kill()
+        job.process.wait(60)
+
+
 def test_interrupted_and_killed_it_goes_on_and_repeats_nothing(
-    nano_model_path: Path, rfam_sample: Path, tmp_path: Path
+    start: Callable[[str], Job], nano_model_path: Path, rfam_sample: Path, tmp_path: Path
 ) -> None:
     store = tmp_path / "store"
-    interrupted = Job(store, nano_model_path, rfam_sample, "interrupted")
+    interrupted = start("interrupted")
     interrupted.wait_for_records(1)
     interrupted.process.send_signal(signal.SIGINT)
     assert interrupted.process.wait(60) == 130
@@ -229,7 +246,7 @@ def test_interrupted_and_killed_it_goes_on_and_repeats_nothing(
     assert vectorstore.list_collections(str(store)) == []
 
     first = len(interrupted.records())
-    killed = Job(store, nano_model_path, rfam_sample, "killed")
+    killed = start("killed")
     killed.wait_for_records(first + 1)
     killed.process.kill()
     killed.process.wait(60)
@@ -238,7 +255,7 @@ def test_interrupted_and_killed_it_goes_on_and_repeats_nothing(
     done = sum(pq.read_metadata(path).num_rows for path in killed.records())
     assert 0 < done <= 3900
 
-    finished = Job(store, nano_model_path, rfam_sample, "finished")
+    finished = start("finished")
     assert finished.process.wait(240) == 0, finished.err.read_text()
     assert f"going on: {done:,} of 3,900 records" in finished.err.read_text()
     summary = json.loads(finished.out.read_text())
