@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import tyro
+
 from unirna.embed import EmbedConfig, embed_collection
 from unirna.job import run_job
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import tyro
+
 from unirna.corpus import BuildConfig, build_corpus, is_corpus
 from unirna.job import connect_ray, run_job, say
 from unirna.model import SIZES

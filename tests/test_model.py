@@ -9,9 +9,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from unirna import model
 from unirna.model import CheckpointError, Model, plan_windows
-from unirna.sequence import SequenceError
+from unirna.sequence import SequenceError, read
 
 SEQUENCES = st.lists(st.text("ACGUN", min_size=1, max_size=60), min_size=1, max_size=8)
 
@@ -159,6 +160,31 @@ def test_a_vector_is_the_mean_over_the_nucleotides(nano: Model, sequence: str) -
     np.testing.assert_allclose(rows.mean(0), nano.embed([sequence])[0], atol=1e-5)
     packed = model.pack([sequence])
     np.testing.assert_allclose(nano.encode_tokens(packed.tokens, packed.boundaries)[1:-1], rows, atol=1e-5)
+
+
+def test_whitening_is_part_of_the_vector_and_survives_saving(nano: Model, rfam_sample: Path, tmp_path: Path) -> None:
+    letters = [record.sequence or "" for record in read(str(rfam_sample))][::10]
+    plain = nano.embed(letters)
+    white = model.load(nano.save(tmp_path / "plain"), device="cpu")
+    white.encoder.whitening = model.fit_whitening(plain)
+    loaded = model.load(white.save(tmp_path / "white"), device="cpu")
+    vectors = loaded.embed(letters)
+    np.testing.assert_array_equal(vectors, white.embed(letters))
+    np.testing.assert_allclose(vectors.mean(0), 0, atol=1e-4)
+    variance, before = (np.linalg.eigvalsh(np.cov(v, rowvar=False)) for v in (vectors, plain))
+    raised = before > 100 * model.whitening.FLOOR * before.max()
+    np.testing.assert_allclose(variance[-raised.sum() :], 1 / nano.dimension, rtol=0.02)
+    assert variance.max() < 1.001 / nano.dimension
+    assert loaded.fingerprint == white.fingerprint != nano.fingerprint
+    # Still one vector per sequence, the mean over its rows.
+    long = "".join(letters)[:1500]
+    np.testing.assert_allclose(loaded.nucleotides(long).mean(0), loaded.embed([letters[0], long])[1], atol=1e-5)
+    np.testing.assert_allclose(np.concatenate([loaded.embed([s]) for s in letters[:20]]), vectors[:20], atol=1e-5)
+    packed = model.pack([letters[0]])  # hidden states stay those of the released format
+    np.testing.assert_array_equal(*(m.encode_tokens(packed.tokens, packed.boundaries) for m in (loaded, nano)))
+    (tmp_path / "white" / "whitening.safetensors").write_bytes(b"cut")
+    with pytest.raises(CheckpointError, match=r"whitening\.safetensors is damaged"):
+        model.load(tmp_path / "white")
 
 
 def test_different_sequences_differ(nano: Model) -> None:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from unirna import sequence
 from unirna.sequence import InputError, SequenceError, clean_table, normalise, plan_pieces, read, read_tables
 

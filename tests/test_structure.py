@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from unirna.sequence import (
     Structure,
     StructureError,
@@ -47,7 +48,8 @@ def test_known_structures() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"), [("((.)", "position 1.*never closed"), (".)", "position 2.*closes nothing"), ("(?)", "position 2.*no dot-bracket")]
+    ("text", "says"),
+    [("((.)", "position 1.*never closed"), (".)", "position 2.*closes nothing"), ("(?)", "position 2.*no dot-bracket")],
 )
 def test_bad_dot_bracket(text: str, says: str) -> None:
     with pytest.raises(StructureError, match=says):

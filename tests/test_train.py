@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from unirna import model
 from unirna.corpus import BuildConfig, Corpus, CorpusError, build_corpus
 from unirna.model import MASK
@@ -21,7 +22,14 @@ from unirna.train.metrics import format_record, read_metrics
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = Path(__file__).with_name("golden_curve.json")
 SMALL = TrainConfig(
-    steps=12, batch_tokens=2048, micro_tokens=1024, log_every=1, checkpoint_every=4, valid_every=6, valid_tokens=2048
+    steps=12,
+    batch_tokens=2048,
+    micro_tokens=1024,
+    log_every=1,
+    checkpoint_every=4,
+    valid_every=6,
+    valid_tokens=2048,
+    whitening_sequences=200,
 )
 
 
@@ -169,7 +177,15 @@ def test_bad_settings_are_named(field: str, value: object, says: str) -> None:
 
 
 def test_loss_falls(corpus: Path, tmp_path: Path) -> None:
-    config = TrainConfig(steps=40, batch_tokens=4096, micro_tokens=4096, log_every=1, valid_every=40, valid_tokens=4096)
+    config = TrainConfig(
+        steps=40,
+        batch_tokens=4096,
+        micro_tokens=4096,
+        log_every=1,
+        valid_every=40,
+        valid_tokens=4096,
+        whitening_sequences=500,
+    )
     summary = train(config, corpus, tmp_path / "run")
     curve = losses(tmp_path / "run")
     assert len(curve) == 40

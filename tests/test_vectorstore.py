@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+
 from unirna import vectorstore
 from unirna.vectorstore import Collection, FilterError, ModelMismatchError, Provenance, StoreError
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+
 from unirna.corpus.shards import CorpusError, is_corpus
 from unirna.job import Progress
 from unirna.model import tokenise

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+
 from unirna import model
 from unirna.embed.plan import Plan, Recipe, record_counts
 from unirna.embed.state import record_name

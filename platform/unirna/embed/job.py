@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
+
 from unirna import vectorstore
 from unirna.embed.labels import settle_schema
 from unirna.embed.plan import Plan, Recipe, read_record
@@ -250,6 +251,7 @@ def _embed(
 ) -> None:
     """Stream what is left through the actor pool."""
     import ray
+
     from unirna.embed.embedder import Embedder
 
     records: dict[int, list[str]] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pyarrow as pa
+
 from unirna.vectorstore import Collection, Provenance, StoreError, collection_schema
 from unirna.vectorstore.schema import OWN
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from unirna.embed.scan import Source
 from unirna.embed.state import State
 

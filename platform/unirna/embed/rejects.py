@@ -7,6 +7,7 @@ from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
 from unirna.embed.state import State
 from unirna.vectorstore import rejects_name, replace_rows
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
 from unirna.embed.rejects import DUPLICATE
 from unirna.embed.scan import KEY_SCHEMA
 from unirna.embed.state import State

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from unirna.embed.labels import label_name, labels_of, pack_schema
 from unirna.embed.rejects import REJECT_SCHEMA, with_job
 from unirna.embed.state import State

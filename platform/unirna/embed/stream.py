@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
 from unirna.embed.plan import Plan
 from unirna.embed.resolve import exceptions_of
 from unirna.embed.scan import Unit

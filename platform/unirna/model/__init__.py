@@ -11,6 +11,7 @@ from unirna.model.config import SIZES, EncoderConfig
 from unirna.model.encoder import Encoder
 from unirna.model.model import Model, initialise, load
 from unirna.model.tokens import CLS, EOS, MASK, NUM_TOKENS, PAD, UNKNOWN, VOCABULARY, Packed, pack, pack_tokens, tokenise
+from unirna.model.whitening import Whitening, fit_whitening
 from unirna.model.windows import Window, plan_windows
 
 __all__ = [
@@ -27,7 +28,9 @@ __all__ = [
     "EncoderConfig",
     "Model",
     "Packed",
+    "Whitening",
     "Window",
+    "fit_whitening",
     "initialise",
     "load",
     "load_checkpoint",

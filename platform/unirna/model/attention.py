@@ -57,12 +57,12 @@ def packed_attention(q_TND: Tensor, k_TND: Tensor, v_TND: Tensor, segments: Segm
 
         ends, longest = segments.boundaries, segments.longest
         return cast(Tensor, varlen_attn(q_TND, k_TND, v_TND, ends, ends, longest, longest))
+    runs = segments.runs()
+    sizes = [count * length for count, length in runs]
     parts: list[Tensor] = []
-    start = 0
-    for count, length in segments.runs():
-        stop = start + count * length
-        q, k, v = (x[start:stop].view(count, length, x.shape[1], x.shape[2]).transpose(1, 2) for x in (q_TND, k_TND, v_TND))
+    # One split, not a slice each: the gradient of a slice is a tensor of the whole batch's size.
+    for (count, length), *qkv in zip(runs, *(x.split(sizes) for x in (q_TND, k_TND, v_TND)), strict=True):
+        q, k, v = (x.unflatten(0, (count, length)).transpose(1, 2) for x in qkv)
         part = F.scaled_dot_product_attention(q, k, v)
-        parts.append(part.transpose(1, 2).reshape(stop - start, *q_TND.shape[1:]))
-        start = stop
+        parts.append(part.transpose(1, 2).flatten(0, 1))
     return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -13,9 +13,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
 from unirna.model.config import EncoderConfig
 from unirna.model.encoder import Encoder
 from unirna.model.tokens import VOCABULARY
+from unirna.model.whitening import Whitening
 
 OPTIONAL = ("pooler.", "rotary_embeddings.inv_freq")
 """Tensors that may stand in a file and are not used."""
@@ -60,12 +62,15 @@ def to_released(encoder: Encoder) -> dict[str, Tensor]:
 
 
 def save_checkpoint(encoder: Encoder, folder: str | Path) -> Path:
-    """Write `config.json`, `model.safetensors` and `vocab.txt` into a folder, made if need be."""
+    """Write `config.json`, `model.safetensors`, `vocab.txt` and any `whitening.safetensors` into a folder."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(encoder.config.to_json(), indent=2) + "\n")
     (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
     save_file(to_released(encoder), folder / "model.safetensors", metadata={"format": "pt"})
+    if encoder.whitening is not None:
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in encoder.whitening.state_dict().items()}
+        save_file(tensors, folder / "whitening.safetensors")
     return folder
 
 
@@ -111,6 +116,7 @@ def load_checkpoint(folder: str | Path) -> Encoder:
     encoder.load_state_dict(state, assign=True)
     even = torch.arange(0, config.head_size, 2, dtype=torch.float32)
     encoder.inverse_frequencies = 10_000.0 ** (-even / config.head_size)  # a buffer, still on the meta device
+    encoder.whitening = _read_whitening(folder, config.hidden_size)
     return encoder.eval()
 
 
@@ -125,10 +131,27 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
     raise CheckpointError(f"{folder}: neither model.safetensors nor pytorch_model.bin")
 
 
+def _read_whitening(folder: Path, size: int) -> Whitening | None:
+    path = folder / "whitening.safetensors"
+    if not path.is_file():
+        return None
+    try:
+        tensors = load_file(path)
+    except Exception as error:
+        raise CheckpointError(f"{path} is damaged or cut short ({error})") from error
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if shapes != {"mean": (size,), "matrix": (size, size)}:
+        raise CheckpointError(f"{path}: wanted mean [{size}] and matrix [{size}, {size}], got {shapes}")
+    return Whitening(tensors["mean"], tensors["matrix"])
+
+
 def fingerprint(encoder: Encoder) -> str:
-    """16 hex digits that name what determines a vector: the encoder's shape and weights, not its language-model head."""
+    """16 hex digits that name what determines a vector: the encoder's shape, weights and whitening, not its head."""
     digest = hashlib.sha256(repr(encoder.config).encode())
     for name, tensor in sorted(to_released(encoder).items()):
         if not name.startswith("lm_head."):
             digest.update(name.encode() + tensor.numpy().tobytes())
+    if encoder.whitening is not None:
+        for tensor in (encoder.whitening.mean, encoder.whitening.matrix):
+            digest.update(tensor.cpu().numpy().tobytes())
     return digest.hexdigest()[:16]

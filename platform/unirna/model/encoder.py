@@ -11,9 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
 from unirna.model.attention import Segments, packed_attention
 from unirna.model.config import EncoderConfig
 from unirna.model.tokens import MASK, NUM_TOKENS, PAD
+from unirna.model.whitening import Whitening
 
 MASKED_SHARE = 0.15 * 0.8
 """Share of tokens that are `<mask>` in training: the constant of the token-dropout rescaling."""
@@ -68,7 +70,8 @@ class LanguageModelHead(nn.Module):
 class Encoder(nn.Module):
     """Tokens [T] with sequence boundaries -> hidden states [T, H].
 
-    `lm_head` is the language-model head; it is None for a checkpoint that has none.
+    `lm_head` is the language-model head; it is None for a checkpoint that has none. `whitening` is the map from mean
+    vectors to those that searches compare; it plays no part in the forward pass and is None where none was fitted.
     """
 
     inverse_frequencies: Tensor
@@ -82,6 +85,7 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
         self.final_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.lm_head: LanguageModelHead | None = LanguageModelHead(config)
+        self.whitening: Whitening | None = None
         even = torch.arange(0, config.head_size, 2, dtype=torch.float32)
         self.register_buffer("inverse_frequencies", 10_000.0 ** (-even / config.head_size), persistent=False)
 
@@ -123,15 +127,45 @@ class Encoder(nn.Module):
         return scale[segments.index].masked_fill(masked_T, 0.0)
 
     def initialise(self, seed: int) -> Encoder:
-        """Draw every weight anew: normal(0, 0.02), residual outputs narrower by (2 x layers)^-0.5, biases 0, norms 1."""
+        """Draw every weight anew.
+
+        Matrices are normal with standard deviation 0.7 / sqrt(H), biases 0, norms 1. Many heads of the lower layers start
+        by looking at one neighbour each (`local_offsets`): their query and key biases are set so that the score peaks at that
+        distance. Random weights then already tell k-mers apart, where with the usual small ones a network this shallow is
+        all but linear and its mean vectors hold little but the composition (docs/log.md has the figures). It is only a
+        start: training moves these biases like any other weight.
+        """
         generator = torch.Generator().manual_seed(seed)
-        residual = 0.02 * (2 * self.config.num_layers) ** -0.5
         with torch.no_grad():
             for name, parameter in self.named_parameters():
                 if parameter.ndim == 1:
                     parameter.fill_(1.0 if name.endswith("norm.weight") else 0.0)
                 else:
-                    deep = name.endswith(("out.weight", "fc2.weight"))
-                    parameter.normal_(0.0, residual if deep else 0.02, generator=generator)
+                    parameter.normal_(0.0, 0.7 * self.config.hidden_size**-0.5, generator=generator)
             self.embedding.weight[PAD].zero_()
+            for layer, offsets in zip(self.layers, local_offsets(self.config), strict=True):
+                assert isinstance(layer, Layer)
+                for head, offset in enumerate(offsets):
+                    _look_at(layer, head, offset, self.inverse_frequencies)
         return self
+
+
+def local_offsets(config: EncoderConfig) -> list[list[int]]:
+    """Distances at which the first heads of each layer start to look: -1, 1, -2, 2 in turn.
+
+    All heads of the first half of the layers, half of the heads of the third quarter, none of the rest.
+    """
+    count, heads = config.num_layers, config.num_heads
+    local = [heads if i < count / 2 else heads // 2 if i < 3 * count / 4 else 0 for i in range(count)]
+    return [[(-1, 1, -2, 2)[head % 4] for head in range(number)] for number in local]
+
+
+def _look_at(layer: Layer, head: int, offset: int, frequencies: Tensor) -> None:
+    """Give a head constant query and key parts whose rotary product peaks where key - query position = offset."""
+    half = layer.head_size // 2
+    # Moving one position off the peak lowers the score by 4 before the softmax.
+    size = (4.0 * layer.head_size**0.5 / float((1 - frequencies.cos()).sum())) ** 0.5
+    query, key, _ = layer.qkv.bias.view(3, layer.num_heads, layer.head_size)[:, head]
+    query[:half] = size
+    key[:half] = size * (frequencies * offset).cos()
+    key[half:] = -size * (frequencies * offset).sin()

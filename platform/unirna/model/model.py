@@ -12,6 +12,7 @@ import pyarrow.fs
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
 from unirna.model.attention import Segments
 from unirna.model.checkpoint import CheckpointError, fingerprint, load_checkpoint, save_checkpoint
 from unirna.model.config import SIZES, EncoderConfig
@@ -32,8 +33,9 @@ Vectors = NDArray[np.float32]
 class Model:
     """An encoder with its name and device.
 
-    A sequence has one vector: the mean of its L nucleotides' hidden states (`<cls>` and `<eos>` left out), the same alone
-    or in any batch. Sequences longer than `context` nucleotides are embedded in overlapping windows (`plan_windows`).
+    A sequence has one vector: the mean over its L nucleotides (`<cls>` and `<eos>` left out), the same alone or in
+    any batch. A nucleotide's row is its hidden state, whitened if the checkpoint has a whitening. Sequences longer
+    than `context` nucleotides are embedded in overlapping windows (`plan_windows`).
 
     Attributes:
         encoder: the network. name: where it was loaded from.
@@ -92,8 +94,12 @@ class Model:
         """
         if isinstance(sequences, str):
             raise TypeError("embed wants a list of sequences, got one string. Write embed([sequence])")
-        out = torch.zeros(len(sequences), self.dimension, device=self.device)
         tokens = [tokenise(normalise(s, f"sequence {i}")) for i, s in enumerate(sequences)]
+        return self.embed_tokens(tokens, batch_tokens=batch_tokens)
+
+    def embed_tokens(self, tokens: Sequence[Tokens], *, batch_tokens: int | None = None) -> Vectors:
+        """One vector per sequence, as `embed`, from token arrays: uint8 [L] each, without special tokens (`tokenise`)."""
+        out = torch.zeros(len(tokens), self.dimension, device=self.device)
         pieces = [(i, window) for i, ids in enumerate(tokens) for window in self.windows(len(ids))]
         pieces.sort(key=lambda piece: (piece[1].end - piece[1].start, piece[0]))
         for batch in _batches(pieces, batch_tokens or self.batch_tokens):
@@ -101,21 +107,21 @@ class Model:
             hidden = self._hidden(packed.tokens, packed.boundaries).float()
             weights, owner = _pooling(batch, [len(tokens[i]) for i, _ in batch])
             out.index_add_(0, owner.to(self.device), hidden * weights.to(self.device)[:, None])
-        return out.cpu().numpy()
+        return self._whitened(out).cpu().numpy()
 
     def nucleotides(self, sequence: str) -> Vectors:
-        """Hidden state of each nucleotide: float32 [L, H], row i for letter i. Windows are blended as for `embed`.
+        """One row per nucleotide: float32 [L, H], row i for letter i. Windows are blended as for `embed`.
 
         Raises:
             SequenceError: a sequence that is not RNA or DNA.
         """
         ids = tokenise(normalise(sequence))
-        out = np.zeros((len(ids), self.dimension), np.float32)
+        out = torch.zeros(len(ids), self.dimension, device=self.device)
         for window in self.windows(len(ids)):
             packed = pack_tokens([ids[window.start : window.end]])
-            hidden = self._hidden(packed.tokens, packed.boundaries)[1:-1].float().cpu().numpy()
-            out[window.start : window.end] += hidden * window.weights[:, None]
-        return out
+            hidden = self._hidden(packed.tokens, packed.boundaries)[1:-1].float()
+            out[window.start : window.end] += hidden * torch.from_numpy(window.weights).to(self.device)[:, None]
+        return self._whitened(out).cpu().numpy()
 
     def encode_tokens(self, tokens: Tokens | Tensor, boundaries: Sequence[int] | Tensor | NDArray[np.int32]) -> Vectors:
         """Hidden states of raw token ids.
@@ -125,7 +131,7 @@ class Model:
             boundaries: [N + 1], from 0 to T.
 
         Returns:
-            float32 [T, H], after the final norm, special tokens included.
+            float32 [T, H], after the final norm, special tokens included, not whitened.
         """
         return self._hidden(tokens, boundaries).float().cpu().numpy()
 
@@ -146,6 +152,10 @@ class Model:
         """Write the checkpoint in the released format (`save_checkpoint`)."""
         return save_checkpoint(self.encoder, folder)
 
+    def _whitened(self, vectors: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return vectors if self.encoder.whitening is None else self.encoder.whitening(vectors)
+
     def _hidden(self, tokens: Tokens | Tensor, boundaries: Sequence[int] | Tensor | NDArray[np.int32]) -> Tensor:
         ids = torch.as_tensor(tokens)
         ends = torch.as_tensor(boundaries)
@@ -153,7 +163,7 @@ class Model:
             raise ValueError(
                 f"boundaries must ascend from 0 to the number of tokens, {len(ids)}; got {ends.tolist()[:8]} …"
             )
-        half = self.device.type == "cuda"
+        half = self.device.type == "cuda" and self.encoder.whitening is None  # whitening would raise the rounding too
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             hidden: Tensor = self.encoder(ids.to(self.device).int(), Segments(ends, self.device))
         return hidden

@@ -65,6 +65,7 @@ class Classifier(nn.Module):
     def __init__(self, encoder: Encoder, num_classes: int) -> None:
         super().__init__()
         encoder.lm_head = None  # predicts letters, has no part here
+        encoder.whitening = None  # was fitted to other hidden states than training will give
         self.encoder = encoder
         self.head = nn.Linear(encoder.config.hidden_size, num_classes)
         nn.init.zeros_(self.head.weight)
@@ -122,6 +123,7 @@ def train_full(config: FullConfig, work: Path, num_classes: int) -> None:
 
     # ---- data, model, optimiser
     train, valid = read_rows(work / "train.npz"), read_rows(work / "valid.npz")
+    torch.set_flush_denormal(True)  # attention's tiniest weights would cost the CPU half of its speed
     base = load(work / "base")
     device, windows, budget = base.device, base.windows, base.batch_tokens
     torch.manual_seed(config.seed)

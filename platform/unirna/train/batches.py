@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
 from unirna.corpus import Corpus
 from unirna.model import pack_tokens
 from unirna.train.objective import mask_tokens

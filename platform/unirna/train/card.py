@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from unirna.model import Encoder, save_checkpoint
 from unirna.model.checkpoint import fingerprint
 from unirna.train.config import TrainConfig
@@ -94,6 +95,7 @@ weights by UniRNA on Ray {training["unirna"]}. Independent of the authors' relea
 - Fingerprint: `{training["fingerprint"]}`
 - Made: {training["created"]}, commit {training["commit"]}, torch {training["torch"]}
 - Context: {shape.context:,} nucleotides
+- Vectors: mean over nucleotides, whitened on {settings["whitening_sequences"]:,} training sequences
 
 ## Data
 - Sources: {", ".join(data["sources"])}; licence: {data["licence"]}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from unirna.model import CheckpointError, Encoder, load_checkpoint, save_checkpoint
 
 log = logging.getLogger(__name__)

@@ -38,6 +38,7 @@ class TrainConfig:
         clip: largest norm of the gradient.
         seed: of weights, data order and masks.
         valid_every: steps between validations; also after the last step. valid_tokens: how much is validated on.
+        whitening_sequences: training sequences on which the model's whitening is fitted at the end; 0 for none.
         checkpoint_every: steps between checkpoints. keep: how many of them stay.
         log_every: steps between log lines.
     """
@@ -54,6 +55,7 @@ class TrainConfig:
     seed: int = 0
     valid_every: int = 100
     valid_tokens: int = 65536
+    whitening_sequences: int = 2048
     checkpoint_every: int = 50
     keep: int = 2
     log_every: int = 10

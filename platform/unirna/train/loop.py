@@ -14,12 +14,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
+
 from unirna.corpus import Corpus
-from unirna.model import SIZES, Encoder
+from unirna.model import SIZES, Encoder, Model, Whitening, fit_whitening
 from unirna.train.batches import BatchSource, MaskedBatch
 from unirna.train.card import write_model
 from unirna.train.checkpoints import restore_state, save_state
@@ -57,6 +59,7 @@ def train(config: TrainConfig, corpus: str | Path, run: str | Path) -> dict[str,
         return _summary(run)
 
     # ---- model, data, optimiser
+    torch.set_flush_denormal(True)  # attention's tiniest weights would cost the CPU half of its speed
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encoder = Encoder(SIZES[config.size]).initialise(config.seed).to(device)
     optimizer = _optimizer(encoder, config)
@@ -122,6 +125,7 @@ def train(config: TrainConfig, corpus: str | Path, run: str | Path) -> dict[str,
     # ---- the end
     if log:
         log.close()
+        encoder.whitening = _whitening(encoder, config, Corpus(corpus))
         write_model(run, encoder, config, Corpus(corpus).manifest)
     if not alone:
         dist.barrier()
@@ -152,6 +156,16 @@ def claim_run(run: Path, config: TrainConfig, corpus: str | Path) -> None:
     if differ:
         what = "; ".join(f"{key} was {have.get(key)!r}, is now {settings[key]!r}" for key in differ)
         raise TrainError(f"{run} holds a run with other settings ({what}). Use those, or another folder")
+
+
+def _whitening(encoder: Encoder, config: TrainConfig, corpus: Corpus) -> Whitening | None:
+    """The whitening of mean vectors, fitted on training sequences drawn without replacement."""
+    if not config.whitening_sequences:
+        return None
+    random = np.random.default_rng(config.seed)
+    chosen = random.permutation(len(corpus))[: config.whitening_sequences]
+    tokens = [corpus[int(i)][: encoder.config.context] for i in chosen]
+    return fit_whitening(Model(encoder, config.size, next(encoder.parameters()).device).embed_tokens(tokens))
 
 
 def _optimizer(encoder: Encoder, config: TrainConfig) -> torch.optim.Optimizer:

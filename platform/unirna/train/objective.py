@@ -6,6 +6,7 @@ import numpy as np
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
 from unirna.model import MASK, Encoder
 from unirna.model.attention import Segments
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs
 from numpy.typing import NDArray
+
 from unirna.vectorstore.errors import FilterError, ModelMismatchError, StoreError
 from unirna.vectorstore.schema import Provenance
 

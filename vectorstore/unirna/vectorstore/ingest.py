@@ -16,6 +16,7 @@ import lance
 import pyarrow as pa
 import pyarrow.compute as pc
 from lance.fragment import FragmentMetadata, write_fragments
+
 from unirna.vectorstore.collection import REJECTS, exists, table_uri
 from unirna.vectorstore.errors import StoreError
 

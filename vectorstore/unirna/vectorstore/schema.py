@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
 from unirna.vectorstore.errors import StoreError
 
 PROVENANCE_KEY: Final = b"unirna.provenance"
