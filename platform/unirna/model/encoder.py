@@ -129,11 +129,11 @@ class Encoder(nn.Module):
     def initialise(self, seed: int) -> Encoder:
         """Draw every weight anew.
 
-        Matrices are normal with standard deviation 0.7 / sqrt(H), biases 0, norms 1. Many heads of the lower layers start
-        by looking at one neighbour each (`local_offsets`): their query and key biases are set so that the score peaks at that
-        distance. Random weights then already tell k-mers apart, where with the usual small ones a network this shallow is
-        all but linear and its mean vectors hold little but the composition (docs/log.md has the figures). It is only a
-        start: training moves these biases like any other weight.
+        Matrices are normal with standard deviation 0.7 / sqrt(H), biases 0, norms 1. Many heads of the lower layers
+        start by looking at one neighbour each (`local_offsets`): their query and key biases are set so that the score
+        peaks at that distance. Random weights then already tell k-mers apart, where with the usual small ones a
+        network this shallow is all but linear and its mean vectors hold little but the composition (docs/log.md has
+        the figures). It is only a start: training moves these biases like any other weight.
         """
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
