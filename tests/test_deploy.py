@@ -84,11 +84,17 @@ def test_entrypoints_are_commands_of_ours(name: str) -> None:
         assert f"{flag} " in shown, f"{words[1]} has no {flag}"
 
 
-def test_service_config_builds_an_application() -> None:
-    from unirna.serve.settings import Settings
+def test_service_config_builds_an_application(monkeypatch: pytest.MonkeyPatch) -> None:
+    from unirna.serve.settings import SettingsError
 
     config = yaml.safe_load(load(ROOT / "deploy" / "kuberay" / "rayservice.yaml")["spec"]["serveConfigV2"])
     (application,) = config["applications"]
     module, _, function = application["import_path"].partition(":")
-    assert callable(getattr(importlib.import_module(module), function))
-    Settings(**application["args"]).check()
+    build = getattr(importlib.import_module(module), function)
+    monkeypatch.delenv("UNIRNA_API_KEY", raising=False)
+    with pytest.raises(SettingsError, match="UNIRNA_API_KEY"):
+        build(application["args"])
+    monkeypatch.setenv("UNIRNA_API_KEY", "k" * 32)
+    assert build(application["args"]) is not None
+    with pytest.raises(SettingsError, match="no setting stores"):
+        build({**application["args"], "stores": "x"})

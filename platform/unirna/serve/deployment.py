@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from fastapi import FastAPI
 from ray import serve
 
 from unirna.serve.app import create_app, open_engine
-from unirna.serve.settings import Settings
+from unirna.serve.settings import Settings, SettingsError
 
 NAME = "unirna"
 """The application's name on the cluster."""
@@ -60,6 +61,23 @@ def build(settings: Settings, key_digest: str | None, *, cpus: int, one_machine:
     )
     application: serve.Application = deployment.bind(settings, key_digest, cpus, one_machine)
     return application
+
+
+def from_config(arguments: dict[str, Any]) -> serve.Application:
+    """The application for a Serve configuration file (`deploy/kuberay/rayservice.yaml`).
+
+    Args:
+        arguments: fields of `Settings`; `UNIRNA_*` variables, such as the key, apply where they are silent.
+
+    Raises:
+        SettingsError: an unknown or bad setting, or no key for an address beyond loopback.
+    """
+    unknown = sorted(set(arguments) - {field.name for field in fields(Settings)})
+    if unknown:
+        raise SettingsError(f"args: no setting {', '.join(unknown)}. See jobs/serve.py --help")
+    settings = replace(Settings.from_environment(), **arguments)
+    settings.check()
+    return build(settings, settings.key_digest(), cpus=settings.cpus or 1, one_machine=False)
 
 
 def _keep_on_loopback() -> None:
