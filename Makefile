@@ -23,7 +23,7 @@ demo: .venv/platform  ## pre-train, fine-tune, embed, search and screen real RNA
 test: lint  ## run ruff, mypy and the tests
 	@$(RUN) -m pytest -m "not slow"
 
-test-slow: .venv/dev  ## run the tests that take longer
+test-slow: .venv/dev  ## run the tests that take longer: kills and restarts of whole jobs
 	@$(RUN) -m pytest -m slow
 
 lint: .venv/dev  ## run ruff and mypy alone

@@ -25,11 +25,11 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
     """An embedded Ray with two cores for all tests that need one."""
-    import ray
-
     from unirna.job import connect_ray
 
-    connect_ray(cpus=2)
+    connect_ray(cpus=2)  # before Ray is imported: it reads its variables then
+    import ray
+
     yield
     ray.shutdown()
 

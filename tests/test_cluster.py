@@ -82,7 +82,7 @@ def head() -> Iterator[Head]:
     finally:
         process.terminate()
         try:
-            process.wait(20)
+            process.wait(3)
         except subprocess.TimeoutExpired:
             process.kill()
         for pid in _processes_of(str(folder)):  # drivers of jobs outlive their cluster for a while

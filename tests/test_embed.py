@@ -234,6 +234,7 @@ def start(nano_model_path: Path, rfam_sample: Path, tmp_path: Path) -> Iterator[
         job.process.wait(60)
 
 
+@pytest.mark.slow
 def test_interrupted_and_killed_it_goes_on_and_repeats_nothing(
     start: Callable[[str], Job], nano_model_path: Path, rfam_sample: Path, tmp_path: Path
 ) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import sys
 import warnings
+
+from unirna.job.console import say
 
 ONE_MACHINE = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # keeps the nodes' addresses on 127.0.0.1
@@ -28,6 +31,8 @@ def connect_ray(*, cpus: int | None = None, object_store_bytes: int = 512 << 20)
     """
     joining = bool(os.environ.get("RAY_ADDRESS"))
     if not joining:
+        if "ray" in sys.modules and any(name not in os.environ for name in ONE_MACHINE):
+            say("ray was imported before it could be told to stay on this machine: its ports may be open to the network")
         for name, value in ONE_MACHINE.items():
             os.environ.setdefault(name, value)
         # A token of this process's own, written nowhere. Ray turns authentication on where it finds one, and says so.
