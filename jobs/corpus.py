@@ -2,7 +2,7 @@
 
     python jobs/corpus.py collection.fasta.gz more/*.parquet --out runs/corpus
     ray job submit --working-dir . --runtime-env jobs/runtime_env.yaml -- \\
-        python jobs/corpus.py /shared/collections --out /shared/corpus
+        python jobs/corpus.py /data/collections --out /data/corpus
 
 Each file, and each 64 MB range of a plain FASTA file, becomes one shard, written by one worker in bounded memory.
 Killed, and started again with the same command, it keeps the shards that are finished. Records that are not RNA or

@@ -2,7 +2,7 @@
 
     python jobs/pretrain.py --size nano --data sequences.fasta --workers 2 --out runs/nano
     ray job submit --working-dir . --runtime-env jobs/runtime_env.yaml -- \\
-        python jobs/pretrain.py --size L8 --data s3://bucket/corpus --workers 8 --out /shared/runs/L8
+        python jobs/pretrain.py --size L8 --data /data/corpus --workers 8 --out /data/runs/L8
 
 Killed, and started again with the same command, it goes on from the last checkpoint. `--data` takes sequence files,
 folders, globs, or a finished corpus of `jobs/corpus.py`. On a cluster `--out` must be a folder that every node sees.
