@@ -91,8 +91,7 @@ def load_checkpoint(folder: str | Path) -> Encoder:
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{folder}: {error}") from error
     tensors = _read_tensors(folder)
-    with torch.device("meta"):
-        encoder = Encoder(config)
+    encoder = Encoder(config)
     if not any(name.startswith("lm_head.") for name in tensors):
         encoder.lm_head = None
     state: dict[str, Tensor] = {}
@@ -114,8 +113,6 @@ def load_checkpoint(folder: str | Path) -> Encoder:
                 f"{tuple(shapes[ours])}"
             )
     encoder.load_state_dict(state, assign=True)
-    even = torch.arange(0, config.head_size, 2, dtype=torch.float32)
-    encoder.inverse_frequencies = 10_000.0 ** (-even / config.head_size)  # a buffer, still on the meta device
     encoder.whitening = _read_whitening(folder, config.hidden_size)
     return encoder.eval()
 

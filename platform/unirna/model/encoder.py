@@ -21,6 +21,13 @@ MASKED_SHARE = 0.15 * 0.8
 """Share of tokens that are `<mask>` in training: the constant of the token-dropout rescaling."""
 
 
+class Linear(nn.Linear):
+    """A linear layer that starts empty, since `Encoder.initialise` or a checkpoint fills it."""
+
+    def reset_parameters(self) -> None:
+        """Leave the memory as it is."""
+
+
 class Layer(nn.Module):
     """One pre-norm Transformer layer: h += out(attention(norm(h))); h += fc2(gelu(fc1(norm(h))))."""
 
@@ -29,11 +36,11 @@ class Layer(nn.Module):
         size, wide = config.hidden_size, config.intermediate_size
         self.num_heads, self.head_size = config.num_heads, config.head_size
         self.attention_norm = nn.LayerNorm(size, config.layer_norm_eps)
-        self.qkv = nn.Linear(size, 3 * size)
-        self.out = nn.Linear(size, size)
+        self.qkv = Linear(size, 3 * size)
+        self.out = Linear(size, size)
         self.feed_forward_norm = nn.LayerNorm(size, config.layer_norm_eps)
-        self.fc1 = nn.Linear(size, wide)
-        self.fc2 = nn.Linear(wide, size)
+        self.fc1 = Linear(size, wide)
+        self.fc2 = Linear(wide, size)
 
     def forward(self, hidden_TH: Tensor, cos_T1D: Tensor, sin_T1D: Tensor, segments: Segments) -> Tensor:
         """Hidden states [T, H] -> [T, H]."""
@@ -57,9 +64,9 @@ class LanguageModelHead(nn.Module):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.dense = Linear(config.hidden_size, config.hidden_size)
         self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
-        self.decoder = nn.Linear(config.hidden_size, NUM_TOKENS)
+        self.decoder = Linear(config.hidden_size, NUM_TOKENS)
 
     def forward(self, hidden_MH: Tensor) -> Tensor:
         """Logits [M, 10] of hidden states [M, H]."""
@@ -68,7 +75,7 @@ class LanguageModelHead(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Tokens [T] with sequence boundaries -> hidden states [T, H].
+    """Tokens [T] with sequence boundaries -> hidden states [T, H]. Empty until `initialise` or a checkpoint fills it.
 
     `lm_head` is the language-model head; it is None for a checkpoint that has none. `whitening` is the map from mean
     vectors to those that searches compare; it plays no part in the forward pass and is None where none was fitted.
@@ -80,7 +87,8 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         self.checkpoint_activations = False
-        self.embedding = nn.Embedding(NUM_TOKENS, config.hidden_size, padding_idx=PAD)
+        table = torch.empty(NUM_TOKENS, config.hidden_size)
+        self.embedding = nn.Embedding.from_pretrained(table, freeze=False, padding_idx=PAD)
         self.embedding_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
         self.final_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)

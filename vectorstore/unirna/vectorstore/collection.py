@@ -9,7 +9,6 @@ from datetime import timedelta
 from typing import Any, Final
 
 import lance
-import lancedb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -97,6 +96,8 @@ class Collection:
     """
 
     def __init__(self, uri: str, name: str) -> None:
+        import lancedb  # here, since it takes a second, and the workers of a job that write rows do not need it
+
         self.uri, self.name = uri, name
         connection = lancedb.connect(uri, read_consistency_interval=timedelta(0))
         self._table: Any = connection.open_table(name)
