@@ -43,7 +43,7 @@ def packed_attention(q_TND: Tensor, k_TND: Tensor, v_TND: Tensor, segments: Segm
 
     On CUDA in half precision this is variable-length flash attention. Elsewhere it is one call of scaled dot-product
     attention for each run of neighbours of equal length, so a batch sorted by length costs few calls. On the CPU this
-    measures faster than padding to a mask and than nested tensors (`benchmarks/attention.py`).
+    measures several times faster than padding with a mask (`benchmarks/attention.py`).
 
     Args:
         q_TND, k_TND, v_TND: [T, heads, head size], rotary positions applied.
