@@ -15,6 +15,7 @@ import csv
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -33,6 +34,8 @@ class Config:
     """Folder with `data/` and `bench/`."""
     out: Path = Path("runs/release-inputs")
     """Where `inputs/` and `exclude/` go."""
+    rrna: Literal["named", "full"] = "named"
+    """Ribosomal RNAs: 26,226 of named species, one to a species, or all 181,161, most of them repeats of those."""
 
 
 def equal(column: str, *values: str) -> Filter:
@@ -70,7 +73,8 @@ def main(config: Config) -> None:
     # ---- to train on
     nrc = table("nrc_13class/data.parquet", equal("split", "train"), ids="id")
     write("inputs", "rfam", table("rfam_seed/rfam_seed.parquet", ids="seq_id"))
-    write("inputs", "rrna", table("silva93_rrna/rrna_full_181k.parquet", ids="accession"))
+    ribosomal = {"named": "rrna_named", "full": "rrna_full_181k"}[config.rrna]
+    write("inputs", "rrna", table(f"silva93_rrna/{ribosomal}.parquet", ids="accession"))
     write("inputs", "trna", table("trna_mimseq/data.parquet", ids="header"))
     # an nRC id begins with the accession of its Rfam family
     write("inputs", "nrc", nrc.append_column("rfam_acc", pc.utf8_slice_codeunits(nrc["id"], 0, 7)))

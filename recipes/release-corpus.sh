@@ -2,7 +2,8 @@
 # The corpus of the release model: all training parts of the shared collections, without anything that stands in, or is
 # near-identical to a member of, a test set. Killed, and run again, it goes on where it was.
 #
-#     recipes/release-corpus.sh [OUT] [SHARED]        # by default runs/release-corpus and ../shared
+#     recipes/release-corpus.sh [OUT] [SHARED]              # by default runs/release-corpus and ../shared
+#     RRNA=full recipes/release-corpus.sh runs/full-corpus  # with all 181,161 rRNAs
 #
 # Weights: rRNAs and coding sequences are long and the windows many, so they are drawn less often; families more often.
 set -euo pipefail
@@ -13,7 +14,7 @@ python=${PYTHON:-.venv/bin/python}
 inputs=$out-inputs
 
 if [ ! -e "$inputs/done" ]; then
-  "$python" recipes/prepare_release.py --shared "$shared" --out "$inputs" >&2
+  "$python" recipes/prepare_release.py --shared "$shared" --out "$inputs" --rrna "${RRNA:-named}" >&2
   touch "$inputs/done"
 fi
 excluded=()

@@ -3,7 +3,8 @@
 A k-mer of the shorter of two sequences stands in the longer one, under independent substitutions, with probability
 identity^k, and only if it lies in the part that both share; so two sequences of at least the wanted identity over at least
 the wanted coverage have about coverage * identity^k of the shorter one's k-mers in common (Mash, Ondov et al. 2016, uses
-the same relation). This is an estimate: near the threshold it errs on either side, the more so for short sequences.
+the same relation). This is an estimate: near the threshold it errs on either side, the more so for short sequences, and it
+cannot tell a short identical part from a long similar one, so a tenth of a sequence that is identical passes for the whole.
 """
 
 from __future__ import annotations

@@ -33,9 +33,11 @@ def search(
         identity: least share of identical positions of an alignment, gaps counted.
         least: shortest alignment, in columns. threads: to use.
     """
-    # 8-mers without gaps, any E-value: at 80 % identity over 50 nt, 15-mers (the default) would miss most pairs.
-    options = ["--search-type", "3", "--strand", "1", "-k", "8", "--spaced-kmer-mode", "0", "-e", "1e9"]
-    options += ["--min-seq-id", str(identity), "--min-aln-len", str(least), "--max-seqs", "1000", "--mask", "0"]
+    # 10-mers without gaps and any E-value: at 80 % identity over 50 nt the default 15-mers would miss most pairs. An
+    # ungapped stretch of score 30, such as 18 matches and 2 mismatches, stands in nearly all that is 80 % identical, and in
+    # little that is alike by chance (docs/log.md has the figures of other choices).
+    options = ["--search-type", "3", "--strand", "1", "-k", "10", "--spaced-kmer-mode", "0", "-e", "1e9", "--mask", "0"]
+    options += ["--min-seq-id", str(identity), "--min-aln-len", str(least), "--min-ungapped-score", "30"]
     columns = "query,target,fident,qstart,qend,qlen,tstart,tend,tlen"
     _run("easy-search", queries, references, hits, scratch, *options, "--format-output", columns, "--threads", threads)
 
