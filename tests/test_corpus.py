@@ -236,21 +236,21 @@ def test_short_members_exclude_copies_alone(tmp_path: Path) -> None:
 # ---- clusters
 
 
-def families(chance: np.random.Generator, number: int, members: int) -> dict[str, str]:
-    """Families of one sequence, relatives at 90 % identity, and fragments of it."""
+def families(chance: np.random.Generator, number: int, members: int, identity: float = 0.9) -> dict[str, str]:
+    """Families of one sequence and its relatives, some of them a little shorter."""
     found = {}
     for family in range(number):
         seed = random_rna(chance, int(chance.integers(80, 400)))
         found[f"{family}-0"] = seed
         for member in range(1, members):
             start = int(chance.integers(0, 10)) if member % 2 else 0
-            found[f"{family}-{member}"] = mutate(seed[start:], 0.9, chance)
+            found[f"{family}-{member}"] = mutate(seed[start:], identity, chance)
     return found
 
 
 @pytest.mark.parametrize("tool", TOOLS, indirect=True)
 def test_near_duplicates_are_one_cluster_on_one_side(tool: str, tmp_path: Path) -> None:
-    records = families(np.random.default_rng(2), 60, 6)
+    records = families(np.random.default_rng(2), 60, 6, 0.95)
     config = BuildConfig(
         (write_fasta(tmp_path / "in.fasta", records),),
         str(tmp_path / "c"),
@@ -391,7 +391,7 @@ def a_build(tmp_path: Path, out: str) -> BuildConfig:
         group_column="family",
         exclude=(sets,),
         clustering="minhash",
-        shard_nucleotides=8_000,
+        shard_nucleotides=25_000,
     )
 
 

@@ -61,7 +61,15 @@ def cluster_mmseqs(work: Work, starts: NDArray[np.int64], config: BuildConfig) -
         scratch.mkdir(parents=True)
         inputs = [work.at("letters", b, "fasta") for b in range(buckets) if starts[b + 1] > starts[b]]
         with appearing(table) as beside:
-            mmseqs.linclust(inputs, beside, scratch, identity=config.identity, coverage=config.coverage, threads=num_cpus())
+            mmseqs.linclust(
+                inputs,
+                beside,
+                scratch,
+                nucleotides=sum(work.record("kept", b)["nucleotides"] for b in range(buckets)),
+                identity=config.identity,
+                coverage=config.coverage,
+                threads=num_cpus(),
+            )
     arrays = [
         np.lib.format.open_memmap(_folder(work) / f"{b:05d}.part", "w+", np.int64, (int(starts[b + 1] - starts[b]),))
         for b in range(buckets)
