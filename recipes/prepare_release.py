@@ -4,9 +4,12 @@
 
 Writes `inputs/`, which holds training parts alone, and `exclude/`, which holds what must stay out: test splits, whole
 sets that are only ever tests, and the retrieval benchmark's queries and members of its test families. Tables that mix
-splits are cut here. Left out altogether, since they are tests or too short to learn from: the OpenVaccine, Eterna
-chemical-mapping and ClinVar sets, the splice sites, the siRNAs (all of them are excluded instead) and MODOMICS, whose
-letters are not nucleotides. bpRNA's Rfam rows stand in `rfam_seed` with their families, so only its other rows are taken.
+splits are cut here.
+
+Not trained on: the OpenVaccine, Eterna chemical-mapping and ClinVar sets, the splice sites and the siRNAs, which are tests
+or too short to learn from, and are excluded instead; the m6A and CLIP windows, which came without a licence (their test
+parts are excluded); MODOMICS, whose letters are not nucleotides; bpRNA's Rfam rows, which stand in `rfam_seed` with their
+families.
 """
 
 from __future__ import annotations
@@ -85,8 +88,6 @@ def main(config: Config) -> None:
     write("inputs", "utr5", table("utr5_te_full/data.parquet", ids="transcript"))
     write("inputs", "utr5_windows", table("utr5_te_endogenous_windows/data.parquet", ids="transcript", letters="insert"))
     write("inputs", "mrl", table(str((bench / "splits/mrl_m1psu2_20k.parquet").absolute()), equal("split", "train")))
-    write("inputs", "m6a", table("m6a_41nt/data.parquet", equal("split", "train")))
-    write("inputs", "clip", table("rbp_clip_8/data.parquet", equal("split", "train")))
     write("inputs", "riboswitch_designs", table("eternabench_riboswitch/data.parquet", lambda t: pc.invert(t["in_test80"])))
 
     # ---- to keep out
