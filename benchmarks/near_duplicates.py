@@ -22,6 +22,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
@@ -55,13 +56,8 @@ class Config:
 
 def build_with(tool: str, config: BuildConfig) -> dict[str, Any]:
     """Build with MMseqs2, or as where it is not installed."""
-    installed = build.mmseqs_version
-    if tool != "mmseqs2":
-        build.mmseqs_version = lambda: ""
-    try:
+    with patch.object(build, "mmseqs_version", mmseqs_version if tool == "mmseqs2" else lambda: ""):
         return build_corpus(config)
-    finally:
-        build.mmseqs_version = installed
 
 
 def random_rna(chance: np.random.Generator, length: int) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from unirna.corpus.config import BuildConfig
 from unirna.corpus.exclude import References, find_excluded
@@ -83,7 +84,7 @@ def resolve_bucket(
     work.finish("kept", bucket, record)
 
 
-def _first_where(wanted: np.ndarray, order: np.ndarray, starts: np.ndarray) -> pa.Array:  # type: ignore[type-arg]
+def _first_where(wanted: NDArray[Any], order: NDArray[Any], starts: NDArray[Any]) -> pa.Array:
     """Of each run of the ordered rows the first wanted one, as a row; null where there is none."""
     none = len(order)
     if not none:
@@ -94,12 +95,12 @@ def _first_where(wanted: np.ndarray, order: np.ndarray, starts: np.ndarray) -> p
 
 def _excluded(
     kept: pa.Table,
-    rows: np.ndarray,
+    rows: NDArray[Any],
     sources: list[str],
     sets: list[str],
     match: object,
     identity: object,
-    coverage: object,  # type: ignore[type-arg]
+    coverage: object,
 ) -> pa.Table:
     chosen = kept.take(rows)
     names = pa.array([sources[i] for i in chosen["source"].to_pylist()], pa.string())
