@@ -128,7 +128,10 @@ def build_corpus(config: BuildConfig, map_pieces: Mapper = lambda f, items: map(
         "clusters": _cluster_statistics(sizes),
         "exclusion_sets": references,
         "recipe": recipe,
-        "shards": [{"number": s["number"], "splits": s["splits"]} for s in shards if s["splits"]],
+        # every shard is a mix of all sources; model cards list what stands here
+        "shards": [
+            {"number": s["number"], "source": ", ".join(names), "splits": s["splits"]} for s in shards if s["splits"]
+        ],
     }
     assert totals["kept"] == sum(split["sequences"] for split in manifest["splits"].values())
     if not manifest["splits"]["train"]["sequences"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import PurePath
 from typing import Any, Final
 
 import numpy as np
@@ -55,7 +56,7 @@ def resolve_bucket(
     rule = rows["drop"].combine_chunks().take(rule_at)
     kept = rows.select(["sha", "id", "source", "sequence"]).take(first).append_column("group", group)
 
-    names = [*config.drop, f"{config.group_column} in {config.drop_groups}"]
+    names = [*config.drop, f"{config.group_column} in {PurePath(config.drop_groups).name}"]
     by_rule = np.flatnonzero(rule.is_valid().to_numpy(False))
     reasons = [names[rule[int(i)].as_py()] for i in by_rule]
     nothing = pa.nulls(len(by_rule))
