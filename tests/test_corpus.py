@@ -17,7 +17,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score
 
-from unirna.corpus import BuildConfig, Corpus, CorpusError, agreement, build, build_corpus, parse_source, verify
+from unirna.corpus import (
+    BuildConfig,
+    Corpus,
+    CorpusError,
+    agreement,
+    build,
+    build_corpus,
+    cluster,
+    parse_source,
+    verify,
+)
 from unirna.corpus.kmers import distinct_kmers, shared_kmers
 from unirna.corpus.work import Work
 from unirna.sequence import InputError, normalise, read, sequence_sha
@@ -296,6 +306,33 @@ def test_members_resemble_their_representative_not_each_other_in_chains(tmp_path
     assert len({row["cluster"] for row in rows.values()}) > 1
 
 
+def test_rounds_give_what_going_from_the_longest_gives(tmp_path: Path) -> None:
+    chance = np.random.default_rng(10)
+    number, starts = 60, np.array([0, 25, 25, 60])  # the second bucket is empty
+    rank = chance.permutation(number)  # of length: 0 is the longest
+    partners = {
+        i: sorted((j for j in range(number) if rank[j] < rank[i] and chance.random() < 0.1), key=lambda j: rank[j])
+        for i in range(number)
+    }
+    work = Work(tmp_path)
+    for bucket in range(3):
+        rows = [(i, j) for i in range(starts[bucket], starts[bucket + 1]) for j in partners[i]]
+        work.write_array("edges", bucket, np.array(rows, np.int64).reshape(-1, 2))
+    turn, undecided = 0, 1
+    while undecided:
+        for bucket in range(3):
+            cluster.settle_bucket(work, bucket, starts, turn)
+        undecided = sum(work.record(f"settle-{turn}", bucket)["undecided"] for bucket in range(3))
+        turn += 1
+    expected: dict[int, int] = {}
+    for i in sorted(range(number), key=lambda i: rank[i]):
+        expected[i] = next((j for j in partners[i] if expected[j] == j), i)
+    assert turn > 3
+    assert np.concatenate([work.array(f"settle-{turn - 1}", b) for b in range(3)]).tolist() == [
+        expected[i] for i in range(number)
+    ]
+
+
 def test_shared_kmers_are_those_of_a_plain_count() -> None:
     chance = np.random.default_rng(5)
     base = random_rna(chance, 60)
@@ -349,12 +386,12 @@ def test_weights_follow_the_formula(exponents: tuple[float, float], tmp_path: Pa
     corpus = Corpus(tmp_path / "c")
     assert len(manifest["shards"]) > 2
     n = len(corpus)
-    cluster, source = ([f(i) for i in range(n)] for f in (corpus.cluster_of, corpus.source_of))
-    size = Counter(cluster)
-    raw = np.array([size[c] ** (exponents[0] - 1) for c in cluster])
+    clusters, source = ([f(i) for i in range(n)] for f in (corpus.cluster_of, corpus.source_of))
+    size = Counter(clusters)
+    raw = np.array([size[c] ** (exponents[0] - 1) for c in clusters])
     share = np.array(
         [
-            w * sum(1 / size[c] for c, s in zip(cluster, source, strict=True) if s == i) ** exponents[1]
+            w * sum(1 / size[c] for c, s in zip(clusters, source, strict=True) if s == i) ** exponents[1]
             for i, w in ((0, 1), (1, 3))
         ]
     )
