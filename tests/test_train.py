@@ -1,4 +1,4 @@
-"""Corpus and pre-training: numbers that a stop, a restart and another number of workers do not change."""
+"""Pre-training: numbers that a stop, a restart and another number of workers do not change."""
 
 import json
 import os
@@ -13,9 +13,8 @@ import pytest
 import torch
 
 from unirna import model
-from unirna.corpus import BuildConfig, Corpus, CorpusError, build_corpus
+from unirna.corpus import BuildConfig, Corpus, build_corpus
 from unirna.model import MASK
-from unirna.sequence import normalise, read
 from unirna.train import BatchSource, TrainConfig, TrainError, latest_checkpoint, mask_tokens, run_workers, train
 from unirna.train.metrics import format_record, read_metrics
 
@@ -42,71 +41,6 @@ def corpus(tmp_path_factory: pytest.TempPathFactory, rfam_sample: Path) -> Path:
 
 def losses(run: Path) -> list[float]:
     return [record["loss"] for record in read_metrics(run)]
-
-
-# ---- corpus
-
-
-def test_corpus_holds_every_sequence_once(corpus: Path, rfam_sample: Path) -> None:
-    letters = np.array(list("..N..A.CGU"))
-    splits = [Corpus(corpus, name) for name in ("train", "valid")]
-    got = ["".join(letters[split[i]]) for split in splits for i in range(len(split))]
-    assert sorted(got) == sorted(normalise(r.sequence or "") for r in read(str(rfam_sample)))
-    manifest = Corpus(corpus).manifest
-    assert manifest["read"] == manifest["kept"] + manifest["rejected"] == 3900
-    assert 0 < len(Corpus(corpus, "valid")) < 200
-
-
-def test_copies_stay_on_one_side(tmp_path: Path) -> None:
-    chance = np.random.default_rng(0)
-    distinct = ["".join(chance.choice(list("ACGU"), 30)) for _ in range(200)]
-    rna, dna = (tmp_path / n for n in ("a.fasta", "b.fasta"))
-    rna.write_text("".join(f">r{i}\n{s}\n" for i, s in enumerate(distinct)))
-    dna.write_text("".join(f">d{i}\n{s.replace('U', 't').lower()}\n" for i, s in enumerate(distinct)))
-    build_corpus(BuildConfig((str(rna), str(dna)), str(tmp_path / "c"), valid_share=0.3))
-    sides = [
-        {bytes(split[i]) for i in range(len(split))} for split in (Corpus(tmp_path / "c", s) for s in ("train", "valid"))
-    ]
-    assert len(sides[0]) + len(sides[1]) == 200
-    assert not sides[0] & sides[1]
-
-
-def test_corpus_counts_rejects_and_refuses_another(tmp_path: Path) -> None:
-    path = tmp_path / "x.fasta"
-    path.write_text(">a\nACGU\n>b\nAC-U\n>c\nMKL\n>d\n\n" + "".join(f">k{i}\nACGUACGU{'ACGU' * i}\n" for i in range(9)))
-    config = BuildConfig((str(path),), str(tmp_path / "c"), valid_share=0)
-    manifest = build_corpus(config)
-    assert manifest["rejected_by_reason"] == {"gap": 1, "protein letter": 1, "empty sequence": 1}
-    assert manifest["read"] == 13
-    assert build_corpus(config) == manifest
-    with pytest.raises(CorpusError, match="other data or settings"):
-        build_corpus(BuildConfig((str(path),), str(tmp_path / "c"), valid_share=0.1))
-    path.write_text(">a\nMKL\n")
-    with pytest.raises(CorpusError, match="no sequence to train on"):
-        build_corpus(BuildConfig((str(path),), str(tmp_path / "d")))
-    with pytest.raises(CorpusError, match=r"no manifest\.json"):
-        Corpus(tmp_path)
-    shard = next((tmp_path / "c").glob("train-*.tokens"))
-    shard.write_bytes(shard.read_bytes()[:-1])
-    with pytest.raises(CorpusError, match="damaged"):
-        Corpus(tmp_path / "c")
-
-
-def test_interrupted_build_keeps_its_shards(tmp_path: Path) -> None:
-    for name in "ab":
-        (tmp_path / f"{name}.fasta").write_text("".join(f">{name}{i}\nACGU{'ACGU' * i}\n" for i in range(30)))
-    config = BuildConfig((str(tmp_path / "a.fasta"), str(tmp_path / "b.fasta")), str(tmp_path / "c"))
-
-    def broken(function, items):  # one shard, then the lights go out
-        yield function(items[0])
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        build_corpus(config, broken)
-    first = tmp_path / "c" / "train-00000.tokens"
-    written = first.stat().st_mtime_ns
-    assert build_corpus(config)["kept"] == 60
-    assert first.stat().st_mtime_ns == written
 
 
 # ---- batches and masks

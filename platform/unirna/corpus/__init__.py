@@ -1,6 +1,18 @@
-"""Training corpora: from collections in any readable format to sharded, memory-mapped token files with a manifest."""
+"""Training corpora: collections in any format -> clean, deduplicated, clustered, split, weighted shards."""
 
-from unirna.corpus.build import BuildConfig, build_corpus
-from unirna.corpus.shards import Corpus, CorpusError, is_corpus
+from unirna.corpus.build import build_corpus
+from unirna.corpus.cluster import agreement
+from unirna.corpus.config import BuildConfig, Source, parse_source
+from unirna.corpus.shards import Corpus, CorpusError, is_corpus, verify
 
-__all__ = ["BuildConfig", "Corpus", "CorpusError", "build_corpus", "is_corpus"]
+__all__ = [
+    "BuildConfig",
+    "Corpus",
+    "CorpusError",
+    "Source",
+    "agreement",
+    "build_corpus",
+    "is_corpus",
+    "parse_source",
+    "verify",
+]

@@ -1,171 +1,364 @@
-"""From files to a corpus: each piece of the input becomes one shard, alone, in memory bounded by one table of records.
+"""The corpus builder: scan, resolve, cluster, weigh, write; bucket by bucket, through files, in bounded memory.
 
-A sequence goes to the validation split by the hash of its letters, so copies of one molecule, DNA or RNA, never stand on
-both sides. Near-duplicates may.
+1. Scan: each unit of the input is read once; good records are spread over buckets by the hash of their letters.
+2. Resolve: in each bucket copies become one, and what rules or exclusion sets keep out is set aside and listed.
+3. Cluster: near-duplicates of all buckets get one representative.
+4. Weigh: each cluster goes to one split by the hash of its representative; each sequence gets its sampling weight.
+5. Write: each bucket becomes one shard; the manifest is written last.
+
+The driver sees counts, never rows, and the names of the groups. What is finished is kept in `<out>/work`, so the same
+command goes on after a kill; the folder goes when the corpus is done.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from unirna.corpus.shards import CorpusError, is_corpus
-from unirna.job import Progress
-from unirna.model import tokenise
-from unirna.sequence import Piece, clean_table, plan_pieces, read_tables
+from unirna.corpus import cluster as clustering
+from unirna.corpus import write as writing
+from unirna.corpus.config import BuildConfig, Source, parse_sources
+from unirna.corpus.exclude import write_references
+from unirna.corpus.mmseqs import mmseqs_version
+from unirna.corpus.resolve import EXCLUDED_SCHEMA, resolve_bucket
+from unirna.corpus.scan import Unit, num_buckets, plan_units, scan_unit
+from unirna.corpus.shards import FORMAT, SPLITS, CorpusError, digest_file, is_corpus
+from unirna.corpus.summary import write_summary
+from unirna.corpus.work import Work, appearing, write_json
+from unirna.job import Progress, say
+from unirna.sequence import InputError, plan_pieces, read_tables
 
 Mapper = Callable[[Callable[[Any], dict[str, Any]], list[Any]], Iterable[dict[str, Any]]]
 
 
-@dataclass(frozen=True)
-class BuildConfig:
-    """What a corpus is made of.
-
-    Attributes:
-        data: files, folders, globs or URIs.
-        out: the corpus's folder.
-        valid_share: share of the distinct sequences held out for validation.
-        id_column, sequence_column: columns of table input.
-    """
-
-    data: tuple[str, ...]
-    out: str
-    valid_share: float = 0.02
-    id_column: str = "id"
-    sequence_column: str = "sequence"
-
-
 def build_corpus(config: BuildConfig, map_pieces: Mapper = lambda f, items: map(f, items)) -> dict[str, Any]:
-    """Build a corpus, or return the summary of the finished one that is there.
+    """Build a corpus, or return the manifest of the finished one that is there.
 
-    Shards that an earlier, interrupted run finished are kept. The manifest is written last and by renaming, so a reader
-    sees a whole corpus or none.
+    Stages that an earlier, interrupted run finished are kept, bucket by bucket. The manifest is written last and by
+    renaming, so a reader sees a whole corpus or none.
 
     Args:
-        config: inputs and output.
-        map_pieces: runs a function over the pieces, in any order: `map`, or one that spreads them over a cluster.
+        config: inputs, output and settings.
+        map_pieces: runs a function over the parts of a stage, in any order: `map`, or one that spreads them over a cluster.
 
     Returns:
-        The manifest: counts per split, rejects by reason, `read = kept + rejected`.
+        The manifest: counts per split and source, `read = kept + rejected + duplicates + excluded`, and all settings.
 
     Raises:
-        InputError: input that cannot be read. CorpusError: another corpus in the folder, or no sequence left.
+        InputError: input that cannot be read, or a column that no input has. CorpusError: settings that make no sense,
+            another corpus in the folder, MMseqs2 wanted but not installed, or no sequence left.
     """
-    if not 0 <= config.valid_share < 1:
-        raise CorpusError(f"valid share {config.valid_share}: wanted 0 up to less than 1")
+    config.check()
     out = Path(config.out)
-    pieces = plan_pieces(config.data, spool=out)
-    recipe = json.loads(json.dumps({**asdict(config), "pieces": [asdict(p) for p in pieces]}))
+    work = Work(out / "work")
+    sources = parse_sources(config.data)
+    sets = parse_sources(config.exclude, weighted=False)
+    names, units = plan_units(sources, str(work.folder))
+    recipe = _recipe(config, units, sets)
     if is_corpus(out):
         manifest: dict[str, Any] = json.loads((out / "manifest.json").read_text())
-        if manifest["recipe"] != recipe:
+        if manifest.get("recipe") != recipe:
             raise CorpusError(f"{out} holds a corpus of other data or settings. Give another folder, or remove it")
+        shutil.rmtree(work.folder, ignore_errors=True)
         return manifest
-    out.mkdir(parents=True, exist_ok=True)
-    started = out / "recipe.json"
-    if started.exists() and json.loads(started.read_text()) != recipe:
-        for leftover in out.glob("shard-*.json"):  # an interrupted build of something else
-            leftover.unlink()
-    _write_json(started, recipe)
+    tools = _start(work, out, recipe, config)
+    run = _Run(work, map_pieces)
 
-    progress = Progress("corpus", sum(p.bytes for p in pieces), "bytes")
-    done, shards = 0, []
-    for shard in map_pieces(lambda job: write_shard(job[0], job[1], config), list(enumerate(pieces))):
-        shards.append(shard)
-        done += pieces[shard["number"]].bytes
-        progress.update(done)
-    shards.sort(key=lambda shard: shard["number"])
-    rejected: Counter[str] = Counter()
-    for shard in shards:
-        rejected.update(shard["rejected"])
-    splits = {
-        split: {key: sum(s["splits"][split][key] for s in shards) for key in ("sequences", "nucleotides")}
-        for split in ("train", "valid")
-    }
-    kept = sum(split["sequences"] for split in splits.values())
-    progress.close(f"{kept:,} sequences")
+    # ---- scan
+    dropped = _groups_to_drop(config)
+    buckets = num_buckets(units, config.shard_nucleotides)
+    scanned = run.stage(
+        "rows", len(units), lambda i: scan_unit(work, i, units[i], config, dropped, buckets), [u.bytes for u in units]
+    )
+    _check_columns(scanned, config)
+    groups = sorted({name for record in scanned for name in record["groups"]})
+
+    # ---- resolve
+    references = _references(work, sets, config)
+    resolved = run.stage(
+        "kept", buckets, lambda b: resolve_bucket(work, b, units, names, config, tools["exclusion"], buckets)
+    )
+    starts = np.concatenate([[0], np.cumsum([record["kept"] for record in resolved])]).astype(np.int64)
+    totals = _totals(names, scanned, resolved)
+    if not totals["kept"]:
+        raise CorpusError(f"{', '.join(config.data)}: no sequence to train on. {_why(totals)}")
+
+    # ---- cluster
+    sizes = Counter({1: int(starts[-1])})
+    if tools["clustering"] == "mmseqs2":
+        run.stage("letters", buckets, lambda b: clustering.write_letters(work, b, int(starts[b])))
+        run.stage("linclust", 1, lambda _: _linclust(work, starts, config))
+    elif tools["clustering"] == "minhash":
+        run.stage("sketch", buckets, lambda b: clustering.sketch_bucket(work, b, int(starts[b]), buckets))
+        run.stage("pairs", buckets, lambda b: clustering.pair_part(work, b, starts))
+        run.stage("edges", buckets, lambda b: clustering.verify_bucket(work, b, starts, config))
+        turn = 0
+        while sum(r["undecided"] for r in run.stage(f"settle-{turn}", buckets, _settler(work, starts, turn))):
+            turn += 1
+        run.stage("cluster", buckets, lambda b: _settled(work, b, turn))
+    if tools["clustering"] != "none":
+        run.stage("members", buckets, lambda b: writing.count_members(work, b))
+        counted = run.stage("sizes", buckets, lambda b: writing.size_clusters(work, b, starts))
+        sizes = sum((Counter({int(k): v for k, v in r["clusters"].items()}) for r in counted), Counter())
+
+    # ---- weigh and write
+    weighed = run.stage("raw", buckets, lambda b: writing.weigh_bucket(work, b, starts, len(names), config))
+    weights = {source.name: source.weight for source in sources}
+    factors = writing.source_factors(weighed, [weights[name] for name in names], config.source_exponent)
+    shards = run.stage(
+        "shards", buckets, lambda b: writing.write_shard(work, out, b, starts, names, groups, factors, config)
+    )
     manifest = {
-        "format": 1,
+        "format": FORMAT,
         "unirna": version("unirna"),
-        "read": sum(s["read"] for s in shards),
-        "kept": kept,
-        "rejected": sum(rejected.values()),
-        "rejected_by_reason": dict(rejected.most_common()),
-        "splits": splits,
+        **{name: tools[name] for name in ("clustering", "exclusion", "mmseqs2")},
+        **totals,
+        **_contents(names, weights, shards),
+        "num_groups": len(groups),
+        "clusters": _cluster_statistics(sizes),
+        "exclusion_sets": references,
         "recipe": recipe,
-        "shards": shards,
+        # every shard is a mix of all sources; model cards list what stands here
+        "shards": [
+            {"number": s["number"], "source": ", ".join(names), "splits": s["splits"]} for s in shards if s["splits"]
+        ],
     }
-    if not splits["train"]["sequences"]:
-        raise CorpusError(f"{', '.join(config.data)}: no sequence to train on. Rejected: {dict(rejected) or 'none'}")
-    _write_json(out / "manifest.json", manifest)
-    return manifest
+    assert totals["kept"] == sum(split["sequences"] for split in manifest["splits"].values())
+    if not manifest["splits"]["train"]["sequences"]:
+        raise CorpusError(f"{', '.join(config.data)}: no sequence to train on: all are held out. {_why(totals)}")
+    write_json(out / "groups.json", groups)
+    _gather_excluded(work, out, buckets)
+    write_summary(out / "summary.html", manifest)
+    files = {name: entry for shard in shards for name, entry in shard["files"].items()}
+    for name in ("groups.json", "excluded.parquet", "summary.html"):
+        files[name] = {"bytes": (out / name).stat().st_size, "blake2b": digest_file(out / name)}
+    write_json(out / "manifest.json", {**manifest, "files": files})
+    shutil.rmtree(work.folder)
+    finished: dict[str, Any] = json.loads((out / "manifest.json").read_text())
+    return finished
 
 
-def write_shard(number: int, piece: Piece, config: BuildConfig) -> dict[str, Any]:
-    """Write one piece's shard and its record `shard-00000.json`, or return the record that is there."""
-    out = Path(config.out)
-    record = out / f"shard-{number:05d}.json"
-    if record.exists():
-        finished: dict[str, Any] = json.loads(record.read_text())
-        return finished
-    writers = {split: _ShardWriter(out / f"{split}-{number:05d}") for split in ("train", "valid")}
+class _Run:
+    """Runs the stages of a build; parts of a stage that are done are not done again."""
+
+    def __init__(self, work: Work, map_pieces: Mapper) -> None:
+        self.work, self.map_pieces = work, map_pieces
+
+    def stage(
+        self, name: str, count: int, function: Callable[[int], None], sizes: list[int] | None = None
+    ) -> list[dict[str, Any]]:
+        """Do all parts of a stage; their records, in order."""
+        todo = [number for number in range(count) if not self.work.done(name, number)]
+
+        def do(number: int) -> dict[str, Any]:
+            function(number)
+            return {"number": number}  # what came of it stands in the record on disk
+
+        if todo:
+            sizes = sizes or [1] * count
+            progress = Progress(_TITLES.get(name, name), sum(sizes), "bytes" if sizes[0] != 1 else "buckets")
+            done = sum(sizes) - sum(sizes[number] for number in todo)
+            for result in self.map_pieces(do, todo):
+                done += sizes[result["number"]]
+                progress.update(done)
+            progress.close()
+        return [self.work.record(name, number) for number in range(count)]
+
+
+_TITLES = {
+    "rows": "scanning",
+    "kept": "copies and exclusions",
+    "letters": "letters for MMseqs2",
+    "linclust": "clustering",
+    "members": "cluster members",
+    "sizes": "cluster sizes",
+    "raw": "weights",
+    "shards": "writing",
+}
+
+
+def _recipe(config: BuildConfig, units: list[Unit], sets: list[Source]) -> dict[str, Any]:
+    """What decides the corpus: settings and input files, not where it stands."""
+    settings = {name: value for name, value in asdict(config).items() if name != "out"}
+    pieces = [asdict(piece) for unit in units for piece in unit.pieces]
+    excluded = [asdict(piece) for one in sets for piece in plan_pieces(one.path)]
+    recipe: dict[str, Any] = json.loads(json.dumps({**settings, "pieces": pieces, "exclude_pieces": excluded}))
+    return recipe
+
+
+def _start(work: Work, out: Path, recipe: dict[str, Any], config: BuildConfig) -> dict[str, str]:
+    """Claim the folder; the tools to use, which an interrupted build has chosen already."""
+    started = work.folder / "started.json"
+    installed = mmseqs_version()
+    if started.exists():
+        before = json.loads(started.read_text())
+        if before["recipe"] == recipe and before["tools"]["mmseqs2"] in ("", installed):
+            tools: dict[str, str] = before["tools"]
+            return tools
+        for leftover in work.folder.iterdir():  # an interrupted build of something else
+            if leftover.is_dir():
+                shutil.rmtree(leftover)
+        for leftover in out.glob("*-[0-9][0-9][0-9][0-9][0-9].*"):
+            leftover.unlink()
+    chosen = config.clustering
+    if chosen == "auto":
+        chosen = "mmseqs2" if installed else "minhash"
+    if chosen == "mmseqs2" and not installed:
+        raise CorpusError(
+            "clustering mmseqs2: no program `mmseqs` is installed (Debian: apt-get install mmseqs2). "
+            "Install it, or give --clustering minhash"
+        )
+    if not installed and (config.exclude or config.clustering == "auto"):
+        say("MMseqs2 is not installed: near-duplicates are told by their k-mers, which finds fewer of the distant ones")
+    exclusion = ("mmseqs2" if installed else "kmers") if config.exclude else ""
+    uses = "mmseqs2" in (chosen, exclusion)
+    tools = {"clustering": chosen, "exclusion": exclusion, "mmseqs2": installed if uses else ""}
+    write_json(started, {"recipe": recipe, "tools": tools})
+    return tools
+
+
+def _groups_to_drop(config: BuildConfig) -> frozenset[str]:
+    if not config.drop_groups:
+        return frozenset()
+    (piece,) = plan_pieces(config.drop_groups)
+    column = config.group_column
+    names: set[str] = set()
+    for table in read_tables(piece, id_column=column, sequence_column=column):
+        names.update(name for name in table["id"].to_pylist() if name)
+    return frozenset(names)
+
+
+def _check_columns(scanned: list[dict[str, Any]], config: BuildConfig) -> None:
+    found = {name for record in scanned for name in record["columns"]}
+    wanted = [("--group-column", config.group_column), *(("--drop", name) for name in config.drop)]
+    for flag, name in wanted:
+        if name and name not in found:
+            raise InputError(", ".join(config.data), f"no input has a column {name!r}. Name another with {flag}")
+
+
+def _references(work: Work, sets: list[Source], config: BuildConfig) -> dict[str, Any]:
+    if not sets:
+        return {}
+    if not work.done("references", 0):
+        work.finish("references", 0, write_references(work, sets, config))
+    return work.record("references", 0)
+
+
+def _linclust(work: Work, starts: Any, config: BuildConfig) -> None:
+    clustering.cluster_mmseqs(work, starts, config)
+    work.finish("linclust", 0, {})
+
+
+def _settler(work: Work, starts: Any, turn: int) -> Callable[[int], None]:
+    return lambda bucket: clustering.settle_bucket(work, bucket, starts, turn)
+
+
+def _settled(work: Work, bucket: int, turn: int) -> None:
+    work.write_array("cluster", bucket, np.asarray(work.array(f"settle-{turn}", bucket)))
+    work.finish("cluster", bucket, {})
+
+
+# ---- the manifest --------------------------------------------------------------------------------------------------
+
+
+def _totals(names: list[str], scanned: list[dict[str, Any]], resolved: list[dict[str, Any]]) -> dict[str, Any]:
+    """The sums of the whole, checked; `by_source` holds them for each source."""
     reasons: Counter[str] = Counter()
-    read = 0
-    tables = read_tables(piece, id_column=config.id_column, sequence_column=config.sequence_column)
-    with writers["train"] as train, writers["valid"] as valid:
-        for table in tables:
-            good, rejects = clean_table(table, piece.name)
-            read += table.num_rows
-            reasons.update(rejects["reason"].to_pylist())
-            for sequence, sha in zip(good["sequence"].to_pylist(), good["sha"].to_pylist(), strict=True):
-                held_out = int(sha[:8], 16) < config.valid_share * 2**32
-                (valid if held_out else train).add(tokenise(sequence))
-    shard = {
-        "number": number,
-        "source": piece.name,
-        "read": read,
-        "rejected": dict(reasons),
-        "splits": {split: writer.counts for split, writer in writers.items()},
+    excluded: Counter[str] = Counter()
+    each = {name: {"read": 0, "rejected": 0, "duplicates": 0, "excluded": 0} for name in names}
+    for record in scanned:
+        source = each[names[record["source"]]]
+        source["read"] += record["read"]
+        source["rejected"] += sum(record["rejected"].values())
+        reasons.update(record["rejected"])
+    for record in resolved:
+        for name, count in record["duplicates"].items():
+            each[name]["duplicates"] += count
+        for name, by, count in record["excluded"]:
+            each[name]["excluded"] += count
+            excluded[by] += count
+    sums = {key: sum(source[key] for source in each.values()) for key in ("read", "rejected", "duplicates", "excluded")}
+    kept = sum(record["kept"] for record in resolved)
+    if sums["read"] != kept + sums["rejected"] + sums["duplicates"] + sums["excluded"]:
+        raise CorpusError(f"{sums} do not add up with {kept} kept: the input changed while it was read. Start again")
+    for source in each.values():
+        source["kept"] = source["read"] - source["rejected"] - source["duplicates"] - source["excluded"]
+    return {
+        "read": sums["read"],
+        "kept": kept,
+        "rejected": sums["rejected"],
+        "rejected_by_reason": dict(reasons.most_common()),
+        "duplicates": sums["duplicates"],
+        "excluded": sums["excluded"],
+        "excluded_by_set": dict(excluded.most_common()),
+        "by_source": each,
     }
-    _write_json(record, shard)
-    return shard
 
 
-class _ShardWriter:
-    """Appends token arrays to a file; the offsets are written at the end, the record of the shard after that."""
-
-    def __init__(self, stem: Path) -> None:
-        self.stem = stem
-        self.offsets = [0]
-        self._file: IO[bytes] | None = None
-
-    def __enter__(self) -> _ShardWriter:
-        self._file = Path(f"{self.stem}.tokens").open("wb")
-        return self
-
-    def add(self, tokens: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
-        assert self._file is not None
-        self._file.write(tokens.tobytes())
-        self.offsets.append(self.offsets[-1] + len(tokens))
-
-    def __exit__(self, *exc: object) -> None:
-        assert self._file is not None
-        self._file.close()
-        np.save(f"{self.stem}.offsets.npy", np.array(self.offsets, np.int64))
-
-    @property
-    def counts(self) -> dict[str, int]:
-        return {"sequences": len(self.offsets) - 1, "nucleotides": self.offsets[-1]}
+def _why(totals: dict[str, Any]) -> str:
+    reasons = totals["rejected_by_reason"] or "none"
+    return f"Rejected: {reasons}. Excluded: {totals['excluded_by_set'] or 'none'}"
 
 
-def _write_json(path: Path, content: object) -> None:
-    beside = path.with_name(path.name + ".tmp")
-    beside.write_text(json.dumps(content, indent=1) + "\n")
-    beside.replace(path)
+def _contents(names: list[str], weights: dict[str, float], shards: list[dict[str, Any]]) -> dict[str, Any]:
+    """Sequences, nucleotides, lengths and shares of the draw, of each split and source."""
+    splits: dict[str, Any] = {}
+    for split in SPLITS:
+        parts = [shard["splits"][split] for shard in shards if split in shard["splits"]]
+        by_source: dict[str, dict[str, float]] = {}
+        share = np.sum([part["source_weight"] for part in parts], axis=0) if parts else np.zeros(len(names))
+        for number, name in enumerate(names):
+            counts = [part["sources"][name] for part in parts if name in part["sources"]]
+            if counts:
+                sequences, nucleotides = (sum(c[i] for c in counts) for i in (0, 1))
+                of_draw = round(float(share[number]), 6)
+                by_source[name] = {"sequences": sequences, "nucleotides": nucleotides, "share": of_draw}
+        splits[split] = {
+            "sequences": sum(part["sequences"] for part in parts),
+            "nucleotides": sum(part["nucleotides"] for part in parts),
+            "with_group": sum(part["with_group"] for part in parts),
+            "sources": by_source,
+            "lengths": np.sum([part["lengths"] for part in parts], axis=0).tolist() if parts else [],
+        }
+    for shard in shards:
+        for part in shard["splits"].values():
+            for detail in ("sources", "source_weight", "lengths"):
+                del part[detail]  # of interest in sum alone
+    return {
+        "splits": splits,
+        "sources": names,
+        "source_weights": [weights[name] for name in names],
+        "length_edges": list(writing.LENGTH_EDGES),
+    }
+
+
+def _cluster_statistics(sizes: Counter[int]) -> dict[str, Any]:
+    """Number of clusters, of those with one member, the largest, and how many there are up to each power of two."""
+    histogram: Counter[int] = Counter()
+    for size, number in sizes.items():
+        histogram[1 << (size - 1).bit_length()] += number
+    return {
+        "clusters": sum(sizes.values()),
+        "singletons": sizes.get(1, 0),
+        "largest": max(sizes, default=0),
+        "sizes_up_to": {str(size): histogram[size] for size in sorted(histogram)},
+    }
+
+
+def _gather_excluded(work: Work, out: Path, buckets: int) -> None:
+    """One Parquet file of all that was left out, copied bucket by bucket."""
+    with appearing(out / "excluded.parquet") as beside, pq.ParquetWriter(beside, EXCLUDED_SCHEMA) as writer:
+        for bucket in range(buckets):
+            table: pa.Table = pq.read_table(work.at("excluded", bucket, "parquet"))
+            if table.num_rows:
+                writer.write_table(table)

@@ -1,0 +1,142 @@
+"""What a corpus is made of: its sources with their names and weights, and every setting of the builder."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from unirna.corpus.shards import CorpusError
+from unirna.sequence.read import COMPRESSIONS, FORMATS
+
+CLUSTERINGS: Final = ("auto", "mmseqs2", "minhash", "none")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One named part of a corpus: files that are weighted and counted together."""
+
+    name: str
+    path: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class BuildConfig:
+    """What a corpus is made of.
+
+    Attributes:
+        data: inputs, each `[NAME=]PATH[@WEIGHT]`; a path is a file, folder, glob or URI. Inputs of one name are one source.
+        out: the corpus's folder.
+        valid_share, test_share: shares of the clusters held out for validation and for testing.
+        id_column, sequence_column: columns of table input.
+        group_column: label column that names a sequence's group, such as its family; empty for none.
+        drop: boolean label columns; a sequence with a true value in any of its copies is left out.
+        drop_groups: CSV or TSV with the names of groups to leave out, in a column called as `group_column`.
+        exclude: sequence sets `[NAME=]PATH`; what is identical or near-identical to a member is left out.
+        exclude_identity, exclude_coverage: least identity of the alignment, and least share of the shorter sequence in it.
+        clustering: `mmseqs2`, `minhash`, `none` (a cluster is a distinct sequence), or `auto`: MMseqs2 where installed.
+        identity, coverage: of a cluster's members to its representative: least identity, least share of the member.
+        cluster_exponent: a cluster of n members is drawn in proportion to n to this power. 1: by sequences; 0: by clusters.
+        source_exponent: a source is drawn in proportion to its weight times its number of clusters to this power.
+        shard_nucleotides: about how much one shard holds; also bounds the memory of a worker.
+    """
+
+    data: tuple[str, ...]
+    out: str
+    valid_share: float = 0.02
+    id_column: str = "id"
+    sequence_column: str = "sequence"
+    test_share: float = 0.0
+    group_column: str = ""
+    drop: tuple[str, ...] = ()
+    drop_groups: str = ""
+    exclude: tuple[str, ...] = ()
+    exclude_identity: float = 0.8
+    exclude_coverage: float = 0.8
+    clustering: str = "none"
+    identity: float = 0.8
+    coverage: float = 0.8
+    cluster_exponent: float = 0.5
+    source_exponent: float = 0.5
+    shard_nucleotides: int = 64_000_000
+
+    def check(self) -> None:
+        """Refuse settings that make no sense.
+
+        Raises:
+            CorpusError: names the setting and what it may be.
+        """
+        if min(self.valid_share, self.test_share) < 0 or self.valid_share + self.test_share >= 1:
+            raise CorpusError(
+                f"valid share {self.valid_share}, test share {self.test_share}: wanted 0 or more, together less than 1"
+            )
+        for name in ("identity", "coverage", "exclude_identity", "exclude_coverage"):
+            if not 0.5 <= getattr(self, name) <= 1:
+                raise CorpusError(f"{name.replace('_', ' ')} {getattr(self, name)}: wanted 0.5 up to 1")
+        for name in ("cluster_exponent", "source_exponent"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise CorpusError(f"{name.replace('_', ' ')} {getattr(self, name)}: wanted 0 up to 1")
+        if self.clustering not in CLUSTERINGS:
+            raise CorpusError(f"clustering {self.clustering!r}: wanted one of {', '.join(CLUSTERINGS)}")
+        if self.drop_groups and not self.group_column:
+            raise CorpusError("groups to drop need the column that names them: give --group-column too")
+        if self.shard_nucleotides < 1:
+            raise CorpusError(f"shard nucleotides {self.shard_nucleotides}: wanted 1 or more")
+
+
+def parse_source(spec: str, *, weighted: bool = True) -> Source:
+    """Read `[NAME=]PATH[@WEIGHT]`; a file whose own name has these signs is taken as it is.
+
+    Args:
+        spec: the text. The name is by default the file's or folder's, without its endings.
+        weighted: whether `@WEIGHT` may follow.
+
+    Raises:
+        CorpusError: a weight that is not a positive number, or no path.
+    """
+    name, path, weight = "", spec, 1.0
+    if not Path(path).exists() and (match := re.fullmatch(r"([\w.+-]+)=(.+)", path)):
+        name, path = match.groups()
+    if weighted and not Path(path).exists() and (match := re.fullmatch(r"(.+)@([^@/]*)", path)):
+        path = match[1]
+        try:
+            weight = float(match[2])
+        except ValueError:
+            weight = 0.0
+        if not 0 < weight < float("inf"):
+            raise CorpusError(f"{spec}: weight {match[2]!r} is not a positive number. Wanted [NAME=]PATH[@WEIGHT]")
+    if not path:
+        raise CorpusError(f"{spec!r}: no path. Wanted [NAME=]PATH[@WEIGHT]")
+    return Source(name or _name_of(path), path, weight)
+
+
+def parse_sources(specs: tuple[str, ...], *, weighted: bool = True) -> list[Source]:
+    """Sources of several specifications, in their order.
+
+    Raises:
+        CorpusError: one name with two weights, or a specification that `parse_source` refuses.
+    """
+    sources = [parse_source(spec, weighted=weighted) for spec in specs]
+    weights: dict[str, float] = {}
+    for source in sources:
+        if weights.setdefault(source.name, source.weight) != source.weight:
+            raise CorpusError(
+                f"source {source.name!r} has weights {weights[source.name]:g} and {source.weight:g}. "
+                "Give its inputs one weight, or name them apart: NAME=PATH@WEIGHT"
+            )
+    if len(weights) > 65_535:
+        raise CorpusError(f"{len(weights):,} sources: wanted 65,535 at most. Give inputs that belong together one name")
+    return sources
+
+
+def _name_of(path: str) -> str:
+    if path == "-":
+        return "stdin"
+    name = PurePosixPath(path.rstrip("/")).name
+    for endings in (COMPRESSIONS, FORMATS):
+        stem, dot, ending = name.rpartition(".")
+        if stem and dot + ending.lower() in endings:
+            name = stem
+    return name or path
