@@ -28,6 +28,7 @@ class Corpus:
 
     Attributes:
         manifest: the content of `manifest.json`. num_tokens: nucleotides in the split.
+        sources: names of the inputs that the sequences came from.
 
     Raises:
         CorpusError: no corpus, no such split, or a shard of another size than the manifest says.
@@ -40,6 +41,8 @@ class Corpus:
         self.manifest: dict[str, Any] = json.loads((self.folder / "manifest.json").read_text())
         if split not in self.manifest["splits"]:
             raise CorpusError(f"{folder} has no split {split!r}; it has {', '.join(self.manifest['splits'])}")
+        self.sources: tuple[str, ...] = tuple(dict.fromkeys(shard["source"] for shard in self.manifest["shards"]))
+        self._source: list[int] = []
         self._tokens: list[NDArray[np.uint8]] = []
         self._offsets: list[NDArray[np.int64]] = []
         for shard in self.manifest["shards"]:
@@ -59,6 +62,7 @@ class Corpus:
                 )
             self._tokens.append(np.memmap(path, np.uint8, "r"))
             self._offsets.append(offsets)
+            self._source.append(self.sources.index(shard["source"]))
         self._first = np.cumsum([0, *(len(o) - 1 for o in self._offsets)])
         self.num_tokens = int(sum(len(t) for t in self._tokens))
 
@@ -66,8 +70,27 @@ class Corpus:
         return int(self._first[-1])
 
     def __getitem__(self, index: int) -> NDArray[np.uint8]:
-        if not 0 <= index < len(self):
-            raise IndexError(f"sequence {index} of {len(self)}")
-        shard = int(np.searchsorted(self._first, index, side="right")) - 1
+        shard = self._shard_of(index)
         start, end = self._offsets[shard][index - self._first[shard] : index - self._first[shard] + 2]
         return self._tokens[shard][start:end]
+
+    def draw(self, random: np.random.Generator) -> int:
+        """The index of a sequence drawn with its sampling weight; here all weigh the same."""
+        return int(random.integers(len(self)))
+
+    def source_of(self, index: int) -> int:
+        """Place in `sources` of the input that a sequence came from."""
+        return self._source[self._shard_of(index)]
+
+    def cluster_of(self, index: int) -> int:
+        """The number of a sequence's cluster; without clustering each sequence is one."""
+        return index
+
+    def group_of(self, index: int) -> int:
+        """The number of a sequence's group (its family, where the input names one); without groups each is one."""
+        return index
+
+    def _shard_of(self, index: int) -> int:
+        if not 0 <= index < len(self):
+            raise IndexError(f"sequence {index} of {len(self)}")
+        return int(np.searchsorted(self._first, index, side="right")) - 1
