@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -38,31 +38,97 @@ class Segments:
         return [(len(list(group)), length) for length, group in groupby(self.lengths)]
 
 
-def packed_attention(q_TND: Tensor, k_TND: Tensor, v_TND: Tensor, segments: Segments) -> Tensor:
-    """Softmax attention inside each sequence of a packed batch, scaled by head_size^-0.5.
+def packed_attention(qkv_T3ND: Tensor, cos_T1D: Tensor, sin_T1D: Tensor, segments: Segments) -> Tensor:
+    """Rotary positions and softmax attention inside each sequence of a packed batch, scaled by head_size^-0.5.
 
     On CUDA in half precision this is variable-length flash attention. Elsewhere it is one call of scaled dot-product
     attention for each run of neighbours of equal length, so a batch sorted by length costs few calls. On the CPU this
-    measures faster than padding to a mask and than nested tensors (`benchmarks/attention.py`).
+    measures faster than padding to a mask and than nested tensors.
 
     Args:
-        q_TND, k_TND, v_TND: [T, heads, head size], rotary positions applied.
+        qkv_T3ND: queries, keys and values [T, 3, heads, head size], as the projection gives them.
+        cos_T1D, sin_T1D: of each token's rotary angles, [T, 1, head size / 2].
         segments: the batch's sequences.
 
     Returns:
         [T, heads, head size].
     """
-    if q_TND.is_cuda and q_TND.dtype in HALF:
+    if qkv_T3ND.device.type == "cpu" and not torch.compiler.is_compiling():
+        return cast(Tensor, _RunsOnCpu.apply(qkv_T3ND, cos_T1D, sin_T1D, segments.runs()))
+    q, k, v = qkv_T3ND.unbind(1)  # not slices: the gradient of a slice is a tensor of the whole size
+    q, k = rotate(q, cos_T1D, sin_T1D), rotate(k, cos_T1D, sin_T1D)
+    if q.is_cuda and q.dtype in HALF:
         from torch.nn.attention.varlen import varlen_attn
 
         ends, longest = segments.boundaries, segments.longest
-        return cast(Tensor, varlen_attn(q_TND, k_TND, v_TND, ends, ends, longest, longest))
+        return cast(Tensor, varlen_attn(q, k, v, ends, ends, longest, longest))
     runs = segments.runs()
     sizes = [count * length for count, length in runs]
     parts: list[Tensor] = []
-    # One split, not a slice each: the gradient of a slice is a tensor of the whole batch's size.
-    for (count, length), *qkv in zip(runs, *(x.split(sizes) for x in (q_TND, k_TND, v_TND)), strict=True):
-        q, k, v = (x.unflatten(0, (count, length)).transpose(1, 2) for x in qkv)
-        part = F.scaled_dot_product_attention(q, k, v)
+    for (count, length), *parts_qkv in zip(runs, *(x.split(sizes) for x in (q, k, v)), strict=True):
+        part = F.scaled_dot_product_attention(*(x.unflatten(0, (count, length)).transpose(1, 2) for x in parts_qkv))
         parts.append(part.transpose(1, 2).flatten(0, 1))
     return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def rotate(x_TND: Tensor, cos_T1D: Tensor, sin_T1D: Tensor) -> Tensor:
+    """Rotary position embedding, half-split form (Su et al. 2021): x*cos + [-x2, x1]*sin, over the last axis."""
+    first, second = x_TND.chunk(2, dim=-1)
+    return torch.cat((first * cos_T1D - second * sin_T1D, second * cos_T1D + first * sin_T1D), dim=-1)
+
+
+def _rotate_into(out: Tensor, x: Tensor, cos: Tensor, sin: Tensor) -> None:
+    """`rotate`, written into a tensor that is there already and shares no memory with `x`."""
+    half = x.shape[-1] // 2
+    first, second = x[..., :half], x[..., half:]
+    torch.mul(first, cos, out=out[..., :half]).addcmul_(second, sin, value=-1)
+    torch.mul(second, cos, out=out[..., half:]).addcmul_(first, sin)
+
+
+class _RunsOnCpu(torch.autograd.Function):
+    """`packed_attention` on the CPU with its gradient by hand.
+
+    The same kernels as `scaled_dot_product_attention`, but every run reads from and writes to its place in one tensor:
+    autograd would copy queries, keys, values and their gradients several times, and keep a graph of ten nodes per run.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, qkv: Tensor, cos: Tensor, sin: Tensor, runs: list[tuple[int, int]]) -> Tensor:
+        cos, sin = cos[:, None], sin[:, None]  # over queries and keys, over heads
+        turned = torch.empty_like(qkv[:, :2])
+        _rotate_into(turned, qkv[:, :2], cos, sin)
+        out = torch.empty_like(qkv[:, 0])
+        sums: list[Tensor] = []
+        for place, shape in _places(runs):
+            q, k, v = (x[place].unflatten(0, shape).transpose(1, 2) for x in (turned[:, 0], turned[:, 1], qkv[:, 2]))
+            part, logsumexp = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v)
+            out[place].unflatten(0, shape).copy_(part.transpose(1, 2))
+            sums.append(logsumexp)
+        ctx.save_for_backward(turned, qkv, out, cos, sin, *sums)
+        ctx.runs = runs
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        gradient = gradients[0].contiguous()
+        turned, qkv, out, cos, sin, *sums = ctx.saved_tensors
+        given = torch.empty_like(turned)
+        total = torch.empty_like(qkv)
+        for (place, shape), logsumexp in zip(_places(ctx.runs), sums, strict=True):
+            views = (gradient, turned[:, 0], turned[:, 1], qkv[:, 2], out)
+            of_out, q, k, v, o = (x[place].unflatten(0, shape).transpose(1, 2) for x in views)
+            parts = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
+                of_out, q, k, v, o, logsumexp, 0.0, False
+            )
+            for goal, part in zip((given[:, 0], given[:, 1], total[:, 2]), parts, strict=True):
+                goal[place].unflatten(0, shape).copy_(part.transpose(1, 2))
+        _rotate_into(total[:, :2], given, cos, -sin)  # the gradient is turned back
+        return total, None, None, None
+
+
+def _places(runs: list[tuple[int, int]]) -> Iterator[tuple[slice, tuple[int, int]]]:
+    """Where each run lies in a packed tensor [T, heads, head size], and how many sequences of which length it is."""
+    start = 0
+    for count, length in runs:
+        yield slice(start, start + count * length), (count, length)
+        start += count * length
