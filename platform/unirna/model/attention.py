@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, cast
 
@@ -54,7 +54,8 @@ def packed_attention(qkv_T3ND: Tensor, cos_T1D: Tensor, sin_T1D: Tensor, segment
         [T, heads, head size].
     """
     if qkv_T3ND.device.type == "cpu" and not torch.compiler.is_compiling():
-        return cast(Tensor, _RunsOnCpu.apply(qkv_T3ND, cos_T1D, sin_T1D, segments.runs()))
+        run: Callable[..., Tensor] = _RunsOnCpu.apply
+        return run(qkv_T3ND, cos_T1D, sin_T1D, segments.runs())
     q, k, v = qkv_T3ND.unbind(1)  # not slices: the gradient of a slice is a tensor of the whole size
     q, k = rotate(q, cos_T1D, sin_T1D), rotate(k, cos_T1D, sin_T1D)
     if q.is_cuda and q.dtype in HALF:

@@ -111,8 +111,10 @@ A masked-language-model encoder in the Uni-RNA checkpoint format ({shape.num_lay
   sequence (near-duplicates may stand on both sides)
 
 ## Training
-- {settings["steps"]:,} steps of {settings["batch_tokens"]:,} tokens, seed {settings["seed"]}, {OPTIMIZERS[settings["optimizer"]]}
-- {settings["mask_rate"]:.0%} of the nucleotides hidden, sequences cropped at {settings["context"] or shape.context:,} nucleotides
+- {settings["steps"]:,} steps of {settings["batch_tokens"]:,} tokens, seed {settings["seed"]},
+  {OPTIMIZERS[settings["optimizer"]]}
+- {settings["mask_rate"]:.0%} of the nucleotides hidden, sequences cropped at
+  {settings["context"] or shape.context:,} nucleotides
 - Last training loss {last["loss"]:.4f} nats (step {last["step"]:,})
 
 {_held_out(last, training["baselines"])}

@@ -1,8 +1,8 @@
 """Checkpoints of a run: written beside, flushed to the disk and renamed; found again, and checked, after a crash.
 
-`<run>/checkpoints/step-00000100/` holds the model in the released format, `state.pt` (the optimiser's tensors by parameter
-name, read with `weights_only=True`) and `checksums.json`. A folder that is damaged, even where it still reads, is passed over
-for the one before it. `<run>/best/` is the model with the lowest validation loss so far.
+`<run>/checkpoints/step-00000100/` holds the model in the released format, `state.pt` (the optimiser's tensors by
+parameter name, read with `weights_only=True`) and `checksums.json`. A damaged folder, even one that still
+reads, is passed over for the one before it. `<run>/best/` is the model with the lowest validation loss so far.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
     except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors wrap the system's error
         shutil.rmtree(beside, ignore_errors=True)
         raise TrainError(
-            f"{folder} cannot be written ({error}). What was saved before it is whole: make room, then run the same command "
-            "again to go on"
+            f"{folder} cannot be written ({error}). What was saved before it is whole: make room, then run the same "
+            "command again to go on"
         ) from error
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():

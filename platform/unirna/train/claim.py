@@ -16,8 +16,8 @@ from unirna.train.config import FREE, TrainConfig, TrainError
 def claim_run(run: Path, config: TrainConfig, corpus: str | Path) -> None:
     """Write the run's settings into its folder, or check that the run there has the same.
 
-    More steps than before extend the run: it goes on from its last checkpoint before the decay (the one at the decay's start
-    is always kept), with the numbers of a run that had that many steps from the first on.
+    More steps than before extend the run: it goes on from its last checkpoint before the decay (the one at the decay's
+    start is always kept), with the numbers of a run that had that many steps from the first on.
 
     Raises:
         TrainError: it has others; they are named. Or it cannot be extended.
@@ -50,8 +50,8 @@ def _extend(run: Path, have: dict[str, Any], steps: int) -> None:
     late = [folder for folder in checkpoints(run) if step_of(folder) > stable]
     if late and len(late) == len(checkpoints(run)):
         raise TrainError(
-            f"{run} began to decay at step {stable} of {have['steps']} and has no checkpoint from before: it cannot be extended "
-            f"to {steps} steps. Start a new run from its weights (init)"
+            f"{run} began to decay at step {stable} of {have['steps']} and has no checkpoint from before: it cannot be "
+            f"extended to {steps} steps. Start a new run from its weights (init)"
         )
     for folder in late:
         shutil.rmtree(folder)

@@ -43,7 +43,7 @@ def train(config: TrainConfig, corpus: str | Path, run: str | Path) -> dict[str,
 
     Args:
         config: settings. corpus: a corpus folder. run: the run's folder; all workers must see the same one. It gets
-            `metrics.jsonl`, `tensorboard/`, `checkpoints/`, `best/`, and at the end `model/` with its card and `summary.json`.
+            `metrics.jsonl`, `tensorboard/`, `checkpoints/`, `best/`, and at the end `model/` and `summary.json`.
 
     Returns:
         The run's summary.
@@ -135,8 +135,9 @@ def train(config: TrainConfig, corpus: str | Path, run: str | Path) -> dict[str,
             mean, ends = total / config.num_micro, done == config.steps
             if in_a_row == MAX_SKIPPED:
                 raise TrainError(
-                    f"the loss is {mean} and the gradient's norm {norm} at step {done}, the {MAX_SKIPPED}rd step in a row that "
-                    "had to be skipped. Lower learning_rate; the run can go on from its last checkpoint in another folder (init)"
+                    f"the loss is {mean} and the gradient's norm {norm} at step {done}, the {MAX_SKIPPED}rd "
+                    "step in a row that had to be skipped. Lower learning_rate; another run can "
+                    "start from this one's last checkpoint (init)"
                 )
             validates = done % config.valid_every == 0 or ends
             if done % config.log_every == 0 or validates:
@@ -144,7 +145,7 @@ def train(config: TrainConfig, corpus: str | Path, run: str | Path) -> dict[str,
                 all_tokens, all_work, *sums = workers.sums(
                     tokens, work, *(float(metrics[name]) for name in sorted(metrics))
                 )
-                record = {
+                record: dict[str, Any] = {
                     "step": done,
                     "steps": config.steps,
                     "loss": round(mean, 6),
@@ -189,7 +190,8 @@ def _check_workers(config: TrainConfig, workers: Workers) -> None:
     uneven = config.num_micro % workers.world
     if workers.world > config.num_micro or (uneven and config.parallelism == "fsdp"):
         raise TrainError(
-            f"{config.num_micro} forward passes a step (batch_tokens / micro_tokens) cannot be shared by {workers.world} workers"
+            f"{config.num_micro} forward passes a step (batch_tokens / micro_tokens) cannot be shared by "
+            f"{workers.world} workers"
         )
     if uneven and workers.rank == 0:
         log.warning("%d forward passes a step are no equal work for %d workers", config.num_micro, workers.world)

@@ -2,9 +2,10 @@
 
 Three predictors of a nucleotide, fitted on the training split: its frequency alone (unigram); the k letters before it (a
 Markov chain of order k); and the k letters on either side, which is fair to a model that sees both. Longer contexts fall
-back on shorter ones (interpolation with a Dirichlet prior, MacKay and Peto 1995): p_k(x | c) = (n(c, x) + a p_{k-1}(x | c'))
-/ (n(c) + a), where c' is c without its farthest letters. k and a are chosen on the held-out sequences themselves, which
-flatters these baselines. They also see the true letters everywhere but at the place in question, where the model sees masks.
+back on shorter ones (interpolation with a Dirichlet prior, MacKay and Peto 1995):
+p_k(x | c) = (n(c, x) + a p_{k-1}(x | c')) / (n(c) + a), where c' is c without its farthest letters.
+k and a are chosen on the held-out sequences themselves, which flatters these baselines. They also see the
+true letters around the place in question, where the model sees masks.
 """
 
 from __future__ import annotations
@@ -125,7 +126,8 @@ def tables_both(counts: Words, longest: int, prior: float) -> list[Floats]:
 
 
 def _unigram(counts: Words) -> Floats:
-    return ((counts[1] + 1) / (counts[1].sum() + 4)).reshape(1, 4)
+    shares: Floats = (counts[1] + 1.0) / (counts[1].sum() + 4)
+    return shares.reshape(1, 4)
 
 
 def predict(counts: Words, places: list[Place]) -> list[Prediction]:
@@ -155,7 +157,7 @@ def predict(counts: Words, places: list[Place]) -> list[Prediction]:
 
 
 def _contexts(places: list[Place], longest: int) -> tuple[Words, Words, NDArray[np.int64]]:
-    """Words of 0 to `longest` letters before and after each place, int64 [M] each, -1 where there are not as many; targets."""
+    """Words of 0 to `longest` letters before and after each place, int64 [M] each, -1 where there are fewer; targets."""
     windows = np.full((len(places), 2 * longest + 1), 4, np.int64)
     for row, (tokens, place) in enumerate((p.tokens, p.place) for p in places):
         start, end = max(0, place - longest), min(len(tokens), place + longest + 1)

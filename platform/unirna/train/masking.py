@@ -1,4 +1,7 @@
-"""Which nucleotides are to be predicted, and how they are hidden: 80 % masked, 10 % replaced, 10 % left (Devlin et al. 2019)."""
+"""Which nucleotides are to be predicted, and how they are hidden: 80 % masked, 10 % replaced, 10 % left.
+
+As in BERT (Devlin et al. 2019).
+"""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Optimiser:
         adamw = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True)
         self._parts: list[tuple[nn.Parameter, list[nn.Parameter]]] = []
         self._all: list[torch.optim.Optimizer] = [adamw]
-        self._names: dict[nn.Parameter, str] = {p: n for n, p in (matrices | vectors).items()}
+        self._names: dict[Tensor, str] = {p: n for n, p in (matrices | vectors).items()}
         if hidden:
             for name, parameter in hidden.items():
                 count = 3 if ".qkv." in name else 1

@@ -25,7 +25,7 @@ def clear_stop(run: Path) -> None:
 
 @contextmanager
 def stop_on_sigterm(run: Path) -> Iterator[None]:
-    """While the body runs, SIGTERM asks the run to stop. Python lets the main thread alone set handlers; others do nothing."""
+    """While the body runs, SIGTERM asks the run to stop. Outside the main thread, where Python forbids it, nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

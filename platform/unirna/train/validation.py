@@ -48,14 +48,15 @@ def held_out_batches(corpus: Corpus, *, seed: int, tokens: int, budget: int, con
     order = range(len(corpus)) if corpus.num_tokens + 2 * len(corpus) <= tokens else None
     room = tokens
     while room > 0 and len(chosen) < len(corpus):
-        index = order[len(chosen)] if order is not None else int(random.integers(len(corpus)))
-        if index not in chosen:
-            chosen[index] = corpus[index][:context]
-            room -= len(chosen[index]) + 2
+        drawn = order[len(chosen)] if order is not None else int(random.integers(len(corpus)))
+        if drawn not in chosen:
+            chosen[drawn] = corpus[drawn][:context]
+            room -= len(chosen[drawn]) + 2
     batches: list[HeldOut] = []
     indices: list[int] = []
     size = 0
-    for index in [*sorted(chosen, key=lambda i: (len(chosen[i]), i)), None]:
+    by_length: list[int | None] = [*sorted(chosen, key=lambda i: (len(chosen[i]), i)), None]
+    for index in by_length:
         if indices and (index is None or size + len(chosen[index]) + 2 > budget):
             pieces = [chosen[i] for i in indices]
             masked = mask_pieces(pieces, np.random.default_rng((seed, len(batches))))  # sorted already: the order stays
@@ -82,7 +83,7 @@ def validate(
     objective.eval()
     with torch.no_grad():
         for first in range(0, len(batches), workers.world):
-            # Every worker does as many passes: with sharded weights each pass is a meeting of all. A surplus one is not counted.
+            # Every worker does as many passes (with shards each is a meeting of all); a surplus one is not counted.
             batch = batches[min(first + workers.rank, len(batches) - 1)]
             with torch.autocast(workers.device.type, torch.bfloat16, enabled=half):
                 loss_M, right_M = objective.score(*to_device(batch.masked, workers.device))

@@ -24,9 +24,9 @@ def run_workers(
 ) -> None:
     """Run `function(settings)` on `workers` Ray Train workers and wait.
 
-    The function keeps its own checkpoints in a folder that all workers see: when a worker or node is lost, the whole group is
-    started again, up to `max_failures` times, and the function goes on from there. A `ValueError` (settings, a full disk, a
-    loss of NaN) would come again, and ends the run at once.
+    The function keeps its own checkpoints in a folder that all workers see: when a worker or node is lost, the whole group
+    is started again, up to `max_failures` times, and the function goes on from there. A `ValueError` (settings, a full
+    disk, a loss of NaN) would come again, and ends the run at once.
 
     Args:
         function: importable by name; finds its rank through torch.distributed (gloo on the CPU, NCCL on GPUs).
@@ -86,7 +86,7 @@ def _worker(config: dict[str, Any]) -> None:
 
 
 def _worker_error(error: Exception) -> BaseException:
-    """The workers' own error inside Ray Train's: one that its user can mend before those of workers that lost their group."""
+    """The workers' own error inside Ray Train's: one that its user can mend before a lost connection."""
     failures = list((getattr(error, "worker_failures", None) or {}).values()) or [error]
     errors: list[BaseException] = [getattr(failure, "cause", None) or failure for failure in failures]
     return next((e for e in errors if isinstance(e, ValueError)), errors[0])
