@@ -25,6 +25,7 @@ from unirna.train.card import write_model
 from unirna.train.checkpoints import best_loss, prune, read_checkpoint, save_best, save_state, sound_checkpoint
 from unirna.train.claim import claim_run, claimed
 from unirna.train.config import TrainConfig, TrainError
+from unirna.train.memory import keep_memory
 from unirna.train.metrics import MetricsLog, matrix_rate
 from unirna.train.objective import build_objective, to_device
 from unirna.train.optimiser import Optimiser, restore
@@ -66,6 +67,7 @@ def train(config: TrainConfig, corpus: str | Path, run: str | Path) -> dict[str,
 
     # ---- model, data, optimiser
     torch.set_flush_denormal(True)  # attention's tiniest weights would cost the CPU half of its speed
+    keep_memory()
     half = config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda")
     encoder = _start(config).to(device)
     encoder.checkpoint_activations = config.activation_checkpointing
