@@ -410,8 +410,9 @@ from unirna.train.metrics import read_metrics
 corpus, run, elastic = sys.argv[1], Path(sys.argv[2]), sys.argv[3] == "elastic"
 size = 128 << 20
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": size})
+ray.init(address=cluster.address, log_to_driver=False)  # while the head is alone: a driver ends with the node it joined
 nodes = [cluster.add_node(num_cpus=1, object_store_memory=size) for _ in range(2)]
-ray.init(address=cluster.address, log_to_driver=False)
+cluster.wait_for_nodes()
 
 def lose_a_node():
     while latest_checkpoint(run) is None:
