@@ -78,8 +78,6 @@ class Config:
     """Threads of torch."""
     processor_time: bool = False
     """Count the process's processor time, for a machine with other work on it; only with one thread."""
-    compile: bool = False
-    """Run our layers through torch.compile."""
     optimizer: str = "adamw"
     """Of ours: adamw or muon."""
     padded: bool = True
@@ -177,14 +175,10 @@ def our_step(config: Config, size: str, sample: Sample) -> Callable[[int], list[
         batch_tokens=config.micro_tokens,
         micro_tokens=config.micro_tokens,
         optimizer=config.optimizer,
-        compile=config.compile,
     )
     encoder = Encoder(settings.encoder).initialise(0)
     objective = build_objective(settings, encoder, cast(Corpus, sample)).train()
     optimiser = Optimiser(encoder, settings)
-    if config.compile:
-        for layer in encoder.layers:
-            layer.compile(dynamic=True)
 
     def step(number: int) -> list[int]:
         batch = objective.batch(number, 0)

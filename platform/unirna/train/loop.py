@@ -73,7 +73,9 @@ def train(config: TrainConfig, corpus: str | Path, run: str | Path) -> dict[str,
     encoder.checkpoint_activations = config.activation_checkpointing
     data = Corpus(corpus)
     objective = build_objective(config, encoder, data).train()
-    if config.compile:
+    if config.compile and device.type == "cpu":
+        log.warning("compile is left out on the CPU: each batch's lengths of attention would be compiled anew")
+    elif config.compile:
         for layer in encoder.layers:
             layer.compile(dynamic=True)
     if config.parallelism == "fsdp" and not workers.alone:
