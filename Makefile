@@ -12,7 +12,7 @@ MODEL ?= demo-output/pretrain/model
 REGISTRY ?= demo-output/registry
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format serve bench lock clean
+.PHONY: help demo test test-slow lint format serve bench bench-train lock clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ serve: .venv/platform  ## serve the demonstration's store (or STORE=, MODEL=, RE
 
 bench: .venv/bench  ## measure embedding speed beside the usual padded loop
 	@$(RUN) benchmarks/embed.py
+
+bench-train: .venv/bench  ## measure training speed beside a padded Hugging Face model
+	@$(RUN) benchmarks/train.py
 
 lock:  ## renew constraints.txt with the newest versions that work together (TORCH=2.13.0)
 	@PYTHON="$(PYTHON)" ./deploy/lock.sh

@@ -1,34 +1,41 @@
 """Pre-train an RNA language model.
 
     python jobs/pretrain.py --size nano --data sequences.fasta --workers 2 --out runs/nano
+    python jobs/pretrain.py --size mini --data runs/corpus --workers 0 --optimizer muon --out runs/mini   # without Ray
+    torchrun --nproc-per-node 8 jobs/pretrain.py --size L16 --data /data/corpus --workers 0 --out /data/runs/L16
     ray job submit --working-dir . --runtime-env jobs/runtime_env.yaml -- \\
         python jobs/pretrain.py --size L8 --data /data/corpus --workers 8 --out /data/runs/L8
 
-Killed, and started again with the same command, it goes on from the last checkpoint. `--data` takes sequence files,
-folders, globs, or a finished corpus of `jobs/corpus.py`. On a cluster `--out` must be a folder that every node sees.
-The model is `<out>/model`; `tensorboard --logdir <out>` shows the curves.
+Killed, and started again with the same command, it goes on from the last checkpoint; with more `--steps` it goes on from
+the last one before the decay. SIGTERM makes it write a checkpoint and leave with exit code 75. `--data` takes sequence
+files, folders, globs, or a finished corpus of `jobs/corpus.py`. On a cluster `--out` must be a folder that every node
+sees. The model is `<out>/model`; `tensorboard --logdir <out>` shows the curves. docs/training.md says more.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import torch
+import torch.distributed as dist
 import tyro
 
 from unirna.corpus import BuildConfig, build_corpus, is_corpus
-from unirna.job import connect_ray, run_job, say
+from unirna.job import JobStopped, connect_ray, run_job, say
 from unirna.model import SIZES
 from unirna.train import TrainConfig, claim_run, latest_checkpoint, run_workers, train
 from unirna.train.metrics import following
+from unirna.train.stopping import clear_stop, stop_on_sigterm
 
 
 @dataclass(frozen=True)
 class Config:
-    """Pre-train an RNA language model from scratch."""
+    """Pre-train an RNA language model."""
 
     data: tuple[str, ...]
     """Sequence files (FASTA, FASTQ, Parquet, CSV, TSV; plain, gz, zst), folders, globs, or one corpus folder."""
@@ -37,23 +44,61 @@ class Config:
     size: str = "nano"
     """Size of the model: nano, mini, L8, L12, L16 or L24."""
     workers: int = 1
-    """Ray Train workers; with GPUs, one GPU each."""
+    """Ray Train workers; with GPUs, one GPU each. 0 trains in this process, without Ray (also under torchrun)."""
+    min_workers: int = 0
+    """Go on with as few workers when nodes are lost; 0 waits for all of them."""
+    objective: str = "masked"
+    """What is trained: masked."""
+    init: str = ""
+    """Folder of a model to start from, with a fresh optimiser; random weights without."""
     steps: int = 300
-    """Optimiser steps."""
+    """Optimiser steps; more of them extend a run."""
     batch_tokens: int = 16384
     """Tokens of one step over all workers."""
     micro_tokens: int = 8192
     """Tokens of one forward pass of one worker."""
+    context: int = 0
+    """Longest sequence in training, in nucleotides; longer ones are cropped at random. 0 takes the model's."""
+    mask_rate: float = 0.15
+    """Share of the nucleotides to predict."""
+    token_dropout: bool = True
+    """Rescale embeddings for the share of masked tokens."""
+    optimizer: str = "adamw"
+    """adamw, or muon for the matrices inside the layers."""
     learning_rate: float = 0.0
     """Peak learning rate; 0 takes the size's default."""
+    warmup_steps: int = 0
+    """Steps of linear warm-up; 0 takes a share of the steps."""
+    warmup_share: float = 0.05
+    """Share of the steps for warm-up."""
+    decay_share: float = 0.2
+    """Share of the steps for the decay at the end."""
+    weight_decay: float = 0.05
+    """Weight decay of the matrices."""
+    clip: float = 1.0
+    """Largest norm of the gradient."""
     seed: int = 0
     """Seed of weights, data order and masks."""
+    precision: str = "auto"
+    """fp32, bf16, or auto: bf16 on GPUs, fp32 on CPUs."""
+    parallel: str = "auto"
+    """ddp, fsdp, or auto: DDP up to L12."""
+    compile: bool = False
+    """Run the layers through torch.compile."""
+    activation_checkpointing: bool = False
+    """Less memory for a third more work."""
     checkpoint_every: int = 50
     """Steps between checkpoints."""
+    keep: int = 2
+    """Checkpoints that stay, beside the one before the decay and the best model."""
     log_every: int = 10
     """Steps between log lines."""
     valid_every: int = 100
     """Steps between validations."""
+    valid_tokens: int = 65536
+    """Tokens of the held-out sequences to validate on."""
+    whitening_sequences: int = 2048
+    """Training sequences on which the vectors' whitening is fitted at the end; 0 for none."""
     valid_share: float = 0.02
     """Share of the sequences held out for validation, when --data are files."""
     id_column: str = "id"
@@ -65,51 +110,69 @@ class Config:
 def main(config: Config) -> dict[str, Any]:
     """Build the corpus if need be, then train."""
     out = Path(config.out).absolute()
-    settings = TrainConfig(
-        size=config.size,
-        steps=config.steps,
-        batch_tokens=config.batch_tokens,
-        micro_tokens=config.micro_tokens,
-        learning_rate=config.learning_rate,
-        seed=config.seed,
-        checkpoint_every=config.checkpoint_every,
-        log_every=config.log_every,
-        valid_every=config.valid_every,
-    )
+    settings = TrainConfig(**{field.name: getattr(config, field.name) for field in fields(TrainConfig)})
+    first = int(os.environ.get("RANK", "0")) == 0  # torchrun starts this script several times
 
     # ---- the corpus
-    connect_ray()
+    if config.workers:
+        connect_ray()
+    elif "RANK" in os.environ:
+        join_torchrun()
     if len(config.data) == 1 and is_corpus(config.data[0]):
         corpus = Path(config.data[0]).absolute()
     else:
         corpus = out / "corpus"
-        build_corpus(BuildConfig(config.data, str(corpus), config.valid_share, config.id_column, config.sequence_column))
+        if first:
+            build_corpus(
+                BuildConfig(config.data, str(corpus), config.valid_share, config.id_column, config.sequence_column)
+            )
 
     # ---- training
-    claim_run(out, settings, corpus)
-    if (out / "summary.json").exists():
-        say(f"{out} holds this run, finished: nothing to do")
-        finished: dict[str, Any] = json.loads((out / "summary.json").read_text())
-        return finished
-    if checkpoint := latest_checkpoint(out):
-        say(f"going on from {checkpoint.name} of {out}")
-    say(f"{config.size}: {SIZES[config.size].num_parameters:,} parameters, {config.workers} workers")
-    with following(out, say):
-        run_workers(
-            train_worker,
-            {"config": asdict(settings), "corpus": str(corpus), "run": str(out)},
-            workers=config.workers,
-            folder=out / "ray",
-        )
+    if first:
+        claim_run(out, settings, corpus)
+        if (out / "summary.json").exists():
+            say(f"{out} holds this run, finished: nothing to do")
+        else:
+            clear_stop(out)
+            if checkpoint := latest_checkpoint(out):
+                say(f"going on from {checkpoint.name} of {out}")
+            workers = f"{config.workers} workers" if config.workers else "without Ray"
+            say(f"{config.size}: {SIZES[config.size].num_parameters:,} parameters, {workers}")
+    if dist.is_initialized():
+        dist.barrier()
+    if not (out / "summary.json").exists():
+        with following(out, say if first else lambda _: None), stop_on_sigterm(out):
+            paths = {"config": asdict(settings), "corpus": str(corpus), "run": str(out)}
+            if config.workers:
+                run_workers(train_worker, paths, workers=config.workers, min_workers=config.min_workers, folder=out / "ray")
+            else:
+                train_worker(paths)
+    if not (out / "summary.json").exists():
+        raise JobStopped("stopped on request; the last step is in a checkpoint")
     summary: dict[str, Any] = json.loads((out / "summary.json").read_text())
     return summary
 
 
 def train_worker(settings: dict[str, Any]) -> None:
-    """One worker's part: the plain loop."""
-    train(TrainConfig(**settings["config"]), settings["corpus"], settings["run"])
+    """One worker's part: the plain loop. A run that was asked to stop is no failure."""
+    try:
+        train(TrainConfig(**settings["config"]), settings["corpus"], settings["run"])
+    except JobStopped as stopped:
+        say(str(stopped))
+
+
+def join_torchrun() -> None:
+    """Join the group that torchrun's variables describe: NCCL with a GPU each, else gloo."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
 
 
 if __name__ == "__main__":
     arguments = tyro.cli(Config, description=__doc__)
-    sys.exit(run_job(lambda: main(arguments)))
+    if os.environ.get("RANK", "0") == "0":
+        sys.exit(run_job(lambda: main(arguments)))
+    try:
+        main(arguments)  # one summary for all
+    except JobStopped:
+        sys.exit(75)

@@ -13,8 +13,13 @@ EXIT_CODES: Final[Mapping[int, str]] = {
     0: "done; the summary is on stdout",
     1: "an unexpected error; run the same command again to go on",
     2: "wrong usage or input that cannot be read; the message names it",
+    75: "stopped on request (SIGTERM) with its work saved; run the same command again to go on",
     130: "interrupted; run the same command again to go on",
 }
+
+
+class JobStopped(Exception):  # noqa: N818 - it is no error
+    """A job that was asked to stop, saved its work and can go on."""
 
 
 class JobError(RuntimeError):
@@ -42,6 +47,9 @@ def run_job(job: Callable[[], Mapping[str, Any]]) -> int:
     except KeyboardInterrupt:
         say("interrupted. Run the same command again to go on")
         return 130
+    except JobStopped as stopped:
+        say(f"{stopped}. Run the same command again to go on")
+        return 75
     except (ValueError, JobError, FileNotFoundError, PermissionError) as error:
         say(f"error: {error}")
         return 2

@@ -2,15 +2,18 @@
 
 from unirna.train.batches import BatchSource, MaskedBatch
 from unirna.train.checkpoints import latest_checkpoint
+from unirna.train.claim import claim_run
 from unirna.train.config import TrainConfig, TrainError
-from unirna.train.loop import claim_run, train
-from unirna.train.objective import MaskedLanguageModel, mask_tokens
+from unirna.train.loop import train
+from unirna.train.masking import mask_tokens
+from unirna.train.objective import MaskedLanguageModel, Objective
 from unirna.train.workers import run_workers
 
 __all__ = [
     "BatchSource",
     "MaskedBatch",
     "MaskedLanguageModel",
+    "Objective",
     "TrainConfig",
     "TrainError",
     "claim_run",

@@ -1,8 +1,9 @@
 """Packed batches filled to a token budget, in an order that is a function of (seed, step, number) alone.
 
-Each forward pass draws its sequences at random with replacement, so there is no position in the data to save: a resumed
-run, and a run on another number of workers, sees the same batches. Sequences longer than the context are cropped at
-random, the last one of a batch to what is left of the budget, so every forward pass does the same work.
+Each forward pass draws its sequences at random with replacement, by their sampling weights, so there is no position in
+the data to save: a resumed run, and a run on another number of workers, sees the same batches. Sequences longer than the
+context are cropped at random, the last one of a batch to what is left of the budget, so every forward pass does the same
+work.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from unirna.corpus import Corpus
 from unirna.model import pack_tokens
-from unirna.train.objective import mask_tokens
+from unirna.train.masking import MASK_RATE, mask_tokens
 
 SHORTEST = 8
 """The budget's rest is left empty rather than filled with fewer nucleotides than this."""
@@ -28,6 +29,11 @@ class MaskedBatch:
     boundaries: NDArray[np.int32]
     places: NDArray[np.int64]
     targets: NDArray[np.int64]
+
+    @property
+    def arrays(self) -> tuple[NDArray[np.generic], ...]:
+        """What the model's forward pass takes, in its order."""
+        return self.tokens, self.boundaries, self.places, self.targets
 
     @property
     def lengths(self) -> list[int]:
@@ -44,10 +50,12 @@ class BatchSource:
         seed: of order, crops and masks.
         budget: tokens of a batch, special tokens included.
         context: longest sequence, in nucleotides.
+        mask_rate: share of the nucleotides to predict.
     """
 
-    def __init__(self, corpus: Corpus, *, seed: int, budget: int, context: int) -> None:
+    def __init__(self, corpus: Corpus, *, seed: int, budget: int, context: int, mask_rate: float = MASK_RATE) -> None:
         self.corpus, self.seed, self.budget, self.context = corpus, seed, budget, context
+        self.mask_rate = mask_rate
 
     def batch(self, step: int, number: int) -> MaskedBatch:
         """Batch `number` of optimiser step `step`."""
@@ -55,34 +63,16 @@ class BatchSource:
         pieces: list[NDArray[np.uint8]] = []
         room = self.budget
         while room >= SHORTEST + 2:
-            tokens = self.corpus[int(random.integers(len(self.corpus)))]
+            tokens = self.corpus[self.corpus.draw(random)]
             size = min(len(tokens), self.context, room - 2)
             start = int(random.integers(len(tokens) - size + 1))
             pieces.append(tokens[start : start + size])
             room -= size + 2
-        return _masked(pieces, random)
-
-    def fixed(self, budget: int) -> list[MaskedBatch]:
-        """The same batches at every call, each sequence once from the first on, about `budget` tokens: for validation."""
-        batches: list[MaskedBatch] = []
-        pieces: list[NDArray[np.uint8]] = []
-        size = total = 0
-        for index in range(len(self.corpus)):
-            tokens = self.corpus[index][: self.context]
-            if pieces and size + len(tokens) + 2 > self.budget:
-                batches.append(_masked(pieces, np.random.default_rng((self.seed, len(batches)))))
-                pieces, size = [], 0
-            pieces.append(tokens)
-            size += len(tokens) + 2
-            total += len(tokens) + 2
-            if total >= budget:
-                break
-        if pieces:
-            batches.append(_masked(pieces, np.random.default_rng((self.seed, len(batches)))))
-        return batches
+        return mask_pieces(pieces, random, self.mask_rate)
 
 
-def _masked(pieces: list[NDArray[np.uint8]], random: np.random.Generator) -> MaskedBatch:
+def mask_pieces(pieces: list[NDArray[np.uint8]], random: np.random.Generator, rate: float = MASK_RATE) -> MaskedBatch:
+    """Pack token arrays, shortest first, and hide some of them."""
     packed = pack_tokens(sorted(pieces, key=len))  # equal lengths side by side: fewer attention calls on the CPU
-    hidden, places, targets = mask_tokens(packed.tokens, random)
+    hidden, places, targets = mask_tokens(packed.tokens, random, rate)
     return MaskedBatch(hidden, packed.boundaries, places, targets)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import platform
-import shutil
 import subprocess
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -17,12 +16,22 @@ import torch
 
 from unirna.model import Encoder, save_checkpoint
 from unirna.model.checkpoint import fingerprint
+from unirna.train.checkpoints import write_folder
 from unirna.train.config import TrainConfig
 from unirna.train.metrics import read_metrics
 
+OPTIMIZERS = {"adamw": "AdamW", "muon": "Muon (AdamW for embeddings, heads, norms and biases)"}
 
-def write_model(run: Path, encoder: Encoder, config: TrainConfig, manifest: dict[str, Any]) -> None:
-    """Write `<run>/model/` (checkpoint, `card.md`, `training.json`) and `<run>/summary.json`."""
+
+def write_model(
+    run: Path, encoder: Encoder, config: TrainConfig, manifest: dict[str, Any], counted: dict[str, Any]
+) -> None:
+    """Write `<run>/model/` (checkpoint, `card.md`, `training.json`) and `<run>/summary.json`.
+
+    Args:
+        run: its folder. encoder: with whole weights. config: settings. manifest: of the corpus.
+        counted: what the baselines gave on the held-out places (`validation.baselines`).
+    """
     records = read_metrics(run)
     last = records[-1]
     training = {
@@ -39,17 +48,18 @@ def write_model(run: Path, encoder: Encoder, config: TrainConfig, manifest: dict
             "licence": manifest.get("licence", "not stated"),
             **{key: manifest[key] for key in ("read", "kept", "rejected", "splits")},
         },
+        "baselines": counted,
         "curve": records,
     }
-    folder, beside = run / "model", run / "model.tmp"
-    shutil.rmtree(beside, ignore_errors=True)
-    save_checkpoint(encoder, beside)
-    (beside / "training.json").write_text(json.dumps(training, indent=1) + "\n")
-    (beside / "card.md").write_text(_card(training, encoder))
-    shutil.rmtree(folder, ignore_errors=True)
-    beside.rename(folder)
+
+    def write(folder: Path) -> None:
+        save_checkpoint(encoder, folder)
+        (folder / "training.json").write_text(json.dumps(training, indent=1) + "\n")
+        (folder / "card.md").write_text(_card(training, encoder))
+
+    write_folder(run / "model", write)
     summary = {
-        "model": str(folder),
+        "model": str(run / "model"),
         "fingerprint": training["fingerprint"],
         "size": config.size,
         "parameters": training["parameters"],
@@ -59,6 +69,7 @@ def write_model(run: Path, encoder: Encoder, config: TrainConfig, manifest: dict
         "loss": last["loss"],
         "valid_loss": last.get("valid_loss"),
         "valid_accuracy": last.get("valid_accuracy"),
+        **{f"{name}_loss": found["loss"] for name, found in counted.items()},
     }
     (run / "summary.json").write_text(json.dumps(summary) + "\n")
 
@@ -80,17 +91,12 @@ def _commit() -> str:
 
 def _card(training: dict[str, Any], encoder: Encoder) -> str:
     shape, settings, data, last = encoder.config, training["settings"], training["data"], training["curve"][-1]
-    held_out = ""
-    if "valid_loss" in last:
-        held_out = (
-            f"- Held-out sequences ({data['splits']['valid']['sequences']:,}): loss {last['valid_loss']:.4f} nats, "
-            f"perplexity {math.exp(last['valid_loss']):.3f}, masked accuracy {last['valid_accuracy']:.1%}\n"
-        )
+    start = f"the weights of {Path(settings['init']).name}" if settings["init"] else "random weights"
     return f"""# {settings["size"]}: an RNA language model
 
 A masked-language-model encoder in the Uni-RNA checkpoint format ({shape.num_layers} layers, hidden {shape.hidden_size},
-{shape.num_heads} heads, feed-forward {shape.intermediate_size}; {training["parameters"]:,} parameters), trained from random
-weights by UniRNA on Ray {training["unirna"]}. Independent of the authors' released weights.
+{shape.num_heads} heads, feed-forward {shape.intermediate_size}; {training["parameters"]:,} parameters), trained from
+{start} by UniRNA on Ray {training["unirna"]}. Independent of the authors' released weights.
 
 - Fingerprint: `{training["fingerprint"]}`
 - Made: {training["created"]}, commit {training["commit"]}, torch {training["torch"]}
@@ -105,8 +111,45 @@ weights by UniRNA on Ray {training["unirna"]}. Independent of the authors' relea
   sequence (near-duplicates may stand on both sides)
 
 ## Training
-- {settings["steps"]:,} steps of {settings["batch_tokens"]:,} tokens, seed {settings["seed"]}, AdamW
+- {settings["steps"]:,} steps of {settings["batch_tokens"]:,} tokens, seed {settings["seed"]},
+  {OPTIMIZERS[settings["optimizer"]]}
+- {settings["mask_rate"]:.0%} of the nucleotides hidden, sequences cropped at
+  {settings["context"] or shape.context:,} nucleotides
 - Last training loss {last["loss"]:.4f} nats (step {last["step"]:,})
-{held_out}
+
+{_held_out(last, training["baselines"])}
 Every setting and the whole curve: `training.json`.
 """
+
+
+def _held_out(last: dict[str, Any], baselines: dict[str, Any]) -> str:
+    """The section on held-out sequences: the model beside the baselines, over all and per source."""
+    if "valid_loss" not in last:
+        return ""
+    titles = {
+        "unigram": "frequency of the letter",
+        "markov": "Markov model, {} letters before",
+        "markov_both": "the same, {} letters on each side",
+    }
+    rows = [("this model", last["valid_loss"], last["valid_accuracy"])]
+    for name, found in baselines.items():
+        rows.append((titles[name].format(found["context"]), found["loss"], found["accuracy"]))
+    lines = [
+        "## Held-out sequences",
+        "15 % of the nucleotides hidden, the same places for all. The baselines are counted on the training split, with",
+        "context length and smoothing chosen on these places, and see all letters around a hidden one.",
+        "",
+        "| predictor | loss, nats | perplexity | accuracy |",
+        "|---|---|---|---|",
+        *(f"| {name} | {loss:.4f} | {math.exp(loss):.3f} | {accuracy:.1%} |" for name, loss, accuracy in rows),
+    ]
+    sources = last.get("valid_sources", {})
+    if len(sources) > 1:
+        best = {name: min(found["sources"][name] for found in baselines.values()) for name in sources} if baselines else {}
+        lines += ["", "| source | places | loss, nats | best baseline | accuracy |", "|---|---|---|---|---|"]
+        lines += [
+            f"| {name.rpartition('/')[2]} | {found['places']:,} | {found['loss']:.4f} | {best.get(name, math.nan):.4f} | "
+            f"{found['accuracy']:.1%} |"
+            for name, found in sources.items()
+        ]
+    return "\n".join(lines) + "\n"

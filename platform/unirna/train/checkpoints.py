@@ -1,52 +1,164 @@
-"""Checkpoints of a run: written beside and renamed, the last few kept, found again after a crash.
+"""Checkpoints of a run: written beside, flushed to the disk and renamed; found again, and checked, after a crash.
 
-`<run>/checkpoints/step-00000100/` holds the model in the released format and `state.pt` (the optimiser's tensors, read with
-`weights_only=True`). A folder that cannot be read is passed over for the one before it.
+`<run>/checkpoints/step-00000100/` holds the model in the released format, `state.pt` (the optimiser's tensors by
+parameter name, read with `weights_only=True`) and `checksums.json`. A damaged folder, even one that still
+reads, is passed over for the one before it. `<run>/best/` is the model with the lowest validation loss so far.
 """
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import json
 import logging
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from unirna.model import CheckpointError, Encoder, load_checkpoint, save_checkpoint
+from unirna.train.config import TrainError
+from unirna.train.optimiser import State
 
 log = logging.getLogger(__name__)
 
 
-def save_state(run: Path, step: int, encoder: Encoder, optimizer: torch.optim.Optimizer, keep: int) -> Path:
-    """Write the checkpoint after `step` optimiser steps, then remove all but the last `keep`."""
+def save_state(run: Path, step: int, encoder: Encoder, state: State) -> Path:
+    """Write the checkpoint after `step` optimiser steps.
+
+    Raises:
+        TrainError: it cannot be written (a full disk); the checkpoints before it are as they were.
+    """
+
+    def write(folder: Path) -> None:
+        save_checkpoint(encoder, folder)
+        torch.save({"step": step, "optimizer": state}, folder / "state.pt")
+
     folder = run / "checkpoints" / f"step-{step:08d}"
-    beside = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(beside, ignore_errors=True)
-    save_checkpoint(encoder, beside)
-    torch.save({"step": step, "optimizer": optimizer.state_dict()}, beside / "state.pt")
-    shutil.rmtree(folder, ignore_errors=True)
-    beside.rename(folder)
-    for old in sorted(folder.parent.glob("step-????????"))[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+    write_folder(folder, write)
     return folder
+
+
+def save_best(run: Path, step: int, valid_loss: float, encoder: Encoder) -> None:
+    """Write `<run>/best/` if no validation loss before was as low.
+
+    Raises:
+        TrainError: it cannot be written.
+    """
+    if valid_loss >= best_loss(run):
+        return
+
+    def write(folder: Path) -> None:
+        save_checkpoint(encoder, folder)
+        (folder / "best.json").write_text(json.dumps({"step": step, "valid_loss": valid_loss}) + "\n")
+
+    write_folder(run / "best", write)
+
+
+def best_loss(run: Path) -> float:
+    """The lowest validation loss so far, infinite where there is none."""
+    try:
+        return float(json.loads((run / "best" / "best.json").read_text())["valid_loss"])
+    except (OSError, ValueError, KeyError):
+        return float("inf")
+
+
+def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a folder beside `folder`, add checksums, flush it to the disk and put it in its place.
+
+    Raises:
+        TrainError: it cannot be written; what stood at `folder` is as it was.
+    """
+    beside, old = (folder.with_name(folder.name + end) for end in (".tmp", ".old"))
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        beside.mkdir(parents=True)
+        write(beside)
+        sums = {path.name: checksum(path) for path in sorted(beside.iterdir())}
+        (beside / "checksums.json").write_text(json.dumps(sums, indent=1) + "\n")
+        for path in (*beside.iterdir(), beside):
+            flush(path)
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors wrap the system's error
+        shutil.rmtree(beside, ignore_errors=True)
+        raise TrainError(
+            f"{folder} cannot be written ({error}). What was saved before it is whole: make room, then run the same "
+            "command again to go on"
+        ) from error
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    beside.rename(folder)
+    flush(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def flush(path: Path) -> None:
+    """Have the system write a file or a folder's entries to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # file systems that cannot flush a folder
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def checkpoints(run: str | Path) -> list[Path]:
+    """Folders of a run's checkpoints, oldest first."""
+    return sorted((Path(run) / "checkpoints").glob("step-????????"))
+
+
+def step_of(folder: Path) -> int:
+    """The number of finished steps of a checkpoint."""
+    return int(folder.name.removeprefix("step-"))
 
 
 def latest_checkpoint(run: str | Path) -> Path | None:
     """The folder of the last checkpoint of a run, None where there is none."""
-    folders = sorted((Path(run) / "checkpoints").glob("step-????????"))
-    return folders[-1] if folders else None
+    return next(reversed(checkpoints(run)), None)
 
 
-def restore_state(run: Path, encoder: Encoder, optimizer: torch.optim.Optimizer) -> int:
-    """Load the last checkpoint that can be read; returns its number of finished steps, 0 where there is none."""
-    for folder in sorted((run / "checkpoints").glob("step-????????"), reverse=True):
+def prune(run: Path, keep: int, always: int) -> None:
+    """Remove all checkpoints but the last `keep` and that of step `always`."""
+    for old in checkpoints(run)[:-keep]:
+        if step_of(old) != always:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def sound_checkpoint(run: Path) -> Path | None:
+    """The last checkpoint whose files are all there and have their checksums; damaged ones are named in a warning."""
+    for folder in reversed(checkpoints(run)):
         try:
-            state: dict[str, Any] = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
-            encoder.load_state_dict(load_checkpoint(folder).state_dict())
-        except (CheckpointError, OSError, RuntimeError, EOFError, KeyError) as error:
+            sums: dict[str, str] = json.loads((folder / "checksums.json").read_text())
+            wrong = [name for name, total in sums.items() if checksum(folder / name) != total]
+        except (OSError, ValueError) as error:
             log.warning("checkpoint %s cannot be read (%s): going back to the one before", folder, error)
             continue
-        optimizer.load_state_dict(state["optimizer"])
-        return int(state["step"])
-    return 0
+        if not wrong:
+            return folder
+        log.warning("checkpoint %s: damaged %s: going back to the one before", folder, ", ".join(wrong))
+    return None
+
+
+def read_checkpoint(folder: Path) -> tuple[int, dict[str, torch.Tensor], State]:
+    """Finished steps, the encoder's tensors and the optimiser's state of a checkpoint.
+
+    Raises:
+        TrainError: it cannot be read although its checksums are right: another version of this program wrote it.
+    """
+    try:
+        state: dict[str, Any] = torch.load(folder / "state.pt", map_location="cpu", weights_only=True, mmap=True)
+        return int(state["step"]), load_checkpoint(folder).state_dict(), state["optimizer"]
+    except (CheckpointError, OSError, RuntimeError, KeyError) as error:
+        raise TrainError(f"checkpoint {folder} cannot be read ({error}). Remove it to go on from the one before") from error

@@ -1,33 +1,42 @@
 """The training loop. It knows nothing of Ray: with torch.distributed it is one of several workers, without it runs alone.
 
 Killed at any moment and called again with the same settings and folder, it goes on from the last checkpoint, and since
-batches are a function of the step, with the same numbers as if it had never stopped.
+batches are a function of the step, with the same numbers as if it had never stopped. docs/training.md says what becomes of
+a run at each kind of fault.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
+import logging
 import math
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 
 from unirna.corpus import Corpus
-from unirna.model import SIZES, Encoder, Model, Whitening, fit_whitening
-from unirna.train.batches import BatchSource, MaskedBatch
+from unirna.job import JobStopped
+from unirna.model import CheckpointError, Encoder, Model, Whitening, fit_whitening, load_checkpoint
 from unirna.train.card import write_model
-from unirna.train.checkpoints import restore_state, save_state
+from unirna.train.checkpoints import best_loss, prune, read_checkpoint, save_best, save_state, sound_checkpoint
+from unirna.train.claim import claim_run, claimed
 from unirna.train.config import TrainConfig, TrainError
+from unirna.train.memory import keep_memory
 from unirna.train.metrics import MetricsLog, matrix_rate
-from unirna.train.objective import MaskedLanguageModel
+from unirna.train.objective import build_objective, to_device
+from unirna.train.optimiser import Optimiser, restore
+from unirna.train.parallel import Workers, clip, plain_encoder, shard, without_sync, wrap
+from unirna.train.stopping import clear_stop, stop_on_sigterm, stop_requested
+from unirna.train.validation import baselines, held_out_batches, validate
+
+log = logging.getLogger(__name__)
+
+MAX_SKIPPED = 3
+"""So many steps in a row may be skipped because their gradient is no finite number; then the run ends."""
 
 
 def train(config: TrainConfig, corpus: str | Path, run: str | Path) -> dict[str, Any]:
@@ -35,101 +44,173 @@ def train(config: TrainConfig, corpus: str | Path, run: str | Path) -> dict[str,
 
     Args:
         config: settings. corpus: a corpus folder. run: the run's folder; all workers must see the same one. It gets
-            `metrics.jsonl`, `tensorboard/`, `checkpoints/`, and at the end `model/` with its card and `summary.json`.
+            `metrics.jsonl`, `tensorboard/`, `checkpoints/`, `best/`, and at the end `model/` and `summary.json`.
 
     Returns:
         The run's summary.
 
     Raises:
-        TrainError: another run's settings in the folder, workers that cannot share the batch, a loss that is no number.
+        TrainError: another run's settings in the folder, workers that cannot share the batch, a loss that is no number,
+            a checkpoint that cannot be written.
         CorpusError: no corpus.
+        JobStopped: SIGTERM came; a checkpoint was written and the run can go on.
     """
-    run = Path(run)
-    alone = not (dist.is_available() and dist.is_initialized())
-    rank, world = (0, 1) if alone else (dist.get_rank(), dist.get_world_size())
-    if config.num_micro % world:
-        raise TrainError(
-            f"{config.num_micro} forward passes a step (batch_tokens / micro_tokens) cannot be shared by {world} workers"
-        )
+    run, workers = Path(run), Workers()
+    rank, world, device = workers.rank, workers.world, workers.device
+    _check_workers(config, workers)
     if rank == 0:
         claim_run(run, config, corpus)
-    if not alone:
-        dist.barrier()
+    workers.wait()
+    config = claimed(run, config)
     if (run / "summary.json").exists():
         return _summary(run)
 
     # ---- model, data, optimiser
     torch.set_flush_denormal(True)  # attention's tiniest weights would cost the CPU half of its speed
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    encoder = Encoder(SIZES[config.size]).initialise(config.seed).to(device)
-    optimizer = _optimizer(encoder, config)
-    start = restore_state(run, encoder, optimizer)
-    if not alone:
-        dist.barrier()  # every worker has read the checkpoint before rank 0 may write the next
-    objective = MaskedLanguageModel(encoder).to(device).train()
-    model: torch.nn.Module = objective if alone else DistributedDataParallel(objective)
-    context = encoder.config.context
-    source = BatchSource(Corpus(corpus), seed=config.seed, budget=config.micro_tokens, context=context)
-    held_out = BatchSource(Corpus(corpus, "valid"), seed=config.seed, budget=config.micro_tokens, context=context)
-    validation = held_out.fixed(config.valid_tokens)[rank::world]
-    log = MetricsLog(run, start) if rank == 0 else None
+    keep_memory()
+    half = config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda")
+    encoder = _start(config).to(device)
+    encoder.checkpoint_activations = config.activation_checkpointing
+    data = Corpus(corpus)
+    objective = build_objective(config, encoder, data).train()
+    if config.compile and device.type == "cpu":
+        log.warning("compile is left out on the CPU: each batch's lengths of attention would be compiled anew")
+    elif config.compile:
+        for layer in encoder.layers:
+            layer.compile(dynamic=True)
+    if config.parallelism == "fsdp" and not workers.alone:
+        shard(objective, half=half)
+    optimiser = Optimiser(encoder, config)
+    start = 0
+    checkpoint = workers.told_by_first(str(sound_checkpoint(run) or "") if rank == 0 else None)
+    if checkpoint:
+        start, tensors, state = read_checkpoint(Path(checkpoint))
+        restore(encoder, tensors)
+        optimiser.load(state)
+    model = wrap(objective, workers, config.parallelism)
+
+    # ---- validation, logs
+    valid = Corpus(corpus, "valid")
+    held_out = held_out_batches(
+        valid,
+        seed=config.seed,
+        tokens=config.valid_tokens,
+        budget=config.micro_tokens,
+        context=encoder.config.context,
+    )
+    counted = baselines(run, data, held_out, config.seed) if rank == 0 else {}
+    best = workers.sums(best_loss(run) if rank == 0 else 0.0)[0]
+    records = MetricsLog(run, start) if rank == 0 else None
+    rate = workers.sums(matrix_rate(device))[0]
+
+    def save(done: int) -> None:
+        whole = plain_encoder(encoder, rank)  # with shards a meeting of all workers, as is the optimiser's state
+        state = optimiser.state() if rank == 0 or whole is None or whole is not encoder else {}
+        if rank == 0 and whole is not None and all(bool(p.isfinite().all()) for p in whole.parameters()):
+            save_state(run, done, whole, state)
+            prune(run, config.keep, always=config.decay_start)
 
     # ---- the loop
-    rate = _total(matrix_rate(device), device)
     micro = range(rank, config.num_micro, world)
-    clock, work, tokens = time.perf_counter(), 0, 0
-    for step in range(start, config.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate_at(step)
-        loss_sum = torch.zeros((), device=device)
-        for number in micro:
-            batch = source.batch(step, number)
-            last = number == micro[-1]
-            with contextlib.nullcontext() if last or not isinstance(model, DistributedDataParallel) else model.no_sync():
-                loss, _ = _forward(model, batch, device)
-                (loss / len(micro)).backward()
-            loss_sum += loss.detach()
-            work += 3 * encoder.config.flops(batch.lengths)  # forward once, backward twice that
-            tokens += len(batch.tokens)
-        torch.nn.utils.clip_grad_norm_(encoder.parameters(), config.clip)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+    clock, logged, work, tokens, skipped, in_a_row = time.perf_counter(), start, 0, 0, 0, 0
+    with stop_on_sigterm(run):
+        for step in range(start, config.steps):
+            loss_sum, metrics = torch.zeros((), device=device), dict[str, Tensor]()
+            for number in micro:
+                batch = objective.batch(step, number)
+                with without_sync(model, last=number == micro[-1]):
+                    with torch.autocast(device.type, torch.bfloat16, enabled=half):
+                        loss, values = model(*to_device(batch, device))
+                    (loss * world / config.num_micro).backward()  # the workers' gradients are averaged
+                loss_sum += loss.detach()
+                metrics = {name: metrics.get(name, 0.0) + value.detach() for name, value in values.items()}
+                work += 3 * encoder.config.flops(batch.lengths)  # forward once, backward twice that
+                tokens += sum(batch.lengths)
+            norm = clip(encoder.parameters(), config.clip)
+            if math.isfinite(norm):
+                optimiser.step(config.learning_rate_at(step))
+                in_a_row = 0
+            else:
+                optimiser.clear()
+                skipped, in_a_row = skipped + 1, in_a_row + 1
 
-        done = step + 1
-        ends = done == config.steps
-        if done % config.log_every == 0 or ends:
-            seconds = time.perf_counter() - clock
-            mean = _total(float(loss_sum), device) / config.num_micro
-            if not math.isfinite(mean):
+            done = step + 1
+            total, stop = workers.sums(float(loss_sum), rank == 0 and stop_requested(run))
+            mean, ends = total / config.num_micro, done == config.steps
+            if in_a_row == MAX_SKIPPED:
                 raise TrainError(
-                    f"the loss is {mean} at step {done}. Lower learning_rate; the run can go on from its last checkpoint "
-                    "in another folder"
+                    f"the loss is {mean} and the gradient's norm {norm} at step {done}, the {MAX_SKIPPED}rd "
+                    "step in a row that had to be skipped. Lower learning_rate; another run can "
+                    "start from this one's last checkpoint (init)"
                 )
-            record = {
-                "step": done,
-                "steps": config.steps,
-                "loss": round(mean, 6),
-                "learning_rate": config.learning_rate_at(step),
-                "tokens_per_second": round(_total(tokens, device) / seconds, 1),
-                "matrix_share": round(_total(work, device) / seconds / rate, 4),
-                "seconds_left": round((config.steps - done) * seconds / min(config.log_every, done - start), 1),
-            }
-            if done % config.valid_every == 0 or ends:
-                record |= _validate(model, validation, device)
-            if log:
-                log.write(record)
-            clock, work, tokens = time.perf_counter(), 0, 0
-        if rank == 0 and (done % config.checkpoint_every == 0 or ends):
-            save_state(run, done, encoder, optimizer, config.keep)
+            validates = done % config.valid_every == 0 or ends
+            if done % config.log_every == 0 or validates:
+                seconds = time.perf_counter() - clock
+                all_tokens, all_work, *sums = workers.sums(
+                    tokens, work, *(float(metrics[name]) for name in sorted(metrics))
+                )
+                record: dict[str, Any] = {
+                    "step": done,
+                    "steps": config.steps,
+                    "loss": round(mean, 6),
+                    **{name: round(value / config.num_micro, 6) for name, value in zip(sorted(metrics), sums, strict=True)},
+                    "learning_rate": config.learning_rate_at(step),
+                    "gradient_norm": round(norm, 6) if math.isfinite(norm) else None,
+                    "skipped": skipped,
+                    "tokens_per_second": round(all_tokens / seconds, 1),
+                    "matrix_share": round(all_work / seconds / rate, 4),
+                    "seconds_left": round((config.steps - done) * seconds / (done - logged), 1),
+                }
+                if validates:
+                    record |= validate(objective, held_out, valid.sources, workers, half)
+                    record |= {f"{name}_loss": found["loss"] for name, found in counted.items()}
+                if records:
+                    records.write(record)
+                if record.get("valid_loss", math.inf) < best:
+                    best, whole = record["valid_loss"], plain_encoder(encoder, rank)
+                    if rank == 0 and whole is not None:
+                        save_best(run, done, best, whole)
+                clock, logged, work, tokens, skipped = time.perf_counter(), done, 0, 0, 0
+            if done % config.checkpoint_every == 0 or done == config.decay_start or ends or stop:
+                save(done)
+            if stop and not ends:
+                if records:
+                    records.close()
+                    clear_stop(run)
+                raise JobStopped(f"stopped on request after step {done} of {config.steps}; a checkpoint was written")
 
     # ---- the end
-    if log:
-        log.close()
-        encoder.whitening = _whitening(encoder, config, Corpus(corpus))
-        write_model(run, encoder, config, Corpus(corpus).manifest)
-    if not alone:
-        dist.barrier()
+    whole = plain_encoder(encoder, rank)
+    if records and whole is not None:
+        records.close()
+        whole.whitening = _whitening(whole, config, data, device)
+        write_model(run, whole, config, data.manifest, counted)
+    workers.wait()
     return _summary(run)
+
+
+def _check_workers(config: TrainConfig, workers: Workers) -> None:
+    """Every worker needs a forward pass of each step; with shards, each pass is a meeting of all, so all need as many."""
+    uneven = config.num_micro % workers.world
+    if workers.world > config.num_micro or (uneven and config.parallelism == "fsdp"):
+        raise TrainError(
+            f"{config.num_micro} forward passes a step (batch_tokens / micro_tokens) cannot be shared by "
+            f"{workers.world} workers"
+        )
+    if uneven and workers.rank == 0:
+        log.warning("%d forward passes a step are no equal work for %d workers", config.num_micro, workers.world)
+
+
+def _start(config: TrainConfig) -> Encoder:
+    """Random weights, or those of `init`."""
+    encoder = Encoder(config.encoder).initialise(config.seed)
+    if config.init:
+        given = load_checkpoint(config.init)
+        try:
+            encoder.load_state_dict(given.state_dict())
+        except RuntimeError as error:
+            raise CheckpointError(f"{config.init} is no start for {config.size}: {error}") from error
+    return encoder
 
 
 def _summary(run: Path) -> dict[str, Any]:
@@ -137,77 +218,12 @@ def _summary(run: Path) -> dict[str, Any]:
     return summary
 
 
-def claim_run(run: Path, config: TrainConfig, corpus: str | Path) -> None:
-    """Write the run's settings into its folder, or check that the run there has the same.
-
-    Raises:
-        TrainError: it has others; they are named.
-    """
-    run.mkdir(parents=True, exist_ok=True)
-    manifest = Corpus(corpus).manifest
-    settings = {**asdict(config), "corpus": manifest["splits"]}
-    path = run / "config.json"
-    if not path.exists():
-        path.write_text(json.dumps(settings, indent=1) + "\n")
-        return
-    have = json.loads(path.read_text())
-    free = {"checkpoint_every", "log_every", "keep"}
-    differ = [key for key in settings if key not in free and settings[key] != have.get(key)]
-    if differ:
-        what = "; ".join(f"{key} was {have.get(key)!r}, is now {settings[key]!r}" for key in differ)
-        raise TrainError(f"{run} holds a run with other settings ({what}). Use those, or another folder")
-
-
-def _whitening(encoder: Encoder, config: TrainConfig, corpus: Corpus) -> Whitening | None:
+def _whitening(encoder: Encoder, config: TrainConfig, corpus: Corpus, device: torch.device) -> Whitening | None:
     """The whitening of mean vectors, fitted on training sequences drawn without replacement."""
     if not config.whitening_sequences:
         return None
     random = np.random.default_rng(config.seed)
     chosen = random.permutation(len(corpus))[: config.whitening_sequences]
     tokens = [corpus[int(i)][: encoder.config.context] for i in chosen]
-    return fit_whitening(Model(encoder, config.size, next(encoder.parameters()).device).embed_tokens(tokens))
-
-
-def _optimizer(encoder: Encoder, config: TrainConfig) -> torch.optim.Optimizer:
-    matrices = [p for p in encoder.parameters() if p.ndim > 1]
-    others = [p for p in encoder.parameters() if p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.peak_learning_rate, betas=(0.9, 0.98), fused=True)
-
-
-def _forward(model: torch.nn.Module, batch: MaskedBatch, device: torch.device) -> tuple[Tensor, Tensor]:
-    tensors = (torch.from_numpy(x).to(device) for x in (batch.tokens, batch.boundaries, batch.places, batch.targets))
-    tokens, boundaries, places, targets = tensors
-    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-        loss, right = model(tokens.int(), boundaries, places, targets)
-    return loss, right
-
-
-def _validate(model: torch.nn.Module, batches: list[MaskedBatch], device: torch.device) -> dict[str, float]:
-    """Loss in nats and accuracy over the held-out positions of all workers."""
-    module = model.module if isinstance(model, DistributedDataParallel) else model
-    module.eval()
-    loss = right = count = 0.0
-    with torch.no_grad():
-        for batch in batches:
-            mean, hits = _forward(module, batch, device)
-            loss += float(mean) * len(batch.places)
-            right += float(hits)
-            count += len(batch.places)
-    module.train()
-    count = _total(count, device)
-    if not count:
-        return {}
-    return {
-        "valid_loss": round(_total(loss, device) / count, 6),
-        "valid_accuracy": round(_total(right, device) / count, 6),
-    }
-
-
-def _total(value: float, device: torch.device) -> float:
-    """Sum over all workers."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return float(value)
-    tensor = torch.tensor(float(value), dtype=torch.float64, device=device)
-    dist.all_reduce(tensor)
-    return float(tensor)
+    encoder.whitening = None
+    return fit_whitening(Model(encoder, config.size, device).embed_tokens(tokens))

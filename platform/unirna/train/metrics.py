@@ -51,10 +51,12 @@ class MetricsLog:
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=resume_at + 1)
 
     def write(self, record: Record) -> None:
-        """Append one record; every number in it but `step` becomes a TensorBoard scalar."""
+        """Append one record; every number in it but `step` becomes a TensorBoard scalar, those per source too."""
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
-        for name, value in record.items():
+        sources: dict[str, Record] = record.get("valid_sources", {})
+        losses = {f"valid_loss_of/{name.rpartition('/')[2]}": found["loss"] for name, found in sources.items()}
+        for name, value in (record | losses).items():
             if name != "step" and isinstance(value, (int, float)):
                 self._board.add_scalar(name, value, record["step"])
 
@@ -84,8 +86,12 @@ def format_record(record: Record) -> str:
         f"step {record['step']:>6}/{record['steps']}  loss {record['loss']:.4f}  lr {record['learning_rate']:.2e}  "
         f"{record['tokens_per_second']:>8,.0f} tokens/s  {record['matrix_share']:4.0%} of the matrix rate  left {left}"
     )
+    if record.get("skipped"):
+        line += f"  {record['skipped']} steps skipped: their gradient was no finite number"
     if "valid_loss" in record:
         line += f"  | held out: loss {record['valid_loss']:.4f}, accuracy {record['valid_accuracy']:.1%}"
+        if "markov_loss" in record:
+            line += f" (Markov {record['markov_loss']:.4f}, two-sided {record['markov_both_loss']:.4f})"
     return line
 
 
