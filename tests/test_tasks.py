@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -398,6 +399,22 @@ def test_full_mode_on_two_ray_workers_gives_one_worker_s_losses(
     curves = [[record["loss"] for record in i["training"]["epochs"]] for i in (info, other)]
     np.testing.assert_allclose(*curves, rtol=1e-3)
     assert not list(tmp_path.glob("*/.work-*"))  # nothing is left behind
+
+
+def test_full_mode_with_a_relative_registry_trains_on_workers_that_stand_elsewhere(
+    wanted: FinetuneConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    def elsewhere(function: Callable[[dict[str, Any]], None], settings: dict[str, Any], folder: Path) -> None:
+        assert folder.is_absolute()
+        with contextlib.chdir(tmp_path / "elsewhere"):
+            function(settings)
+
+    config = replace(wanted, mode="full", full=FullConfig(epochs=1, batch_size=16), registry="here")
+    assert finetune(config, elsewhere)["mode"] == "full"
+    assert load_predictor(tmp_path / "here" / "kind").info["mode"] == "full"
 
 
 def test_a_name_that_is_no_folder_name_is_refused(wanted: FinetuneConfig) -> None:
