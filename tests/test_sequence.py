@@ -170,6 +170,9 @@ def test_byte_ranges_hold_every_record_once(
         ("x.fasta", b"ACGU\n", "wanted a line that starts with '>'"),
         ("x.fasta", b">a\rACGU\r", "Macintosh"),
         ("x.fastq", b"@a\nACGU\n+\nII\n", "FASTQ"),
+        ("x.fastq", b"@a\nAC\xffU\n+\nIIII\n", "x.fastq: is not sound FASTQ"),
+        ("x.csv", b"id,sequence,sequence\na,ACGU,A\n", "two columns called sequence"),
+        ("x.csv", b"id,id,sequence,n\na,b,ACGU,1\n", "two columns called id"),
         ("x.fa.gz", gzip.compress(FASTA.encode())[:-30], "cut short"),
         ("x.fa.gz", b"not gzip at all", "cut short"),
         ("x.fa.zst", zstd(FASTA)[:-6], "cut short"),
@@ -206,6 +209,49 @@ def test_clean_table_accounts_for_every_record(tmp_path: Path) -> None:
     assert good.num_rows + rejects.num_rows == table.num_rows == 6
     assert rejects["reason"].to_pylist() == ["gap", "no id", "empty sequence", "unexpected character", "protein letter"]
     assert rejects["number"].to_pylist() == [2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    ("content", "wanted"),
+    [
+        (b"\xef\xbb\xbf>a\nACGU\n>b\nAC\n", ["a", "b"]),
+        (b"; made by hand\n# twice\n\n>a\nACGU\n>b\nAC\n", ["a", "b"]),
+        (b">a\nACGU\n>x\rACGU\n>b\nAC\n", ["a", "b"]),
+        (b">a\nACGU\n>x y\rACGU\nACGU\n>b\nAC\n", ["a", "b"]),
+        (b">a\nACGU\n>b\nAC\n>x\rACGU\n", ["a", "b"]),
+    ],
+)
+@pytest.mark.parametrize("piece_bytes", [1 << 20, 9])
+def test_small_flaws_of_fasta_cost_no_other_record(
+    tmp_path: Path, content: bytes, wanted: list[str], piece_bytes: int
+) -> None:
+    path = tmp_path / "x.fasta"
+    path.write_bytes(content)
+    tables = [t for piece in plan_pieces(str(path), piece_bytes=piece_bytes) for t in read_tables(piece)]
+    cleaned = [clean_table(table, "x") for table in tables]
+    assert [name for good, _ in cleaned for name in good["id"].to_pylist()] == wanted
+    lost = [row for _, rejects in cleaned for row in rejects.to_pylist()]
+    assert [(row["id"], row["reason"]) for row in lost] == ([("x", "unexpected character")] if b">x" in content else [])
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_byte_that_is_no_text_costs_its_own_record(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"x.{kind}"
+    if kind == "csv":
+        path.write_bytes(b"id,sequence\na,ACGU\nb,AC\xffU\nc,AC\n")
+    else:
+        pq.write_table(pa.table({"id": ["a", "b", "c"], "sequence": [b"ACGU", b"AC\xffU", b"AC"]}), path)
+    (table,) = read_tables(plan_pieces(str(path))[0])
+    good, rejects = clean_table(table, "x")
+    assert good["id"].to_pylist() == ["a", "c"]
+    assert [(r["id"], r["reason"], r["position"]) for r in rejects.to_pylist()] == [("b", "unexpected character", 3)]
+
+
+def test_a_column_that_is_no_text_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"id": ["a"], "sequence": [["A", "C"]]}), path)
+    with pytest.raises(InputError, match=r"x\.parquet: column 'sequence' holds list.*--sequence-column"):
+        list(read(str(path)))
 
 
 def test_other_columns_called_like_ours_are_labels(tmp_path: Path) -> None:
