@@ -269,7 +269,7 @@ def test_a_killed_run_embeds_nothing_twice(tmp_path: Path, nano_model_path: Path
 # ---- the results table ---------------------------------------------------------------------------------------------
 
 
-def test_results_are_entered_once_and_others_stay(wanted: FinetuneConfig, tmp_path: Path) -> None:
+def test_results_are_entered_once_and_others_stay(wanted: FinetuneConfig, tmp_path: Path, capsys: Any) -> None:
     finetune(wanted)
     config = EvaluateConfig(wanted.registry, "kind", wanted.data.data)
     first = evaluate(config)
@@ -288,6 +288,7 @@ def test_results_are_entered_once_and_others_stay(wanted: FinetuneConfig, tmp_pa
     with pytest.raises(TaskError, match="--split all"):
         evaluate(replace(config, data=(path,)))
     second = evaluate(replace(config, data=(path,), split="all"))
+    assert "no training row" not in capsys.readouterr().err
     assert second["rows_of_results"] == 12 and second["n"] == 60
     assert max(s["value"] for s in second["scores"] if s["metric"] == "accuracy") <= 0.9
     text = (Path(wanted.registry) / "results.md").read_text()
