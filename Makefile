@@ -47,8 +47,8 @@ bench-train: .venv/bench  ## measure training speed beside a padded Hugging Face
 lock:  ## renew constraints.txt with the newest versions that work together (TORCH=2.13.0)
 	@PYTHON="$(PYTHON)" ./deploy/lock.sh
 
-clean:  ## remove the environment and everything the demonstration made
-	rm -rf .venv demo-output runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean:  ## remove the environment, caches and demo-output; runs/, store/ and predictors/ stay
+	rm -rf .venv demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # ---- the environment: made once; a second call starts at once
 
@@ -60,7 +60,7 @@ clean:  ## remove the environment and everything the demonstration made
 
 .venv/platform: .venv/base
 	@echo "Installing UniRNA with torch, Ray and LanceDB into .venv (once; about 2 GB, a few minutes)"
-	@$(PIP) --editable '.[platform,viz]'
+	@$(PIP) --build-constraint constraints.txt --editable '.[platform,viz]'
 	@touch $@
 
 .venv/dev: .venv/platform

@@ -98,9 +98,9 @@ def each(q: Tensor, k: Tensor, v: Tensor, lengths: list[int]) -> Tensor:
 
 
 def padded(q: Tensor, k: Tensor, v: Tensor, lengths: list[int]) -> Tensor:
-    rows = [torch.nn.utils.rnn.pad_sequence(x.split(lengths), batch_first=True).transpose(1, 2) for x in (q, k, v)]
+    q, k, v = (torch.nn.utils.rnn.pad_sequence(x.split(lengths), batch_first=True).transpose(1, 2) for x in (q, k, v))
     real = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
-    out = F.scaled_dot_product_attention(*rows, attn_mask=real[:, None, None])
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=real[:, None, None])
     return out.transpose(1, 2)[real]
 
 

@@ -6,7 +6,8 @@
 
 Killed, and started again with the same command, it goes on where it was; finished, it adds nothing. The collection
 changes in one step at the end. Records that are no RNA, or whose id is taken, are in the table `<collection>.rejects`,
-each with its reason; the summary on stdout counts them: read = stored + rejected, stored = new + unchanged. Exit code 2
+each with its reason; the summary on stdout counts them: read = stored + rejected, stored = new + unchanged. A record is
+unchanged when its id and its sequence are there; new labels for it are not taken up. Exit code 2
 where no record of the input could be stored.
 """
 

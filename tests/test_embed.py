@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import lance
@@ -134,6 +135,31 @@ def test_the_same_again_adds_nothing_and_more_is_appended(embedded: str, nano_mo
     table = lance.dataset(f"{embedded}/c.rejects.lance").to_table()
     (conflict,) = [row for row in table.to_pylist() if row["id"] == "single"]
     assert conflict["reason"] == "duplicate id" and "another sequence" in conflict["detail"]
+
+
+def test_rejects_of_a_file_embedded_again_stand_there_once(
+    dirty: Path, ray_cluster: None, nano_model_path: Path, tmp_path: Path
+) -> None:
+    store, copy = str(tmp_path / "store"), tmp_path / "a.fasta"
+    copy.write_bytes((dirty / "a.fasta").read_bytes())
+    first = embed_collection(config(store, nano_model_path, copy))
+    assert len(rejects(store)) == first["rejected"] == 5
+    os.utime(copy, ns=(1, 1))
+    again = embed_collection(config(store, nano_model_path, copy))
+    assert again["rejected"] == 5 and len(rejects(store)) == 5
+    copy.write_text(f">single\n{GOOD['single']}\n")
+    assert embed_collection(config(store, nano_model_path, copy))["rejected"] == 0
+    assert rejects(store) == []
+
+
+@pytest.mark.parametrize("asked", [{"cpus_per_worker": 8}, {"cpus_per_worker": 0}, {"workers": 3}, {"workers": 0}])
+def test_more_workers_than_the_cluster_carries_are_refused(
+    dirty: Path, ray_cluster: None, nano_model_path: Path, tmp_path: Path, asked: dict[str, int]
+) -> None:
+    wanted = replace(config(str(tmp_path / "store"), nano_model_path, dirty), **asked)  # type: ignore[arg-type]
+    ((name, count),) = asked.items()
+    with pytest.raises(JobError, match=rf"--{name.replace('_', '-')} {count}.*(with 2 CPUs and 0 GPUs|wanted 1 or more)"):
+        embed_collection(wanted)
 
 
 def test_another_model_is_refused_before_any_work(embedded: str, dirty: Path, tmp_path: Path) -> None:

@@ -162,6 +162,16 @@ def test_a_vector_is_the_mean_over_the_nucleotides(nano: Model, sequence: str) -
     np.testing.assert_allclose(nano.encode_tokens(packed.tokens, packed.boundaries)[1:-1], rows, atol=1e-5)
 
 
+@pytest.mark.parametrize("count", [1, 2, 8, 300])
+def test_too_few_distinct_vectors_give_no_whitening(count: int) -> None:
+    drawn = np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32)
+    assert model.fit_whitening(drawn[np.arange(count) % 8]) is None
+    enough = model.fit_whitening(np.concatenate([drawn, drawn[:1] + 1]))
+    assert enough is not None and enough.matrix.isfinite().all()
+    with pytest.raises(ValueError, match="NaN"):
+        model.fit_whitening(np.full((20, 8), np.nan, np.float32))
+
+
 def test_whitening_is_part_of_the_vector_and_survives_saving(nano: Model, rfam_sample: Path, tmp_path: Path) -> None:
     letters = [record.sequence or "" for record in read(str(rfam_sample))][::10]
     plain = nano.embed(letters)
@@ -185,6 +195,35 @@ def test_whitening_is_part_of_the_vector_and_survives_saving(nano: Model, rfam_s
     (tmp_path / "white" / "whitening.safetensors").write_bytes(b"cut")
     with pytest.raises(CheckpointError, match=r"whitening\.safetensors is damaged"):
         model.load(tmp_path / "white")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"num_attention_heads": 0}, "num_attention_heads is 0"),
+        ({"hidden_size": -128}, "hidden_size is -128"),
+        ({"num_hidden_layers": True}, "num_hidden_layers is True"),
+        ({"intermediate_size": "many"}, "intermediate_size is 'many'"),
+        ({"max_position_embeddings": 2}, "max_positions is 2"),
+        ({"layer_norm_eps": 0.0}, "layer_norm_eps is 0"),
+        ({"hidden_act": "relu"}, "hidden_act is 'relu'"),
+        (None, "wanted an object"),
+    ],
+)
+def test_a_configuration_that_makes_no_encoder_is_refused(
+    nano: Model, tmp_path: Path, changes: dict[str, object] | None, says: str
+) -> None:
+    folder = nano.save(tmp_path / "model")
+    text = (folder / "config.json").read_text()
+    (folder / "config.json").write_text("[]" if changes is None else json.dumps(json.loads(text) | changes))
+    with pytest.raises(CheckpointError, match=says):
+        model.load(folder)
+
+
+@pytest.mark.parametrize("uri", ["file:///nonexistent/model", "http://localhost/model", "nothing://at/all"])
+def test_a_uri_without_a_checkpoint_is_named(uri: str) -> None:
+    with pytest.raises(CheckpointError, match=uri):
+        model.load(uri)
 
 
 def test_different_sequences_differ(nano: Model) -> None:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from unirna import model
+from unirna.job import JobError
 from unirna.screen import ScreenConfig, ScreenError, screen_library
 from unirna.screen.block import Reader, Scorer, piece_row, unpack
 from unirna.screen.criteria import Criteria, embed_references
@@ -139,6 +140,8 @@ def test_a_screen_ranks_as_brute_force_does_and_accounts_for_every_record(
         assert [row["id"] for row in csv.DictReader(file)] == [row["id"] for row in ranked]
 
     # again, on one worker: the same to the last bit
+    with pytest.raises(JobError, match=r"--workers 3.*2 CPUs"):
+        screen_library(replace(wanted, workers=3, out=str(out.parent / "too many")))
     alone = replace(wanted, workers=1, out=str(out.parent / "alone"))
     screen_library(alone)
     assert pq.read_table(Path(alone.out) / "ranked.parquet").equals(pq.read_table(out / "ranked.parquet"))

@@ -323,6 +323,12 @@ def test_html_is_escaped() -> None:
 # ---- FASTA and the command line ----------------------------------------------------------------------------------------
 
 
+def test_fasta_lines_end_at_line_feeds_alone(tmp_path: Path) -> None:
+    path = tmp_path / "x.fasta"
+    path.write_bytes(b"\xef\xbb\xbf; by hand\r\n# twice\r\n>a one\xc2\x85two\r\nAC\xe2\x80\xa8GU\r\n>b\r\nGG")
+    assert sdk.read_fasta(path) == [("a", "AC\u2028GU"), ("b", "GG")]
+
+
 def test_fasta(tmp_path: Path) -> None:
     path = tmp_path / "two.fasta"
     path.write_text("\n>one first\r\nACG\nU\n\n>two\nGG\n")

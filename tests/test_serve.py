@@ -346,13 +346,21 @@ def test_an_unexpected_error_shows_nothing_of_the_inside(
 
 
 def test_too_much_waiting_is_refused_with_a_time_to_come_back(engine: Engine) -> None:
-    with running(engine, replace(Settings(store="unused"), max_waiting_nucleotides=3000)) as http:
+    with running(engine, replace(Settings(store="unused"), max_waiting_nucleotides=10_000)) as http:
         body = {"sequences": ["ACGU" * 100] * 20}
         with ThreadPoolExecutor(8) as pool:
-            answers = list(pool.map(lambda _: http.post("/v1/embed", json=body), range(8)))
-    refused = [a for a in answers if a.status_code == 429]
-    assert refused and len(refused) < 8
-    assert all(int(a.headers["retry-after"]) >= 1 and not fields(a) for a in refused)
+            answers = {
+                path: list(pool.map(lambda _, path=path: http.post(path, json=body), range(8)))  # type: ignore[misc]
+                for path in ("/v1/embed", "/v1/predict/family")  # `family` has an encoder, and a queue, of its own
+            }
+        for path in answers:
+            large = http.post(path, json={"sequences": ["ACGU" * 100] * 26})
+            assert large.status_code == 413 and fields(large) == ["sequences"]
+            assert "10,000 (max_waiting_nucleotides). Split it" in large.json()["detail"]
+    for of_path in answers.values():
+        refused = [a for a in of_path if a.status_code == 429]
+        assert refused and len(refused) < 8
+        assert all(int(a.headers["retry-after"]) >= 1 and not fields(a) for a in refused)
 
 
 # ---- the batcher -------------------------------------------------------------------------------------------------------
@@ -385,14 +393,14 @@ def test_one_failing_batch_fails_its_requests_only() -> None:
         return np.zeros((len(sequences), 1), np.float32)
 
     async def scenario() -> None:
-        batcher = Batcher(embed, budget=1, max_waiting=3)
+        batcher = Batcher(embed, budget=1, max_waiting=4)
         good, bad, late = await asyncio.gather(
             batcher.embed(["A"]), batcher.embed(["X", "A"]), batcher.embed(["A"] * 2), return_exceptions=True
         )
         assert isinstance(good, np.ndarray)
         assert isinstance(bad, ValueError)
         assert isinstance(late, OverloadedError)
-        assert (await batcher.embed(["A"] * 9)).shape == (9, 1)  # nothing is left behind; alone, any size goes
+        assert (await batcher.embed(["A"] * 4)).shape == (4, 1)  # nothing is left behind
 
     asyncio.run(scenario())
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -268,7 +269,7 @@ def test_a_killed_run_embeds_nothing_twice(tmp_path: Path, nano_model_path: Path
 # ---- the results table ---------------------------------------------------------------------------------------------
 
 
-def test_results_are_entered_once_and_others_stay(wanted: FinetuneConfig, tmp_path: Path) -> None:
+def test_results_are_entered_once_and_others_stay(wanted: FinetuneConfig, tmp_path: Path, capsys: Any) -> None:
     finetune(wanted)
     config = EvaluateConfig(wanted.registry, "kind", wanted.data.data)
     first = evaluate(config)
@@ -287,6 +288,7 @@ def test_results_are_entered_once_and_others_stay(wanted: FinetuneConfig, tmp_pa
     with pytest.raises(TaskError, match="--split all"):
         evaluate(replace(config, data=(path,)))
     second = evaluate(replace(config, data=(path,), split="all"))
+    assert "no training row" not in capsys.readouterr().err
     assert second["rows_of_results"] == 12 and second["n"] == 60
     assert max(s["value"] for s in second["scores"] if s["metric"] == "accuracy") <= 0.9
     text = (Path(wanted.registry) / "results.md").read_text()
@@ -398,6 +400,22 @@ def test_full_mode_on_two_ray_workers_gives_one_worker_s_losses(
     curves = [[record["loss"] for record in i["training"]["epochs"]] for i in (info, other)]
     np.testing.assert_allclose(*curves, rtol=1e-3)
     assert not list(tmp_path.glob("*/.work-*"))  # nothing is left behind
+
+
+def test_full_mode_with_a_relative_registry_trains_on_workers_that_stand_elsewhere(
+    wanted: FinetuneConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    def elsewhere(function: Callable[[dict[str, Any]], None], settings: dict[str, Any], folder: Path) -> None:
+        assert folder.is_absolute()
+        with contextlib.chdir(tmp_path / "elsewhere"):
+            function(settings)
+
+    config = replace(wanted, mode="full", full=FullConfig(epochs=1, batch_size=16), registry="here")
+    assert finetune(config, elsewhere)["mode"] == "full"
+    assert load_predictor(tmp_path / "here" / "kind").info["mode"] == "full"
 
 
 def test_a_name_that_is_no_folder_name_is_refused(wanted: FinetuneConfig) -> None:

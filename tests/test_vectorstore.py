@@ -134,6 +134,45 @@ def test_a_bad_filter_names_itself_and_the_columns(collection: Collection, where
 
 
 @pytest.mark.parametrize(
+    ("where", "says"),
+    [
+        ("length = " + "+".join(["1"] * 1000), "2,008 letters, at most 2,000"),
+        (" OR ".join(["length=1"] * 200_000), "at most 2,000"),
+        ("length = " + "+".join(["1"] * 500), "1,001 words, numbers and operators, at most 100"),
+        ("NOT " * 400 + "length = 1", "at most 100"),
+        ("(" * 400 + "length = 1" + ")" * 400, "at most 100"),
+        ("case when length=1 then " * 30 + "true" + " else false end" * 30, "at most 100"),
+        ("length = 1 /* ' */ " + "+ 1 " * 400 + " /* ' */", "a comment"),
+        ("length = 1 -- '\n" + "+ 1 " * 400 + " -- '", "a comment"),
+        ("family = E'\\'' " + "+ 1 " * 400 + "'", "an escape"),
+        ("family = $$x$$", "an escape"),
+        ("length = ?", "a placeholder"),
+        ("length = :x", "a placeholder"),
+        ("length = character_length(repeat('a', 1000000000))", r"calls repeat\(\)"),
+        ("length = character_length(`repeat` ('a', 1000000000))", r"calls repeat\(\)"),
+    ],
+)
+def test_a_filter_that_would_end_the_process_never_reaches_the_store(
+    collection: Collection, where: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Collection, "_dataset", lambda self: pytest.fail("the store was asked"))
+    with pytest.raises(FilterError, match=says) as caught:
+        collection.search(vectors(4)[0], where=where)
+    assert len(str(caught.value)) < 1500
+
+
+def test_filters_that_people_write_are_read(collection: Collection) -> None:
+    for where in (
+        "length < 200 AND family = 'fam1'",
+        "id IN (" + ", ".join(f"'r{i:05d}'" for i in range(150)) + ")",
+        "(family LIKE 'fam%' OR not (length BETWEEN 2 AND 3)) and score::int >= -1",
+        "lower(family) = 'it''s' or cast(length as double) > 1.5e2",
+        "`family` is not null",
+    ):
+        collection.search(vectors(4)[0], where=where)
+
+
+@pytest.mark.parametrize(
     "query, k", [(np.zeros(H), 1), (np.full(H, np.nan), 1), (np.ones(H + 1), 1), (np.ones((2, 2, H)), 1), (np.ones(H), 0)]
 )
 def test_a_bad_query_is_refused(collection: Collection, query: NDArray[np.float32], k: int) -> None:

@@ -30,7 +30,7 @@ from unirna.embed.resolve import resolve_bucket
 from unirna.embed.scan import Source, Unit, plan_units, scan_held, scan_unit
 from unirna.embed.state import State, job_key, manifest
 from unirna.embed.stream import chunks_of, pack_chunk
-from unirna.job import JobError, Progress, connect_ray, say
+from unirna.job import JobError, Progress, connect_ray, plan_workers, say
 from unirna.sequence import Piece, plan_pieces
 
 UNIT_BYTES: Final = 64 << 20
@@ -74,13 +74,14 @@ def embed_collection(config: EmbedConfig) -> dict[str, Any]:
     """Embed sequence files into a collection, created if it is absent; run again, it goes on or adds nothing.
 
     Returns:
-        The summary: `read` = `stored` + `rejected`, `stored` = `new` + `unchanged`; `windowed` sequences among the new;
+        The summary: `read` = `stored` + `rejected`, `stored` = `new` + `unchanged` (id and sequence are
+        there; the labels stored first stay, new ones for a known id are not taken up); `windowed` sequences among the new;
         `nucleotides` of the new and the rate at which this run embedded; names of collection, store, model and rejects.
 
     Raises:
         InputError: input that cannot be read. StoreError: labels that do not fit, or somebody else changed the collection.
         ModelMismatchError: the collection was made with another model. CheckpointError: no such model.
-        JobError: no record could be stored, or the input changed while it was read.
+        JobError: no record could be stored, the input changed while it was read, or the cluster carries fewer workers.
     """
     from unirna import model  # here, and not above: workers that only read import this module without torch
 
@@ -108,6 +109,7 @@ def embed_collection(config: EmbedConfig) -> dict[str, Any]:
     key = job_key(identity)
     state = State.of(store, config.collection, key)
     connect_ray()
+    workers, _ = plan_workers(config.workers, config.cpus_per_worker)
     if state.has("commit.json"):
         note = state.read_json("commit.json")
         if vectorstore.committed_version(store, config.collection, key, note["read_version"]) is not None:
@@ -138,7 +140,6 @@ def embed_collection(config: EmbedConfig) -> dict[str, Any]:
 
     # ---- embed
     run, earlier = state.start_run(version)
-    workers = _num_workers(config)
     size = _chunk_nucleotides(encoder.config.flops([1]), nucleotides, workers)
     plan = Plan(state, store, config.collection, schema, version, run, source, size)
     with ThreadPoolExecutor(16) as pool:
@@ -305,7 +306,7 @@ def _finish(
     """Save the rejects, remove the state."""
     import ray
 
-    if summary["rejected"]:
+    if summary["rejected"] or vectorstore.exists(store, vectorstore.rejects_name(config.collection)):
         sources = [piece.name for piece in pieces]
         ray.get(ray.remote(num_cpus=0)(save_rejects).remote(state, store, config.collection, key, version, sources))
     state.clear()
@@ -329,15 +330,6 @@ def _gpus() -> int:
     import ray
 
     return int(ray.cluster_resources().get("GPU", 0))
-
-
-def _num_workers(config: EmbedConfig) -> int:
-    """Processes that hold the model: as told, else one to each GPU, else as many as the cores carry."""
-    import ray
-
-    if config.workers is not None:
-        return config.workers
-    return _gpus() or max(1, int(ray.cluster_resources().get("CPU", 1)) // config.cpus_per_worker)
 
 
 def _chunk_nucleotides(flops: int, nucleotides: int, workers: int) -> int:

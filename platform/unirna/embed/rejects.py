@@ -35,7 +35,7 @@ def with_job(rejects: pa.Table, job: str) -> pa.Table:
 
 
 def save_rejects(state: State, store: str, collection: str, job: str, version: int, sources: list[str]) -> None:
-    """Put the rejects of a job into the sidecar table, in place of those of the same job run before.
+    """Put the rejects of a job into the sidecar table, in place of those of the same sources read before.
 
     Args:
         state: of the job. store, collection: whose rejects they are.
@@ -44,7 +44,9 @@ def save_rejects(state: State, store: str, collection: str, job: str, version: i
         sources: names of all pieces of the input.
     """
     rows = _rejects(state, job, version, sources)
-    replace_rows(store, rejects_name(collection), rows, REJECT_SCHEMA, pc.field("job") == job, key=f"{job}-rejects")
+    replace_rows(
+        store, rejects_name(collection), rows, REJECT_SCHEMA, pc.field("source").isin(sources), key=f"{job}-rejects"
+    )
 
 
 def _rejects(state: State, job: str, version: int, sources: list[str]) -> Iterator[pa.RecordBatch]:

@@ -1,6 +1,17 @@
 """What every job shares: a Ray cluster to run on, progress on stderr, one JSON summary on stdout, exit codes."""
 
 from unirna.job.console import EXIT_CODES, JobError, JobStopped, Progress, emit_summary, run_job, say
-from unirna.job.local_ray import connect_ray, num_cpus
+from unirna.job.local_ray import connect_ray, num_cpus, plan_workers
 
-__all__ = ["EXIT_CODES", "JobError", "JobStopped", "Progress", "connect_ray", "emit_summary", "num_cpus", "run_job", "say"]
+__all__ = [
+    "EXIT_CODES",
+    "JobError",
+    "JobStopped",
+    "Progress",
+    "connect_ray",
+    "emit_summary",
+    "num_cpus",
+    "plan_workers",
+    "run_job",
+    "say",
+]

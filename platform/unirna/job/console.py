@@ -39,7 +39,8 @@ def emit_summary(summary: Mapping[str, Any]) -> None:
 def run_job(job: Callable[[], Mapping[str, Any]]) -> int:
     """Run a job's main function, print its summary, and give the exit code (`EXIT_CODES`).
 
-    A `ValueError`, `JobError` or missing file is the user's to mend and shown as one line; anything else with its trace.
+    A `ValueError`, `JobError`, or a path that is missing, taken or not allowed is the user's to mend and shown as one line;
+    anything else with its trace.
     """
     try:
         emit_summary(job())
@@ -50,6 +51,9 @@ def run_job(job: Callable[[], Mapping[str, Any]]) -> int:
     except JobStopped as stopped:
         say(f"{stopped}. Run the same command again to go on")
         return 75
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        say(f"error: {error.filename or error}: a file where a folder is wanted, or the reverse. Give another path")
+        return 2
     except (ValueError, JobError, FileNotFoundError, PermissionError) as error:
         say(f"error: {error}")
         return 2

@@ -8,7 +8,7 @@ import secrets
 import sys
 import warnings
 
-from unirna.job.console import say
+from unirna.job.console import JobError, say
 
 ONE_MACHINE = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # keeps the nodes' addresses on 127.0.0.1
@@ -42,6 +42,33 @@ def connect_ray(*, cpus: int | None = None, object_store_bytes: int = 512 << 20)
         # Ray's own deprecations, and that Lance warns of the forks by which Ray starts its programs (they exec at once).
         warnings.simplefilter("ignore")
         _connect(joining, cpus, object_store_bytes)
+
+
+def plan_workers(workers: int | None, cpus_per_worker: int = 1) -> tuple[int, int]:
+    """How many processes hold the model, and the GPUs of each (0 or 1), on the cluster that this process has joined.
+
+    Args:
+        workers: as the user asked; None for one to each GPU, else as many as the cores carry.
+        cpus_per_worker: cores of each, which must stand on one machine.
+
+    Raises:
+        JobError: more than the cluster carries: Ray would wait for them without end.
+    """
+    import ray
+
+    if cpus_per_worker < 1 or (workers is not None and workers < 1):
+        raise JobError(f"--workers {workers}, --cpus-per-worker {cpus_per_worker}: wanted 1 or more of each")
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cpus, gpus = (int(sum(node.get(kind, 0) for node in nodes)) for kind in ("CPU", "GPU"))
+    fit = sum(int(min(n.get("CPU", 0) // cpus_per_worker, n.get("GPU", 0) if gpus else cpus)) for n in nodes)
+    if (workers or 1) > fit:
+        flags = "" if workers is None else f"--workers {workers} with "
+        each = f"each takes {cpus_per_worker} CPU{'s' * (cpus_per_worker > 1)}{' and a GPU' if gpus else ''} of one machine"
+        raise JobError(
+            f"{flags}--cpus-per-worker {cpus_per_worker}: {each}, and the cluster, {len(nodes)} machine(s) with {cpus} "
+            f"CPUs and {gpus} GPUs, carries {fit} of them. Ask for fewer"
+        )
+    return workers or fit, min(gpus, 1)
 
 
 def _connect(joining: bool, cpus: int | None, object_store_bytes: int) -> None:

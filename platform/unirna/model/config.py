@@ -30,6 +30,12 @@ class EncoderConfig:
     token_dropout: bool = True
 
     def __post_init__(self) -> None:
+        least = {"num_layers": 1, "hidden_size": 2, "num_heads": 1, "intermediate_size": 1, "max_positions": 3}
+        for name, smallest in least.items():
+            if getattr(self, name) < smallest:
+                raise ValueError(f"{name} is {getattr(self, name)}: wanted {smallest} or more")
+        if not 0 < self.layer_norm_eps < 1:
+            raise ValueError(f"layer_norm_eps is {self.layer_norm_eps}: wanted a small number above 0")
         if self.hidden_size % self.num_heads or (self.hidden_size // self.num_heads) % 2:
             raise ValueError(
                 f"hidden_size {self.hidden_size} over {self.num_heads} heads: wanted a whole, even head size "
@@ -101,7 +107,10 @@ class EncoderConfig:
             "position_embedding_type": "rotary",
             "emb_layer_norm_before": True,
             "tie_word_embeddings": False,
+            "hidden_act": "gelu",
         }
+        if not isinstance(values, Mapping):
+            raise ValueError(f"config.json: wanted an object of fields, got {type(values).__name__}")
         for key, wanted in fixed.items():
             if values.get(key, wanted) != wanted:
                 raise ValueError(f"config.json: {key} is {values[key]!r}, this encoder has {wanted!r} only")
@@ -114,6 +123,11 @@ class EncoderConfig:
         missing = [key for key in names if key not in values]
         if missing:
             raise ValueError(f"config.json lacks {', '.join(missing)}")
+        counts = {**names, "max_position_embeddings": "max_positions"}
+        for key in counts:
+            value = values.get(key, 1026)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"config.json: {key} is {value!r}, wanted a whole number above 0")
         return cls(
             **{ours: int(values[theirs]) for theirs, ours in names.items()},
             max_positions=int(values.get("max_position_embeddings", 1026)),

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.fs
 import torch
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ SHIPPED = Path(__file__).parent / "weights"
 """Folder of the models that come with the package, one folder each."""
 
 CACHE_FLOATS = 3 << 19
-"""Feed-forward activations of one CPU batch: 6 MB, about what the caches hold; twice as many ran 10 % slower."""
+"""Feed-forward activations of one CPU batch: 6 MB, about what the caches of one core hold."""
 
 Vectors = NDArray[np.float32]
 
@@ -76,7 +77,7 @@ class Model:
 
     @property
     def batch_tokens(self) -> int:
-        """Tokens of one forward pass at which throughput is best here (`benchmarks/embed.py`)."""
+        """Tokens of one forward pass such that its largest activations stay in the cache (`CACHE_FLOATS`)."""
         return 65536 if self.device.type == "cuda" else max(512, CACHE_FLOATS // self.config.intermediate_size)
 
     def embed(self, sequences: Sequence[str], *, batch_tokens: int | None = None) -> Vectors:
@@ -208,7 +209,12 @@ def load(name_or_path: str | Path, *, device: str | torch.device | None = None) 
     name = str(name_or_path)
     if "://" in name:
         with tempfile.TemporaryDirectory(prefix="unirna-model-") as folder:
-            pyarrow.fs.copy_files(name, folder)
+            try:
+                pyarrow.fs.copy_files(name, folder)
+            except (OSError, pa.ArrowException) as error:
+                raise CheckpointError(
+                    f"{name} cannot be read ({error}). Wanted the URI of a checkpoint's folder"
+                ) from error
             return Model(load_checkpoint(folder), name, device)
     if Path(name).is_dir():
         return Model(load_checkpoint(name), name, device)

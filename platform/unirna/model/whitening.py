@@ -38,12 +38,23 @@ class Whitening(nn.Module):
         return (vectors - self.mean) @ self.matrix
 
 
-def fit_whitening(vectors: NDArray[np.float32]) -> Whitening:
+def fit_whitening(vectors: NDArray[np.float32]) -> Whitening | None:
     """The map that gives these vectors mean zero, and in every direction above `FLOOR` the variance 1/H.
 
     Args:
-        vectors: float32 [N, H] of many different sequences, several for each of the H directions.
+        vectors: float32 [N, H], finite, of many different sequences, several for each of the H directions.
+
+    Returns:
+        None where no more than H of the vectors are distinct. H + 1 is the least that spans all H directions; with fewer,
+        some direction has no variance at all, and the map would raise what a new sequence has there by orders of magnitude.
+
+    Raises:
+        ValueError: vectors with NaN or infinite values.
     """
+    if not np.isfinite(vectors).all():
+        raise ValueError("vectors to whiten hold NaN or infinite values: the model that made them is damaged")
+    if len(np.unique(vectors, axis=0)) <= vectors.shape[1]:
+        return None
     exact = vectors.astype(np.float64)
     mean = exact.mean(axis=0)
     variance, axes = np.linalg.eigh(np.cov(exact - mean, rowvar=False))

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from unirna.job import JobError, Progress, connect_ray, say
+from unirna.job import JobError, Progress, connect_ray, plan_workers, say
 from unirna.model import load
 from unirna.screen.block import Reader, Scorer, best_rows, piece_row
 from unirna.screen.criteria import (
@@ -208,11 +208,7 @@ def _scored_blocks(
     connect_ray()
     import ray
 
-    resources = ray.cluster_resources()
-    gpus = int(resources.get("GPU", 0))
-    workers = config.workers or gpus or max(1, int(resources.get("CPU", 1)))
-    if workers > max(gpus, int(resources.get("CPU", 1))):
-        raise ScreenError(f"{workers} workers on a cluster with {resources.get('CPU', 0):.0f} CPUs: each takes one")
+    workers, gpus_each = plan_workers(config.workers)
     reader = Reader(config.id_column, config.sequence_column, state.done)
     context = ray.data.DataContext.get_current().copy()
     # A block travels as one row and each row is a block of Ray's own: Ray would otherwise join and cut them by size.
@@ -232,7 +228,7 @@ def _scored_blocks(
         batch_size=1,
         batch_format="pyarrow",
         num_cpus=1,
-        num_gpus=1 if gpus >= workers else 0,
+        num_gpus=gpus_each,
         compute=ray.data.ActorPoolStrategy(
             min_size=1, initial_size=workers, max_size=workers, max_tasks_in_flight_per_actor=2
         ),

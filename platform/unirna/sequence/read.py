@@ -14,6 +14,7 @@ import glob
 import io
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -37,6 +38,8 @@ COMPRESSIONS: Final[Mapping[str, str]] = {".gz": "gzip", ".bgz": "gzip", ".bgzf"
 PIECE_BYTES: Final = 64 << 20
 TABLE_ROWS: Final = 4096
 TABLE_BYTES: Final = 8 << 20
+BOM: Final = b"\xef\xbb\xbf"
+"""Byte-order mark that some editors put before UTF-8."""
 
 
 class InputError(ValueError):
@@ -185,6 +188,7 @@ def _kind(path: str) -> tuple[str, str]:
     if compression:
         with _decompressed(_open_raw(path), compression) as stream:
             head = stream.read(4)
+    head = head.removeprefix(BOM)
     kind = {b">": "fasta", b"@": "fastq", b"P": "parquet"}.get(head[:1], "")
     if not kind or (kind == "parquet" and head != b"PAR1"):
         raise InputError(path, "neither its name nor its first byte tells the format. Known endings: " + " ".join(FORMATS))
@@ -280,39 +284,47 @@ def _fasta(path: str, stream: IO[bytes], start: int, end: int | None) -> Iterato
     header: bytes | None = None
     letters: list[bytes] = []
     for line in stream:
+        if not offset and line.startswith(BOM):
+            offset, line = len(BOM), line.removeprefix(BOM)
         if line.startswith(b">"):
             if header is not None:
-                yield _fasta_record(path, header, letters)
+                yield _fasta_record(header, letters)
             if end is not None and offset >= end:
                 return
             header, letters = line, []
         elif header is not None:
             letters.append(line.strip())
-        elif start == 0 and line.strip():
+        elif start == 0 and line.strip() and line[:1] not in b";#":  # comments before the first record
             shown = line[:40].decode("utf-8", "replace").strip()
             raise InputError(path, f"is not FASTA: wanted a line that starts with '>', got {shown!r}")
         elif end is not None and offset >= end:
             return
         offset += len(line)
     if header is not None:
-        yield _fasta_record(path, header, letters)
+        if not header.endswith(b"\n") and offset == len(header) and b"\r" in header.strip():  # one line: the file
+            raise InputError(path, "has old Macintosh line ends (a bare carriage return). Convert them: tr '\\r' '\\n'")
+        yield _fasta_record(header, letters)
 
 
-def _fasta_record(path: str, header: bytes, letters: list[bytes]) -> tuple[str, str, str]:
+def _fasta_record(header: bytes, letters: list[bytes]) -> tuple[str, str, str]:
     text = header[1:].decode("utf-8", "replace").strip()
-    if "\r" in text:
-        raise InputError(path, "has old Macintosh line ends (a bare carriage return). Convert them: tr '\\r' '\\n'")
+    if "\r" in text:  # a line end that was lost: letters may stand in the header, so the record is rejected
+        text, _, lost = text.partition("\r")
+        letters = ["␍".encode(), lost.encode(), *letters]
     name, _, description = text.partition(" ") if "\t" not in text else text.replace("\t", " ").partition(" ")
     return name, description.strip(), b"".join(letters).decode("utf-8", "replace")
 
 
 def _fastq(path: str, stream: IO[bytes]) -> Iterator[tuple[str, str, str]]:
+    """Records of a FASTQ file. A byte outside ASCII stops the file, not the record: dnaio reads nothing else."""
     try:
         with dnaio.open(cast(BinaryIO, stream), fileformat="fastq") as reader:
             for record in reader:
                 yield record.id, record.comment or "", record.sequence
     except dnaio.FileFormatError as error:
         raise InputError(path, f"is not sound FASTQ: {error}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(path, f"is not sound FASTQ: byte {error.object[error.start]:#04x} is no ASCII") from error
 
 
 def _tables_of_rows(rows: Iterator[tuple[str, str, str]], limit: int) -> Iterator[pa.Table]:
@@ -344,15 +356,19 @@ def _tables_of_columns(
     piece: Piece, stream: IO[bytes], id_column: str, sequence_column: str, limit: int
 ) -> Iterator[pa.Table]:
     number = 0
-    for batch in _batches(piece, stream, {id_column: pa.string(), sequence_column: pa.string()}, limit):
+    # As bytes, so that one letter that is no UTF-8 costs its own record only.
+    for batch in _batches(piece, stream, {id_column: pa.binary(), sequence_column: pa.binary()}, limit):
         table = pa.Table.from_batches([batch])
+        twice = sorted(name for name, count in Counter(table.column_names).items() if count > 1)
+        if twice:
+            raise InputError(piece.path, f"has two columns called {', '.join(twice)}. Rename or remove one")
         for wanted, flag in ((id_column, "--id-column"), (sequence_column, "--sequence-column")):
             if wanted not in table.column_names:
                 have = ", ".join(table.column_names)
                 raise InputError(piece.path, f"has no column {wanted!r}. It has: {have}. Name the right one with {flag}")
         for rows in range(0, table.num_rows, limit):
             part = table.slice(rows, limit)
-            ids, letters = (part[c].cast(pa.string()) for c in (id_column, sequence_column))
+            ids, letters = (_text(piece, c, part[c]) for c in (id_column, sequence_column))
             labels = {
                 f"input_{c}" if c in ("number", "id", "sequence") else c: part[c]
                 for c in part.column_names
@@ -361,6 +377,22 @@ def _tables_of_columns(
             numbers = pa.array(range(number + 1, number + 1 + part.num_rows), pa.int64())
             number += part.num_rows
             yield pa.table({"number": numbers, "id": ids, "sequence": letters, **labels})
+
+
+def _text(piece: Piece, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column as text; bytes that are no UTF-8 become U+FFFD, for which the record is rejected."""
+    try:
+        if not pa.types.is_binary(column.type) and not pa.types.is_large_binary(column.type):
+            column = column.cast(pa.string())
+            column.validate(full=True)
+            return column
+        return column.cast(pa.string())
+    except pa.ArrowNotImplementedError as error:
+        problem = f"column {name!r} holds {column.type}: wanted text. Name another with --sequence-column or --id-column"
+        raise InputError(piece.path, problem) from error
+    except pa.ArrowInvalid:
+        values = column.cast(pa.binary()).to_pylist()
+        return pa.chunked_array([pa.array([v if v is None else v.decode("utf-8", "replace") for v in values], pa.string())])
 
 
 def _batches(piece: Piece, stream: IO[bytes], types: dict[str, pa.DataType], limit: int) -> Iterator[pa.RecordBatch]:
@@ -379,4 +411,4 @@ def _batches(piece: Piece, stream: IO[bytes], types: dict[str, pa.DataType], lim
     except pa.ArrowInvalid as error:
         if "Empty CSV" in str(error):
             return
-        raise InputError(piece.path, f"is not a sound {piece.format} table: {error}") from error
+        raise InputError(piece.path, f"is not a sound {piece.format} table: {error}. It is read as UTF-8") from error

@@ -7,6 +7,7 @@ import base64
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Final
+from weakref import WeakKeyDictionary
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -15,12 +16,14 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from unirna import vectorstore
+from unirna.model import Model
 from unirna.serve import schemas
 from unirna.serve.batcher import Batcher, OverloadedError
 from unirna.serve.engine import Engine, Limits, check_top, ranked
 from unirna.serve.errors import FieldError, RequestError, bad_field
 from unirna.serve.guard import Guard, ProblemResponse, problem_response
 from unirna.serve.settings import Settings
+from unirna.tasks import Predictor
 
 STATIC: Final = Path(__file__).parent / "static"
 PROBLEM: Final[dict[str, Any]] = {"model": schemas.Problem}
@@ -30,6 +33,7 @@ PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
         401: "No key, or a wrong one",
         404: "No such collection, predictor or sequence",
         409: "The collection was made with another model",
+        413: "The body has too many bytes, or the sequences too many nucleotides",
         422: "A field is not valid; `errors` names it",
         429: "Too busy; Retry-After says when to come back",
     }.items()
@@ -87,9 +91,8 @@ def create_app(engine: Engine, settings: Settings, key_digest: str | None = None
         redoc_url=None,
     )
     app.state.engine, app.state.settings = engine, settings
-    app.state.batcher = Batcher(
-        engine.model.embed, budget=engine.model.batch_tokens, max_waiting=settings.max_waiting_nucleotides
-    )
+    app.state.batcher = _batcher_of(engine.model, settings)
+    app.state.own_batchers = WeakKeyDictionary()
     app.include_router(api)
     app.include_router(health)
     app.include_router(pages)
@@ -126,18 +129,30 @@ async def embed(body: schemas.EmbedRequest, engine: EngineOf, batcher: BatcherOf
 
 @api.post("/predict/{task:path}", response_model=schemas.PredictResponse, summary="Predictions for sequences")
 async def predict(
-    task: str, body: schemas.PredictRequest, engine: EngineOf, batcher: BatcherOf, settings: SettingsOf
+    task: str, body: schemas.PredictRequest, request: Request, engine: EngineOf, batcher: BatcherOf, settings: SettingsOf
 ) -> Any:
     """The most probable class of each sequence, by one of the predictors that /v1/models lists."""
     predictor = await asyncio.to_thread(engine.predictor, task)
     sequences = _checked(body.sequences, engine, settings)
     check_top(body.top)
-    if engine.shares_encoder(predictor):
-        vectors = await batcher.embed(sequences)
-        predictions = await asyncio.to_thread(predictor.predict_vectors, vectors)
-    else:
-        predictions = await asyncio.to_thread(predictor.predict, sequences)
+    if not engine.shares_encoder(predictor):
+        batcher = await _own_batcher(request, predictor, settings)
+    vectors = await batcher.embed(sequences)
+    predictions = await asyncio.to_thread(predictor.predict_vectors, vectors)
     return {"task": task, "predictions": ranked(predictions, body.top)}
+
+
+async def _own_batcher(request: Request, predictor: Predictor, settings: Settings) -> Batcher:
+    """The queue of a predictor with an encoder of its own. It goes when the engine lets go of the predictor."""
+    batchers: WeakKeyDictionary[Predictor, Batcher] = request.app.state.own_batchers
+    encoder = await asyncio.to_thread(lambda: predictor.encoder)
+    if predictor not in batchers:
+        batchers[predictor] = _batcher_of(encoder, settings)
+    return batchers[predictor]
+
+
+def _batcher_of(model: Model, settings: Settings) -> Batcher:
+    return Batcher(model.embed, budget=model.batch_tokens, max_waiting=settings.max_waiting_nucleotides)
 
 
 def _checked(sequences: list[str], engine: Engine, settings: Settings) -> list[str]:

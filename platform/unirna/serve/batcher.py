@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from unirna.serve.errors import bad_field
+
 Vectors = NDArray[np.float32]
 
 
@@ -43,7 +45,7 @@ class Batcher:
     Args:
         embed: sequences -> float32 [N, H].
         budget: nucleotides of one batch; a longer sequence goes alone.
-        max_waiting: nucleotides that may wait.
+        max_waiting: nucleotides that may wait; also the most of one request.
     """
 
     def __init__(self, embed: Callable[[list[str]], Vectors], *, budget: int, max_waiting: int) -> None:
@@ -57,10 +59,14 @@ class Batcher:
         """Vectors of checked sequences, float32 [N, H], in their order.
 
         Raises:
+            RequestError: more than may ever wait (413).
             OverloadedError: too much waits already; nothing was done.
         """
         size = sum(map(len, sequences))
-        if self._waiting and self._waiting + size > self._max_waiting:
+        if size > self._max_waiting:
+            message = f"{size:,} nucleotides; a request takes at most {self._max_waiting:,} (max_waiting_nucleotides)"
+            raise bad_field("sequences", f"{message}. Split it into several requests", 413)
+        if self._waiting + size > self._max_waiting:
             raise OverloadedError(self._waiting, retry_after=2)
         job = _Job(sequences, asyncio.get_running_loop().create_future())
         self._jobs.append(job)

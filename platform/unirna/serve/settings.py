@@ -53,7 +53,8 @@ class Settings:
     max_k: int = 1_000
     """Most hits of one search."""
     max_waiting_nucleotides: int = 2_000_000
-    """Nucleotides that may wait to be embedded in one replica; beyond, callers are asked to come back (429)."""
+    """Nucleotides that may wait to be embedded by one encoder of one replica; beyond, callers are asked to come back (429).
+    A request of more is refused (413)."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:

@@ -309,7 +309,8 @@ def describe(table: LabelledTable) -> list[str]:
         )
     if c["sequences_of_several_classes"]:
         lines.append(f"note: {c['sequences_of_several_classes']:,} sequences carry several classes; their rows are kept")
-    missing = sorted(set(table.classes_in("test")) - set(table.classes_in("train")))
-    if missing:
+    trained = set(table.classes_in("train"))  # none where the whole table is measured
+    missing = sorted(set(table.classes_in("test")) - trained)
+    if trained and missing:
         lines.append(f"note: {len(missing)} test classes have no training row and count as wrong: {', '.join(missing[:8])}")
     return lines

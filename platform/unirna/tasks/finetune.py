@@ -95,7 +95,8 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here) -> dict[str, Any
         raise TaskError(f"the training rows have one class, {classes[0]!r}: wanted at least two")
     model = load(config.model)
     recipe = _recipe(config, table, model)
-    registry, folder = Path(config.registry), Path(config.registry) / config.name
+    registry = Path(config.registry).absolute()  # workers on this machine may stand in another folder
+    folder = registry / config.name
     if config.name in list_predictors(registry):
         have = load_predictor(folder).info
         if have["recipe"] == recipe:

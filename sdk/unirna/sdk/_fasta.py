@@ -25,11 +25,13 @@ def read_fasta(path: str | Path) -> list[tuple[str, str]]:
     raw = sys.stdin.buffer.read() if str(path) == "-" else Path(path).read_bytes()
     name = "standard input" if str(path) == "-" else str(path)
     try:
-        text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8", "replace")
+        text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8-sig", "replace")
     except (EOFError, OSError) as error:
         raise InvalidRequestError(f"{name} is damaged or cut short ({error}). Fetch or compress it again") from error
-    lines = [line.strip() for line in text.splitlines()]
+    lines = [line.strip() for line in text.split("\n")]  # splitlines() would also split at U+0085 and its like
     lines = [line for line in lines if line]
+    while lines and lines[0][0] in ";#":  # comments before the first record
+        del lines[0]
     if not lines:
         raise InvalidRequestError(f"{name} holds no sequence")
     if not any(line.startswith(">") for line in lines):

@@ -23,7 +23,25 @@ REJECTS: Final = ".rejects"
 QUERIES_AT_ONCE: Final = 64
 SPARE: Final = 16
 """Rows fetched beyond those asked for, so that ties at the end are seen without asking again."""
-_QUOTED = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|`[^`]*`")
+FILTER_LETTERS: Final = 2_000
+FILTER_MARKS: Final = 100
+"""Most letters, and most words and operators, of a filter. The parser and the planner recurse, and end the whole process
+where the stack does: at some hundred operators."""
+FUNCTIONS: Final = frozenset(
+    """abs cast ceil character_length char_length coalesce contains date ends_with floor ifnull isnan length lower ltrim
+    nullif regexp_like regexp_match round rtrim sqrt starts_with strpos substr substring trim try_cast upper
+    array_contains array_has array_has_all array_has_any array_length""".split()  # noqa: SIM905
+)
+"""Functions that a filter may call: none whose answer is much longer than what it is given, as that of `repeat` is."""
+_BEFORE_BRACKET: Final = frozenset(
+    "and or not in when then else case like ilike between is any all decimal varchar char timestamp".split()  # noqa: SIM905
+)
+_TOKEN = re.compile(
+    r"""(?P<apart>[\s,]+)|(?P<text>'(?:[^']|'')*'|"[^"]*"|`[^`]*`)|(?P<word>\w+)(?!['"`])|"""
+    r"""(?P<sign>::|(?!--|/\*)[^\s\w'"`$\\\#?:])"""
+)
+"""A token of a filter. Comments, `$$` quotes, prefixed quotes (E'…') and placeholders are none:
+within them the store sees other boundaries than we do, and on some it panics."""
 
 
 @dataclass(frozen=True)
@@ -234,15 +252,9 @@ class Collection:
             return
         if not where.strip():
             raise FilterError(where, "is empty; leave it out for no filter", self.schema.names)
-        # The parser stops without a word where a condition ends: "length < 9) OR (1 = 1" or "length < 9 LIMIT 3" would run
-        # as "length < 9". Matching brackets and a parse in brackets rule that out; what runs is the filter as given.
-        depth = 0
-        for mark in re.findall(r"[()]", _QUOTED.sub("", where)):
-            depth += 1 if mark == "(" else -1
-            if depth < 0:
-                break
-        if depth:
-            raise FilterError(where, "brackets do not match", self.schema.names)
+        problem = _problem(where)
+        if problem:
+            raise FilterError(where, problem, self.schema.names)
         dataset = self._dataset()
         try:
             dataset.scanner(columns=["id"], filter=where).explain_plan()
@@ -286,6 +298,37 @@ def _result(rows: pa.Table, query: int, offset: int, columns: list[str]) -> pa.T
         **{name: rows[name] for name in columns},
     }
     return pa.table(result)
+
+
+def _problem(where: str) -> str:
+    """What keeps a filter from the store's parser, which it could bring down; empty if nothing does."""
+    if len(where) > FILTER_LETTERS:
+        return (
+            f"has {len(where):,} letters, at most {FILTER_LETTERS:,} are read. Look ids up with get(), or filter the result"
+        )
+    place = marks = depth = 0
+    before = ""
+    while place < len(where):
+        token = _TOKEN.match(where, place)
+        if token is None:
+            return f"is not clear at {where[place : place + 12]!r}: a comment, an escape, a placeholder or an open quote"
+        place = token.end()
+        if token["apart"]:
+            continue
+        marks += token["text"] is None
+        if token["sign"] == "(" and before and before.lower() not in FUNCTIONS | _BEFORE_BRACKET:
+            return f"calls {before}(). A filter may call {', '.join(sorted(FUNCTIONS))}"
+        depth += {"(": 1, ")": -1}.get(token["sign"] or "", 0)
+        if depth < 0:
+            break
+        before = token["word"] or (token["text"] or "").strip('`"')  # the store calls `repeat`(…) too
+    # The parser stops without a word where a condition ends: "length < 9) OR (1 = 1" or "length < 9 LIMIT 3" would run
+    # as "length < 9". Matching brackets and a parse in brackets rule that out; what runs is the filter as given.
+    if depth:
+        return "brackets do not match"
+    if marks > FILTER_MARKS:
+        return f"has {marks:,} words, numbers and operators, at most {FILTER_MARKS} are read. x IN (…) is shorter than OR"
+    return ""
 
 
 def _plain(error: Exception) -> str:

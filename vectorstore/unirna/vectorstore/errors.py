@@ -18,8 +18,9 @@ class FilterError(StoreError):
 
     def __init__(self, where: str, problem: str, columns: Sequence[str]) -> None:
         self.where, self.problem, self.columns = where, problem, list(columns)
+        shown = where if len(where) <= 200 else f"{where[:200]}…"
         super().__init__(
-            f"filter {where!r}: {problem}. Wanted an SQL condition on the columns {', '.join(columns)}, "
+            f"filter {shown!r}: {problem}. Wanted an SQL condition on the columns {', '.join(columns)}, "
             'such as "length < 200"; text stands in single quotes, a column\'s name in none or in backticks'
         )
 

@@ -1,0 +1,41 @@
+"""What a job tells its user and the shell."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unirna.job import JobError, run_job
+
+
+def test_a_summary_is_one_line_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_job(lambda: {"read": 3}) == 0
+    assert json.loads(capsys.readouterr().out) == {"read": 3}
+
+
+def test_what_the_user_can_mend_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    taken = tmp_path / "taken"
+    taken.write_text("a file")
+
+    def fail(error: Exception) -> Any:
+        raise error
+
+    for job in (
+        lambda: taken.mkdir(parents=True, exist_ok=True),
+        lambda: (taken / "within").mkdir(parents=True),
+        lambda: tmp_path.write_text("a folder"),
+        lambda: fail(JobError(f"{taken} is no library")),
+        lambda: fail(ValueError(str(taken))),
+        lambda: (taken.with_name("taken, but absent")).read_text(),
+    ):
+        assert run_job(job) == 2  # type: ignore[arg-type]
+        text = capsys.readouterr().err
+        assert text.startswith("error: ") and text.count("\n") == 1 and str(tmp_path) in text
+
+
+def test_what_nobody_expected_comes_with_its_trace(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_job(lambda: {}["absent"]) == 1
+    assert "Traceback" in capsys.readouterr().err
