@@ -97,8 +97,10 @@ class Config:
     """Steps between validations."""
     valid_tokens: int = 65536
     """Tokens of the held-out sequences to validate on."""
-    whitening_sequences: int = 2048
+    whitening_sequences: int = 16384
     """Training sequences on which the vectors' whitening is fitted at the end; 0 for none."""
+    vector_size: int = 512
+    """Length of the vectors that the whitening gives, at most the states of all layers side by side."""
     valid_share: float = 0.02
     """Share of the sequences held out for validation, when --data are files."""
     id_column: str = "id"

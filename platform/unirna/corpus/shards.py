@@ -136,6 +136,10 @@ class Corpus:
         """Number of a sequence's group in `groups`, -1 for none."""
         return self._label("group", index)
 
+    def group_numbers(self) -> NDArray[np.int64]:
+        """The group of every sequence, -1 for none: int64 [N] in memory."""
+        return np.concatenate([*self._labels["group"], np.empty(0, np.int32)]).astype(np.int64)
+
     def draw(self, random: np.random.Generator) -> int:
         """Draw a sequence by its sampling weight; its index.
 

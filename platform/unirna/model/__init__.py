@@ -11,7 +11,7 @@ from unirna.model.config import SIZES, EncoderConfig
 from unirna.model.encoder import Encoder
 from unirna.model.model import Model, initialise, load
 from unirna.model.tokens import CLS, EOS, MASK, NUM_TOKENS, PAD, UNKNOWN, VOCABULARY, Packed, pack, pack_tokens, tokenise
-from unirna.model.whitening import Whitening, fit_whitening
+from unirna.model.whitening import Whitening, fit_whitening, pooled_layers
 from unirna.model.windows import Window, plan_windows
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "pack",
     "pack_tokens",
     "plan_windows",
+    "pooled_layers",
     "save_checkpoint",
     "tokenise",
 ]

@@ -70,6 +70,7 @@ def save_checkpoint(encoder: Encoder, folder: str | Path) -> Path:
     save_file(to_released(encoder), folder / "model.safetensors", metadata={"format": "pt"})
     if encoder.whitening is not None:
         tensors = {name: tensor.cpu().contiguous() for name, tensor in encoder.whitening.state_dict().items()}
+        tensors["layers"] = torch.tensor(encoder.whitening.layers, dtype=torch.int64)
         save_file(tensors, folder / "whitening.safetensors")
     return folder
 
@@ -113,7 +114,7 @@ def load_checkpoint(folder: str | Path) -> Encoder:
                 f"{tuple(shapes[ours])}"
             )
     encoder.load_state_dict(state, assign=True)
-    encoder.whitening = _read_whitening(folder, config.hidden_size)
+    encoder.whitening = _read_whitening(folder, config)
     return encoder.eval()
 
 
@@ -128,7 +129,7 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
     raise CheckpointError(f"{folder}: neither model.safetensors nor pytorch_model.bin")
 
 
-def _read_whitening(folder: Path, size: int) -> Whitening | None:
+def _read_whitening(folder: Path, config: EncoderConfig) -> Whitening | None:
     path = folder / "whitening.safetensors"
     if not path.is_file():
         return None
@@ -136,10 +137,16 @@ def _read_whitening(folder: Path, size: int) -> Whitening | None:
         tensors = load_file(path)
     except Exception as error:
         raise CheckpointError(f"{path} is damaged or cut short ({error})") from error
+    layers = tensors.pop("layers", torch.empty(0, dtype=torch.int64)).tolist()
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if shapes != {"mean": (size,), "matrix": (size, size)}:
-        raise CheckpointError(f"{path}: wanted mean [{size}] and matrix [{size}, {size}], got {shapes}")
-    return Whitening(tensors["mean"], tensors["matrix"])
+    width = config.hidden_size * max(1, len(layers))
+    known = sorted(set(layers)) == layers and all(1 <= number <= config.num_layers for number in layers)
+    if not known or shapes.get("mean") != (width,) or shapes.get("matrix", ())[:1] != (width,) or len(shapes) != 2:
+        raise CheckpointError(
+            f"{path}: wanted mean [{width}] and matrix [{width}, size of a vector] for layers {layers} of "
+            f"{config.num_layers}, got {shapes}"
+        )
+    return Whitening(tensors["mean"], tensors["matrix"], layers)
 
 
 def fingerprint(encoder: Encoder) -> str:
@@ -149,6 +156,7 @@ def fingerprint(encoder: Encoder) -> str:
         if not name.startswith("lm_head."):
             digest.update(name.encode() + tensor.numpy().tobytes())
     if encoder.whitening is not None:
+        digest.update(repr(encoder.whitening.layers).encode())
         for tensor in (encoder.whitening.mean, encoder.whitening.matrix):
             digest.update(tensor.cpu().numpy().tobytes())
     return digest.hexdigest()[:16]

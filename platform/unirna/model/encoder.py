@@ -7,6 +7,9 @@ N heads, D head size, F feed-forward size.
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -78,7 +81,7 @@ class Encoder(nn.Module):
     """Tokens [T] with sequence boundaries -> hidden states [T, H]. Empty until `initialise` or a checkpoint fills it.
 
     `lm_head` is the language-model head; it is None for a checkpoint that has none. `whitening` is the map from mean
-    vectors to those that searches compare; it plays no part in the forward pass and is None where none was fitted.
+    states to the vectors that searches compare; it plays no part in the forward pass and is None where none was fitted.
     """
 
     inverse_frequencies: Tensor
@@ -107,6 +110,24 @@ class Encoder(nn.Module):
         Returns:
             [T, H].
         """
+        last = deque(self._layer_outputs(tokens_T, segments), maxlen=1)
+        normed: Tensor = self.final_norm(last[0])
+        return normed
+
+    def states(self, tokens_T: Tensor, segments: Segments) -> Iterator[Tensor]:
+        """The states of which vectors are made, [T, H] each: of the layers that `whitening` names, else the final one."""
+        layers = self.whitening.layers if self.whitening is not None else ()
+        if not layers:
+            yield self(tokens_T, segments)
+            return
+        for number, hidden in enumerate(self._layer_outputs(tokens_T, segments), 1):
+            if number in layers:
+                yield hidden
+            if number == max(layers):
+                return
+
+    def _layer_outputs(self, tokens_T: Tensor, segments: Segments) -> Iterator[Tensor]:
+        """Output of each layer in turn, [T, H]."""
         hidden = self.embedding_norm(self.embedding(tokens_T))
         if self.config.token_dropout:
             hidden = hidden * self._dropout_scale(tokens_T, segments)[:, None].to(hidden.dtype)
@@ -122,8 +143,7 @@ class Encoder(nn.Module):
                 hidden = checkpoint(layer, hidden, cos, sin, segments, use_reentrant=False)
             else:
                 hidden = layer(hidden, cos, sin, segments)
-        normed: Tensor = self.final_norm(hidden)
-        return normed
+            yield hidden
 
     @staticmethod
     def _dropout_scale(tokens_T: Tensor, segments: Segments) -> Tensor:

@@ -29,14 +29,16 @@ CACHE_FLOATS = 3 << 19
 """Feed-forward activations of one CPU batch: 6 MB, about what the caches of one core hold."""
 
 Vectors = NDArray[np.float32]
+Ends = Sequence[int] | Tensor | NDArray[np.int32]
 
 
 class Model:
     """An encoder with its name and device.
 
     A sequence has one vector: the mean over its L nucleotides (`<cls>` and `<eos>` left out), the same alone or in
-    any batch. A nucleotide's row is its hidden state, whitened if the checkpoint has a whitening. Sequences longer
-    than `context` nucleotides are embedded in overlapping windows (`plan_windows`).
+    any batch. A nucleotide's row is its final hidden state, or what the checkpoint's whitening makes of its states in
+    several layers (`Whitening`). Sequences longer than `context` nucleotides are embedded in overlapping windows
+    (`plan_windows`).
 
     Attributes:
         encoder: the network. name: where it was loaded from.
@@ -58,8 +60,8 @@ class Model:
 
     @property
     def dimension(self) -> int:
-        """H, the length of a vector."""
-        return self.config.hidden_size
+        """D, the length of a vector: that of the whitening if there is one, else the hidden size H."""
+        return self.config.hidden_size if self.encoder.whitening is None else self.encoder.whitening.matrix.shape[1]
 
     @property
     def context(self) -> int:
@@ -88,7 +90,7 @@ class Model:
             batch_tokens: tokens of one forward pass; changes speed and memory, not the vectors.
 
         Returns:
-            float32 [N, H], in the order of the input.
+            float32 [N, D], in the order of the input.
 
         Raises:
             SequenceError: a sequence that is not RNA or DNA; it is named by its index.
@@ -100,31 +102,32 @@ class Model:
 
     def embed_tokens(self, tokens: Sequence[Tokens], *, batch_tokens: int | None = None) -> Vectors:
         """One vector per sequence, as `embed`, from token arrays: uint8 [L] each, without special tokens (`tokenise`)."""
-        out = torch.zeros(len(tokens), self.dimension, device=self.device)
+        out = torch.zeros(len(tokens), self._num_features, device=self.device)
         pieces = [(i, window) for i, ids in enumerate(tokens) for window in self.windows(len(ids))]
         pieces.sort(key=lambda piece: (piece[1].end - piece[1].start, piece[0]))
         for batch in _batches(pieces, batch_tokens or self.batch_tokens):
             packed = pack_tokens([tokens[i][w.start : w.end] for i, w in batch])
-            hidden = self._hidden(packed.tokens, packed.boundaries).float()
-            weights, owner = _pooling(batch, [len(tokens[i]) for i, _ in batch])
-            out.index_add_(0, owner.to(self.device), hidden * weights.to(self.device)[:, None])
+            weights, owner = (x.to(self.device) for x in _pooling(batch, [len(tokens[i]) for i, _ in batch]))
+            for part, state in zip(self._parts(out), self._states(packed.tokens, packed.boundaries), strict=True):
+                part.index_add_(0, owner, state.float() * weights[:, None])
         return self._whitened(out).cpu().numpy()
 
     def nucleotides(self, sequence: str) -> Vectors:
-        """One row per nucleotide: float32 [L, H], row i for letter i. Windows are blended as for `embed`.
+        """One row per nucleotide: float32 [L, D], row i for letter i. Windows are blended as for `embed`.
 
         Raises:
             SequenceError: a sequence that is not RNA or DNA.
         """
         ids = tokenise(normalise(sequence))
-        out = torch.zeros(len(ids), self.dimension, device=self.device)
+        out = torch.zeros(len(ids), self._num_features, device=self.device)
         for window in self.windows(len(ids)):
             packed = pack_tokens([ids[window.start : window.end]])
-            hidden = self._hidden(packed.tokens, packed.boundaries)[1:-1].float()
-            out[window.start : window.end] += hidden * torch.from_numpy(window.weights).to(self.device)[:, None]
+            weights = torch.from_numpy(window.weights).to(self.device)[:, None]
+            for part, state in zip(self._parts(out), self._states(packed.tokens, packed.boundaries), strict=True):
+                part[window.start : window.end] += state[1:-1].float() * weights
         return self._whitened(out).cpu().numpy()
 
-    def encode_tokens(self, tokens: Tokens | Tensor, boundaries: Sequence[int] | Tensor | NDArray[np.int32]) -> Vectors:
+    def encode_tokens(self, tokens: Tokens | Tensor, boundaries: Ends) -> Vectors:
         """Hidden states of raw token ids.
 
         Args:
@@ -136,7 +139,7 @@ class Model:
         """
         return self._hidden(tokens, boundaries).float().cpu().numpy()
 
-    def logits(self, tokens: Tokens | Tensor, boundaries: Sequence[int] | Tensor | NDArray[np.int32]) -> Vectors:
+    def logits(self, tokens: Tokens | Tensor, boundaries: Ends) -> Vectors:
         """Language-model logits of raw token ids: float32 [T, 10]; arguments as for `encode_tokens`.
 
         Raises:
@@ -157,17 +160,36 @@ class Model:
         with torch.inference_mode():
             return vectors if self.encoder.whitening is None else self.encoder.whitening(vectors)
 
-    def _hidden(self, tokens: Tokens | Tensor, boundaries: Sequence[int] | Tensor | NDArray[np.int32]) -> Tensor:
+    @property
+    def _num_features(self) -> int:
+        """F, the width of what is averaged over the nucleotides: H for each state."""
+        return self.config.hidden_size if self.encoder.whitening is None else len(self.encoder.whitening.mean)
+
+    def _parts(self, features: Tensor) -> tuple[Tensor, ...]:
+        """Views of features [N, F], one for each state."""
+        parts: tuple[Tensor, ...] = features.split(self.config.hidden_size, dim=1)
+        return parts
+
+    def _states(self, tokens: Tokens | Tensor, boundaries: Ends) -> Iterator[Tensor]:
+        """The states of which vectors are made, [T, H] each."""
+        half = self.device.type == "cuda" and self.encoder.whitening is None  # whitening would raise the rounding too
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            yield from self.encoder.states(*self._input(tokens, boundaries))
+
+    def _hidden(self, tokens: Tokens | Tensor, boundaries: Ends) -> Tensor:
+        half = self.device.type == "cuda" and self.encoder.whitening is None
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            hidden: Tensor = self.encoder(*self._input(tokens, boundaries))
+        return hidden
+
+    def _input(self, tokens: Tokens | Tensor, boundaries: Ends) -> tuple[Tensor, Segments]:
         ids = torch.as_tensor(tokens)
         ends = torch.as_tensor(boundaries)
         if ends.ndim != 1 or len(ends) < 2 or ends[0] != 0 or ends[-1] != len(ids) or bool((ends.diff() <= 0).any()):
             raise ValueError(
                 f"boundaries must ascend from 0 to the number of tokens, {len(ids)}; got {ends.tolist()[:8]} …"
             )
-        half = self.device.type == "cuda" and self.encoder.whitening is None  # whitening would raise the rounding too
-        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-            hidden: Tensor = self.encoder(ids.to(self.device).int(), Segments(ends, self.device))
-        return hidden
+        return ids.to(self.device).int(), Segments(ends, self.device)
 
 
 def _batches(pieces: list[tuple[int, Window]], budget: int) -> Iterator[list[tuple[int, Window]]]:

@@ -18,7 +18,7 @@ LEARNING_RATES: Final[Mapping[str, float]] = {
 }
 """Peak learning rate of each size: falls with the width."""
 
-OBJECTIVES: Final = ("masked",)
+OBJECTIVES: Final = ("masked", "contrastive", "both")
 OPTIMIZERS: Final = ("adamw", "muon")
 PRECISIONS: Final = ("auto", "fp32", "bf16")
 PARALLEL: Final = ("auto", "ddp", "fsdp")
@@ -37,7 +37,8 @@ class TrainConfig:
 
     Attributes:
         size: a name in `unirna.model.SIZES`.
-        objective: what the encoder is trained for: "masked".
+        objective: what the encoder is trained for: "masked" (predict hidden nucleotides), "contrastive" (members of one
+            group of the corpus, or two views of one sequence, get similar vectors), or "both" on the same forward pass.
         init: folder of a model whose weights the run starts from, with a fresh optimiser; empty for random weights.
         steps: optimiser steps. They may grow when a run goes on (`claim_run`).
         batch_tokens: tokens of one optimiser step over all workers.
@@ -58,6 +59,7 @@ class TrainConfig:
         activation_checkpointing: keep each layer's input alone and compute the rest again in the backward pass.
         valid_every: steps between validations; also after the last step. valid_tokens: how much is validated on.
         whitening_sequences: training sequences on which the model's whitening is fitted at the end; 0 for none.
+        vector_size: length of the vectors that it gives, at most the states of all layers side by side.
         checkpoint_every: steps between checkpoints. keep: how many of them stay.
         log_every: steps between log lines.
     """
@@ -85,7 +87,8 @@ class TrainConfig:
     activation_checkpointing: bool = False
     valid_every: int = 100
     valid_tokens: int = 65536
-    whitening_sequences: int = 2048
+    whitening_sequences: int = 16384
+    vector_size: int = 512
     checkpoint_every: int = 50
     keep: int = 2
     log_every: int = 10

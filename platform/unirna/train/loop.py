@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from unirna.corpus import Corpus
 from unirna.job import JobStopped
-from unirna.model import CheckpointError, Encoder, Model, Whitening, fit_whitening, load_checkpoint
+from unirna.model import CheckpointError, Encoder, Model, Whitening, fit_whitening, load_checkpoint, pooled_layers
 from unirna.train.card import write_model
 from unirna.train.checkpoints import best_loss, prune, read_checkpoint, save_best, save_state, sound_checkpoint
 from unirna.train.claim import claim_run, claimed
@@ -37,6 +38,12 @@ log = logging.getLogger(__name__)
 
 MAX_SKIPPED = 3
 """So many steps in a row may be skipped because their gradient is no finite number; then the run ends."""
+
+GROUP_SHARE = 16
+"""Members of one group on which the whitening is fitted, at most: a large family should not decide it alone."""
+
+MIN_GROUPED = 1000
+"""Fewer members of groups than this are no ground for a whitening by groups."""
 
 
 def train(config: TrainConfig, corpus: str | Path, run: str | Path) -> dict[str, Any]:
@@ -55,7 +62,14 @@ def train(config: TrainConfig, corpus: str | Path, run: str | Path) -> dict[str,
         CorpusError: no corpus.
         JobStopped: SIGTERM came; a checkpoint was written and the run can go on.
     """
-    run, workers = Path(run), Workers()
+    torch.set_flush_denormal(True)  # attention's tiniest weights would cost the CPU half of its speed
+    try:
+        return _train(config, corpus, Path(run), Workers())
+    finally:
+        torch.set_flush_denormal(False)  # it is a setting of the whole process
+
+
+def _train(config: TrainConfig, corpus: str | Path, run: Path, workers: Workers) -> dict[str, Any]:
     rank, world, device = workers.rank, workers.world, workers.device
     _check_workers(config, workers)
     if rank == 0:
@@ -66,7 +80,6 @@ def train(config: TrainConfig, corpus: str | Path, run: str | Path) -> dict[str,
         return _summary(run)
 
     # ---- model, data, optimiser
-    torch.set_flush_denormal(True)  # attention's tiniest weights would cost the CPU half of its speed
     keep_memory()
     half = config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda")
     encoder = _start(config).to(device)
@@ -219,11 +232,35 @@ def _summary(run: Path) -> dict[str, Any]:
 
 
 def _whitening(encoder: Encoder, config: TrainConfig, corpus: Corpus, device: torch.device) -> Whitening | None:
-    """The whitening of mean vectors, fitted on training sequences drawn without replacement."""
+    """The map from mean states to vectors, fitted on training sequences: on members of groups, where there are enough."""
     if not config.whitening_sequences:
         return None
     random = np.random.default_rng(config.seed)
-    chosen = random.permutation(len(corpus))[: config.whitening_sequences]
+    grouped = _group_members(corpus, random)
+    groups = None
+    if len(grouped) > MIN_GROUPED:
+        chosen = grouped[random.permutation(len(grouped))][: config.whitening_sequences]
+        groups = corpus.group_numbers()[chosen]
+    else:
+        chosen = random.permutation(len(corpus))[: config.whitening_sequences]
     tokens = [corpus[int(i)][: encoder.config.context] for i in chosen]
-    encoder.whitening = None
-    return fit_whitening(Model(encoder, config.size, device).embed_tokens(tokens))
+    for layers in (pooled_layers(encoder.config), ()):  # too few sequences for all layers may be enough for the last state
+        width = max(1, len(layers)) * encoder.config.hidden_size
+        encoder.whitening = Whitening(torch.zeros(width), torch.eye(width), layers).to(device)
+        states = Model(encoder, config.size, device).embed_tokens(tokens)
+        encoder.whitening = None
+        if whitening := fit_whitening(states, config.vector_size, groups, layers):
+            return whitening
+    return None
+
+
+def _group_members(corpus: Corpus, random: np.random.Generator) -> NDArray[np.int64]:
+    """Indices of up to `GROUP_SHARE` members of each group that has several, in the order of the corpus."""
+    numbers = corpus.group_numbers()
+    order = random.permutation(len(numbers))
+    order = order[np.argsort(numbers[order], kind="stable")]
+    ranked = numbers[order]
+    starts = np.searchsorted(ranked, ranked)
+    sizes = np.searchsorted(ranked, ranked, side="right") - starts
+    wanted = (ranked >= 0) & (sizes > 1) & (np.arange(len(order)) - starts < GROUP_SHARE)
+    return np.sort(order[wanted])

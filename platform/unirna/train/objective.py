@@ -1,6 +1,7 @@
 """What an encoder is trained for. The loop asks an objective for a batch and calls it for the loss; it knows no more.
 
-A new objective is a subclass with its own `batch` and `forward`, a name in `config.OBJECTIVES` and a line in `build`.
+A new objective is a subclass with its own `batch` and `forward`, a name in `config.OBJECTIVES` and a line in
+`build_objective`.
 """
 
 from __future__ import annotations
@@ -89,10 +90,13 @@ class MaskedLanguageModel(Objective):
 
 def build_objective(config: TrainConfig, encoder: Encoder, corpus: Corpus) -> Objective:
     """The objective that the settings name, over the training split."""
-    source = BatchSource(
-        corpus, seed=config.seed, budget=config.micro_tokens, context=config.crop, mask_rate=config.mask_rate
-    )
-    return {"masked": MaskedLanguageModel}[config.objective](encoder, source)
+    from unirna.train.contrastive import Contrastive, PairSource  # it builds on this module
+
+    kind = BatchSource if config.objective == "masked" else PairSource
+    source = kind(corpus, seed=config.seed, budget=config.micro_tokens, context=config.crop, mask_rate=config.mask_rate)
+    if isinstance(source, BatchSource):
+        return MaskedLanguageModel(encoder, source)
+    return Contrastive(encoder, source, masked_weight=float(config.objective == "both"))
 
 
 def to_device(batch: Batch, device: torch.device) -> list[Tensor]:
