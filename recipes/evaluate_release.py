@@ -1,0 +1,157 @@
+"""Score a model's plain vectors: retrieval of Rfam families, and frozen linear probes on nRC classes and ribosome load.
+
+    .venv/bin/python recipes/evaluate_release.py --model runs/mini/model --shared ../shared --out evaluation.json
+
+- retrieval: the zero-shot benchmark `retrieval_dev`, cosine of `Model.embed`, by its own script `score_retrieval.py`;
+  4-mer and 6-mer (tf-idf) counts beside it, scored in the same way;
+- nRC: logistic regression on standardised vectors, 13 classes, trained on the training rows that are not test rows too,
+  tested on the test rows that do not stand in the training set;
+- MRL: ridge regression on standardised vectors, mean ribosome load of 5'UTRs, the fixed split; strength by leave-one-out
+  on the training rows.
+
+One thousand hits a query go to `hits.tsv` beside the results, for anyone to score again.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import tyro
+from numpy.typing import NDArray
+from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.preprocessing import StandardScaler, normalize
+
+from unirna import model
+from unirna.job import num_cpus, say
+
+HITS = 1000
+BESIDE = {"nrc": {"k-mer": 0.778, "CNN": 0.860}, "mrl": {"k-mer": 0.406, "CNN": 0.681}}
+"""Simple models on the same files, as `bench/README.md` of the shared data states them."""
+Matrix = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Config:
+    """Score a model's plain vectors."""
+
+    model: str
+    """Shipped name or folder of the model."""
+    shared: str = "../shared"
+    """Folder of the shared data and benchmarks."""
+    out: str = "evaluation.json"
+    """File for the results."""
+    probes: bool = True
+    """Also the probes; they take most of the time."""
+    kmers: bool = True
+    """Also the k-mer rows of the retrieval."""
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Score the model; write the results and return them."""
+    torch.set_num_threads(num_cpus())
+    torch.set_flush_denormal(True)
+    shared, encoder = Path(config.shared), model.load(config.model)
+    started = time.monotonic()
+    hits = Path(config.out).parent / "hits.tsv"
+    results: dict[str, Any] = {
+        "model": config.model,
+        "fingerprint": encoder.fingerprint,
+        "dimension": encoder.dimension,
+        "retrieval": {
+            "vectors": retrieval(shared, lambda texts: encoder.embed(texts), Path(config.out).parent / "hits.tsv")
+        },
+    }
+    say(f"retrieval {results['retrieval']['vectors']}")
+    if config.kmers:
+        for k, weighted in ((4, False), (6, True)):
+            name = f"{k}-mer {'tf-idf ' if weighted else ''}cosine"
+            results["retrieval"][name] = kmer_retrieval(shared, k, weighted)
+            say(f"{name} {results['retrieval'][name]}")
+    if config.probes:
+        results["nrc"] = {"vectors": nrc_probe(shared, encoder), **BESIDE["nrc"]}
+        say(f"nRC accuracy {results['nrc']}")
+        results["mrl"] = {"vectors": mrl_probe(shared, encoder), **BESIDE["mrl"]}
+        say(f"MRL R2 {results['mrl']}")
+    results["seconds"] = round(time.monotonic() - started)
+    Path(config.out).write_text(json.dumps(results, indent=1) + "\n")
+    return results
+
+
+def retrieval(shared: Path, embed: Any, hits: Path) -> dict[str, float]:
+    """R@1 and MAP of a function from sequences to vectors (dense or sparse rows)."""
+    bench = shared / "bench" / "retrieval_dev"
+    corpus, queries = (pd.read_parquet(bench / f"{name}.parquet") for name in ("corpus", "queries"))
+    rows = normalize(embed(list(corpus.sequence) + list(queries.sequence)))
+    scores = rows[len(corpus) :] @ rows[: len(corpus)].T
+    scores = np.asarray(scores.todense() if hasattr(scores, "todense") else scores, np.float32)
+    top = np.argpartition(-scores, HITS, axis=1)[:, :HITS]
+    top = np.take_along_axis(top, np.argsort(-np.take_along_axis(scores, top, 1), axis=1), axis=1)
+    ids = corpus.id.to_numpy()
+    with hits.open("w") as file:
+        for query, row in zip(queries.id, top, strict=True):
+            found = [ids[i] for i in row if ids[i] != query]
+            file.writelines(f"{query}\t{rank}\t{target}\n" for rank, target in enumerate(found, 1))
+    with tempfile.NamedTemporaryFile(suffix=".json") as out:
+        command = [sys.executable, str(shared / "bench" / "score_retrieval.py")]
+        command += ["--hits", str(hits), "--bench", str(bench), "--json", out.name]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        table = {row["set"]: row for row in json.loads(Path(out.name).read_text())["table"]}
+    return {
+        "R@1": table["all"]["R@1"],
+        "R@1 below 80 %": table["only relevant <80 %"]["R@1"],
+        "R@1 below 60 %": table["only relevant <60 %"]["R@1"],
+        "MAP@100": table["all"]["MAP@100"],
+    }
+
+
+def kmer_retrieval(shared: Path, k: int, weighted: bool) -> dict[str, float]:
+    """The same with k-mer counts, tf-idf weighted or as they are."""
+
+    def embed(texts: list[str]) -> Any:
+        counts = CountVectorizer(analyzer="char", ngram_range=(k, k), lowercase=False, dtype=np.float32).fit_transform(
+            texts
+        )
+        return TfidfTransformer(sublinear_tf=True).fit_transform(counts) if weighted else counts
+
+    with tempfile.NamedTemporaryFile(suffix=".tsv") as hits:
+        return retrieval(shared, embed, Path(hits.name))
+
+
+def nrc_probe(shared: Path, encoder: model.Model) -> float:
+    """Accuracy of a logistic regression on frozen vectors."""
+    rows = pd.read_parquet(shared / "data" / "nrc_13class" / "data.parquet")
+    train = rows[rows.split == "train"]
+    test = rows[rows.split.str.startswith("test")].drop_duplicates("id")
+    test = test[~test.sequence.isin(set(train.sequence))]
+    scaler = StandardScaler()
+    known, asked = (
+        scaler.fit_transform(encoder.embed(list(train.sequence))),
+        scaler.transform(encoder.embed(list(test.sequence))),
+    )
+    fitted = LogisticRegression(C=0.1, max_iter=500).fit(known, train.label)
+    return round(float(fitted.score(asked, test.label)), 4)
+
+
+def mrl_probe(shared: Path, encoder: model.Model) -> float:
+    """R2 of a ridge regression on frozen vectors."""
+    rows = pd.read_parquet(shared / "bench" / "splits" / "mrl_m1psu2_20k.parquet")
+    vectors: Matrix = encoder.embed(list(rows.sequence))
+    train, test = ((rows.split == name).to_numpy() for name in ("train", "test"))
+    scaler = StandardScaler().fit(vectors[train])
+    fitted = RidgeCV(alphas=np.logspace(-1, 4, 11)).fit(scaler.transform(vectors[train]), rows.mrl[train])
+    return round(float(fitted.score(scaler.transform(vectors[test]), rows.mrl[test])), 4)
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(tyro.cli(Config, description=__doc__))))
