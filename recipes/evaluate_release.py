@@ -68,9 +68,7 @@ def main(config: Config) -> dict[str, Any]:
         "model": config.model,
         "fingerprint": encoder.fingerprint,
         "dimension": encoder.dimension,
-        "retrieval": {
-            "vectors": retrieval(shared, lambda texts: encoder.embed(texts), Path(config.out).parent / "hits.tsv")
-        },
+        "retrieval": {"vectors": retrieval(shared, encoder.embed, hits)},
     }
     say(f"retrieval {results['retrieval']['vectors']}")
     if config.kmers:
