@@ -107,7 +107,7 @@ def test_pretrain_then_embed_through_job_submit(head: Head, rfam_sample: Path, t
     assert trained.returncode == 0, trained.stdout + trained.stderr
     assert last_json(trained.stdout)["steps"] == 4
     assert "step      4/4" in trained.stdout + trained.stderr
-    assert model.load(run / "model").dimension == 128
+    assert model.load(run / "model").config.hidden_size == 128
 
     library = tmp_path / "library.fasta"
     library.write_text(">a first\nGGGAAACCC\n>b\nAC-GU\n>c\nacgtacgt\n")
