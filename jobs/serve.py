@@ -16,6 +16,7 @@ import socket
 import sys
 import threading
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -62,7 +63,8 @@ def main(settings: Settings) -> dict[str, Any]:
     del engine
     say("starting Ray" if one_machine else f"joining Ray at {os.environ['RAY_ADDRESS']}")
     connect_ray()  # Ray reads its variables when it is imported, so nothing may import it before
-    from ray import serve
+    with warnings.catch_warnings(action="ignore"):  # of Ray's own making
+        from ray import serve
 
     from unirna.serve.deployment import NAME, build
 

@@ -13,6 +13,7 @@ import os
 import socket
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -184,7 +185,8 @@ def sparkline(values: list[float]) -> str:
 def service(out: Path) -> Iterator[str]:
     """The service on a free port of this machine, while the body runs."""
     os.environ.setdefault("RAY_SERVE_LOG_TO_STDERR", "0")
-    from ray import serve
+    with warnings.catch_warnings(action="ignore"):  # of Ray's own making
+        from ray import serve
 
     from unirna.serve.deployment import NAME, build
 
