@@ -156,7 +156,8 @@ def fingerprint(encoder: Encoder) -> str:
         if not name.startswith("lm_head."):
             digest.update(name.encode() + tensor.numpy().tobytes())
     if encoder.whitening is not None:
-        digest.update(repr(encoder.whitening.layers).encode())
+        if encoder.whitening.layers:
+            digest.update(repr(encoder.whitening.layers).encode())
         for tensor in (encoder.whitening.mean, encoder.whitening.matrix):
             digest.update(tensor.cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
