@@ -42,7 +42,7 @@ CHUNK_FLOPS: Final = {"cpu": (1e11, 3e12), "cuda": (1e13, 3e14)}
 """Least and most work of a chunk: about 1 s and 30 s. A killed job loses the chunks it was at; files are one to a chunk."""
 CHUNK_NUCLEOTIDES: Final = 4_000_000
 """Most nucleotides of a chunk, for the memory of the process that holds it."""
-CHUNKS_PER_WORKER: Final = 16
+CHUNKS_PER_WORKER: Final = 32
 """Chunks that each worker should get, so that none waits long for the last one."""
 
 
@@ -228,8 +228,16 @@ def _resolve(state: State, version: int, buckets: int, pieces: list[Piece]) -> l
 
 
 def _each(count: int, work: Callable[[int], object]) -> Iterator[None]:
-    """Do `work` for the numbers below `count` on the cluster; it writes what it finds, nothing comes back."""
+    """Do `work` for the numbers below `count` on the cluster; it writes what it finds, nothing comes back.
+
+    One alone is done here: a worker would take longer to start than a unit takes.
+    """
     import ray
+
+    if count == 1:
+        work(0)
+        yield
+        return
 
     def one(row: dict[str, Any]) -> dict[str, Any]:
         work(row["item"])

@@ -12,7 +12,7 @@ from unirna.embed.plan import Plan
 from unirna.embed.resolve import exceptions_of
 from unirna.embed.scan import Unit
 
-BUFFER_CHUNKS = 8
+BUFFER_CHUNKS = 16
 """Chunks' worth of records that are sorted by length together: enough for neighbours of one length, little memory."""
 BUFFER_ROWS = 200_000
 

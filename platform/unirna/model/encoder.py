@@ -51,15 +51,17 @@ class Layer(nn.Module):
         qk = rotate(qkv[:, :2].flatten(1, 2), cos_T1D, sin_T1D)
         q, k = qk[:, : self.num_heads], qk[:, self.num_heads :]
         attended = packed_attention(q, k, qkv[:, 2], segments)
-        hidden_TH = hidden_TH + self.out(attended.flatten(1))
-        hidden_TH = hidden_TH + self.fc2(F.gelu(self.fc1(self.feed_forward_norm(hidden_TH))))
+        hidden_TH = self.out(attended.flatten(1)).add_(hidden_TH)
+        hidden_TH = self.fc2(F.gelu(self.fc1(self.feed_forward_norm(hidden_TH)))).add_(hidden_TH)
         return hidden_TH
 
 
 def rotate(x_TND: Tensor, cos_T1D: Tensor, sin_T1D: Tensor) -> Tensor:
     """Rotary position embedding, half-split form (Su et al. 2021): x*cos + [-x2, x1]*sin, over the last axis."""
     first, second = x_TND.chunk(2, dim=-1)
-    return torch.cat((first * cos_T1D - second * sin_T1D, second * cos_T1D + first * sin_T1D), dim=-1)
+    left = (first * cos_T1D).addcmul_(second, sin_T1D, value=-1)  # in place: new memory is what costs most here
+    right = (second * cos_T1D).addcmul_(first, sin_T1D)
+    return torch.cat((left, right), dim=-1)
 
 
 class LanguageModelHead(nn.Module):
