@@ -33,7 +33,9 @@ from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.preprocessing import StandardScaler, normalize
 
 from unirna import model
+from unirna.corpus import Corpus
 from unirna.job import num_cpus, say
+from unirna.train import corpus_whitening
 
 HITS = 1000
 BESIDE = {"nrc": {"k-mer": 0.778, "CNN": 0.860}, "mrl": {"k-mer": 0.406, "CNN": 0.681}}
@@ -47,6 +49,10 @@ class Config:
 
     model: str
     """Shipped name or folder of the model."""
+    corpus: str = ""
+    """Fit the model's whitening anew on this corpus: for a checkpoint of a run, `RUN/checkpoints/step-…`."""
+    vector_size: int = 512
+    """Length of the vectors, if the whitening is fitted anew."""
     shared: str = "../shared"
     """Folder of the shared data and benchmarks."""
     out: str = "evaluation.json"
@@ -63,6 +69,8 @@ def main(config: Config) -> dict[str, Any]:
     torch.set_flush_denormal(True)
     shared, encoder = Path(config.shared), model.load(config.model)
     started = time.monotonic()
+    if config.corpus:
+        encoder.encoder.whitening = corpus_whitening(encoder.encoder, Corpus(config.corpus), config.vector_size)
     hits = Path(config.out).parent / "hits.tsv"
     results: dict[str, Any] = {
         "model": config.model,

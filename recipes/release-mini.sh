@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The release model: corpus, pre-training, evaluation. Stopped at any moment, and run again, it goes on where it was; with
-# more STEPS a finished run is extended from the beginning of its decay.
+# The release model: corpus, pre-training, and weights/unirna-mini with evaluation and card. Stopped at any moment, and run
+# again, it goes on where it was; with more STEPS a finished run is extended from the beginning of its decay.
 #
 #     recipes/release-mini.sh [OUT] [SHARED]            # by default runs/release-mini and ../shared
 #     STEPS=4000 recipes/release-mini.sh                # 16,384 tokens a step; on two cores some 2.7 s each
@@ -15,7 +15,7 @@ corpus=${CORPUS:-$out-corpus}
 
 [ -e "$corpus/manifest.json" ] || PYTHON=$python recipes/release-corpus.sh "$corpus" "$shared"
 "$python" jobs/pretrain.py --data "$corpus" --out "$out" --workers 0 \
-  --size mini --objective both --context 512 --learning-rate 1e-3 \
+  --size mini --objective both --optimizer muon --context 512 --learning-rate 1e-3 --warmup-steps 35 \
   --steps "${STEPS:-8000}" --batch-tokens 16384 --micro-tokens 16384 --decay-share 0.2 \
   --checkpoint-every 50 --valid-every 100
-"$python" recipes/evaluate_release.py --model "$out/model" --shared "$shared" --out "$out/evaluation.json"
+"$python" recipes/ship_release.py --run "$out" --corpus "$corpus" --shared "$shared"

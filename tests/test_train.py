@@ -68,7 +68,7 @@ def test_batches_fill_the_budget_and_crop_long_sequences(tmp_path: Path) -> None
 
 
 def test_masks_are_15_percent_80_10_10(corpus: Path) -> None:
-    from unirna.train.masking import NUCLEOTIDES
+    from unirna.model import NUCLEOTIDES
 
     tokens = model.pack(["ACGUN" * 200] * 100).tokens
     hidden, places, targets = mask_tokens(tokens, np.random.default_rng(0))

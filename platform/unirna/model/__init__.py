@@ -10,7 +10,20 @@ from unirna.model.checkpoint import CheckpointError, load_checkpoint, save_check
 from unirna.model.config import SIZES, EncoderConfig
 from unirna.model.encoder import Encoder
 from unirna.model.model import Model, initialise, load
-from unirna.model.tokens import CLS, EOS, MASK, NUM_TOKENS, PAD, UNKNOWN, VOCABULARY, Packed, pack, pack_tokens, tokenise
+from unirna.model.tokens import (
+    CLS,
+    EOS,
+    MASK,
+    NUCLEOTIDES,
+    NUM_TOKENS,
+    PAD,
+    UNKNOWN,
+    VOCABULARY,
+    Packed,
+    pack,
+    pack_tokens,
+    tokenise,
+)
 from unirna.model.whitening import Whitening, fit_whitening, pooled_layers
 from unirna.model.windows import Window, plan_windows
 
@@ -18,6 +31,7 @@ __all__ = [
     "CLS",
     "EOS",
     "MASK",
+    "NUCLEOTIDES",
     "NUM_TOKENS",
     "PAD",
     "SIZES",

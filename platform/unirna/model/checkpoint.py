@@ -61,18 +61,35 @@ def to_released(encoder: Encoder) -> dict[str, Tensor]:
     return released
 
 
-def save_checkpoint(encoder: Encoder, folder: str | Path) -> Path:
-    """Write `config.json`, `model.safetensors`, `vocab.txt` and any `whitening.safetensors` into a folder."""
+def save_checkpoint(encoder: Encoder, folder: str | Path, *, half: bool = False) -> Path:
+    """Write `config.json`, `model.safetensors`, `vocab.txt` and any `whitening.safetensors` into a folder.
+
+    Args:
+        half: write float16, half the size. What is loaded from it is another model, with a fingerprint of its own.
+
+    Raises:
+        CheckpointError: a value that float16 cannot hold.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(encoder.config.to_json(), indent=2) + "\n")
     (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
-    save_file(to_released(encoder), folder / "model.safetensors", metadata={"format": "pt"})
+    weights = to_released(encoder)
+    save_file(_halved(weights) if half else weights, folder / "model.safetensors", metadata={"format": "pt"})
     if encoder.whitening is not None:
         tensors = {name: tensor.cpu().contiguous() for name, tensor in encoder.whitening.state_dict().items()}
+        if half:
+            tensors = _halved(tensors)
         tensors["layers"] = torch.tensor(encoder.whitening.layers, dtype=torch.int64)
         save_file(tensors, folder / "whitening.safetensors")
     return folder
+
+
+def _halved(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    half = {name: tensor.half() for name, tensor in tensors.items()}
+    if bad := [name for name, tensor in half.items() if not tensor.isfinite().all()]:
+        raise CheckpointError(f"float16 cannot hold the values of {', '.join(bad)}. Save in full precision")
+    return half
 
 
 def load_checkpoint(folder: str | Path) -> Encoder:

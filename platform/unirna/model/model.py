@@ -18,12 +18,13 @@ from unirna.model.attention import Segments
 from unirna.model.checkpoint import CheckpointError, fingerprint, load_checkpoint, save_checkpoint
 from unirna.model.config import SIZES, EncoderConfig
 from unirna.model.encoder import Encoder
-from unirna.model.tokens import Tokens, pack_tokens, tokenise
+from unirna.model.tokens import MASK, NUCLEOTIDES, Tokens, pack_tokens, tokenise
 from unirna.model.windows import OVERLAP, Window, plan_windows
-from unirna.sequence import normalise
+from unirna.sequence import SequenceError, normalise
 
-SHIPPED = Path(__file__).parent / "weights"
-"""Folder of the models that come with the package, one folder each."""
+_HERE = Path(__file__).resolve()
+SHIPPED = _HERE.parent / "weights" if (_HERE.parent / "weights").is_dir() else _HERE.parents[3] / "weights"
+"""Folder of the models that come with the package, one folder each; in a checkout it stands at the top."""
 
 CACHE_FLOATS = 3 << 19
 """Feed-forward activations of one CPU batch: 6 MB, about what the caches of one core hold."""
@@ -102,15 +103,16 @@ class Model:
 
     def embed_tokens(self, tokens: Sequence[Tokens], *, batch_tokens: int | None = None) -> Vectors:
         """One vector per sequence, as `embed`, from token arrays: uint8 [L] each, without special tokens (`tokenise`)."""
-        out = torch.zeros(len(tokens), self._num_features, device=self.device)
+        # Summed in float64: whitening raises the rounding of a long float32 sum above 1e-5.
+        out = torch.zeros(len(tokens), self._num_features, dtype=torch.float64, device=self.device)
         pieces = [(i, window) for i, ids in enumerate(tokens) for window in self.windows(len(ids))]
         pieces.sort(key=lambda piece: (piece[1].end - piece[1].start, piece[0]))
         for batch in _batches(pieces, batch_tokens or self.batch_tokens):
             packed = pack_tokens([tokens[i][w.start : w.end] for i, w in batch])
             weights, owner = (x.to(self.device) for x in _pooling(batch, [len(tokens[i]) for i, _ in batch]))
             for part, state in zip(self._parts(out), self._states(packed.tokens, packed.boundaries), strict=True):
-                part.index_add_(0, owner, state.float() * weights[:, None])
-        return self._whitened(out).cpu().numpy()
+                part.index_add_(0, owner, state.double() * weights[:, None])
+        return self._whitened(out.float()).cpu().numpy()
 
     def nucleotides(self, sequence: str) -> Vectors:
         """One row per nucleotide: float32 [L, D], row i for letter i. Windows are blended as for `embed`.
@@ -151,6 +153,43 @@ class Model:
             hidden = self._hidden(tokens, boundaries)
             out: Vectors = self.encoder.lm_head(hidden.float()).float().cpu().numpy()
         return out
+
+    def pseudo_perplexity(self, sequence: str, *, batch_tokens: int | None = None) -> float:
+        """How surprising a sequence is to the language model (Salazar et al. 2020): 1 for not at all, 4 for mere guesses.
+
+        exp of the mean of -log p(nucleotide | all others), each nucleotide masked in turn, among A, C, G and U; letters
+        other than these are not scored. L nucleotides take L forward passes of one sequence. Of overlapping windows a
+        nucleotide is scored in the one in which it counts most.
+
+        Raises:
+            SequenceError: a sequence that is not RNA or DNA, or that has no A, C, G or U.
+            CheckpointError: the checkpoint has no language-model head.
+        """
+        if self.encoder.lm_head is None:
+            raise CheckpointError(f"{self.name} has no language-model head")
+        ids = tokenise(normalise(sequence))
+        windows = self.windows(len(ids))
+        best = np.zeros((len(windows), len(ids)), np.float32)
+        for i, window in enumerate(windows):
+            best[i, window.start : window.end] = window.weights
+        places = [(int(best[:, place].argmax()), int(place)) for place in np.flatnonzero(np.isin(ids, NUCLEOTIDES))]
+        if not places:
+            raise SequenceError("a sequence without A, C, G or U has no pseudo-perplexity")
+        letters = torch.from_numpy(NUCLEOTIDES.astype(np.int64)).to(self.device)
+        surprise = 0.0
+        for batch in _batches([(place, windows[i]) for i, place in places], batch_tokens or self.batch_tokens):
+            packed = pack_tokens([ids[w.start : w.end] for _, w in batch])
+            tokens, targets = torch.from_numpy(packed.tokens).long(), torch.from_numpy(ids).long()
+            hidden_at = torch.tensor(
+                [int(end) + 1 + place - w.start for end, (place, w) in zip(packed.boundaries[:-1], batch, strict=True)]
+            )
+            tokens[hidden_at] = MASK
+            with torch.inference_mode():
+                states = self._hidden(tokens, packed.boundaries)[hidden_at.to(self.device)]
+                log_p = self.encoder.lm_head(states.float())[:, letters].log_softmax(-1)
+            wanted = targets[[place for place, _ in batch]].to(self.device)
+            surprise -= float(log_p[letters[None] == wanted[:, None]].double().sum())
+        return float(np.exp(surprise / len(places)))
 
     def save(self, folder: str | Path) -> Path:
         """Write the checkpoint in the released format (`save_checkpoint`)."""

@@ -21,6 +21,9 @@ _IDS = np.full(256, UNKNOWN, np.uint8)
 for _letter, _id in (("A", 5), ("C", 7), ("G", 8), ("U", 9), ("T", 9)):  # T is read as U: one molecule, one vector
     _IDS[ord(_letter)] = _IDS[ord(_letter.lower())] = _id
 
+NUCLEOTIDES = np.array([5, 7, 8, 9], np.uint8)
+"""Tokens of A, C, G and U: what is predicted. `N` and the special tokens never are."""
+
 Tokens = NDArray[np.uint8]
 Boundaries = NDArray[np.int32]
 

@@ -46,7 +46,7 @@ def write_model(
         "data": {
             "sources": sorted({shard["source"].rpartition("/")[2] for shard in manifest["shards"]}),
             "licence": manifest.get("licence", "not stated"),
-            **{key: manifest[key] for key in ("read", "kept", "rejected", "splits")},
+            **{key: manifest[key] for key in ("read", "kept", "rejected", "splits", "clustering")},
         },
         "baselines": counted,
         "curve": records,
@@ -107,8 +107,8 @@ A masked-language-model encoder in the Uni-RNA checkpoint format ({shape.num_lay
 - Sources: {", ".join(data["sources"])}; licence: {data["licence"]}
 - {data["read"]:,} records read, {data["kept"]:,} kept, {data["rejected"]:,} rejected
 - Training: {data["splits"]["train"]["sequences"]:,} sequences, {data["splits"]["train"]["nucleotides"]:,} nucleotides;
-  validation: {data["splits"]["valid"]["sequences"]:,} sequences, split by exact
-  sequence (near-duplicates may stand on both sides)
+  validation: {data["splits"]["valid"]["sequences"]:,} sequences, held
+  out by cluster of near-duplicates (clustering: {data["clustering"]}; what it missed may stand on both sides)
 
 ## Training
 - {settings["steps"]:,} steps of {settings["batch_tokens"]:,} tokens, seed {settings["seed"]},

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unirna.corpus import Corpus
-from unirna.model import Encoder, pack_tokens
+from unirna.model import NUCLEOTIDES, Encoder, pack_tokens
 from unirna.model.attention import Segments
-from unirna.train.masking import MASK_RATE, NUCLEOTIDES, mask_tokens
+from unirna.train.masking import MASK_RATE, mask_tokens
 from unirna.train.objective import Metrics, Objective
 
 TEMPERATURE = 0.1

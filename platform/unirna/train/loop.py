@@ -14,14 +14,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from unirna.corpus import Corpus
 from unirna.job import JobStopped
-from unirna.model import CheckpointError, Encoder, Model, Whitening, fit_whitening, load_checkpoint, pooled_layers
+from unirna.model import CheckpointError, Encoder, load_checkpoint
 from unirna.train.card import write_model
 from unirna.train.checkpoints import best_loss, prune, read_checkpoint, save_best, save_state, sound_checkpoint
 from unirna.train.claim import claim_run, claimed
@@ -33,17 +31,12 @@ from unirna.train.optimiser import Optimiser, restore
 from unirna.train.parallel import Workers, clip, plain_encoder, shard, without_sync, wrap
 from unirna.train.stopping import clear_stop, stop_on_sigterm, stop_requested
 from unirna.train.validation import baselines, held_out_batches, validate
+from unirna.train.whitening import corpus_whitening
 
 log = logging.getLogger(__name__)
 
 MAX_SKIPPED = 3
 """So many steps in a row may be skipped because their gradient is no finite number; then the run ends."""
-
-GROUP_SHARE = 16
-"""Members of one group on which the whitening is fitted, at most: a large family should not decide it alone."""
-
-MIN_GROUPED = 1000
-"""Fewer members of groups than this are no ground for a whitening by groups."""
 
 
 def train(config: TrainConfig, corpus: str | Path, run: str | Path) -> dict[str, Any]:
@@ -196,7 +189,10 @@ def _train(config: TrainConfig, corpus: str | Path, run: Path, workers: Workers)
     whole = plain_encoder(encoder, rank)
     if records and whole is not None:
         records.close()
-        whole.whitening = _whitening(whole, config, data, device)
+        if config.whitening_sequences:
+            whole.whitening = corpus_whitening(
+                whole, data, config.vector_size, sequences=config.whitening_sequences, seed=config.seed
+            )
         write_model(run, whole, config, data.manifest, counted)
     workers.wait()
     return _summary(run)
@@ -229,38 +225,3 @@ def _start(config: TrainConfig) -> Encoder:
 def _summary(run: Path) -> dict[str, Any]:
     summary: dict[str, Any] = json.loads((run / "summary.json").read_text())
     return summary
-
-
-def _whitening(encoder: Encoder, config: TrainConfig, corpus: Corpus, device: torch.device) -> Whitening | None:
-    """The map from mean states to vectors, fitted on training sequences: on members of groups, where there are enough."""
-    if not config.whitening_sequences:
-        return None
-    random = np.random.default_rng(config.seed)
-    grouped = _group_members(corpus, random)
-    groups = None
-    if len(grouped) > MIN_GROUPED:
-        chosen = grouped[random.permutation(len(grouped))][: config.whitening_sequences]
-        groups = corpus.group_numbers()[chosen]
-    else:
-        chosen = random.permutation(len(corpus))[: config.whitening_sequences]
-    tokens = [corpus[int(i)][: encoder.config.context] for i in chosen]
-    for layers in (pooled_layers(encoder.config), ()):  # too few sequences for all layers may be enough for the last state
-        width = max(1, len(layers)) * encoder.config.hidden_size
-        encoder.whitening = Whitening(torch.zeros(width), torch.eye(width), layers).to(device)
-        states = Model(encoder, config.size, device).embed_tokens(tokens)
-        encoder.whitening = None
-        if whitening := fit_whitening(states, config.vector_size, groups, layers):
-            return whitening
-    return None
-
-
-def _group_members(corpus: Corpus, random: np.random.Generator) -> NDArray[np.int64]:
-    """Indices of up to `GROUP_SHARE` members of each group that has several, in the order of the corpus."""
-    numbers = corpus.group_numbers()
-    order = random.permutation(len(numbers))
-    order = order[np.argsort(numbers[order], kind="stable")]
-    ranked = numbers[order]
-    starts = np.searchsorted(ranked, ranked)
-    sizes = np.searchsorted(ranked, ranked, side="right") - starts
-    wanted = (ranked >= 0) & (sizes > 1) & (np.arange(len(order)) - starts < GROUP_SHARE)
-    return np.sort(order[wanted])

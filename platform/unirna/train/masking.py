@@ -8,13 +8,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from unirna.model import MASK
+from unirna.model import MASK, NUCLEOTIDES
 
 MASK_RATE = 0.15
 """Share of the nucleotides to predict, if nothing else is said; always at validation, so that runs can be compared."""
-
-NUCLEOTIDES = np.array([5, 7, 8, 9], np.uint8)
-"""Tokens of A, C, G and U: what is predicted. `N` and the special tokens never are."""
 
 
 def mask_tokens(
