@@ -500,7 +500,7 @@ def test_other_settings_in_one_folder_start_again_or_are_refused(tmp_path: Path,
 def test_a_damaged_shard_is_found(tmp_path: Path) -> None:
     path = write_fasta(tmp_path / "x.fasta", {f"k{i}": "ACGUACGU" + "ACGU" * i for i in range(9)})
     build_corpus(BuildConfig((path,), str(tmp_path / "c"), valid_share=0))
-    assert verify(tmp_path / "c") == 10
+    assert verify(tmp_path / "c") == 11
     shard = tmp_path / "c" / "train-00000.tokens"
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
@@ -527,6 +527,13 @@ def test_rejects_are_counted_by_reason(tmp_path: Path) -> None:
     manifest = build_corpus(BuildConfig((str(path),), str(tmp_path / "c"), valid_share=0))
     assert manifest["rejected_by_reason"] == {"gap": 1, "protein letter": 1, "empty sequence": 1}
     assert manifest["read"] == 13
+    rejects = pq.read_table(tmp_path / "c" / "rejects.parquet").to_pylist()
+    assert [(r["id"], r["number"], r["reason"], r["letter"]) for r in rejects] == [
+        ("b", 2, "gap", "-"),
+        ("c", 3, "protein letter", "L"),
+        ("d", 4, "empty sequence", ""),
+    ]
+    assert all(r["source"].endswith("x.fasta") for r in rejects)
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ from unirna.corpus.shards import FORMAT, SPLITS, CorpusError, digest_file, is_co
 from unirna.corpus.summary import write_summary
 from unirna.corpus.work import Work, appearing, write_json
 from unirna.job import Progress, say
-from unirna.sequence import InputError, plan_pieces, read_tables
+from unirna.sequence import REJECT_SCHEMA, InputError, plan_pieces, read_tables
 
 Mapper = Callable[[Callable[[Any], dict[str, Any]], list[Any]], Iterable[dict[str, Any]]]
 
@@ -137,10 +137,11 @@ def build_corpus(config: BuildConfig, map_pieces: Mapper = lambda f, items: map(
     if not manifest["splits"]["train"]["sequences"]:
         raise CorpusError(f"{', '.join(config.data)}: no sequence to train on: all are held out. {_why(totals)}")
     write_json(out / "groups.json", groups)
-    _gather_excluded(work, out, buckets)
+    _gather(work, out, "excluded", buckets, EXCLUDED_SCHEMA)
+    _gather(work, out, "rejects", len(units), REJECT_SCHEMA)
     write_summary(out / "summary.html", manifest)
     files = {name: entry for shard in shards for name, entry in shard["files"].items()}
-    for name in ("groups.json", "excluded.parquet", "summary.html"):
+    for name in ("groups.json", "excluded.parquet", "rejects.parquet", "summary.html"):
         files[name] = {"bytes": (out / name).stat().st_size, "blake2b": digest_file(out / name)}
     write_json(out / "manifest.json", {**manifest, "files": files})
     shutil.rmtree(work.folder)
@@ -355,10 +356,10 @@ def _cluster_statistics(sizes: Counter[int]) -> dict[str, Any]:
     }
 
 
-def _gather_excluded(work: Work, out: Path, buckets: int) -> None:
-    """One Parquet file of all that was left out, copied bucket by bucket."""
-    with appearing(out / "excluded.parquet") as beside, pq.ParquetWriter(beside, EXCLUDED_SCHEMA) as writer:
-        for bucket in range(buckets):
-            table: pa.Table = pq.read_table(work.at("excluded", bucket, "parquet"))
+def _gather(work: Work, out: Path, stage: str, count: int, schema: pa.Schema) -> None:
+    """One Parquet file of what the parts of a stage set aside, copied part by part."""
+    with appearing(out / f"{stage}.parquet") as beside, pq.ParquetWriter(beside, schema) as writer:
+        for number in range(count):
+            table: pa.Table = pq.read_table(work.at(stage, number, "parquet"))
             if table.num_rows:
                 writer.write_table(table)

@@ -10,11 +10,12 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from unirna.corpus.config import BuildConfig, Source
-from unirna.corpus.work import Work
-from unirna.sequence import InputError, Piece, clean_table, plan_pieces, read_tables
+from unirna.corpus.work import Work, appearing
+from unirna.sequence import REJECT_SCHEMA, InputError, Piece, clean_table, plan_pieces, read_tables
 
 UNIT_BYTES: Final = 64 << 20
 CHUNK_BYTES: Final = 64 << 20
@@ -75,20 +76,22 @@ def num_buckets(units: list[Unit], shard_nucleotides: int) -> int:
 
 
 def scan_unit(work: Work, number: int, unit: Unit, config: BuildConfig, dropped: frozenset[str], buckets: int) -> None:
-    """Read a unit and write its good records; its record has `read`, `rejected`, `groups` and the `columns` found."""
+    """Read a unit and write its good records and its rejects; its record has `read`, `rejected`, `groups`, `columns`."""
     reasons: Counter[str] = Counter()
     groups: set[str] = set()
     found: set[str] = set()
     read = 0
     wanted = {name for name in (config.group_column, *config.drop) if name}
 
-    def rows() -> Iterator[pa.Table]:
+    def rows(bad: pq.ParquetWriter) -> Iterator[pa.Table]:
         nonlocal read
         for piece in unit.pieces:
             for table in read_tables(piece, id_column=config.id_column, sequence_column=config.sequence_column):
                 read += table.num_rows
                 good, rejects = clean_table(table, piece.name)
                 reasons.update(rejects["reason"].to_pylist())
+                if rejects.num_rows:
+                    bad.write_table(rejects)
                 found.update(wanted & set(good.column_names))
                 group = _strings(good, config.group_column, piece)
                 groups.update(name for name in pc.unique(group).to_pylist() if name)
@@ -102,9 +105,9 @@ def scan_unit(work: Work, number: int, unit: Unit, config: BuildConfig, dropped:
                     }
                 )
 
-    def chunks() -> Iterator[tuple[pa.Table, NDArray[Any]]]:
+    def chunks(bad: pq.ParquetWriter) -> Iterator[tuple[pa.Table, NDArray[Any]]]:
         waiting: list[pa.Table] = []
-        for table in rows():
+        for table in rows(bad):
             waiting.append(table)
             if sum(t.nbytes for t in waiting) >= CHUNK_BYTES:
                 yield _with_buckets(pa.concat_tables(waiting), buckets)
@@ -112,7 +115,8 @@ def scan_unit(work: Work, number: int, unit: Unit, config: BuildConfig, dropped:
         if waiting:
             yield _with_buckets(pa.concat_tables(waiting), buckets)
 
-    work.write_parts("rows", number, ROW_SCHEMA, chunks(), buckets)
+    with appearing(work.at("rejects", number, "parquet")) as beside, pq.ParquetWriter(beside, REJECT_SCHEMA) as bad:
+        work.write_parts("rows", number, ROW_SCHEMA, chunks(bad), buckets)
     record = {"source": unit.source, "read": read, "rejected": dict(reasons)}
     work.finish("rows", number, {**record, "groups": sorted(groups), "columns": sorted(found)})
 

@@ -1,7 +1,7 @@
 """The corpus on disk: token shards that are memory-mapped, and a manifest.
 
-A corpus is a folder with `manifest.json`, `summary.html`, `excluded.parquet` and, for each split and shard, named
-`<split>-00000`, where n is its number of sequences:
+A corpus is a folder with `manifest.json`, `summary.html`, `excluded.parquet`, `rejects.parquet` and, for each split and
+shard, named `<split>-00000`, where n is its number of sequences:
 
     .tokens           uint8, one byte a nucleotide, sequences end to end without special tokens
     .offsets.npy      int64 [n + 1], where each sequence starts

@@ -3,7 +3,7 @@
 Knows Arrow and nothing of torch or Ray. Lengths are in nucleotides; positions in error messages count from 1.
 """
 
-from unirna.sequence.normalise import REASONS, SequenceError, clean_table, normalise, sequence_sha
+from unirna.sequence.normalise import REASONS, REJECT_SCHEMA, SequenceError, clean_table, normalise, sequence_sha
 from unirna.sequence.read import InputError, Piece, Record, plan_pieces, read, read_tables
 from unirna.sequence.structure import (
     Structure,
@@ -18,6 +18,7 @@ from unirna.sequence.structure import (
 
 __all__ = [
     "REASONS",
+    "REJECT_SCHEMA",
     "InputError",
     "Piece",
     "Record",
