@@ -86,6 +86,7 @@ def group_worker(rank: int, world: int, config: TrainConfig, corpus: str, run: s
         train(config, corpus, run)
     except JobStopped:
         assert stop is not None
+    dist.barrier()  # gloo aborts a process whose neighbour has gone
     dist.destroy_process_group()
 
 

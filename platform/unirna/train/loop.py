@@ -11,11 +11,11 @@ import json
 import logging
 import math
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from unirna.corpus import Corpus
 from unirna.job import JobStopped
@@ -26,7 +26,7 @@ from unirna.train.claim import claim_run, claimed
 from unirna.train.config import TrainConfig, TrainError
 from unirna.train.memory import keep_memory
 from unirna.train.metrics import MetricsLog, matrix_rate
-from unirna.train.objective import build_objective, to_device
+from unirna.train.objective import Metrics, build_objective, to_device
 from unirna.train.optimiser import Optimiser, restore
 from unirna.train.parallel import Workers, clip, plain_encoder, shard, without_sync, wrap
 from unirna.train.stopping import clear_stop, stop_on_sigterm, stop_requested
@@ -63,139 +63,183 @@ def train(config: TrainConfig, corpus: str | Path, run: str | Path) -> dict[str,
 
 
 def _train(config: TrainConfig, corpus: str | Path, run: Path, workers: Workers) -> dict[str, Any]:
-    rank, world, device = workers.rank, workers.world, workers.device
     _check_workers(config, workers)
-    if rank == 0:
+    if workers.rank == 0:
         claim_run(run, config, corpus)
     workers.wait()
     config = claimed(run, config)
-    if (run / "summary.json").exists():
-        return _summary(run)
+    if not (run / "summary.json").exists():
+        keep_memory()
+        training = _Training(config, Path(corpus), run, workers)
+        with stop_on_sigterm(run):
+            for step in range(training.start, config.steps):
+                training.step(step)
+        training.finish()
+        workers.wait()
+    summary: dict[str, Any] = json.loads((run / "summary.json").read_text())
+    return summary
 
-    # ---- model, data, optimiser
-    keep_memory()
-    half = config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda")
-    encoder = _start(config).to(device)
-    encoder.checkpoint_activations = config.activation_checkpointing
-    data = Corpus(corpus)
-    objective = build_objective(config, encoder, data).train()
-    if config.compile and device.type == "cpu":
-        log.warning("compile is left out on the CPU: each batch's lengths of attention would be compiled anew")
-    elif config.compile:
-        for layer in encoder.layers:
-            layer.compile(dynamic=True)
-    if config.parallelism == "fsdp" and not workers.alone:
-        shard(objective, half=half)
-    optimiser = Optimiser(encoder, config)
-    start = 0
-    checkpoint = workers.told_by_first(str(sound_checkpoint(run) or "") if rank == 0 else None)
-    if checkpoint:
-        start, tensors, state = read_checkpoint(Path(checkpoint))
-        restore(encoder, tensors)
-        optimiser.load(state)
-    model = wrap(objective, workers, config.parallelism)
 
-    # ---- validation, logs
-    valid = Corpus(corpus, "valid")
-    held_out = held_out_batches(
-        valid,
-        seed=config.seed,
-        tokens=config.valid_tokens,
-        budget=config.micro_tokens,
-        context=encoder.config.context,
-    )
-    counted = baselines(run, data, held_out, config.seed) if rank == 0 else {}
-    best = workers.sums(best_loss(run) if rank == 0 else 0.0)[0]
-    records = MetricsLog(run, start) if rank == 0 else None
-    rate = workers.sums(matrix_rate(device))[0]
+@dataclass
+class _Since:
+    """What was done since the last record: tokens, operations, steps that were skipped."""
 
-    def save(done: int) -> None:
-        whole = plain_encoder(encoder, rank)  # with shards a meeting of all workers, as is the optimiser's state
-        state = optimiser.state() if rank == 0 or whole is None or whole is not encoder else {}
-        if rank == 0 and whole is not None and all(bool(p.isfinite().all()) for p in whole.parameters()):
-            save_state(run, done, whole, state)
-            prune(run, config.keep, always=config.decay_start)
+    step: int
+    clock: float = field(default_factory=time.perf_counter)
+    tokens: int = 0
+    work: int = 0
+    skipped: int = 0
 
-    # ---- the loop
-    micro = range(rank, config.num_micro, world)
-    clock, logged, work, tokens, skipped, in_a_row = time.perf_counter(), start, 0, 0, 0, 0
-    with stop_on_sigterm(run):
-        for step in range(start, config.steps):
-            loss_sum, metrics = torch.zeros((), device=device), dict[str, Tensor]()
-            for number in micro:
-                batch = objective.batch(step, number)
-                with without_sync(model, last=number == micro[-1]):
-                    with torch.autocast(device.type, torch.bfloat16, enabled=half):
-                        loss, values = model(*to_device(batch, device))
-                    (loss * world / config.num_micro).backward()  # the workers' gradients are averaged
-                loss_sum += loss.detach()
-                metrics = {name: metrics.get(name, 0.0) + value.detach() for name, value in values.items()}
-                work += 3 * encoder.config.flops(batch.lengths)  # forward once, backward twice that
-                tokens += sum(batch.lengths)
-            norm = clip(encoder.parameters(), config.clip)
-            if math.isfinite(norm):
-                optimiser.step(config.learning_rate_at(step))
-                in_a_row = 0
-            else:
-                optimiser.clear()
-                skipped, in_a_row = skipped + 1, in_a_row + 1
 
-            done = step + 1
-            total, stop = workers.sums(float(loss_sum), rank == 0 and stop_requested(run))
-            mean, ends = total / config.num_micro, done == config.steps
-            if in_a_row == MAX_SKIPPED:
-                raise TrainError(
-                    f"the loss is {mean} and the gradient's norm {norm} at step {done}, the {MAX_SKIPPED}rd "
-                    "step in a row that had to be skipped. Lower learning_rate; another run can "
-                    "start from this one's last checkpoint (init)"
-                )
-            validates = done % config.valid_every == 0 or ends
-            if done % config.log_every == 0 or validates:
-                seconds = time.perf_counter() - clock
-                all_tokens, all_work, *sums = workers.sums(
-                    tokens, work, *(float(metrics[name]) for name in sorted(metrics))
-                )
-                record: dict[str, Any] = {
-                    "step": done,
-                    "steps": config.steps,
-                    "loss": round(mean, 6),
-                    **{name: round(value / config.num_micro, 6) for name, value in zip(sorted(metrics), sums, strict=True)},
-                    "learning_rate": config.learning_rate_at(step),
-                    "gradient_norm": round(norm, 6) if math.isfinite(norm) else None,
-                    "skipped": skipped,
-                    "tokens_per_second": round(all_tokens / seconds, 1),
-                    "matrix_share": round(all_work / seconds / rate, 4),
-                    "seconds_left": round((config.steps - done) * seconds / (done - logged), 1),
-                }
-                if validates:
-                    record |= validate(objective, held_out, valid.sources, workers, half)
-                    record |= {f"{name}_loss": found["loss"] for name, found in counted.items()}
-                if records:
-                    records.write(record)
-                if record.get("valid_loss", math.inf) < best:
-                    best, whole = record["valid_loss"], plain_encoder(encoder, rank)
-                    if rank == 0 and whole is not None:
-                        save_best(run, done, best, whole)
-                clock, logged, work, tokens, skipped = time.perf_counter(), done, 0, 0, 0
-            if done % config.checkpoint_every == 0 or done == config.decay_start or ends or stop:
-                save(done)
-            if stop and not ends:
-                if records:
-                    records.close()
-                    clear_stop(run)
-                raise JobStopped(f"stopped on request after step {done} of {config.steps}; a checkpoint was written")
+class _Training:
+    """One worker's training, from the run's last checkpoint, or random weights, on.
 
-    # ---- the end
-    whole = plain_encoder(encoder, rank)
-    if records and whole is not None:
-        records.close()
-        if config.whitening_sequences:
-            whole.whitening = corpus_whitening(
-                whole, data, config.vector_size, sequences=config.whitening_sequences, seed=config.seed
+    Attributes:
+        start: the step to go on with.
+    """
+
+    def __init__(self, config: TrainConfig, corpus: Path, run: Path, workers: Workers) -> None:
+        self.config, self.run, self.workers = config, run, workers
+        self.first = workers.rank == 0
+        device = workers.device
+
+        # ---- model, data, optimiser
+        self.half = config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda")
+        self.encoder = _start(config).to(device)
+        self.encoder.checkpoint_activations = config.activation_checkpointing
+        self.corpus, self.valid = Corpus(corpus), Corpus(corpus, "valid")
+        self.objective = build_objective(config, self.encoder, self.corpus).train()
+        if config.compile and device.type == "cpu":
+            log.warning("compile is left out on the CPU: each batch's lengths of attention would be compiled anew")
+        elif config.compile:
+            for layer in self.encoder.layers:
+                layer.compile(dynamic=True)
+        if config.parallelism == "fsdp" and not workers.alone:
+            shard(self.objective, half=self.half)
+        self.optimiser = Optimiser(self.encoder, config)
+        self.start = 0
+        checkpoint = workers.told_by_first(str(sound_checkpoint(run) or "") if self.first else None)
+        if checkpoint:
+            self.start, tensors, state = read_checkpoint(Path(checkpoint))
+            restore(self.encoder, tensors)
+            self.optimiser.load(state)
+        self.model = wrap(self.objective, workers, config.parallelism)
+
+        # ---- validation, logs
+        self.held_out = held_out_batches(
+            self.valid,
+            seed=config.seed,
+            tokens=config.valid_tokens,
+            budget=config.micro_tokens,
+            context=self.encoder.config.context,
+        )
+        self.baselines = baselines(run, self.corpus, self.held_out, config.seed) if self.first else {}
+        self.best = workers.sums(best_loss(run) if self.first else 0.0)[0]
+        self.records = MetricsLog(run, self.start) if self.first else None
+        self.rate = workers.sums(matrix_rate(device))[0]
+        self.since = _Since(self.start)
+        self.skipped_in_a_row = 0
+
+    def step(self, step: int) -> None:
+        """One optimiser step, and what is due after it: a record, a validation, a checkpoint.
+
+        Raises:
+            TrainError: the last of too many steps that had to be skipped. JobStopped: asked to stop.
+        """
+        config, workers = self.config, self.workers
+        loss, metrics = self._gradients(step)
+        norm = clip(self.encoder.parameters(), config.clip)
+        if math.isfinite(norm):
+            self.optimiser.step(config.learning_rate_at(step))
+            self.skipped_in_a_row = 0
+        else:
+            self.optimiser.clear()
+            self.since.skipped += 1
+            self.skipped_in_a_row += 1
+
+        done = step + 1
+        total, stop = workers.sums(loss, self.first and stop_requested(self.run))
+        mean, ends = total / config.num_micro, done == config.steps
+        if self.skipped_in_a_row == MAX_SKIPPED:
+            raise TrainError(
+                f"the loss is {mean} and the gradient's norm {norm} at step {done}, the {MAX_SKIPPED}rd "
+                "step in a row that had to be skipped. Lower learning_rate; another run can "
+                "start from this one's last checkpoint (init)"
             )
-        write_model(run, whole, config, data.manifest, counted)
-    workers.wait()
-    return _summary(run)
+        validates = done % config.valid_every == 0 or ends
+        if done % config.log_every == 0 or validates:
+            self._record(done, mean, metrics, norm, validates=validates)
+        if done % config.checkpoint_every == 0 or done == config.decay_start or ends or stop:
+            self._save(done)
+        if stop and not ends:
+            if self.records:
+                self.records.close()
+                clear_stop(self.run)
+            raise JobStopped(f"stopped on request after step {done} of {config.steps}; a checkpoint was written")
+
+    def finish(self) -> None:
+        """Fit the whitening, write the model and the summary."""
+        whole = plain_encoder(self.encoder, self.workers.rank)
+        if self.records and whole is not None:
+            self.records.close()
+            size, sequences = self.config.vector_size, self.config.whitening_sequences
+            if sequences:
+                whole.whitening = corpus_whitening(whole, self.corpus, size, sequences=sequences, seed=self.config.seed)
+            write_model(self.run, whole, self.config, self.corpus.manifest, self.baselines)
+
+    def _gradients(self, step: int) -> tuple[float, Metrics]:
+        """This worker's forward and backward passes of a step; the sums of its losses and of what they log."""
+        config, device = self.config, self.workers.device
+        micro = range(self.workers.rank, config.num_micro, self.workers.world)
+        loss_sum, metrics = torch.zeros((), device=device), Metrics()
+        for number in micro:
+            batch = self.objective.batch(step, number)
+            with without_sync(self.model, last=number == micro[-1]):
+                with torch.autocast(device.type, torch.bfloat16, enabled=self.half):
+                    loss, values = self.model(*to_device(batch, device))
+                (loss * self.workers.world / config.num_micro).backward()  # the workers' gradients are averaged
+            loss_sum += loss.detach()
+            metrics = {name: metrics.get(name, 0.0) + value.detach() for name, value in values.items()}
+            self.since.work += 3 * self.encoder.config.flops(batch.lengths)  # forward once, backward twice that
+            self.since.tokens += sum(batch.lengths)
+        return float(loss_sum), metrics
+
+    def _record(self, done: int, loss: float, metrics: Metrics, norm: float, *, validates: bool) -> None:
+        """Log what was done since the last record; all workers must call it."""
+        config, since = self.config, self.since
+        seconds = time.perf_counter() - since.clock
+        names = sorted(metrics)
+        tokens, work, *sums = self.workers.sums(since.tokens, since.work, *(float(metrics[name]) for name in names))
+        record: dict[str, Any] = {
+            "step": done,
+            "steps": config.steps,
+            "loss": round(loss, 6),
+            **{name: round(value / config.num_micro, 6) for name, value in zip(names, sums, strict=True)},
+            "learning_rate": config.learning_rate_at(done - 1),
+            "gradient_norm": round(norm, 6) if math.isfinite(norm) else None,
+            "skipped": since.skipped,
+            "tokens_per_second": round(tokens / seconds, 1),
+            "matrix_share": round(work / seconds / self.rate, 4),
+            "seconds_left": round((config.steps - done) * seconds / (done - since.step), 1),
+        }
+        if validates:
+            record |= validate(self.objective, self.held_out, self.valid.sources, self.workers, self.half)
+            record |= {f"{name}_loss": found["loss"] for name, found in self.baselines.items()}
+        if self.records:
+            self.records.write(record)
+        if record.get("valid_loss", math.inf) < self.best:
+            self.best, whole = record["valid_loss"], plain_encoder(self.encoder, self.workers.rank)
+            if self.first and whole is not None:
+                save_best(self.run, done, self.best, whole)
+        self.since = _Since(done)
+
+    def _save(self, done: int) -> None:
+        """Write a checkpoint, unless a weight is no number; all workers must call it."""
+        whole = plain_encoder(self.encoder, self.workers.rank)  # with shards a meeting of all workers, as is the state
+        state = self.optimiser.state() if self.first or whole is not self.encoder else {}
+        if self.first and whole is not None and all(bool(p.isfinite().all()) for p in whole.parameters()):
+            save_state(self.run, done, whole, state)
+            prune(self.run, self.config.keep, always=self.config.decay_start)
 
 
 def _check_workers(config: TrainConfig, workers: Workers) -> None:
@@ -220,8 +264,3 @@ def _start(config: TrainConfig) -> Encoder:
         except RuntimeError as error:
             raise CheckpointError(f"{config.init} is no start for {config.size}: {error}") from error
     return encoder
-
-
-def _summary(run: Path) -> dict[str, Any]:
-    summary: dict[str, Any] = json.loads((run / "summary.json").read_text())
-    return summary

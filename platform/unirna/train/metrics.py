@@ -45,9 +45,10 @@ class MetricsLog:
 
         path = run / "metrics.jsonl"
         kept = [line for line in _lines(path) if json.loads(line)["step"] <= resume_at]
-        self._file: IO[str] = path.open("w")
-        self._file.writelines(kept)
-        self._file.flush()
+        beside = path.with_suffix(".new")
+        beside.write_text("".join(kept))
+        beside.replace(path)
+        self._file: IO[str] = path.open("a")
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=resume_at + 1)
 
     def write(self, record: Record) -> None:
