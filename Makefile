@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 export RAY_USAGE_STATS_ENABLED := 0
 
 STORE ?= demo-output/store
-MODEL ?= demo-output/pretrain/model
+MODEL ?= unirna-mini
 REGISTRY ?= demo-output/registry
 
 .DEFAULT_GOAL := help

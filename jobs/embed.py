@@ -1,6 +1,6 @@
 """Embed a collection of sequences into a vector store.
 
-    python jobs/embed.py sequences.fasta --collection rfam --store store --model runs/nano/model
+    python jobs/embed.py sequences.fasta --collection rfam --store store
     ray job submit --working-dir . --runtime-env jobs/runtime_env.yaml -- \\
         python jobs/embed.py s3://bucket/sequences --collection rfam --store s3://bucket/store --model s3://bucket/L16
 
@@ -31,7 +31,7 @@ class Config:
     """Sequence files (FASTA, FASTQ, Parquet, CSV, TSV; plain, gz, zst), folders, globs or URIs."""
     collection: str
     """Name of the collection; made if it is absent, added to if it is there."""
-    model: str
+    model: str = "unirna-mini"
     """Shipped name, folder or URI of the model."""
     store: str = "store"
     """Folder or URI (s3://, gs://) of the store."""

@@ -1,8 +1,8 @@
 """Fine-tune a predictor: a labelled table and an encoder in, a predictor with its card in the registry out.
 
-    python jobs/finetune.py --model runs/nano/model --data jobs/demo/rfam_sample.parquet \
+    python jobs/finetune.py --data jobs/demo/rfam_sample.parquet \
         --label-column rna_type --split-column split --task rna_type --registry predictors
-    python jobs/finetune.py --model runs/nano/model --data table.csv --sequence-column rna --label-column family \
+    python jobs/finetune.py --data table.csv --sequence-column rna --label-column family \
         --task family --registry predictors --mode full --workers 2
 
 It says how the table was understood: rows, classes, lengths, what was left out and why, and how the rows are divided.
@@ -39,7 +39,7 @@ class Config:
     """Column of the class."""
     task: str
     """Name of the predictor."""
-    model: str
+    model: str = "unirna-mini"
     """Encoder: a shipped name, a checkpoint's folder, or a URI."""
     registry: str = "predictors"
     """Folder of the predictors."""

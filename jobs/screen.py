@@ -1,9 +1,9 @@
 """Screen a library: rank every record by likeness to references and by predicted labels, keep the best, write a report.
 
-    python jobs/screen.py library.fasta --similar-to references.fasta --model runs/nano/model --out screen
+    python jobs/screen.py library.fasta --similar-to references.fasta --out screen
     python jobs/screen.py library/*.parquet --predict 'rna_type=Gene;tRNA' --registry predictors --out screen --top 500
     python jobs/screen.py library.fasta.gz --similar-to references.fasta --predict 'rna_type=Gene;tRNA' \
-        --model runs/nano/model --registry predictors --out screen
+        --registry predictors --out screen
 
 One pass in flat memory: only the best rows travel. Records that are not RNA or DNA are set aside, counted and saved, so
 `read = screened + rejected`. Writes `ranked.parquet`, `ranked.csv`, `rejects.parquet` and `report.html` into `--out`; other
@@ -36,7 +36,7 @@ class Config:
     """Files of reference sequences."""
     predict: tuple[str, ...] = ()
     """Labels that are wanted, as task=label; the task names a predictor."""
-    model: str = ""
+    model: str = "unirna-mini"
     """Encoder for the similarity: a shipped name, a checkpoint's folder, or a URI."""
     registry: str = "predictors"
     """Folder of the predictors."""

@@ -1,6 +1,6 @@
 """Serve a store over HTTP: search, embed, predict, and a web page.
 
-    python jobs/serve.py --store demo-output/store --model demo-output/pretrain/model --registry demo-output/registry
+    python jobs/serve.py --store demo-output/store --registry demo-output/registry
     UNIRNA_API_KEY=$(openssl rand -hex 32) python jobs/serve.py --store s3://bucket/store --host 0.0.0.0 --replicas 4
 
 Stays in the foreground; Ctrl-C or SIGTERM lets running requests finish and ends it with exit code 0. With RAY_ADDRESS set

@@ -85,9 +85,9 @@ def main(config: Config) -> dict[str, Any]:
             results["retrieval"][name] = kmer_retrieval(shared, k, weighted)
             say(f"{name} {results['retrieval'][name]}")
     if config.probes:
-        results["nrc"] = {"vectors": nrc_probe(shared, encoder), **BESIDE["nrc"]}
+        results["nrc"] = nrc_probe(shared, encoder) | BESIDE["nrc"]
         say(f"nRC accuracy {results['nrc']}")
-        results["mrl"] = {"vectors": mrl_probe(shared, encoder), **BESIDE["mrl"]}
+        results["mrl"] = mrl_probe(shared, encoder) | BESIDE["mrl"]
         say(f"MRL R2 {results['mrl']}")
     results["seconds"] = round(time.monotonic() - started)
     Path(config.out).write_text(json.dumps(results, indent=1) + "\n")
@@ -134,29 +134,43 @@ def kmer_retrieval(shared: Path, k: int, weighted: bool) -> dict[str, float]:
         return retrieval(shared, embed, Path(hits.name))
 
 
-def nrc_probe(shared: Path, encoder: model.Model) -> float:
-    """Accuracy of a logistic regression on frozen vectors."""
+def nrc_probe(shared: Path, encoder: model.Model) -> dict[str, float]:
+    """Accuracy of a logistic regression on frozen vectors, and on the states of which they are made."""
     rows = pd.read_parquet(shared / "data" / "nrc_13class" / "data.parquet")
     train = rows[rows.split == "train"]
     test = rows[rows.split.str.startswith("test")].drop_duplicates("id")
     test = test[~test.sequence.isin(set(train.sequence))]
-    scaler = StandardScaler()
-    known, asked = (
-        scaler.fit_transform(encoder.embed(list(train.sequence))),
-        scaler.transform(encoder.embed(list(test.sequence))),
-    )
-    fitted = LogisticRegression(C=0.1, max_iter=500).fit(known, train.label)
-    return round(float(fitted.score(asked, test.label)), 4)
+    known, asked = (both(encoder, list(part.sequence)) for part in (train, test))
+    scores: dict[str, float] = {}
+    for name in known:
+        scaler = StandardScaler().fit(known[name])
+        fitted = LogisticRegression(C=0.1, max_iter=300).fit(scaler.transform(known[name]), train.label)
+        scores[name] = round(float(fitted.score(scaler.transform(asked[name]), test.label)), 4)
+    return scores
 
 
-def mrl_probe(shared: Path, encoder: model.Model) -> float:
-    """R2 of a ridge regression on frozen vectors."""
+def mrl_probe(shared: Path, encoder: model.Model) -> dict[str, float]:
+    """R2 of a ridge regression on frozen vectors, and on the states of which they are made."""
     rows = pd.read_parquet(shared / "bench" / "splits" / "mrl_m1psu2_20k.parquet")
-    vectors: Matrix = encoder.embed(list(rows.sequence))
     train, test = ((rows.split == name).to_numpy() for name in ("train", "test"))
-    scaler = StandardScaler().fit(vectors[train])
-    fitted = RidgeCV(alphas=np.logspace(-1, 4, 11)).fit(scaler.transform(vectors[train]), rows.mrl[train])
-    return round(float(fitted.score(scaler.transform(vectors[test]), rows.mrl[test])), 4)
+    scores: dict[str, float] = {}
+    for name, values in both(encoder, list(rows.sequence)).items():
+        scaler = StandardScaler().fit(values[train])
+        fitted = RidgeCV(alphas=np.logspace(-1, 4, 11)).fit(scaler.transform(values[train]), rows.mrl[train])
+        scores[name] = round(float(fitted.score(scaler.transform(values[test]), rows.mrl[test])), 4)
+    return scores
+
+
+def both(encoder: model.Model, sequences: list[str]) -> dict[str, Matrix]:
+    """The vectors of sequences, and the mean states before the whitening (of all its layers, side by side)."""
+    whitening = encoder.encoder.whitening
+    if whitening is None:
+        return {"vectors": encoder.embed(sequences)}
+    width = len(whitening.mean)
+    encoder.encoder.whitening = model.Whitening(torch.zeros(width), torch.eye(width), whitening.layers).to(encoder.device)
+    states = encoder.embed(sequences)
+    encoder.encoder.whitening = whitening
+    return {"vectors": whitening(torch.from_numpy(states)).numpy(), "states": states}
 
 
 if __name__ == "__main__":

@@ -152,12 +152,14 @@ Beside it, from the benchmark's own table (R@1, below 60 %): blastn .960, .649; 
 .974, .737; nhmmer .979, .805. Alignment is still better at distant relatives.
 {_curve(facts["retrieval_curve"])}
 ## Frozen linear probes
-| task | this model | k-mers, linear | 1D CNN, trained |
-|---|---|---|---|
+| task | vectors | states of all layers | k-mers, linear | 1D CNN, trained |
+|---|---|---|---|---|
 {_probes(facts["evaluation"])}
 
 ## Limits
-- Small, and trained for hours: use it to search and to start from, not as the last word on any property.
+- Small, and trained for hours: use it to search and to start from, not as the last word on any property. Its sense of what is
+  RNA is weak: dinucleotide-preserving shuffles are only a little more surprising to it (`docs/log.md` has the figure).
+- A mean over nucleotides says nothing about places: what hangs on the place of a start codon, such as ribosome load, it misses.
 - Most of what it has seen are structured non-coding RNAs of Rfam, yeast coding sequences and human 5'UTRs.
 - The members of Rfam's training families, the demonstration's among them, were seen in training: its hits there flatter it.
 - What was tried and given up, with figures: `docs/log.md`.
@@ -224,8 +226,9 @@ def _probes(found: dict[str, Any]) -> str:
         "nrc": "nRC, 13 classes: accuracy, test rows that stand in training left out",
         "mrl": "ribosome load of 5'UTRs: R²",
     }
+    columns = ("vectors", "states", "k-mer", "CNN")
     return "\n".join(
-        f"| {title} | {found[name]['vectors']:.3f} | {found[name]['k-mer']:.3f} | {found[name]['CNN']:.3f} |"
+        f"| {title} | " + " | ".join(f"{found[name][column]:.3f}" for column in columns) + " |"
         for name, title in titles.items()
     )
 

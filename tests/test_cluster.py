@@ -121,6 +121,10 @@ def test_pretrain_then_embed_through_job_submit(head: Head, rfam_sample: Path, t
     assert collection.info.num_rows == 2
     assert collection.provenance.fingerprint == model.load(run / "model").fingerprint
 
+    named = head.submit("python", "jobs/embed.py", str(library), "--collection", "named", "--store", str(store))
+    assert named.returncode == 0, named.stdout + named.stderr  # the shipped weights travel with the job
+    assert vectorstore.open(str(store), "named").provenance.fingerprint == model.load("unirna-mini").fingerprint
+
 
 def test_a_client_without_the_token_is_refused(head: Head) -> None:
     (head.folder / "wrong").write_text("0" * 64)

@@ -14,20 +14,32 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+import unirna
 from unirna.model.attention import Segments
 from unirna.model.checkpoint import CheckpointError, fingerprint, load_checkpoint, save_checkpoint
 from unirna.model.config import SIZES, EncoderConfig
 from unirna.model.encoder import Encoder
-from unirna.model.tokens import MASK, NUCLEOTIDES, Tokens, pack_tokens, tokenise
+from unirna.model.tokens import MASK, NUCLEOTIDES, UNKNOWN, Tokens, pack_tokens, tokenise
 from unirna.model.windows import OVERLAP, Window, plan_windows
 from unirna.sequence import SequenceError, normalise
 
-_HERE = Path(__file__).resolve()
-SHIPPED = _HERE.parent / "weights" if (_HERE.parent / "weights").is_dir() else _HERE.parents[3] / "weights"
-"""Folder of the models that come with the package, one folder each; in a checkout it stands at the top."""
+
+def _shipped() -> Path:
+    """Beside this file or another part of the package, at the top of a checkout, or in what a Ray job took along."""
+    here = Path(__file__).resolve()
+    installed = [Path(part) / "model" for part in unirna.__path__]
+    places = [place / "weights" for place in (here.parent, *installed, here.parents[3], Path.cwd())]
+    return next((place for place in places if place.is_dir()), places[0])
+
+
+SHIPPED = _shipped()
+"""Folder of the models that come with the package, one folder each."""
 
 CACHE_FLOATS = 3 << 19
 """Feed-forward activations of one CPU batch: 6 MB, about what the caches of one core hold."""
+
+LEAST_TOKENS = 32
+"""A shorter batch gets one more sequence, which nobody sees: products of few rows are rounded in another way."""
 
 Vectors = NDArray[np.float32]
 Ends = Sequence[int] | Tensor | NDArray[np.int32]
@@ -213,13 +225,14 @@ class Model:
         """The states of which vectors are made, [T, H] each."""
         half = self.device.type == "cuda" and self.encoder.whitening is None  # whitening would raise the rounding too
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-            yield from self.encoder.states(*self._input(tokens, boundaries))
+            for state in self.encoder.states(*self._input(tokens, boundaries)):
+                yield state[: len(tokens)]
 
     def _hidden(self, tokens: Tokens | Tensor, boundaries: Ends) -> Tensor:
         half = self.device.type == "cuda" and self.encoder.whitening is None
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             hidden: Tensor = self.encoder(*self._input(tokens, boundaries))
-        return hidden
+        return hidden[: len(tokens)]
 
     def _input(self, tokens: Tokens | Tensor, boundaries: Ends) -> tuple[Tensor, Segments]:
         ids = torch.as_tensor(tokens)
@@ -228,6 +241,9 @@ class Model:
             raise ValueError(
                 f"boundaries must ascend from 0 to the number of tokens, {len(ids)}; got {ends.tolist()[:8]} …"
             )
+        if (short := LEAST_TOKENS - len(ids)) > 0:
+            ids = torch.cat([ids, ids.new_full((short,), UNKNOWN)])
+            ends = torch.cat([ends, ends.new_full((1,), LEAST_TOKENS)])
         return ids.to(self.device).int(), Segments(ends, self.device)
 
 

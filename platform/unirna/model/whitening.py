@@ -59,8 +59,11 @@ class Whitening(nn.Module):
         self.register_buffer("matrix", matrix.float())
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """Vectors [N, F] -> [N, D]."""
-        return (vectors - self.mean) @ self.matrix
+        """Vectors [N, F] -> float32 [N, D].
+
+        In float64: in float32 the order of the sum, which depends on N, would show in the fifth decimal.
+        """
+        return ((vectors.double() - self.mean) @ self.matrix.double()).float()
 
 
 def fit_whitening(
