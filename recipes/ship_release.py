@@ -157,9 +157,10 @@ Beside it, from the benchmark's own table (R@1, below 60 %): blastn .960, .649; 
 {_probes(facts["evaluation"])}
 
 ## Limits
-- Small, and trained for hours: use it to search and to start from, not as the last word on any property. Its sense of what is
-  RNA is weak: dinucleotide-preserving shuffles are only a little more surprising to it (`docs/log.md` has the figure).
-- A mean over nucleotides says nothing about places: what hangs on the place of a start codon, such as ribosome load, it misses.
+- Small, and trained for hours: use it to search and to start from, not as the last word on any property.
+- Its sense of what is RNA is weak: dinucleotide-preserving shuffles are only a little more surprising (`docs/log.md`).
+- A mean over nucleotides says nothing about places. What hangs on the place of a start codon, as ribosome load does, it
+  misses.
 - Most of what it has seen are structured non-coding RNAs of Rfam, yeast coding sequences and human 5'UTRs.
 - The members of Rfam's training families, the demonstration's among them, were seen in training: its hits there flatter it.
 - What was tried and given up, with figures: `docs/log.md`.
