@@ -25,11 +25,11 @@ from unirna.sequence import SequenceError, normalise
 
 
 def _shipped() -> Path:
-    """Beside this file or another part of the package, at the top of a checkout, or in what a Ray job took along."""
+    """Beside this file, at the top of a checkout, beside an installed part of the package, or in a Ray job's own folder."""
     here = Path(__file__).resolve()
     installed = [Path(part) / "model" for part in unirna.__path__]
-    places = [place / "weights" for place in (here.parent, *installed, here.parents[3], Path.cwd())]
-    return next((place for place in places if place.is_dir()), places[0])
+    places = [place / "weights" for place in (here.parent, here.parents[3], *installed, Path.cwd())]
+    return next((place for place in places if (place / "unirna-mini").is_dir()), places[0])
 
 
 SHIPPED = _shipped()
