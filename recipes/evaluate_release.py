@@ -6,6 +6,7 @@
   4-mer and 6-mer (tf-idf) counts beside it, scored in the same way;
 - nRC: logistic regression on standardised vectors, 13 classes, trained on the training rows that are not test rows too,
   tested on the test rows that do not stand in the training set;
+- shuffles: by how much dinucleotide-preserving shuffles of the retrieval's queries are more surprising (pseudo-perplexity);
 - MRL: ridge regression on standardised vectors, mean ribosome load of 5'UTRs, the fixed split; strength by leave-one-out
   on the training rows.
 
@@ -15,6 +16,7 @@ One thousand hits a query go to `hits.tsv` beside the results, for anyone to sco
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -35,6 +37,7 @@ from sklearn.preprocessing import StandardScaler, normalize
 from unirna import model
 from unirna.corpus import Corpus
 from unirna.job import num_cpus, say
+from unirna.sequence import shuffle_dinucleotides
 from unirna.train import corpus_whitening
 
 HITS = 1000
@@ -58,7 +61,7 @@ class Config:
     out: str = "evaluation.json"
     """File for the results."""
     probes: bool = True
-    """Also the probes; they take most of the time."""
+    """Also the probes and the shuffles; they take most of the time."""
     kmers: bool = True
     """Also the k-mer rows of the retrieval."""
 
@@ -85,6 +88,8 @@ def main(config: Config) -> dict[str, Any]:
             results["retrieval"][name] = kmer_retrieval(shared, k, weighted)
             say(f"{name} {results['retrieval'][name]}")
     if config.probes:
+        results["shuffles"] = shuffle_gap(shared, encoder)
+        say(f"dinucleotide-preserving shuffles {results['shuffles']}")
         results["nrc"] = nrc_probe(shared, encoder) | BESIDE["nrc"]
         say(f"nRC accuracy {results['nrc']}")
         results["mrl"] = mrl_probe(shared, encoder) | BESIDE["mrl"]
@@ -166,11 +171,26 @@ def both(encoder: model.Model, sequences: list[str]) -> dict[str, Matrix]:
     whitening = encoder.encoder.whitening
     if whitening is None:
         return {"vectors": encoder.embed(sequences)}
-    width = len(whitening.mean)
-    encoder.encoder.whitening = model.Whitening(torch.zeros(width), torch.eye(width), whitening.layers).to(encoder.device)
+    encoder.encoder.whitening = model.Whitening.identity(encoder.config, whitening.layers).to(encoder.device)
     states = encoder.embed(sequences)
     encoder.encoder.whitening = whitening
-    return {"vectors": whitening(torch.from_numpy(states)).numpy(), "states": states}
+    return {"vectors": whitening(torch.from_numpy(states).to(encoder.device)).cpu().numpy(), "states": states}
+
+
+def shuffle_gap(shared: Path, encoder: model.Model) -> dict[str, float]:
+    """How much more surprising dinucleotide-preserving shuffles are, in nats a nucleotide, over families never met."""
+    queries = pd.read_parquet(shared / "bench" / "retrieval_dev" / "queries.parquet").sequence
+    random = np.random.default_rng(0)
+    gaps = [
+        math.log(encoder.pseudo_perplexity(shuffle_dinucleotides(s, random)) / encoder.pseudo_perplexity(s))
+        for s in queries[queries.str.len().between(40, 130)][:100]
+    ]
+    return {
+        "sequences": len(gaps),
+        "mean": round(float(np.mean(gaps)), 4),
+        "standard_error": round(float(np.std(gaps, ddof=1) / len(gaps) ** 0.5), 4),
+        "share_positive": round(float(np.mean(np.array(gaps) > 0)), 3),
+    }
 
 
 if __name__ == "__main__":

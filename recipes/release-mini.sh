@@ -3,7 +3,7 @@
 # again, it goes on where it was; with more STEPS a finished run is extended from the beginning of its decay.
 #
 #     recipes/release-mini.sh [OUT] [SHARED]            # by default runs/release-mini and ../shared
-#     STEPS=4000 recipes/release-mini.sh                # 16,384 tokens a step; on two cores some 2.7 s each
+#     STEPS=4000 recipes/release-mini.sh                # 16,384 tokens a step; on two cores some 3 s each
 #
 # The corpus is built in OUT-corpus unless CORPUS names a finished one.
 set -euo pipefail

@@ -1,6 +1,7 @@
 """The encoder: released format, and a vector that depends on its own sequence alone."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def nano() -> Model:
     with torch.no_grad():
         for parameter in random.encoder.parameters():
             if parameter.ndim > 1:
-                parameter.mul_(2)
+                parameter.mul_(4)
     return random
 
 
@@ -84,6 +85,44 @@ def test_fingerprint_follows_the_encoder_alone(nano: Model, tmp_path: Path) -> N
     with torch.no_grad():
         changed.encoder.final_norm.bias[3] += 1e-3
     assert changed.fingerprint != nano.fingerprint
+
+
+def test_saving_in_half_precision(nano: Model, tmp_path: Path) -> None:
+    plain = nano.embed([chr(c) * 9 + "ACGU" * i for c in b"ACGU" for i in range(1, 60)])
+    white = model.load(nano.save(tmp_path / "whole"), device="cpu")
+    white.encoder.whitening = model.fit_whitening(plain)
+    model.save_checkpoint(white.encoder, tmp_path / "half", half=True)
+    whole, half = (sum(p.stat().st_size for p in (tmp_path / n).glob("*.safetensors")) for n in ("whole", "half"))
+    assert half < 0.6 * whole
+    loaded = model.load(tmp_path / "half", device="cpu")
+    for name, wanted in white.encoder.state_dict().items():
+        assert torch.equal(loaded.encoder.state_dict()[name], wanted.half().float()), name
+    assert loaded.fingerprint != white.fingerprint
+    with torch.no_grad():
+        white.encoder.layers[0].fc1.weight[0, 0] = 1e5
+    with pytest.raises(CheckpointError, match=r"float16 cannot hold .*intermediate"):
+        model.save_checkpoint(white.encoder, tmp_path / "large", half=True)
+
+
+def test_pseudo_perplexity_is_that_of_its_definition(nano: Model) -> None:
+    letters = "ACGUNGGAUC"
+    logs = []
+    for place, letter in enumerate(letters):
+        if letter != "N":
+            packed = model.pack([letters])
+            tokens = packed.tokens.copy()
+            tokens[place + 1] = model.MASK
+            logits = torch.from_numpy(nano.logits(tokens, packed.boundaries))[place + 1, model.NUCLEOTIDES.tolist()]
+            logs.append(float(logits.log_softmax(-1)["ACGU".index(letter)]))
+    assert nano.pseudo_perplexity(letters) == pytest.approx(np.exp(-np.mean(logs)), rel=1e-4)
+    assert nano.pseudo_perplexity("acgtnggatc", batch_tokens=30) == pytest.approx(np.exp(-np.mean(logs)), rel=1e-4)
+    windowed = model.initialise(replace(model.SIZES["nano"], max_positions=42), device="cpu")
+    windowed.encoder.load_state_dict(nano.encoder.state_dict())
+    assert len(windowed.windows(100)) > 1
+    letters = "".join(np.random.default_rng(0).choice(list("ACGU"), 100))
+    assert 1 < windowed.pseudo_perplexity(letters) == windowed.pseudo_perplexity(letters.replace("U", "T").lower())
+    with pytest.raises(SequenceError, match="without A, C, G or U"):
+        nano.pseudo_perplexity("NNN")
 
 
 def test_pytorch_bin_half_precision_and_no_head(nano: Model, tmp_path: Path) -> None:

@@ -6,8 +6,11 @@ import json
 import random
 import subprocess
 import sys
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
@@ -16,7 +19,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unirna import sequence
-from unirna.sequence import InputError, SequenceError, clean_table, normalise, plan_pieces, read, read_tables
+from unirna.sequence import (
+    InputError,
+    SequenceError,
+    clean_table,
+    normalise,
+    plan_pieces,
+    read,
+    read_tables,
+    shuffle_dinucleotides,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDS = [("a", "ACGUacguTTtt"), ("b", "NNRYKMswbdhvn"), ("c", "G"), ("d", "ACGU" * 100)]
@@ -285,3 +297,17 @@ def test_memory_is_flat_in_the_input(tmp_path: Path) -> None:
         assert found["records"] == count
         peaks.append(found["mb_at_peak"])
     assert peaks[1] < peaks[0] + 30
+
+
+@given(st.text("ACGUN", max_size=60), st.integers(0, 2**32))
+def test_a_shuffle_keeps_dinucleotides_and_ends(sequence: str, seed: int) -> None:
+    mixed = shuffle_dinucleotides(sequence, np.random.default_rng(seed))
+    assert sorted(pairwise(mixed)) == sorted(pairwise(sequence))
+    assert (mixed[:1], mixed[-1:]) == (sequence[:1], sequence[-1:])
+
+
+def test_every_shuffle_is_equally_probable() -> None:
+    chance = np.random.default_rng(0)
+    counts = Counter(shuffle_dinucleotides("ACAGAUA", chance) for _ in range(3000))
+    assert sorted(counts) == ["ACAGAUA", "ACAUAGA", "AGACAUA", "AGAUACA", "AUACAGA", "AUAGACA"]
+    assert all(400 < count < 600 for count in counts.values())

@@ -496,8 +496,8 @@ def test_own_encoders_are_kept_within_bounds(library: Any, tmp_path: Path) -> No
     engine = Engine.open(library.store, library.model, tmp_path, default_collection="rfam")
     for name in ("a", "b", "c", "a"):
         assert engine.predict(name, ["ACGUACGU"])
-    assert [name for name, _ in engine._predictors] == ["c", "a"]
+    assert [name for name, _ in engine.predictors._loaded] == ["c", "a"]
     (tmp_path / "b" / "head.safetensors").write_bytes(b"damaged")
-    assert [p.folder.name for p in engine.predictors()] == ["a", "c"]
+    assert [p.folder.name for p in engine.predictors.all()] == ["a", "c"]
     with pytest.raises(RequestError, match="the service's log says why"):
         engine.predict("b", ["ACGU"])

@@ -1,6 +1,5 @@
 """The shipped model: found by name, sound, and a language model of RNA."""
 
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +7,7 @@ import pytest
 
 from unirna import model
 from unirna.model import Model
-from unirna.sequence import read
+from unirna.sequence import read, shuffle_dinucleotides
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +22,9 @@ def letters(rfam_sample: Path) -> list[str]:
 
 
 def test_the_card_names_the_weights(mini: Model) -> None:
-    card = (model.model.SHIPPED / "unirna-mini" / "card.md").read_text()
+    card = (model.SHIPPED / "unirna-mini" / "card.md").read_text()
     assert f"`{mini.fingerprint}`" in card
-    size = sum(path.stat().st_size for path in (model.model.SHIPPED / "unirna-mini").iterdir())
+    size = sum(path.stat().st_size for path in (model.SHIPPED / "unirna-mini").iterdir())
     assert size < 10e6
 
 
@@ -52,9 +51,8 @@ def test_a_shuffle_that_keeps_dinucleotides_is_more_surprising(mini: Model, rfam
     gaps = []
     for s in trna + others:
         mixed = shuffle_dinucleotides(s, chance)
-        assert sorted(pairwise(mixed)) == sorted(pairwise(s))
         gaps.append(np.log(mini.pseudo_perplexity(mixed) / mini.pseudo_perplexity(s)))
-    assert np.mean(gaps[: len(trna)]) > 0.03  # nats a nucleotide; the card has the figure over more families
+    assert np.mean(gaps[: len(trna)]) > 0.03  # nats a nucleotide; the card has the figure for families that it has not met
     rest = np.array(gaps[len(trna) :])
     assert rest.mean() > 2 * rest.std() / len(rest) ** 0.5
 
@@ -74,35 +72,3 @@ def test_relatives_are_nearer_than_shuffles(mini: Model, rfam_sample: Path) -> N
 def cosine(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
     return np.asarray((one * other).sum(1) / norms)
-
-
-def shuffle_dinucleotides(sequence: str, chance: np.random.Generator) -> str:
-    """A random sequence with the same first and last letter and the same dinucleotides (Altschul and Erickson 1985)."""
-    last = sequence[-1]
-    following: dict[str, list[str]] = {}
-    for one, other in pairwise(sequence):
-        following.setdefault(one, []).append(other)
-    while True:  # last edges that lead from every letter to the last one make an Eulerian walk
-        final = {letter: str(chance.choice(others)) for letter, others in following.items() if letter != last}
-        if all(_leads(letter, final, last) for letter in final):
-            break
-    for letter, others in following.items():
-        if letter in final:
-            others.remove(final[letter])
-        chance.shuffle(others)
-        if letter in final:
-            others.append(final[letter])
-    walk = [sequence[0]]
-    while following.get(walk[-1]):
-        walk.append(following[walk[-1]].pop(0))
-    return "".join(walk)
-
-
-def _leads(letter: str, final: dict[str, str], last: str) -> bool:
-    seen = set()
-    while letter != last:
-        if letter in seen or letter not in final:
-            return False
-        seen.add(letter)
-        letter = final[letter]
-    return True

@@ -29,7 +29,7 @@ from unirna import sdk
 from unirna.corpus import BuildConfig, build_corpus
 from unirna.embed import EmbedConfig, embed_collection
 from unirna.job import connect_ray, run_job, say
-from unirna.model.model import SHIPPED
+from unirna.model import SHIPPED
 from unirna.screen import ScreenConfig, screen_library
 from unirna.serve.settings import Settings
 from unirna.tasks import DataConfig, FinetuneConfig, finetune

@@ -9,7 +9,7 @@
 from unirna.model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from unirna.model.config import SIZES, EncoderConfig
 from unirna.model.encoder import Encoder
-from unirna.model.model import Model, initialise, load
+from unirna.model.model import SHIPPED, Model, initialise, load
 from unirna.model.tokens import (
     CLS,
     EOS,
@@ -34,6 +34,7 @@ __all__ = [
     "NUCLEOTIDES",
     "NUM_TOKENS",
     "PAD",
+    "SHIPPED",
     "SIZES",
     "UNKNOWN",
     "VOCABULARY",

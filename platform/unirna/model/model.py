@@ -124,7 +124,7 @@ class Model:
             weights, owner = (x.to(self.device) for x in _pooling(batch, [len(tokens[i]) for i, _ in batch]))
             for part, state in zip(self._parts(out), self._states(packed.tokens, packed.boundaries), strict=True):
                 part.index_add_(0, owner, state.double() * weights[:, None])
-        return self._whitened(out.float()).cpu().numpy()
+        return self._whitened(out).cpu().numpy()
 
     def nucleotides(self, sequence: str) -> Vectors:
         """One row per nucleotide: float32 [L, D], row i for letter i. Windows are blended as for `embed`.
@@ -209,7 +209,7 @@ class Model:
 
     def _whitened(self, vectors: Tensor) -> Tensor:
         with torch.inference_mode():
-            return vectors if self.encoder.whitening is None else self.encoder.whitening(vectors)
+            return vectors.float() if self.encoder.whitening is None else self.encoder.whitening(vectors)
 
     @property
     def _num_features(self) -> int:

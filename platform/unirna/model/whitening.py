@@ -58,6 +58,12 @@ class Whitening(nn.Module):
         self.register_buffer("mean", mean.float())
         self.register_buffer("matrix", matrix.float())
 
+    @classmethod
+    def identity(cls, config: EncoderConfig, layers: Sequence[int]) -> Whitening:
+        """The map that changes nothing: vectors are then the states of these layers, side by side, [N, F]."""
+        width = config.hidden_size * max(1, len(layers))
+        return cls(torch.zeros(width), torch.eye(width), layers)
+
     def forward(self, vectors: Tensor) -> Tensor:
         """Vectors [N, F] -> float32 [N, D].
 

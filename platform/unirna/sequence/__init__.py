@@ -5,6 +5,7 @@ Knows Arrow and nothing of torch or Ray. Lengths are in nucleotides; positions i
 
 from unirna.sequence.normalise import REASONS, REJECT_SCHEMA, SequenceError, clean_table, normalise, sequence_sha
 from unirna.sequence.read import InputError, Piece, Record, plan_pieces, read, read_tables
+from unirna.sequence.shuffle import shuffle_dinucleotides
 from unirna.sequence.structure import (
     Structure,
     StructureError,
@@ -34,6 +35,7 @@ __all__ = [
     "read",
     "read_tables",
     "sequence_sha",
+    "shuffle_dinucleotides",
     "write_bpseq",
     "write_ct",
     "write_dot_bracket",

@@ -19,9 +19,10 @@ from unirna import vectorstore
 from unirna.model import Model
 from unirna.serve import schemas
 from unirna.serve.batcher import Batcher, OverloadedError
-from unirna.serve.engine import Engine, Limits, check_top, ranked
+from unirna.serve.engine import Engine, Limits
 from unirna.serve.errors import FieldError, RequestError, bad_field
 from unirna.serve.guard import Guard, ProblemResponse, problem_response
+from unirna.serve.predictors import check_top, ranked
 from unirna.serve.settings import Settings
 from unirna.tasks import Predictor
 
@@ -132,10 +133,10 @@ async def predict(
     task: str, body: schemas.PredictRequest, request: Request, engine: EngineOf, batcher: BatcherOf, settings: SettingsOf
 ) -> Any:
     """The most probable class of each sequence, by one of the predictors that /v1/models lists."""
-    predictor = await asyncio.to_thread(engine.predictor, task)
+    predictor = await asyncio.to_thread(engine.predictors.get, task)
     sequences = _checked(body.sequences, engine, settings)
     check_top(body.top)
-    if not engine.shares_encoder(predictor):
+    if not engine.predictors.share_encoder(predictor):
         batcher = await _own_batcher(request, predictor, settings)
     vectors = await batcher.embed(sequences)
     predictions = await asyncio.to_thread(predictor.predict_vectors, vectors)

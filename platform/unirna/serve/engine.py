@@ -6,8 +6,6 @@ The HTTP application and `sdk.connect("path/to/store")` run this same code, so b
 from __future__ import annotations
 
 import logging
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +19,9 @@ from unirna import vectorstore
 from unirna.model import CheckpointError, Model, load
 from unirna.sequence import normalise
 from unirna.serve.errors import FieldError, RequestError, bad_field
+from unirna.serve.predictors import Predictors, check_top, ranked
 from unirna.serve.values import plain, plain_row
-from unirna.tasks import Predictions, Predictor, TaskError, list_predictors, load_predictor
+from unirna.tasks import TaskError
 from unirna.vectorstore import Collection, FilterError, ModelMismatchError, StoreError
 
 log = logging.getLogger(__name__)
@@ -75,7 +74,7 @@ class Engine:
     """One model, one store and one registry of predictors. Safe to use from several threads.
 
     Attributes:
-        model: makes the vectors of queries. store: URI of the store. registry: folder of predictors, or None.
+        model: makes the vectors of queries. store: URI of the store. predictors: of the registry.
         default_collection: what is searched when a request names none. limits: the largest request.
     """
 
@@ -89,11 +88,9 @@ class Engine:
         limits: Limits = Limits(),
         own_encoders: int = 2,
     ) -> None:
-        self.model, self.store, self.registry = model, store, registry
+        self.model, self.store = model, store
         self.default_collection, self.limits = default_collection, limits
-        self._own_encoders = own_encoders
-        self._predictors: OrderedDict[tuple[str, int], Predictor] = OrderedDict()
-        self._loading = threading.Lock()
+        self.predictors = Predictors(registry, model, own_encoders)
 
     @classmethod
     def open(
@@ -310,47 +307,12 @@ class Engine:
         Raises:
             RequestError: an unknown task (404); sequences or a `top` that are not valid (422).
         """
-        predictor = self.predictor(task)
+        predictor = self.predictors.get(task)
         letters = self.check_sequences(sequences)
         check_top(top)
-        if not self.shares_encoder(predictor):
+        if not self.predictors.share_encoder(predictor):
             return ranked(predictor.predict(letters), top)
         return ranked(predictor.predict_vectors(self.model.embed(letters)), top)
-
-    def shares_encoder(self, predictor: Predictor) -> bool:
-        """Whether a predictor reads the vectors of this engine's model."""
-        return predictor.mode == "frozen" and predictor.encoder_fingerprint == self.model.fingerprint
-
-    def predictor(self, task: str) -> Predictor:
-        """A predictor of the registry; one that was made anew is read anew.
-
-        Raises:
-            RequestError: none of that name (404), or one that cannot be loaded (500, the log says why).
-        """
-        there = {} if self.registry is None else list_predictors(self.registry)
-        folder = there.get(task) if isinstance(task, str) else None
-        if folder is None:
-            raise bad_field("task", f"no predictor {task!r}. There are: {', '.join(there) or 'none'}", 404)
-        try:
-            return self._loaded(folder)
-        except (TaskError, CheckpointError, OSError, KeyError) as error:
-            log.warning("predictor %s cannot be loaded: %s", task, error)
-            message = f"predictor {task!r} cannot be loaded; the service's log says why"
-            raise bad_field("task", message, 500) from error
-
-    def _loaded(self, folder: Path) -> Predictor:
-        key = (folder.name, (folder / "predictor.json").stat().st_mtime_ns)
-        with self._loading:
-            if key not in self._predictors:
-                for old in [k for k in self._predictors if k[0] == folder.name]:
-                    del self._predictors[old]
-                self._predictors[key] = load_predictor(folder, self.model.device)
-            self._predictors.move_to_end(key)
-            # Heads are small and stay; encoders of their own are large, so only the last few used are kept.
-            own = [k for k, p in self._predictors.items() if not self.shares_encoder(p)]
-            for old in own[: -self._own_encoders]:
-                del self._predictors[old]
-            return self._predictors[key]
 
     # ---- what there is ---------------------------------------------------------------------------------------------
 
@@ -421,19 +383,9 @@ class Engine:
                 "fingerprint": p.encoder_fingerprint,
                 "metrics": plain(p.metrics),
             }
-            for p in self.predictors()
+            for p in self.predictors.all()
         ]
         return {"encoder": encoder, "predictors": predictors}
-
-    def predictors(self) -> list[Predictor]:
-        """All predictors that can be loaded, by name."""
-        found = []
-        for name in {} if self.registry is None else list_predictors(self.registry):
-            try:
-                found.append(self.predictor(name))
-            except RequestError as error:
-                log.warning("predictor %s is left out: %s", name, error)
-        return found
 
     def record(self, collection: str | None, id: str) -> dict[str, Any]:
         """One stored sequence: id, length, sequence, labels.
@@ -456,26 +408,6 @@ class Engine:
             return []
         places = np.linspace(0, batch.num_rows - 1, min(count, batch.num_rows)).astype(int)
         return [plain_row(row, OWN_COLUMNS) for row in batch.take(pa.array(places)).to_pylist()]
-
-
-def check_top(top: object) -> None:
-    """See that `top` is a number of classes.
-
-    Raises:
-        RequestError: it is not.
-    """
-    if isinstance(top, bool) or not isinstance(top, int) or top < 0:
-        raise bad_field("top", f"wanted a whole number of classes, 0 for all, got {top!r}")
-
-
-def ranked(predictions: Predictions, top: int) -> list[dict[str, Any]]:
-    """Predictions as the service gives them: label, probability, and the `top` most probable classes (0: all)."""
-    answers = []
-    for label, row in zip(predictions.labels, predictions.probabilities, strict=True):
-        order = np.argsort(-row, kind="stable")[: top or None].tolist()
-        shares = {predictions.classes[i]: float(row[i]) for i in order}
-        answers.append({"label": label, "probability": float(row.max()), "probabilities": shares})
-    return answers
 
 
 def _recorded_model(store: str, collection: str) -> Model:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from unirna.corpus import Corpus
@@ -42,8 +41,7 @@ def corpus_whitening(
     before = encoder.whitening
     try:
         for layers in (pooled_layers(encoder.config), ()):  # too few for all layers may be enough for the last state
-            width = max(1, len(layers)) * encoder.config.hidden_size
-            encoder.whitening = Whitening(torch.zeros(width), torch.eye(width), layers).to(device)
+            encoder.whitening = Whitening.identity(encoder.config, layers).to(device)
             states = Model(encoder, "", device).embed_tokens(tokens)
             if whitening := fit_whitening(states, size, groups, layers):
                 return whitening

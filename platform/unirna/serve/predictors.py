@@ -1,0 +1,96 @@
+"""The predictors of a registry, loaded when they are asked for, and their answers as the service gives them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unirna.model import CheckpointError, Model
+from unirna.serve.errors import RequestError, bad_field
+from unirna.tasks import Predictions, Predictor, TaskError, list_predictors, load_predictor
+
+log = logging.getLogger(__name__)
+
+
+class Predictors:
+    """The predictors of a registry. Safe to use from several threads.
+
+    Args:
+        registry: folder of predictors, or None for none. model: of the service; frozen predictors may read its vectors.
+        own_encoders: how many predictors with an encoder of their own stay loaded. Heads are small and all stay.
+    """
+
+    def __init__(self, registry: Path | None, model: Model, own_encoders: int) -> None:
+        self.registry, self.model = registry, model
+        self._own_encoders = own_encoders
+        self._loaded: OrderedDict[tuple[str, int], Predictor] = OrderedDict()
+        self._loading = threading.Lock()
+
+    def get(self, task: str) -> Predictor:
+        """A predictor by name; one that was made anew is read anew.
+
+        Raises:
+            RequestError: none of that name (404), or one that cannot be loaded (500, the log says why).
+        """
+        there = {} if self.registry is None else list_predictors(self.registry)
+        folder = there.get(task) if isinstance(task, str) else None
+        if folder is None:
+            raise bad_field("task", f"no predictor {task!r}. There are: {', '.join(there) or 'none'}", 404)
+        try:
+            return self._load(folder)
+        except (TaskError, CheckpointError, OSError, KeyError) as error:
+            log.warning("predictor %s cannot be loaded: %s", task, error)
+            message = f"predictor {task!r} cannot be loaded; the service's log says why"
+            raise bad_field("task", message, 500) from error
+
+    def all(self) -> list[Predictor]:
+        """All predictors that can be loaded, by name."""
+        found = []
+        for name in {} if self.registry is None else list_predictors(self.registry):
+            try:
+                found.append(self.get(name))
+            except RequestError as error:
+                log.warning("predictor %s is left out: %s", name, error)
+        return found
+
+    def share_encoder(self, predictor: Predictor) -> bool:
+        """Whether a predictor reads the vectors of the service's model."""
+        return predictor.mode == "frozen" and predictor.encoder_fingerprint == self.model.fingerprint
+
+    def _load(self, folder: Path) -> Predictor:
+        key = (folder.name, (folder / "predictor.json").stat().st_mtime_ns)
+        with self._loading:
+            if key not in self._loaded:
+                for old in [k for k in self._loaded if k[0] == folder.name]:
+                    del self._loaded[old]
+                self._loaded[key] = load_predictor(folder, self.model.device)
+            self._loaded.move_to_end(key)
+            own = [k for k, p in self._loaded.items() if not self.share_encoder(p)]
+            for old in own[: -self._own_encoders]:
+                del self._loaded[old]
+            return self._loaded[key]
+
+
+def check_top(top: object) -> None:
+    """See that `top` is a number of classes.
+
+    Raises:
+        RequestError: it is not.
+    """
+    if isinstance(top, bool) or not isinstance(top, int) or top < 0:
+        raise bad_field("top", f"wanted a whole number of classes, 0 for all, got {top!r}")
+
+
+def ranked(predictions: Predictions, top: int) -> list[dict[str, Any]]:
+    """Predictions as the service gives them: label, probability, and the `top` most probable classes (0: all)."""
+    answers = []
+    for label, row in zip(predictions.labels, predictions.probabilities, strict=True):
+        order = np.argsort(-row, kind="stable")[: top or None].tolist()
+        shares = {predictions.classes[i]: float(row[i]) for i in order}
+        answers.append({"label": label, "probability": float(row.max()), "probabilities": shares})
+    return answers
