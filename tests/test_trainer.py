@@ -378,7 +378,7 @@ from ray.cluster_utils import Cluster
 from unirna.train import TrainConfig, latest_checkpoint, run_workers, train
 from unirna.train.metrics import read_metrics
 
-corpus, run = sys.argv[1], Path(sys.argv[2])
+corpus, run, replaced = sys.argv[1], Path(sys.argv[2]), sys.argv[3] == "replaced"
 size = 128 << 20
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": size})
 ray.init(address=cluster.address, log_to_driver=False)  # while the head is alone: a driver ends with the node it joined
@@ -389,6 +389,8 @@ def lose_a_node():
     while latest_checkpoint(run) is None:
         time.sleep(0.1)
     cluster.remove_node(nodes[1], allow_graceful=False)
+    if replaced:
+        cluster.add_node(num_cpus=1, object_store_memory=size)  # only from the main thread
     print("a node is gone after step", read_metrics(run)[-1]["step"], flush=True)
 
 def worker(settings):
@@ -396,12 +398,19 @@ def worker(settings):
     with (Path(settings["run"]) / f"world-{dist.get_world_size()}").open("a"):
         train(TrainConfig(**settings["config"]), settings["corpus"], settings["run"])
 
-threading.Thread(target=lose_a_node, daemon=True).start()
 config = TrainConfig(steps=60, batch_tokens=4096, micro_tokens=1024, log_every=1, checkpoint_every=10, valid_tokens=1024)
 settings = {"config": asdict(config), "corpus": corpus, "run": str(run)}
 run.mkdir()
-run_workers(worker, settings, workers=2, min_workers=1, folder=run / "ray")
-print("the run is finished", flush=True)
+least = {} if replaced else {"min_workers": 1}
+
+def training():
+    run_workers(worker, settings, workers=2, folder=run / "ray", **least)
+    print("the run is finished", flush=True)
+
+thread = threading.Thread(target=training)
+thread.start()
+lose_a_node()
+thread.join()
 ray.shutdown()
 cluster.shutdown()
 os._exit(0)  # the cluster's own handlers would exit with 1, for a node of theirs is gone
@@ -410,19 +419,20 @@ os._exit(0)  # the cluster's own handlers would exit with 1, for a node of their
 
 @pytest.mark.slow
 @pytest.mark.cluster
-def test_a_lost_node(two_sources: Path, tmp_path: Path) -> None:
-    """Two nodes of one core; one is killed. The run goes on with one worker."""
+@pytest.mark.parametrize("then", ["fewer", "replaced"])
+def test_a_lost_node(two_sources: Path, tmp_path: Path, then: str) -> None:
+    """Two nodes of one core; one is killed. The run goes on with one worker, or with a new node with two."""
     run = tmp_path / "run"
     (tmp_path / "script.py").write_text(NODE_LOST)
     env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     env |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
-    command = [sys.executable, str(tmp_path / "script.py"), str(two_sources), str(run)]
+    command = [sys.executable, str(tmp_path / "script.py"), str(two_sources), str(run), then]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "a node is gone" in done.stdout
     assert "the run is finished" in done.stdout
     assert [r["step"] for r in read_metrics(run)] == list(range(1, 61))
-    assert (run / "world-1").exists()
+    assert (run / "world-1").exists() == (then == "fewer")
     settings = json.loads((run / "config.json").read_text())
     config = TrainConfig(**{k: v for k, v in settings.items() if k in TrainConfig.__dataclass_fields__})
     train(config, two_sources, tmp_path / "whole")
