@@ -7,7 +7,7 @@ Every arm is the base recipe with one thing changed. A few steps give an arm's s
 the steps follow that fill the minutes, warm-up and decay included; then it is trained in one thread, as many arms at once
 as there are cores. All are validated on the same held-out sequences, 15 % of the places hidden, whatever they are trained
 with; the places are others for another seed or size of micro batch. The model of each arm stays in `OUT/ARM/run/model`,
-and `recipes/evaluate_release.py` scores its vectors. Arms that are finished are not run again.
+and `recipes/evaluate_release.py --corpus …` scores its vectors. Arms that are finished are not run again.
 """
 
 from __future__ import annotations
@@ -64,9 +64,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "no-token-dropout": {"token_dropout": False},
     "by-sequence": {"exponents": (1.0, 1.0)},
     "by-cluster": {"exponents": (0.0, 0.5)},
-    "both": {"objective": "both", "micro_tokens": 16384, "whitening_sequences": 16384},
-    "contrastive": {"objective": "contrastive", "micro_tokens": 16384, "whitening_sequences": 16384},
-    "masked": {"whitening_sequences": 16384},
+    "both": {"objective": "both", "micro_tokens": 16384},
+    "contrastive": {"objective": "contrastive", "micro_tokens": 16384},
     "adamw": {"optimizer": "adamw"},
     "rate2e-3": {"learning_rate": 2e-3},
     "rate4e-3": {"learning_rate": 4e-3},
@@ -144,12 +143,13 @@ def run_arm(config: Config, arm: str) -> None:
     train(replace(settings, steps=steps), corpus, folder / "run")
     records = read_metrics(folder / "run")
     last = records[-1]
-    tokens = steps * settings.batch_tokens
+    spans = np.diff([0, *(record["step"] for record in records)])
+    seconds = sum(n * settings.batch_tokens / r["tokens_per_second"] for n, r in zip(spans, records, strict=True))
     result = {
         "changes": ARMS[arm],
         "steps": steps,
-        "tokens": tokens,
-        "minutes": round(sum(8 * settings.batch_tokens / r["tokens_per_second"] for r in records[:-1]) / 60, 2),
+        "tokens": steps * settings.batch_tokens,
+        "minutes": round(float(seconds) / 60, 2),
         "valid_loss": last["valid_loss"],
         "sources": {name: part["loss"] for name, part in last["valid_sources"].items()},
     }

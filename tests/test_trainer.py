@@ -387,6 +387,7 @@ cluster.wait_for_nodes()
 
 def lose_a_node():
     while latest_checkpoint(run) is None:
+        assert thread.is_alive(), "the training ended before its first checkpoint"
         time.sleep(0.1)
     cluster.remove_node(nodes[1], allow_graceful=False)
     if replaced:
