@@ -43,9 +43,9 @@ def config(store: Path | str, nano: Path, *inputs: Path, **settings: object) -> 
     return EmbedConfig(tuple(map(str, inputs)), "c", str(store), str(nano), **settings)  # type: ignore[arg-type]
 
 
-def check_vectors(store: str, path: Path, name: str = "c") -> None:
+def check_vectors(store: str, nano: Path, name: str = "c") -> None:
     """Every vector is what the model gives for that sequence alone."""
-    encoder = model.load(path, device="cpu")
+    encoder = model.load(nano, device="cpu")
     for batch in vectorstore.open(store, name).scan(["sequence", "length", "vector"]):
         assert [len(s) for s in batch["sequence"].to_pylist()] == batch["length"].to_pylist()
         stored = np.stack(batch["vector"].to_numpy(zero_copy_only=False))
@@ -226,13 +226,20 @@ def test_label_types_go_through_and_our_columns_win(ray_cluster: None, nano_mode
 class Job:
     """`jobs/embed.py` in a process of its own; its output goes to files, which Ray's programs may hold open longer."""
 
-    def __init__(self, store: Path, model: Path, sample: Path, name: str) -> None:
+    def __init__(self, store: Path, nano: Path, sample: Path, name: str) -> None:
         self.store, self.out, self.err = store, store.with_suffix(f".{name}.out"), store.with_suffix(f".{name}.err")
         command = [sys.executable, "jobs/embed.py", str(sample), "--collection", "c", "--store", str(store)]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
         with self.out.open("w") as out, self.err.open("w") as err:
             self.process = subprocess.Popen(
-                [*command, "--model", str(model)], cwd=ROOT, env=environment, stdout=out, stderr=err, start_new_session=True
+                [*command, "--model", str(nano)],
+                cwd=ROOT,
+                env=environment,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+                # A shell's background job ignores SIGINT, and so would everything that it starts.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     def records(self) -> list[Path]:
@@ -245,19 +252,13 @@ class Job:
             time.sleep(0.02)
 
 
-@pytest.fixture(scope="module")
-def mini_model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With nano the sample is embedded in seconds, and a signal may come too late."""
-    return model.initialise("mini", seed=0).save(tmp_path_factory.mktemp("mini") / "mini")
-
-
 @pytest.fixture
-def start(mini_model_path: Path, rfam_sample: Path, tmp_path: Path) -> Iterator[Callable[[str], Job]]:
+def start(nano_model_path: Path, rfam_sample: Path, tmp_path: Path) -> Iterator[Callable[[str], Job]]:
     """Start the job on the sample; what still runs when the test ends is killed."""
     jobs: list[Job] = []
 
     def run(name: str) -> Job:
-        jobs.append(Job(tmp_path / "store", mini_model_path, rfam_sample, name))
+        jobs.append(Job(tmp_path / "store", nano_model_path, rfam_sample, name))
         return jobs[-1]
 
     yield run
@@ -268,7 +269,7 @@ def start(mini_model_path: Path, rfam_sample: Path, tmp_path: Path) -> Iterator[
 
 @pytest.mark.slow
 def test_interrupted_and_killed_it_goes_on_and_repeats_nothing(
-    start: Callable[[str], Job], mini_model_path: Path, rfam_sample: Path, tmp_path: Path
+    start: Callable[[str], Job], nano_model_path: Path, rfam_sample: Path, tmp_path: Path
 ) -> None:
     store = tmp_path / "store"
     interrupted = start("interrupted")
@@ -300,7 +301,7 @@ def test_interrupted_and_killed_it_goes_on_and_repeats_nothing(
     wanted = {row["id"]: (row["family"], row["split"], row["sequence"]) for row in sample.to_pylist()}
     assert all(wanted[r["id"]] == (r["family"], r["split"], r["sequence"]) for r in stored.to_pylist())
     assert collection.schema.field("family").type == sample.schema.field("family").type
-    check_vectors(str(store), mini_model_path)
+    check_vectors(str(store), nano_model_path)
     assert not list(store.glob("_unirna/c/*"))
 
 
