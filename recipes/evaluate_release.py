@@ -7,8 +7,9 @@
 - nRC: logistic regression on standardised vectors, 13 classes, trained on the training rows that are not test rows too,
   tested on the test rows that do not stand in the training set;
 - shuffles: by how much dinucleotide-preserving shuffles of the retrieval's queries are more surprising (pseudo-perplexity);
-- MRL: ridge regression on standardised vectors, mean ribosome load of 5'UTRs, the fixed split; strength by leave-one-out
-  on the training rows.
+- MRL: ridge regression on standardised vectors, mean ribosome load of 5'UTRs, the fixed split; strength by the validation
+  rows. Also on the states averaged for each reading frame of the start codon that follows: a start codon upstream costs
+  much where it stands out of frame, little in frame, and one mean over all nucleotides cannot tell them apart.
 
 One thousand hits a query go to `hits.tsv` beside the results, for anyone to score again.
 """
@@ -31,13 +32,14 @@ import torch
 import tyro
 from numpy.typing import NDArray
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
-from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler, normalize
 
 from unirna import model
 from unirna.corpus import Corpus
 from unirna.job import num_cpus, say
-from unirna.sequence import shuffle_dinucleotides
+from unirna.model.attention import Segments
+from unirna.sequence import normalise, shuffle_dinucleotides
 from unirna.train import corpus_whitening
 
 HITS = 1000
@@ -155,15 +157,39 @@ def nrc_probe(shared: Path, encoder: model.Model) -> dict[str, float]:
 
 
 def mrl_probe(shared: Path, encoder: model.Model) -> dict[str, float]:
-    """R2 of a ridge regression on frozen vectors, and on the states of which they are made."""
+    """R2 of a ridge regression on frozen vectors, on the states of which they are made, and on these by reading frame."""
     rows = pd.read_parquet(shared / "bench" / "splits" / "mrl_m1psu2_20k.parquet")
-    train, test = ((rows.split == name).to_numpy() for name in ("train", "test"))
+    train, valid, test = (np.flatnonzero(rows.split == name) for name in ("train", "val", "test"))
+    values = {**both(encoder, list(rows.sequence)), "by reading frame": by_frame(encoder, list(rows.sequence))}
     scores: dict[str, float] = {}
-    for name, values in both(encoder, list(rows.sequence)).items():
-        scaler = StandardScaler().fit(values[train])
-        fitted = RidgeCV(alphas=np.logspace(-1, 4, 11)).fit(scaler.transform(values[train]), rows.mrl[train])
-        scores[name] = round(float(fitted.score(scaler.transform(values[test]), rows.mrl[test])), 4)
+    for name, x in values.items():
+        x = StandardScaler().fit(x[train]).transform(x)
+        tried = [Ridge(alpha).fit(x[train], rows.mrl[train]) for alpha in np.logspace(0, 4, 9)]
+        best = max(tried, key=lambda fitted: fitted.score(x[valid], rows.mrl[valid]))
+        scores[name] = round(float(best.score(x[test], rows.mrl[test])), 4)
     return scores
+
+
+def by_frame(encoder: model.Model, sequences: list[str]) -> Matrix:
+    """Mean states of all layers over the places 0, 1 and 2 nucleotides (mod 3) before the 3' end, side by side."""
+    layers = range(1, encoder.config.num_layers + 1)
+    whitening, encoder.encoder.whitening = encoder.encoder.whitening, model.Whitening.identity(encoder.config, layers)
+    rows: list[Matrix] = []
+    for start in range(0, len(sequences), 64):
+        batch = model.pack([normalise(sequence) for sequence in sequences[start : start + 64]])
+        segments = Segments(torch.from_numpy(batch.boundaries), encoder.device)
+        left = torch.tensor(segments.lengths, device=encoder.device)[segments.index] - 2 - segments.positions
+        inner = (left >= 0) & (segments.positions > 0)
+        group = (3 * segments.index + left % 3)[inner]
+        with torch.inference_mode():
+            states = torch.cat(
+                list(encoder.encoder.states(torch.from_numpy(batch.tokens).int().to(encoder.device), segments)), 1
+            )[inner]
+        sums = torch.zeros(3 * len(batch), states.shape[1], device=encoder.device).index_add_(0, group, states)
+        means = sums / torch.bincount(group, minlength=len(sums)).clamp(min=1)[:, None]
+        rows.append(means.view(len(batch), -1).cpu().numpy())
+    encoder.encoder.whitening = whitening
+    return np.concatenate(rows)
 
 
 def both(encoder: model.Model, sequences: list[str]) -> dict[str, Matrix]:

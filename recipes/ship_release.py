@@ -5,6 +5,7 @@
 Writes `weights/unirna-mini/`: what `unirna.model.load("unirna-mini")` reads. Everything that the card says is measured on
 the half-precision weights themselves or read from the run and its corpus. `RUN/curve.json`, if it is there, holds
 evaluations of earlier checkpoints (`evaluate_release.py --corpus …`), as a list of {"steps", "hours", "retrieval"}.
+Where the run started from a checkpoint of another one (`--init`), `--before RUN:STEP` tells the card of that training.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import tyro
 from unirna import model
 from unirna.corpus import Corpus
 from unirna.model import save_checkpoint
+from unirna.train.metrics import read_metrics
 
 LICENCES = {
     "rfam": ("Rfam 14.2 seed alignments, training families", "CC0"),
@@ -52,8 +54,8 @@ class Config:
     """Folder of the shared data and benchmarks."""
     out: str = "weights/unirna-mini"
     """Folder of the shipped model."""
-    hours: float = 0.0
-    """Hours of training to state, if known better than from the speed of the log (which other work beside it slows)."""
+    before: tuple[str, ...] = ()
+    """Runs from whose checkpoints this one took its weights, oldest first, as RUN:STEP."""
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -69,12 +71,18 @@ def main(config: Config) -> dict[str, Any]:
     training = json.loads((run / "model" / "training.json").read_text())
     manifest = Corpus(config.corpus).manifest
     curve = json.loads((run / "curve.json").read_text()) if (run / "curve.json").exists() else []
-    hours = config.hours or sum(_seconds(training)) / 3600
+    earlier = [(Path(text.rpartition(":")[0]), int(text.rpartition(":")[2])) for text in config.before]
+    stages = [stage(folder, step) for folder, step in [*earlier, (run, training["settings"]["steps"])]]
+    held_out = [
+        {**record, "step": record["step"] + sum(part["steps"] for part in stages[:i])}
+        for i, found_stage in enumerate(stages)
+        for record in found_stage.pop("held_out")
+    ]
     facts = {
         "fingerprint": found["fingerprint"],
-        **{key: training[key] for key in ("unirna", "torch", "parameters", "settings", "baselines")},
-        "hours": round(hours, 2),
-        "held_out": [record for record in training["curve"] if "valid_loss" in record],
+        **{key: training[key] for key in ("unirna", "torch", "parameters", "baselines")},
+        "stages": stages,
+        "held_out": held_out,
         "retrieval_curve": curve,
         "evaluation": {key: found[key] for key in ("dimension", "retrieval", "shuffles", "nrc", "mrl")},
         "corpus": {
@@ -89,21 +97,29 @@ def main(config: Config) -> dict[str, Any]:
     return found
 
 
-def _seconds(training: dict[str, Any]) -> list[float]:
-    """Seconds between the records of the log, from its speed."""
-    records, tokens = training["curve"], training["settings"]["batch_tokens"]
-    steps = [0, *(record["step"] for record in records)]
-    return [
-        (step - before) * tokens / record["tokens_per_second"]
-        for before, step, record in zip(steps, steps[1:], records, strict=False)
+def stage(run: Path, steps: int) -> dict[str, Any]:
+    """One run up to a step: `steps`, `tokens`, `hours` by the speed in its log, `settings`, `held_out` records."""
+    settings = {field: value for field, value in json.loads((run / "config.json").read_text()).items() if field != "corpus"}
+    settings["init"] = Path(settings["init"]).name
+    records = [record for record in read_metrics(run) if record["step"] <= steps]
+    logged = [0, *(record["step"] for record in records)]
+    seconds = [
+        (step - last) * settings["batch_tokens"] / record["tokens_per_second"]
+        for last, step, record in zip(logged, logged[1:], records, strict=False)
     ]
+    return {
+        "steps": steps,
+        "tokens": steps * settings["batch_tokens"],
+        "hours": round(sum(seconds) / 3600, 2),
+        "settings": settings,
+        "held_out": [record for record in records if "valid_loss" in record],
+    }
 
 
 def card(facts: dict[str, Any], shipped: model.Model, manifest: dict[str, Any]) -> str:
     """The model card, in Markdown."""
-    settings, shape, corpus, recipe = facts["settings"], shipped.config, facts["corpus"], manifest["recipe"]
+    settings, shape, corpus, recipe = facts["stages"][-1]["settings"], shipped.config, facts["corpus"], manifest["recipe"]
     rejected = corpus["read"] - corpus["kept"] - corpus["duplicates"] - corpus["excluded"]
-    tokens = settings["steps"] * settings["batch_tokens"] / 1e6
     return f"""# unirna-mini: an RNA language model
 
 {shape.num_layers} layers, hidden {shape.hidden_size}, {shape.num_heads} heads, feed-forward {shape.intermediate_size};
@@ -132,9 +148,7 @@ of bpRNA TS0, ArchiveII and the nRC test:
 {_excluded(corpus["excluded_by_set"])}.
 
 ## Training
-{settings["steps"]:,} steps of {settings["batch_tokens"]:,} tokens ({tokens:.0f} million), objective
-`{settings["objective"]}`, {settings["optimizer"]}, peak learning rate {settings["learning_rate"]:g},
-{settings["mask_rate"]:.0%} masked; about {facts["hours"]:.1f} hours on two CPU cores.
+{_stages(facts["stages"])}
 
 {_held_out(facts)}
 The held-out part is split by cluster, but the clustering misses near-duplicates (of Rfam's held-out sequences .465 had one
@@ -155,18 +169,41 @@ Beside it, from the benchmark's own table (R@1, below 60 %): blastn .960, .649; 
 .974, .737; nhmmer .979, .805.
 {_curve(facts["retrieval_curve"])}
 ## Frozen linear probes
-| task | vectors | states of all layers | k-mers, linear | 1D CNN, trained |
-|---|---|---|---|---|
+| task | vectors | states of all layers | these by reading frame | k-mers, linear | 1D CNN, trained |
+|---|---|---|---|---|---|
 {_probes(facts["evaluation"])}
 
 ## Limits
 - Small, and trained for hours: use it to search and to start from, not as the last word on any property.
 - A mean over nucleotides says nothing about places: it cannot see what hangs on the place of a start codon, as ribosome
-  load does.
+  load does. "By reading frame" are three means, over the nucleotides 0, 1 and 2 (mod 3) before the 3' end.
 - Most of what it has seen are structured non-coding RNAs of Rfam, yeast coding sequences and human 5'UTRs.
 - The members of Rfam's training families, the demonstration's among them, were seen in training: its hits there flatter it.
 - What was tried and given up, with figures: `docs/log.md`.
 """
+
+
+def _stages(stages: list[dict[str, Any]]) -> str:
+    lines = [
+        "| | objective | steps | tokens, million | peak learning rate | hours on two CPU cores |",
+        "|---|---|---|---|---|---|",
+    ]
+    for number, part in enumerate(stages, 1):
+        settings = part["settings"]
+        lines.append(
+            f"| {number} | `{settings['objective']}` | {part['steps']:,} of {settings['batch_tokens']:,} tokens | "
+            f"{part['tokens'] / 1e6:.0f} | {settings['learning_rate']:g} | {part['hours']:.1f} |"
+        )
+    total = sum(part["tokens"] for part in stages) / 1e6
+    hours = sum(part["hours"] for part in stages)
+    last = stages[-1]["settings"]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"In all {total:.0f} million tokens in {hours:.1f} hours; {last['optimizer']}, {last['mask_rate']:.0%} masked.",
+        ]
+    )
 
 
 def _sources(sources: dict[str, Any]) -> str:
@@ -237,9 +274,9 @@ def _probes(found: dict[str, Any]) -> str:
         "nrc": "nRC, 13 classes: accuracy, test rows that stand in training left out",
         "mrl": "ribosome load of 5'UTRs: R²",
     }
-    columns = ("vectors", "states", "k-mer", "CNN")
+    columns = ("vectors", "states", "by reading frame", "k-mer", "CNN")
     return "\n".join(
-        f"| {title} | " + " | ".join(f"{found[name][column]:.3f}" for column in columns) + " |"
+        f"| {title} | " + " | ".join(f"{found[name][c]:.3f}" if c in found[name] else "–" for c in columns) + " |"
         for name, title in titles.items()
     )
 
