@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import lance
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,7 +17,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from unirna import vectorstore
-from unirna.vectorstore import Collection, FilterError, ModelMismatchError, Provenance, StoreError
+from unirna.vectorstore import Collection, FilterError, ModelMismatchError, Provenance, StoreError, memory
+from unirna.vectorstore.memory import MEMORY
 
 H, N = 16, 500
 MADE = Provenance("nano", "0123456789abcdef", unirna="0.1.0")
@@ -88,18 +92,42 @@ def brute_force(query: NDArray[np.float32], keep: Keep, k: int, offset: int) -> 
     offset=st.integers(0, 40),
     which=st.integers(0, 3),
 )
+@pytest.mark.parametrize("budget", [1 << 30, 0], ids=["memory", "store"])
 def test_search_agrees_with_brute_force(
-    collection: Collection, seed: int, batch: int, k: int, offset: int, which: int
+    collection: Collection, budget: int, seed: int, batch: int, k: int, offset: int, which: int
 ) -> None:
     queries = vectors(2 * batch, seed)[:batch]
     where, keep = FILTERS[which]
-    found = collection.search(queries, k=k, offset=offset, where=where)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MEMORY, "budget", budget)
+        found = collection.search(queries, k=k, offset=offset, where=where)
     for i, query in enumerate(queries):
         mine = found.filter(pc.equal(found["query"], i))
         wanted = brute_force(query, keep, k, offset)
         assert mine["id"].to_pylist() == [name for name, _ in wanted]
         np.testing.assert_allclose(mine["similarity"].to_numpy(), [c for _, c in wanted], atol=1e-5)
         assert mine["rank"].to_pylist() == list(range(offset + 1, offset + 1 + len(wanted)))
+
+
+@pytest.mark.parametrize("budget", [1 << 30, 0], ids=["memory", "store"])
+def test_all_similar_and_min_similarity_agree_with_brute_force(
+    collection: Collection, budget: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MEMORY, "budget", budget)
+    query, (where, keep) = vectors(4, 5)[0], FILTERS[1]
+    wanted = [(name, value) for name, value in brute_force(query, keep, N, 0) if value > 0.31]
+    assert 5 < len(wanted) < 100
+    batches = list(collection.all_similar(query, 0.31, where=where, columns=["id", "length"], batch_rows=64))
+    found = pa.Table.from_batches(batches)
+    assert found.column_names == ["similarity", "id", "length"]
+    assert sorted(found["id"].to_pylist()) == sorted(name for name, _ in wanted)
+    ranked = collection.search(query, k=N, where=where, min_similarity=0.31)
+    assert ranked["id"].to_pylist() == [name for name, _ in wanted]
+    assert not list(collection.all_similar(query, 1.1))
+    sizes = [batch.num_rows for batch in collection.all_similar(query, -1, batch_rows=64)]
+    assert sum(sizes) == N and max(sizes) <= 64
+    with pytest.raises(FilterError):
+        next(collection.all_similar(query, 0.31, where="lenth < 3"))
 
 
 def test_search_columns_and_types(collection: Collection) -> None:
@@ -155,7 +183,7 @@ def test_a_bad_filter_names_itself_and_the_columns(collection: Collection, where
 def test_a_filter_that_would_end_the_process_never_reaches_the_store(
     collection: Collection, where: str, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Collection, "_dataset", lambda self: pytest.fail("the store was asked"))
+    monkeypatch.setattr(lance.LanceDataset, "scanner", lambda *a, **k: pytest.fail("the store was asked"))
     with pytest.raises(FilterError, match=says) as caught:
         collection.search(vectors(4)[0], where=where)
     assert len(str(caught.value)) < 1500
@@ -211,6 +239,57 @@ def test_nothing_shows_before_the_commit_and_an_open_collection_sees_the_next(tm
     assert len(opened) == 20 and opened.search(vectors(4)[0], k=100).num_rows == 20
     assert vectorstore.commit(uri, "c", SCHEMA, more, key="b", read_version=1) == 2  # a second time adds nothing
     assert len(opened) == 20 and opened.info.version == 2
+
+
+def test_memory_follows_commits_deletions_and_a_table_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "BLOCK_ROWS", 8)
+    read: list[int] = []
+    real = memory._read
+
+    def counted(dataset: Any, fragments: list[Any], key: tuple[str, ...]) -> memory.Block:
+        read.append(len(fragments))
+        return real(dataset, fragments, key)
+
+    monkeypatch.setattr(memory, "_read", counted)
+    uri, table = str(tmp_path), rows(vectors(40))
+    parts = [text for i in range(5) for text in vectorstore.write_rows(uri, "c", table.slice(4 * i, 4), SCHEMA)]
+    vectorstore.commit(uri, "c", SCHEMA, parts, key="a", read_version=0)
+    opened = vectorstore.open(uri, "c")
+
+    def found() -> list[str]:
+        return sorted(opened.search(vectors(4)[0], k=100)["id"].to_pylist())
+
+    assert found() == sorted(table["id"].to_pylist()[:20]) and read == [2, 2, 1]
+    assert found() and read == [2, 2, 1]  # nothing is read again
+    more = vectorstore.write_rows(uri, "c", table.slice(20), SCHEMA)
+    vectorstore.commit(uri, "c", SCHEMA, more, key="b", read_version=1)
+    assert found() == sorted(table["id"].to_pylist()) and read == [2, 2, 1, 2]  # the short block and the new rows
+    lance.dataset(f"{uri}/c.lance").delete("id = 'r00001'")
+    assert found() == sorted(set(table["id"].to_pylist()) - {"r00001"}) and read == [2, 2, 1, 2, 2]
+    assert opened.search(vectors(4)[0], k=100, where="length > 35").num_rows == 4  # 36 to 40, less the one that is gone
+    shutil.rmtree(tmp_path / "c.lance")
+    vectorstore.append_rows(uri, "c", table.slice(0, 3), key="a")
+    assert vectorstore.open(uri, "c").search(vectors(4)[0], k=100).num_rows == 3
+
+
+def test_memory_holds_what_was_searched_last_and_no_more_than_its_budget(tmp_path: Path) -> None:
+    table = rows(vectors(40))
+    for name in ("a", "b", "c"):
+        vectorstore.append_rows(str(tmp_path), name, table, key=name)
+    a, b, c = (lance.dataset(f"{tmp_path}/{name}.lance") for name in "abc")
+    held = memory.Memory(2 * 40 * H * 4)
+    first = held.matrix(a)
+    assert first is not None and held.matrix(b) is not None and held.matrix(a) is first
+    assert held.matrix(c) is not None and held.matrix(a) is first  # b was searched longest ago
+    assert sorted(held._held) == sorted([a.uri, c.uri])
+    assert memory.Memory(40 * H * 4 - 1).matrix(a) is None
+
+
+def test_a_filter_that_fails_on_a_row_says_so(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    for budget in (1 << 30, 0):
+        monkeypatch.setattr(MEMORY, "budget", budget)
+        with pytest.raises(FilterError, match=r"1 / \(length - length\) = 1.*failed on a row"):
+            collection.search(vectors(4)[0], where="1 / (length - length) = 1")
 
 
 def test_a_commit_never_overwrites_what_somebody_else_committed(tmp_path: Path) -> None:

@@ -253,10 +253,6 @@ class Engine:
             rows = plan.collection.search(vector, k=plan.k, where=plan.where)
         except FilterError as error:
             raise bad_field("where", str(error)) from error
-        except RuntimeError as error:  # a filter that reads well and then fails on a row: a division, a cast
-            if plan.where is None:
-                raise
-            raise bad_field("where", f"filter {plan.where!r} failed on a row: {_first_line(error)}") from error
         hits = [_hit(row) for row in rows.to_pylist()]
         return SearchAnswer(plan.collection.name, plan.collection.provenance.model, hits)
 
@@ -440,7 +436,3 @@ def _hit(row: dict[str, Any]) -> dict[str, Any]:
 def _vector_of(rows: pa.Table) -> Vectors:
     flat: Vectors = np.asarray(rows["vector"].combine_chunks().flatten(), np.float32)
     return flat
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).split(", /")[0].splitlines()[0].removeprefix("lance error: ")

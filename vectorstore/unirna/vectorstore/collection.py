@@ -16,6 +16,7 @@ import pyarrow.fs
 from numpy.typing import NDArray
 
 from unirna.vectorstore.errors import FilterError, ModelMismatchError, StoreError
+from unirna.vectorstore.memory import MEMORY, ROUNDING, Matrix, Places, cosines_of
 from unirna.vectorstore.schema import Provenance
 
 METRIC: Final = "cosine"
@@ -61,7 +62,8 @@ class CollectionInfo:
     version: int
 
 
-def _filesystem(uri: str) -> tuple[pa.fs.FileSystem, str]:
+def filesystem_of(uri: str) -> tuple[pa.fs.FileSystem, str]:
+    """The file system of a folder or URI, and the path within it."""
     if "://" in uri:
         filesystem, path = pa.fs.FileSystem.from_uri(uri.rstrip("/"))
         return filesystem, path
@@ -75,32 +77,33 @@ def table_uri(uri: str, name: str) -> str:
 
 def exists(uri: str, name: str) -> bool:
     """Whether a table has been committed under this name; files of a first job still running do not count."""
-    filesystem, path = _filesystem(table_uri(uri, name) + "/_versions")
+    filesystem, path = filesystem_of(table_uri(uri, name) + "/_versions")
     return bool(filesystem.get_file_info(path).type == pa.fs.FileType.Directory)
 
 
 def list_collections(uri: str) -> list[str]:
     """Names of the collections of a store, sorted; sidecar tables are left out, an absent store has none."""
-    filesystem, path = _filesystem(uri)
+    filesystem, path = filesystem_of(uri)
     entries = filesystem.get_file_info(pa.fs.FileSelector(path, allow_not_found=True))
     names = sorted(e.base_name.removesuffix(".lance") for e in entries if e.base_name.endswith(".lance"))
     return [name for name in names if not name.endswith(REJECTS) and exists(uri, name)]
 
 
-def open(uri: str, name: str) -> Collection:
+def open(uri: str, name: str, *, version: int | str | None = None) -> Collection:
     """Open a collection.
 
     Args:
         uri: the store: a folder, `s3://…` or `gs://…` (credentials from the environment).
         name: the collection.
+        version: the number or tag of an older version, which is then what every call sees; None for always the newest.
 
     Raises:
-        StoreError: no such collection, the message names those there are; or a table that is none of ours.
+        StoreError: no such collection or version, the message names those there are; or a table that is none of ours.
     """
     if not exists(uri, name):
         there = ", ".join(list_collections(uri)) or "none yet"
         raise StoreError(f"no collection {name!r} in {uri}. Collections there: {there}. Make one with jobs/embed.py")
-    return Collection(uri, name)
+    return Collection(uri, name, version)
 
 
 class Collection:
@@ -113,33 +116,37 @@ class Collection:
         uri: the store. name: the collection. provenance: what made its vectors.
     """
 
-    def __init__(self, uri: str, name: str) -> None:
-        import lancedb  # here, since it takes a second, and the workers of a job that write rows do not need it
-
+    def __init__(self, uri: str, name: str, version: int | str | None = None) -> None:
         self.uri, self.name = uri, name
-        connection = lancedb.connect(uri, read_consistency_interval=timedelta(0))
-        self._table: Any = connection.open_table(name)
-        schema: pa.Schema = self._table.schema
-        self.provenance = Provenance.from_schema(schema, name)
-        self._dimension: int = schema.field("vector").type.list_size
+        self._version = None if version is None else _version_number(uri, name, version)
+        self.provenance = Provenance.from_schema(self.schema, name)
+        self._dimension: int = self.schema.field("vector").type.list_size
+        self._lancedb: Any = None
 
     def __repr__(self) -> str:
         return f"Collection({self.name!r}, {len(self):,} rows, {self.provenance.model})"
 
     def __len__(self) -> int:
-        return int(self._table.count_rows())
+        return int(self.dataset.count_rows())
+
+    @property
+    def dataset(self) -> lance.LanceDataset:
+        """The Lance table: the newest version, or the one that was asked for."""
+        return lance.dataset(table_uri(self.uri, self.name), version=self._version)
 
     @property
     def schema(self) -> pa.Schema:
         """Arrow schema of the table."""
-        schema: pa.Schema = self._table.schema
+        schema: pa.Schema = self.dataset.schema
         return schema
 
     @property
     def info(self) -> CollectionInfo:
         """Name, size, provenance, columns and version, as of now."""
-        columns = {field.name: str(field.type) for field in self.schema}
-        return CollectionInfo(self.name, len(self), self._dimension, self.provenance, columns, int(self._table.version))
+        dataset = self.dataset
+        columns = {field.name: str(field.type) for field in dataset.schema}
+        rows, version = int(dataset.count_rows()), int(dataset.version)
+        return CollectionInfo(self.name, rows, self._dimension, self.provenance, columns, version)
 
     def check_model(self, fingerprint: str, model: str) -> None:
         """See that a model is the one that made this collection.
@@ -159,8 +166,11 @@ class Collection:
         offset: int = 0,
         where: str | None = None,
         columns: Sequence[str] | None = None,
+        min_similarity: float | None = None,
     ) -> pa.Table:
         """The k nearest rows to each vector, by exact comparison with every row that passes the filter.
+
+        Vectors that fit the memory set aside for searches are held there (`unirna.vectorstore.memory`).
 
         Args:
             vectors: float32 [H] or [Q, H].
@@ -168,6 +178,7 @@ class Collection:
             offset: rows to pass over first.
             where: SQL condition on the columns, such as "length < 200 AND rna_type = 'tRNA'".
             columns: columns of the result; by default all but `vector`.
+            min_similarity: leave out hits below this cosine.
 
         Returns:
             Rows in the order (query, rank): `query` int32 (from 0), `rank` int32 (from 1, `offset` included), `similarity`
@@ -181,16 +192,57 @@ class Collection:
         if k < 1 or offset < 0:
             raise ValueError(f"k={k}, offset={offset}: wanted k of 1 or more and an offset of 0 or more")
         wanted = self._columns(columns)
-        self._check_filter(where)
+        dataset = self.dataset
+        check_filter(dataset, where)
+        matrix = MEMORY.matrix(dataset)
         parts: list[pa.Table] = []
-        for first in range(0, len(queries), QUERIES_AT_ONCE):
-            chunk = queries[first : first + QUERIES_AT_ONCE]
-            found = self._nearest(chunk, offset + k + SPARE, where, wanted)
-            for i, query in enumerate(chunk):
-                rows = found.filter(pc.equal(found["query_index"], i)) if "query_index" in found.column_names else found
-                ranked = self._ranked(query, rows, k, offset, where, wanted)
-                parts.append(_result(ranked, first + i, offset, wanted))
-        return pa.concat_tables(parts)
+        try:
+            places = matrix.places(where) if matrix is not None and where is not None else None
+            for first in range(0, len(queries), QUERIES_AT_ONCE):
+                chunk = queries[first : first + QUERIES_AT_ONCE]
+                if matrix is not None:
+                    ranked = _in_memory(matrix, chunk, places, k, offset, wanted)
+                else:
+                    ranked = self._in_store(chunk, k, offset, where, wanted)
+                parts += [_result(rows, first + i, offset, wanted) for i, rows in enumerate(ranked)]
+        except (OSError, RuntimeError, pa.ArrowInvalid) as error:  # reads well, then fails on a row: a division, a cast
+            if where is None:
+                raise
+            raise FilterError(where, f"failed on a row: {_plain(error)}", self.schema.names) from error
+        found = pa.concat_tables(parts)
+        return found if min_similarity is None else found.filter(pc.field("similarity") >= min_similarity)
+
+    def all_similar(
+        self,
+        vector: NDArray[np.float32],
+        min_similarity: float,
+        *,
+        where: str | None = None,
+        columns: Sequence[str] | None = None,
+        batch_rows: int = 8192,
+    ) -> Iterator[pa.RecordBatch]:
+        """Stream every row at least as similar to a vector as a cosine, however many there are, in the table's order.
+
+        Args:
+            vector: float32 [H]. min_similarity: the cosine. where, columns: as for `search`.
+            batch_rows: rows that are compared at once.
+
+        Yields:
+            `similarity` float32 and the columns; empty batches are left out.
+
+        Raises:
+            FilterError, ValueError: as for `search`.
+        """
+        (query,) = self._queries(vector)
+        wanted = self._columns(columns)
+        dataset = self.dataset
+        check_filter(dataset, where)
+        fetched = list(dict.fromkeys([*wanted, "vector"]))
+        for batch in dataset.scanner(columns=fetched, filter=where, batch_size=batch_rows).to_batches():
+            cosine = cosines_of(_matrix(batch["vector"], self._dimension), query)
+            if len(rows := np.flatnonzero(cosine >= np.float32(min_similarity))):
+                kept = batch.select(wanted).take(pa.array(rows))
+                yield pa.record_batch([pa.array(cosine[rows]), *kept.columns], names=["similarity", *wanted])
 
     def get(self, ids: Sequence[str], columns: Sequence[str] | None = None) -> pa.Table:
         """Rows by id, in the order asked for; ids that are not there are left out.
@@ -203,7 +255,7 @@ class Collection:
         names = list(dict.fromkeys(ids))
         fetched = list(dict.fromkeys(["id", *wanted]))
         condition = pc.field("id").isin(pa.array(names, pa.string()))
-        found = self._dataset().scanner(columns=fetched, filter=condition).to_table() if names else None
+        found = self.dataset.scanner(columns=fetched, filter=condition).to_table() if names else None
         if found is None:
             return self.schema.empty_table().select(wanted)
         order = pc.index_in(pa.array(names, pa.string()), found["id"].combine_chunks()).drop_null()
@@ -220,13 +272,11 @@ class Collection:
             where: SQL condition.
         """
         wanted = self._columns(columns)
-        self._check_filter(where)
-        yield from self._dataset().scanner(columns=wanted, filter=where, batch_size=batch_rows).to_batches()
+        dataset = self.dataset
+        check_filter(dataset, where)
+        yield from dataset.scanner(columns=wanted, filter=where, batch_size=batch_rows).to_batches()
 
     # ---- inside ----------------------------------------------------------------------------------------------------
-
-    def _dataset(self) -> lance.LanceDataset:
-        return lance.dataset(table_uri(self.uri, self.name))
 
     def _columns(self, columns: Sequence[str] | None) -> list[str]:
         names = self.schema.names
@@ -247,27 +297,29 @@ class Collection:
             raise ValueError("a query vector has NaN or infinite values, or only zeros: it has no direction to compare")
         return queries
 
-    def _check_filter(self, where: str | None) -> None:
-        if where is None:
-            return
-        if not where.strip():
-            raise FilterError(where, "is empty; leave it out for no filter", self.schema.names)
-        problem = _problem(where)
-        if problem:
-            raise FilterError(where, problem, self.schema.names)
-        dataset = self._dataset()
-        try:
-            dataset.scanner(columns=["id"], filter=where).explain_plan()
-        except (ValueError, OSError) as error:
-            raise FilterError(where, _plain(error), self.schema.names) from error
-        try:
-            dataset.scanner(columns=["id"], filter=f"({where}\n)").explain_plan()
-        except (ValueError, OSError) as error:
-            raise FilterError(where, "goes on after the end of a condition", self.schema.names) from error
+    def _in_store(
+        self, queries: NDArray[np.float32], k: int, offset: int, where: str | None, columns: list[str]
+    ) -> Iterator[pa.Table]:
+        """Rows offset to offset + k of each query, with their `similarity`, by LanceDB's own exact scan."""
+        found = self._nearest(queries, offset + k + SPARE, where, columns)
+        for i, query in enumerate(queries):
+            rows = found.filter(pc.equal(found["query_index"], i)) if "query_index" in found.column_names else found
+            yield self._ranked(query, rows, k, offset, where, columns)
+
+    def _table(self) -> Any:
+        import lancedb  # here, since it takes a second, and few need it
+
+        if self._lancedb is None:
+            self._lancedb = lancedb.connect(self.uri, read_consistency_interval=timedelta(0)).open_table(self.name)
+            if self._version is not None:
+                self._lancedb.checkout(self._version)
+        return self._lancedb
 
     def _nearest(self, queries: NDArray[np.float32], limit: int, where: str | None, columns: list[str]) -> pa.Table:
-        fetched = list(dict.fromkeys([*columns, "id", "_distance"]))  # LanceDB warns unless _distance is asked for
-        query = self._table.search(queries, vector_column_name="vector").distance_type(METRIC).bypass_vector_index()
+        fetched = list(
+            dict.fromkeys([*columns, "id", "vector", "_distance"])
+        )  # LanceDB warns unless _distance is asked for
+        query = self._table().search(queries, vector_column_name="vector").distance_type(METRIC).bypass_vector_index()
         query = query.select(fetched).limit(limit)
         if where is not None:
             query = query.where(where, prefilter=True)
@@ -279,22 +331,83 @@ class Collection:
     ) -> pa.Table:
         """Rows offset to offset + k of one query. Asks again for more while rows tied with the last one may be missing."""
         limit = offset + k + SPARE
-        while True:
-            ordered = found.sort_by([("_distance", "ascending"), ("id", "ascending")])
-            complete = ordered.num_rows < limit
-            if complete or ordered["_distance"][-1].as_py() > ordered["_distance"][offset + k - 1].as_py():
-                return ordered.slice(offset, k)
+        while found.num_rows >= limit:
+            distances = np.sort(found["_distance"].to_numpy())
+            if distances[-1] > distances[offset + k - 1] + ROUNDING:
+                break
             limit *= 2
             found = self._nearest(query[None], limit, where, columns)
+        return _ordered(found, cosines_of(_matrix(found["vector"], self._dimension), query)).slice(offset, k)
+
+
+def check_filter(dataset: lance.LanceDataset, where: str | None) -> None:
+    """See that a filter is one condition on the columns of a table, before it runs.
+
+    Raises:
+        FilterError: it is not; the columns are named.
+    """
+    if where is None:
+        return
+    columns = dataset.schema.names
+    problem = _problem(where) if where.strip() else "is empty; leave it out for no filter"
+    if problem:
+        raise FilterError(where, problem, columns)
+    try:
+        dataset.scanner(columns=["id"], filter=where).explain_plan()
+    except (ValueError, OSError) as error:
+        raise FilterError(where, _plain(error), columns) from error
+    try:
+        dataset.scanner(columns=["id"], filter=f"({where}\n)").explain_plan()
+    except (ValueError, OSError) as error:
+        raise FilterError(where, "goes on after the end of a condition", columns) from error
+
+
+def _version_number(uri: str, name: str, version: int | str) -> int:
+    dataset = lance.dataset(table_uri(uri, name))
+    tags = {tag: int(values["version"]) for tag, values in dataset.tags.list().items()}
+    there = [int(entry["version"]) for entry in dataset.versions()]
+    number = tags.get(version) if isinstance(version, str) else version
+    if number not in there:
+        raise StoreError(
+            f"collection {name!r} has no version {version!r}. Versions: {', '.join(map(str, there))}; "
+            f"tags: {', '.join(sorted(tags)) or 'none'}"
+        )
+    return number
+
+
+def _in_memory(
+    matrix: Matrix, queries: NDArray[np.float32], places: Places | None, k: int, offset: int, columns: list[str]
+) -> Iterator[pa.Table]:
+    """Rows offset to offset + k of each query, with their `similarity`, from the matrix of a collection."""
+    near: list[tuple[Places, NDArray[np.float32]]] = []
+    for at, cosines in matrix.nearest(queries, offset + k, places):
+        if (surplus := len(at) - (offset + k)) > 0:  # the last one's equals, and no more
+            keep = cosines >= np.partition(cosines, surplus)[surplus]
+            at, cosines = at[keep], cosines[keep]
+        near.append((at, cosines))
+    wanted = np.unique(np.concatenate([at for at, _ in near]))
+    rows = matrix.dataset.take(wanted, columns=list(dict.fromkeys(["id", *columns])))
+    for at, cosines in near:
+        yield _ordered(rows.take(np.searchsorted(wanted, at)), cosines).slice(offset, k)
+
+
+def _ordered(rows: pa.Table, cosines: NDArray[np.float32]) -> pa.Table:
+    """Rows with their `similarity`, the most similar first, equals by id."""
+    return rows.append_column("similarity", pa.array(cosines)).sort_by([("similarity", "descending"), ("id", "ascending")])
+
+
+def _matrix(column: pa.Array | pa.ChunkedArray, dimension: int) -> NDArray[np.float32]:
+    """Vectors of a column: float32 [n, D]."""
+    flat: NDArray[np.float32] = pc.list_flatten(column).to_numpy()
+    return flat.reshape(-1, dimension)
 
 
 def _result(rows: pa.Table, query: int, offset: int, columns: list[str]) -> pa.Table:
     count = rows.num_rows
-    similarity = pc.subtract(pa.scalar(1.0, pa.float32()), rows["_distance"].cast(pa.float32()))
     result: dict[str, Any] = {
         "query": pa.array(np.full(count, query, np.int32)),
         "rank": pa.array(np.arange(offset + 1, offset + count + 1, dtype=np.int32)),
-        "similarity": similarity,
+        "similarity": rows["similarity"],
         **{name: rows[name] for name in columns},
     }
     return pa.table(result)

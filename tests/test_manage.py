@@ -1,0 +1,194 @@
+"""Rows, labels, versions and names of collections are changed whole or not at all; compaction hurts no running writer."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+
+from unirna import vectorstore
+from unirna.sequence import sequence_sha
+from unirna.vectorstore import FilterError, ModelMismatchError, Provenance, StoreError
+
+D = 8
+MADE = Provenance("nano", "0123456789abcdef")
+SCHEMA = vectorstore.collection_schema(D, pa.schema([("family", pa.string())]), MADE)
+BY = {"fingerprint": MADE.fingerprint}
+
+
+def vectors(count: int, seed: int = 0) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).standard_normal((count, D)).astype(np.float32)
+
+
+def rows(first: int, end: int, seed: int = 0, letters: str = "ACGU") -> pa.Table:
+    ids = [f"r{i:03d}" for i in range(first, end)]
+    sequences = [letters * (i + 1) for i in range(first, end)]
+    return pa.table({"id": ids, "sequence": sequences, "vector": vectorstore.vector_array(vectors(end - first, seed))})
+
+
+def make(uri: str, name: str = "c", end: int = 20) -> None:
+    vectorstore.commit(
+        uri, name, SCHEMA, vectorstore.write_rows(uri, name, SCHEMA.empty_table(), SCHEMA), key="k", read_version=0
+    )
+    vectorstore.add(uri, name, rows(0, end), **BY)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    make(str(tmp_path))
+    return str(tmp_path)
+
+
+def held(uri: str, name: str = "c", version: int | str | None = None) -> list[dict[str, object]]:
+    opened = vectorstore.open(uri, name, version=version)
+    return sorted(pa.Table.from_batches(opened.scan(), opened.schema.remove(4)).to_pylist(), key=lambda row: str(row["id"]))
+
+
+def test_add_works_out_length_and_sha_and_refuses_ids_that_are_there(store: str) -> None:
+    row = held(store)[2]
+    assert row == {"id": "r002", "sequence": "ACGU" * 3, "length": 12, "sha": sequence_sha("ACGU" * 3), "family": None}
+    before = held(store)
+    with pytest.raises(StoreError, match=r"'r018', 'r019'.*upsert"):
+        vectorstore.add(store, "c", rows(18, 25), **BY)
+    assert held(store) == before
+
+
+def test_upsert_replaces_by_id_and_a_search_sees_it(store: str) -> None:
+    done = vectorstore.upsert(
+        store, "c", rows(18, 25, seed=1, letters="GGCC").append_column("family", pa.array(["f"] * 7)), **BY
+    )
+    assert (done["added"], done["replaced"]) == (5, 2)
+    assert [row["id"] for row in held(store)] == [f"r{i:03d}" for i in range(25)]
+    assert held(store)[18]["sequence"] == "GGCC" * 19 and held(store)[17]["sequence"] == "ACGU" * 18
+    hit = vectorstore.open(store, "c").search(vectors(7, seed=1)[0], k=1).to_pylist()[0]
+    assert (hit["id"], hit["family"]) == ("r018", "f") and hit["similarity"] == pytest.approx(1)
+
+
+def test_rows_that_do_not_fit_are_named_and_nothing_is_added(store: str) -> None:
+    good, before = rows(30, 33), vectorstore.open(store, "c").info.version
+    bad = {
+        "no column sequence, vector": good.select(["id"]),
+        "no column colour": good.append_column("colour", pa.array(["red"] * 3)),
+        "more than once: 'r030'": pa.concat_tables([good, good.slice(0, 1)]),
+        "1 rows have no id": good.set_column(0, "id", pa.array(["a", None, "b"])),
+        "without a sequence": good.set_column(1, "sequence", pa.array(["ACGU", "", "A"])),
+        "wanted 8 finite numbers": good.set_column(
+            2, "vector", vectorstore.vector_array(np.full((3, D), np.nan, np.float32))
+        ),
+        "column vector": good.set_column(2, "vector", vectorstore.vector_array(np.ones((3, D + 1), np.float32))),
+        "column family: wanted string": good.append_column("family", pa.array([[1], [2], [3]])),
+    }
+    for says, table in bad.items():
+        for change in (vectorstore.add, vectorstore.upsert):
+            with pytest.raises(StoreError, match=says):
+                change(store, "c", table, **BY)
+    with pytest.raises(ModelMismatchError):
+        vectorstore.add(store, "c", good, fingerprint="feed")
+    assert vectorstore.open(store, "c").info.version == before
+
+
+def test_delete_by_filter_and_time_travel(store: str) -> None:
+    vectorstore.tag(store, "c", "full")
+    assert vectorstore.delete(store, "c", "length <= 40") == 10
+    assert vectorstore.delete(store, "c", "length <= 40") == 0
+    assert len(held(store)) == 10 and len(held(store, version="full")) == 20 and len(held(store, version=2)) == 20
+    query = vectors(20)[3]
+    assert vectorstore.open(store, "c", version="full").search(query, k=1)["id"].to_pylist() == ["r003"]
+    assert vectorstore.open(store, "c").search(query, k=1)["id"].to_pylist() != ["r003"]
+    assert [(v.number, v.change, v.tags) for v in vectorstore.versions(store, "c")] == [
+        (1, "create", ()),
+        (2, "upsert", ("full",)),
+        (3, "delete", ()),
+    ]
+    assert vectorstore.restore(store, "c", "full") == 4 and len(held(store)) == 20
+    for where in ("lenth < 3", "length < 9; DROP TABLE c", "1 / (length - length) = 1"):
+        with pytest.raises(FilterError):
+            vectorstore.delete(store, "c", where)
+    with pytest.raises(StoreError, match=r"no version 'old'.*1, 2, 3, 4.*full"):
+        vectorstore.open(store, "c", version="old")
+    with pytest.raises(StoreError, match="no version 9"):
+        vectorstore.tag(store, "c", "x", 9)
+    with pytest.raises(StoreError, match="already"):
+        vectorstore.tag(store, "c", "full")
+    vectorstore.untag(store, "c", "full")
+    with pytest.raises(StoreError, match=r"no tag 'full'. Tags: none"):
+        vectorstore.untag(store, "c", "full")
+
+
+def test_labels_come_later_by_id(store: str) -> None:
+    labels = pa.table({"id": ["r001", "r003", "absent"], "organism": ["E. coli", "H. sapiens", "none"]})
+    assert vectorstore.add_labels(store, "c", labels)["labelled"] == 2
+    got = {row["id"]: row["organism"] for row in held(store)}
+    assert got["r001"] == "E. coli" and got["r003"] == "H. sapiens" and got["r002"] is None and len(got) == 20
+    opened = vectorstore.open(store, "c")
+    assert opened.provenance == MADE
+    assert opened.search(vectors(20)[0], where="organism = 'E. coli'")["id"].to_pylist() == ["r001"]
+    for table, says in (
+        (labels, "organism already"),
+        (labels.rename_columns(["id", "similarity"]), "cannot be called similarity"),
+        (labels.rename_columns(["name", "x"]), "wanted id"),
+        (pa.concat_tables([labels, labels]).rename_columns(["id", "x"]), "more than once"),
+    ):
+        with pytest.raises(StoreError, match=says):
+            vectorstore.add_labels(store, "c", table)
+
+
+def test_compaction_joins_files_and_lets_a_running_writer_commit(store: str) -> None:
+    for i in range(3):
+        vectorstore.add(store, "c", rows(20 + i, 21 + i), **BY)
+    vectorstore.delete(store, "c", "length = 4")
+    opened, before = vectorstore.open(store, "c"), held(store)
+    opened.search(vectors(20)[0], k=30)
+    version = vectorstore.table_version(store, "c")
+    more = rows(50, 52)
+    full = more.append_column("length", pa.array([204, 208], pa.int32())).append_column("sha", pa.array(["x", "y"]))
+    full = full.append_column("family", pa.nulls(2, pa.string())).select(SCHEMA.names).cast(SCHEMA)
+    written = vectorstore.write_rows(store, "c", full, SCHEMA)  # a job that has written and not committed
+    done = vectorstore.compact(store, "c", keep=timedelta(seconds=1))
+    assert done["files_before"] > done["files_after"] == 1 and done["version"] > version
+    assert held(store) == before and opened.search(vectors(20)[0], k=30).num_rows == 22
+    vectorstore.commit(store, "c", SCHEMA, written, key="job", read_version=version)
+    assert [row["id"] for row in held(store)][-2:] == ["r050", "r051"] and len(held(store)) == 24
+    again = vectorstore.write_rows(store, "c", full, SCHEMA)
+    with pytest.raises(StoreError, match="changed by somebody else"):
+        vectorstore.commit(store, "c", SCHEMA, again, key="other", read_version=version)
+    with pytest.raises(ValueError, match="a second or more"):
+        vectorstore.compact(store, "c", keep=timedelta(0))
+
+
+def test_statistics(store: str) -> None:
+    vectorstore.add_labels(store, "c", pa.table({"id": ["r001"], "organism": ["E. coli"]}))
+    vectorstore.delete(store, "c", "length = 80")
+    found = vectorstore.statistics(store, "c")
+    lengths = [4 * (i + 1) for i in range(19)]
+    assert (found.rows, found.nucleotides, found.shortest, found.median, found.longest) == (19, sum(lengths), 4, 40, 76)
+    assert found.missing == {"family": 19, "organism": 18} and found.deleted_rows == 1 and found.bytes > 19 * D * 4
+    assert vectorstore.statistics(store, "c", version=1).rows == 0
+
+
+def test_copy_rename_and_drop_take_the_rejects_along(store: str, tmp_path: Path) -> None:
+    vectorstore.append_rows(store, vectorstore.rejects_name("c"), pa.table({"id": ["bad"]}), key="r")
+    before, other = held(store), str(tmp_path / "other")
+    vectorstore.delete(store, "c", "length < 50")
+    assert vectorstore.copy(store, "c", other, "d", version=2) == 20
+    assert held(other, "d") == before
+    assert vectorstore.exists(other, vectorstore.rejects_name("d"))
+    with pytest.raises(StoreError, match="already"):
+        vectorstore.copy(store, "c", other, "d")
+    vectorstore.rename(other, "d", "e")
+    assert vectorstore.list_collections(other) == ["e"] and held(other, "e") == before
+    assert vectorstore.open(other, "e").search(vectors(20)[3], k=1)["id"].to_pylist() == ["r003"]
+    make(other, "f")
+    with pytest.raises(StoreError, match="already"):
+        vectorstore.rename(other, "e", "f")
+    with pytest.raises(StoreError, match="repeat its name"):
+        vectorstore.drop(other, "e", confirm="yes")
+    vectorstore.drop(other, "e", confirm="e")
+    assert vectorstore.list_collections(other) == ["f"] and not vectorstore.exists(other, vectorstore.rejects_name("e"))
+    with pytest.raises(StoreError, match="no collection 'e'"):
+        vectorstore.drop(other, "e", confirm="e")
+    assert len(held(store)) == 8  # the first one is as it was
