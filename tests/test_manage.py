@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from unirna import vectorstore
+from unirna.sdk import _cli
 from unirna.sequence import sequence_sha
 from unirna.vectorstore import FilterError, ModelMismatchError, Provenance, StoreError
 
@@ -192,3 +194,36 @@ def test_copy_rename_and_drop_take_the_rejects_along(store: str, tmp_path: Path)
     with pytest.raises(StoreError, match="no collection 'e'"):
         vectorstore.drop(other, "e", confirm="e")
     assert len(held(store)) == 8  # the first one is as it was
+
+
+def test_the_command_line_does_all_of_it(store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(*words: str, code: int = 0) -> str:
+        assert _cli.main(["collections", *words, "--store", store]) == code
+        done = capsys.readouterr()
+        return done.err if code or not done.out else done.out
+
+    table = tmp_path / "labels.tsv"
+    table.write_text("id\torganism\nr001\tE. coli\nabsent\tnone\n")
+    assert "1 rows labelled, 1 ids" in run("label", "c", str(table))
+    run("tag", "c", "full")
+    assert "5 rows taken out" in run("delete", "c", "--where", "length > 60")
+    facts = json.loads(run("show", "c", "--json"))
+    assert (facts["rows"], facts["longest"], facts["fingerprint"]) == (15, 60, MADE.fingerprint)
+    assert facts["missing"] == {"family": 15, "organism": 14}
+    assert json.loads(run("show", "c", "--json", "--version", "full"))["rows"] == 20
+    assert "nucleotides   480" in run("show", "c")
+    listed = [json.loads(line) for line in run("versions", "c", "--format", "jsonl").splitlines()]
+    assert [(row["version"], row["change"], row["tags"]) for row in listed][-2:] == [
+        (3, "labels", "full"),
+        (4, "delete", ""),
+    ]
+    assert "15 rows copied" in run("copy", "c", "--to", "d")
+    run("restore", "c", "full")
+    run("untag", "c", "full")
+    run("compact", "c", "--keep-days", "1")
+    run("rename", "d", "e")
+    assert "repeat its name" in run("drop", "e", code=2)
+    assert [line.split("\t")[:2] for line in run("list").splitlines()[1:]] == [["c", "20"], ["e", "15"]]
+    run("drop", "e", "--confirm", "e")
+    assert run() == run("list") and "no collection 'e'" in run("show", "e", code=2)
+    assert "wanted a file that ends in" in run("label", "c", "labels.txt", code=2)

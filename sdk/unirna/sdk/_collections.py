@@ -1,0 +1,304 @@
+"""`unirna collections …`: what there is, and changing it in place. All but `list` want a store, not a service."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from unirna.sdk._exceptions import InvalidRequestError
+from unirna.sdk._output import Format, say, show
+from unirna.sdk._source import Source
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class List:
+    """List the collections that can be searched."""
+
+    format: Format = "auto"
+    """table for reading, tsv or jsonl for pipes; by default a table on a terminal, else tsv."""
+    source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
+
+    def run(self) -> None:
+        """List them."""
+        if self.source.store and not self.source.url:  # no model is needed to say what there is
+            store = _vectorstore()
+            there = [store.open(self.source.store, name).info for name in store.list_collections(self.source.store)]
+            rows = [
+                {
+                    "name": info.name,
+                    "sequences": info.num_rows,
+                    "dimension": info.dimension,
+                    "model": info.provenance.model,
+                    "columns": ", ".join(info.columns),
+                }
+                for info in there
+            ]
+        else:
+            with self.source.connect() as client:
+                rows = [
+                    {
+                        "name": c.name,
+                        "sequences": c.num_rows,
+                        "dimension": c.dimension,
+                        "model": c.model,
+                        "searchable": c.searchable,
+                        "columns": ", ".join(c.columns),
+                    }
+                    for c in client.collections()
+                ]
+        show(rows, self.format)
+
+
+@dataclass(frozen=True)
+class InStore:
+    """A collection of a store."""
+
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
+    """The collection."""
+    store: str
+    """Its store: a folder or URI."""
+
+
+@dataclass(frozen=True)
+class Show(InStore):
+    """Show how large a collection is, what made it, and its versions."""
+
+    version: str = ""
+    """An older version, by number or tag."""
+    json: bool = False
+    """One JSON object."""
+
+    def run(self) -> None:
+        """Show it."""
+        store = _vectorstore()
+        opened = store.open(self.store, self.name, version=_version(self.version))
+        found = store.statistics(self.store, self.name, _version(self.version))
+        facts: dict[str, Any] = {
+            "name": self.name,
+            **asdict(opened.info)["provenance"],
+            "dimension": opened.info.dimension,
+            "version": opened.info.version,
+            **asdict(found),
+            "columns": opened.info.columns,
+        }
+        if self.json:
+            print(json.dumps(facts))
+            return
+        for key, value in facts.items():
+            text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, Mapping) else value
+            print(f"{key.replace('_', ' '):13} {f'{text:,}' if isinstance(text, int) else text}")
+
+
+@dataclass(frozen=True)
+class Versions(InStore):
+    """List the versions of a collection that can still be opened."""
+
+    format: Format = "auto"
+    """table for reading, tsv or jsonl for pipes; by default a table on a terminal, else tsv."""
+
+    def run(self) -> None:
+        """List them."""
+        found = _vectorstore().versions(self.store, self.name)
+        rows = [
+            {
+                "version": v.number,
+                "time": v.time.isoformat(timespec="seconds"),
+                "change": v.change,
+                "tags": ", ".join(v.tags),
+            }
+            for v in found
+        ]
+        show(rows, self.format)
+
+
+@dataclass(frozen=True)
+class Tag(InStore):
+    """Give a version a name, by which it can be opened and for which it is kept."""
+
+    label: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="LABEL")]
+    """The name."""
+    version: int = 0
+    """The version; by default the newest."""
+
+    def run(self) -> None:
+        """Tag it."""
+        _vectorstore().tag(self.store, self.name, self.label, self.version or None)
+        say(f"{self.name}: a version is called {self.label} now")
+
+
+@dataclass(frozen=True)
+class Untag(InStore):
+    """Take a version's name away."""
+
+    label: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="LABEL")]
+    """The name."""
+
+    def run(self) -> None:
+        """Untag it."""
+        _vectorstore().untag(self.store, self.name, self.label)
+        say(f"{self.name}: no version is called {self.label} any more")
+
+
+@dataclass(frozen=True)
+class Restore(InStore):
+    """Make an older version the newest again; what came after stays as versions of its own."""
+
+    version: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="VERSION")]
+    """Its number or tag."""
+
+    def run(self) -> None:
+        """Restore it."""
+        number = _vectorstore().restore(self.store, self.name, _version(self.version))
+        say(f"{self.name}: version {number} is as {self.version} was")
+
+
+@dataclass(frozen=True)
+class Delete(InStore):
+    """Take rows out of a collection. Until `compact` removes the older versions, `restore` brings them back."""
+
+    where: str
+    """SQL condition on the collection's columns, such as "length < 20"."""
+
+    def run(self) -> None:
+        """Delete them."""
+        count = _vectorstore().delete(self.store, self.name, self.where)
+        say(f"{self.name}: {count:,} rows taken out")
+
+
+@dataclass(frozen=True)
+class Label(InStore):
+    """Add label columns from a table with a column id."""
+
+    table: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="TABLE")]
+    """A CSV, TSV or Parquet file."""
+
+    def run(self) -> None:
+        """Label the rows."""
+        done = _vectorstore().add_labels(self.store, self.name, _table(self.table))
+        say(f"{self.name}: {done['labelled']:,} rows labelled, {done['unknown']:,} ids of the table are not there")
+
+
+@dataclass(frozen=True)
+class Compact(InStore):
+    """Join small files and remove old versions that have no tag. Jobs may write and services read meanwhile."""
+
+    keep_days: float = 14.0
+    """Versions younger than this stay."""
+
+    def run(self) -> None:
+        """Compact it."""
+        done = _vectorstore().compact(self.store, self.name, keep=timedelta(days=self.keep_days))
+        say(
+            f"{self.name}: {done['files_before']:,} files are {done['files_after']:,} now, "
+            f"{done['versions_removed']:,} versions removed ({done['bytes_removed'] / 1e6:,.1f} MB)"
+        )
+
+
+@dataclass(frozen=True)
+class Copy(InStore):
+    """Copy a collection to another name or store."""
+
+    to: str = ""
+    """Its new name; by default the same."""
+    to_store: str = ""
+    """Where to; by default the same store."""
+    version: str = ""
+    """An older version, by number or tag."""
+
+    def run(self) -> None:
+        """Copy it."""
+        target, name = self.to_store or self.store, self.to or self.name
+        count = _vectorstore().copy(self.store, self.name, target, name, version=_version(self.version))
+        say(f"{count:,} rows copied to {name} in {target}")
+
+
+@dataclass(frozen=True)
+class Rename(InStore):
+    """Give a collection another name."""
+
+    to: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NEW")]
+    """The new name."""
+
+    def run(self) -> None:
+        """Rename it."""
+        _vectorstore().rename(self.store, self.name, self.to)
+        say(f"{self.name} is called {self.to} now")
+
+
+@dataclass(frozen=True)
+class Drop(InStore):
+    """Remove a collection for good."""
+
+    confirm: str = ""
+    """Its name once more."""
+
+    def run(self) -> None:
+        """Drop it."""
+        _vectorstore().drop(self.store, self.name, confirm=self.confirm)
+        say(f"{self.name} is gone")
+
+
+Command = (
+    Annotated[List, tyro.conf.subcommand("list")]
+    | Annotated[Show, tyro.conf.subcommand("show")]
+    | Annotated[Versions, tyro.conf.subcommand("versions")]
+    | Annotated[Tag, tyro.conf.subcommand("tag")]
+    | Annotated[Untag, tyro.conf.subcommand("untag")]
+    | Annotated[Restore, tyro.conf.subcommand("restore")]
+    | Annotated[Delete, tyro.conf.subcommand("delete")]
+    | Annotated[Label, tyro.conf.subcommand("label")]
+    | Annotated[Compact, tyro.conf.subcommand("compact")]
+    | Annotated[Copy, tyro.conf.subcommand("copy")]
+    | Annotated[Rename, tyro.conf.subcommand("rename")]
+    | Annotated[Drop, tyro.conf.subcommand("drop")]
+)
+
+
+@dataclass(frozen=True)
+class Collections:
+    """List, describe and change collections."""
+
+    action: tyro.conf.OmitSubcommandPrefixes[Command]
+
+    def run(self) -> None:
+        """Do it."""
+        self.action.run()
+
+
+def _vectorstore() -> ModuleType:
+    try:
+        from unirna import vectorstore
+    except ImportError as error:
+        raise ImportError(f'changing a store needs more than the SDK ({error}): pip install "unirna[platform]"') from error
+    return vectorstore
+
+
+def _version(text: str) -> int | str | None:
+    return int(text) if text.isdigit() else text or None
+
+
+def _table(path: Path) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    try:
+        if path.suffix == ".parquet":
+            return pyarrow.parquet.read_table(path)
+        if path.suffix in (".csv", ".tsv"):
+            options = pyarrow.csv.ParseOptions(delimiter="\t" if path.suffix == ".tsv" else ",")
+            return pyarrow.csv.read_csv(path, parse_options=options)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InvalidRequestError(f"{path} cannot be read: {error}") from error
+    raise InvalidRequestError(f"{path}: wanted a file that ends in .csv, .tsv or .parquet")
