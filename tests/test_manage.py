@@ -28,7 +28,7 @@ def vectors(count: int, seed: int = 0) -> NDArray[np.float32]:
 
 def rows(first: int, end: int, seed: int = 0, letters: str = "ACGU") -> pa.Table:
     ids = [f"r{i:03d}" for i in range(first, end)]
-    sequences = [letters * (i + 1) for i in range(first, end)]
+    sequences = [letters * (i % 100 + 1) for i in range(first, end)]
     return pa.table({"id": ids, "sequence": sequences, "vector": vectorstore.vector_array(vectors(end - first, seed))})
 
 
@@ -217,6 +217,7 @@ def test_the_command_line_does_all_of_it(store: str, tmp_path: Path, capsys: pyt
         (3, "labels", "full"),
         (4, "delete", ""),
     ]
+    assert "index         none" in run("show", "c") and "an index wants 1,000" in run("index", "c", code=2)
     assert "15 rows copied" in run("copy", "c", "--to", "d")
     run("restore", "c", "full")
     run("untag", "c", "full")
@@ -227,3 +228,15 @@ def test_the_command_line_does_all_of_it(store: str, tmp_path: Path, capsys: pyt
     run("drop", "e", "--confirm", "e")
     assert run() == run("list") and "no collection 'e'" in run("show", "e", code=2)
     assert "wanted a file that ends in" in run("label", "c", "labels.txt", code=2)
+
+
+def test_the_command_line_builds_and_shows_an_index(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make(str(tmp_path), end=1200)
+    arguments = ["--store", str(tmp_path)]
+    assert _cli.main(["collections", "index", "c", "--kind", "ivf_flat", "--min-recall", "0.5", *arguments]) == 0
+    assert "ivf_flat over 1,200 rows" in capsys.readouterr().err
+    assert _cli.main(["collections", "show", "c", "--json", *arguments]) == 0
+    index = json.loads(capsys.readouterr().out)["index"]
+    assert index["rows"] == 1200 and index["measured"]["recall"] >= 0.5
+    assert _cli.main(["collections", "index", "c", "--drop", *arguments]) == 0
+    assert vectorstore.open(str(tmp_path), "c").index is None

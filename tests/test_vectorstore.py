@@ -319,3 +319,61 @@ def test_more_ties_than_asked_for_still_stand_in_the_order_of_their_ids(tmp_path
     vectorstore.append_rows(str(tmp_path), "c", rows(np.ones((200, H), np.float32)), key="k")
     found = vectorstore.open(str(tmp_path), "c").search(np.ones((2, H), np.float32), k=3, offset=2)
     assert found["id"].to_pylist() == ["r00003", "r00004", "r00005"] * 2
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> str:
+    uri, random = str(tmp_path_factory.mktemp("large")), np.random.default_rng(0)
+    centres = random.standard_normal((100, H))
+    values = (centres[np.arange(3000) % 100] + 0.5 * random.standard_normal((3000, H))).astype(np.float32)
+    values[1] = values[0]
+    vectorstore.append_rows(uri, "c", rows(values), key="k")
+    return uri
+
+
+@pytest.mark.parametrize("kind", sorted(vectorstore.KINDS))
+def test_an_index_is_measured_kept_and_used(large: str, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    vectorstore.copy(large, "c", str(tmp_path), "c")
+    uri = str(tmp_path)
+    index, measured = vectorstore.build_index(uri, "c", kind=kind, min_recall=0.9, queries=50)
+    collection = vectorstore.open(uri, "c")
+    assert collection.index == index and index.measured is not None and index.measured["recall"] == measured.recall >= 0.9
+    monkeypatch.setattr(MEMORY, "budget", 0)
+    explained: list[bool] = []
+    real = Collection._nearest
+
+    def watched(self: Collection, given: Any, *rest: Any) -> pa.Table:
+        explained.append(given is not None)
+        return real(self, given, *rest)
+
+    monkeypatch.setattr(Collection, "_nearest", watched)
+    sample = collection.dataset.take(list(range(0, 3000, 60)), columns=["id", "vector"])
+    queries = np.stack(sample["vector"].to_numpy(zero_copy_only=False))
+    for where in (None, "family = 'fam3'"):
+        approximate, exact = (collection.search(queries, k=10, where=where, exact=flag) for flag in (None, True))
+        pairs = [set(zip(t["query"].to_pylist(), t["id"].to_pylist(), strict=True)) for t in (approximate, exact)]
+        assert len(pairs[0] & pairs[1]) >= 0.85 * len(pairs[1])
+        if where:
+            assert set(approximate["family"].to_pylist()) == {"fam3"}
+    assert any(explained) and not all(explained)
+    new = rows(np.ones((1, H), np.float32), first=5000)
+    version = vectorstore.table_version(uri, "c")
+    vectorstore.commit(uri, "c", SCHEMA, vectorstore.write_rows(uri, "c", new, SCHEMA), key="new", read_version=version)
+    assert collection.search(np.ones(H, np.float32), k=1)["id"].to_pylist() == new["id"].to_pylist()  # before any re-index
+    vectorstore.drop_index(uri, "c")
+    assert collection.index is None
+
+
+def test_an_index_that_finds_too_little_is_refused_with_the_figure(large: str, tmp_path: Path) -> None:
+    vectorstore.copy(large, "c", str(tmp_path), "c")
+    with pytest.raises(StoreError, match=r"finds 1\.000 .*1\.5 was asked for"):
+        vectorstore.build_index(str(tmp_path), "c", min_recall=1.5, queries=20)
+    collection = vectorstore.open(str(tmp_path), "c")
+    assert collection.index is None and not collection.dataset.describe_indices()
+    with pytest.raises(StoreError, match=r"no kind of index 'tree'\. Kinds: hnsw"):
+        vectorstore.build_index(str(tmp_path), "c", kind="tree")
+
+
+def test_a_small_collection_wants_no_index(store: str) -> None:
+    with pytest.raises(StoreError, match="500 rows: an index wants 1,000"):
+        vectorstore.build_index(store, "c")

@@ -2,6 +2,7 @@
 
 from unirna.vectorstore.collection import Collection, CollectionInfo, exists, list_collections, open
 from unirna.vectorstore.errors import FilterError, ModelMismatchError, StoreError
+from unirna.vectorstore.index import KINDS, Measurement, build_index, drop_index
 from unirna.vectorstore.ingest import (
     append_rows,
     check_name,
@@ -31,13 +32,16 @@ from unirna.vectorstore.manage import (
     upsert,
     versions,
 )
-from unirna.vectorstore.schema import RESERVED, Provenance, collection_schema, vector_array
+from unirna.vectorstore.schema import RESERVED, Index, Provenance, collection_schema, vector_array
 
 __all__ = [
+    "KINDS",
     "RESERVED",
     "Collection",
     "CollectionInfo",
     "FilterError",
+    "Index",
+    "Measurement",
     "ModelMismatchError",
     "Provenance",
     "Statistics",
@@ -46,6 +50,7 @@ __all__ = [
     "add",
     "add_labels",
     "append_rows",
+    "build_index",
     "check_name",
     "collection_schema",
     "commit",
@@ -54,6 +59,7 @@ __all__ = [
     "copy",
     "delete",
     "drop",
+    "drop_index",
     "exists",
     "list_collections",
     "open",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from unirna.vectorstore.errors import FilterError, ModelMismatchError, StoreError
 from unirna.vectorstore.memory import MEMORY, ROUNDING, Matrix, Places, cosines_of
-from unirna.vectorstore.schema import Provenance
+from unirna.vectorstore.schema import INDEX_KEY, Index, Provenance
 
 METRIC: Final = "cosine"
 REJECTS: Final = ".rejects"
@@ -167,10 +168,12 @@ class Collection:
         where: str | None = None,
         columns: Sequence[str] | None = None,
         min_similarity: float | None = None,
+        exact: bool | None = None,
     ) -> pa.Table:
-        """The k nearest rows to each vector, by exact comparison with every row that passes the filter.
+        """The k nearest rows to each vector among those that pass the filter.
 
-        Vectors that fit the memory set aside for searches are held there (`unirna.vectorstore.memory`).
+        Vectors that fit the memory set aside for searches are held there (`unirna.vectorstore.memory`), and the search is
+        exact. Larger collections are searched by their index (`build_index`), if they have one.
 
         Args:
             vectors: float32 [H] or [Q, H].
@@ -179,6 +182,8 @@ class Collection:
             where: SQL condition on the columns, such as "length < 200 AND rna_type = 'tRNA'".
             columns: columns of the result; by default all but `vector`.
             min_similarity: leave out hits below this cosine.
+            exact: compare with every row, or take the index if there is one; None for the first if the vectors fit in
+                memory, else the second.
 
         Returns:
             Rows in the order (query, rank): `query` int32 (from 0), `rank` int32 (from 1, `offset` included), `similarity`
@@ -194,7 +199,8 @@ class Collection:
         wanted = self._columns(columns)
         dataset = self.dataset
         check_filter(dataset, where)
-        matrix = MEMORY.matrix(dataset)
+        index = None if exact else self.index
+        matrix = MEMORY.matrix(dataset) if exact is not False or index is None else None
         parts: list[pa.Table] = []
         try:
             places = matrix.places(where) if matrix is not None and where is not None else None
@@ -203,7 +209,7 @@ class Collection:
                 if matrix is not None:
                     ranked = _in_memory(matrix, chunk, places, k, offset, wanted)
                 else:
-                    ranked = self._in_store(chunk, k, offset, where, wanted)
+                    ranked = self._in_store(index, chunk, k, offset, where, wanted)
                 parts += [_result(rows, first + i, offset, wanted) for i, rows in enumerate(ranked)]
         except (OSError, RuntimeError, pa.ArrowInvalid) as error:  # reads well, then fails on a row: a division, a cast
             if where is None:
@@ -211,6 +217,19 @@ class Collection:
             raise FilterError(where, f"failed on a row: {_plain(error)}", self.schema.names) from error
         found = pa.concat_tables(parts)
         return found if min_similarity is None else found.filter(pc.field("similarity") >= min_similarity)
+
+    @property
+    def index(self) -> Index | None:
+        """The index over the vectors, with what was measured when it was built."""
+        record = self.dataset.config().get(INDEX_KEY)
+        return None if record is None else Index(**json.loads(record))
+
+    def search_index(
+        self, index: Index, vector: NDArray[np.float32], *, k: int, columns: Sequence[str], where: str | None = None
+    ) -> pa.Table:
+        """The k nearest rows to a vector as an index finds them, with settings other than the recorded ones."""
+        (rows,) = self._in_store(index, self._queries(vector), k, 0, where, list(columns))
+        return rows
 
     def all_similar(
         self,
@@ -298,13 +317,19 @@ class Collection:
         return queries
 
     def _in_store(
-        self, queries: NDArray[np.float32], k: int, offset: int, where: str | None, columns: list[str]
+        self,
+        index: Index | None,
+        queries: NDArray[np.float32],
+        k: int,
+        offset: int,
+        where: str | None,
+        columns: list[str],
     ) -> Iterator[pa.Table]:
-        """Rows offset to offset + k of each query, with their `similarity`, by LanceDB's own exact scan."""
-        found = self._nearest(queries, offset + k + SPARE, where, columns)
+        """Rows offset to offset + k of each query, with their `similarity`, by LanceDB's own exact scan or an index."""
+        found = self._nearest(index, queries, offset + k + SPARE, where, columns)
         for i, query in enumerate(queries):
             rows = found.filter(pc.equal(found["query_index"], i)) if "query_index" in found.column_names else found
-            yield self._ranked(query, rows, k, offset, where, columns)
+            yield self._ranked(index, query, rows, k, offset, where, columns)
 
     def _table(self) -> Any:
         import lancedb  # here, since it takes a second, and few need it
@@ -315,11 +340,21 @@ class Collection:
                 self._lancedb.checkout(self._version)
         return self._lancedb
 
-    def _nearest(self, queries: NDArray[np.float32], limit: int, where: str | None, columns: list[str]) -> pa.Table:
+    def _nearest(
+        self, index: Index | None, queries: NDArray[np.float32], limit: int, where: str | None, columns: list[str]
+    ) -> pa.Table:
         fetched = list(
             dict.fromkeys([*columns, "id", "vector", "_distance"])
         )  # LanceDB warns unless _distance is asked for
-        query = self._table().search(queries, vector_column_name="vector").distance_type(METRIC).bypass_vector_index()
+        query = self._table().search(queries, vector_column_name="vector").distance_type(METRIC)
+        if index is None:
+            query = query.bypass_vector_index()
+        else:
+            query = query.nprobes(index.nprobes)
+            if index.ef:
+                query = query.ef(max(index.ef, 2 * limit))
+            if index.refine > 1:
+                query = query.refine_factor(index.refine)
         query = query.select(fetched).limit(limit)
         if where is not None:
             query = query.where(where, prefilter=True)
@@ -327,16 +362,23 @@ class Collection:
         return found
 
     def _ranked(
-        self, query: NDArray[np.float32], found: pa.Table, k: int, offset: int, where: str | None, columns: list[str]
+        self,
+        index: Index | None,
+        query: NDArray[np.float32],
+        found: pa.Table,
+        k: int,
+        offset: int,
+        where: str | None,
+        columns: list[str],
     ) -> pa.Table:
         """Rows offset to offset + k of one query. Asks again for more while rows tied with the last one may be missing."""
         limit = offset + k + SPARE
-        while found.num_rows >= limit:
+        while index is None and found.num_rows >= limit:
             distances = np.sort(found["_distance"].to_numpy())
             if distances[-1] > distances[offset + k - 1] + ROUNDING:
                 break
             limit *= 2
-            found = self._nearest(query[None], limit, where, columns)
+            found = self._nearest(index, query[None], limit, where, columns)
         return _ordered(found, cosines_of(_matrix(found["vector"], self._dimension), query)).slice(offset, k)
 
 

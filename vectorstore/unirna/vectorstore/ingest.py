@@ -119,7 +119,12 @@ def _only_tidied(uri: str, name: str, since: int) -> bool:
         for transaction in dataset.get_transactions(dataset.version - since)
     ]
     # Before it joins files a compaction reserves numbers for them, a commit that pylance has no class for.
-    tidy = (lance.LanceOperation.Rewrite, lance.LanceOperation.CreateIndex, lance.LanceOperation.BaseOperation)
+    tidy = (
+        lance.LanceOperation.Rewrite,
+        lance.LanceOperation.CreateIndex,
+        lance.LanceOperation.UpdateConfig,
+        lance.LanceOperation.BaseOperation,
+    )
     return all(operation in tidy for operation in operations)
 
 

@@ -422,6 +422,7 @@ _WORDS: Final = {
     "Merge": "labels",
     "Rewrite": "compact",
     "CreateIndex": "index",
+    "UpdateConfig": "settings",
     "Restore": "restore",
     "Clone": "copy",
     "Project": "columns",

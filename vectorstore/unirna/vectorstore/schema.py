@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from unirna.vectorstore.errors import StoreError
 
 PROVENANCE_KEY: Final = b"unirna.provenance"
+INDEX_KEY: Final = "unirna.index"
+"""Key of the index's record in the table's configuration."""
 OWN: Final = ("id", "sequence", "length", "sha", "vector")
 """Columns that every collection has, in this order; label columns follow."""
 RESERVED: Final = (*OWN, "number", "query", "rank", "similarity")
@@ -53,6 +55,26 @@ class Provenance:
             raise StoreError(f"table {name!r} does not say which model made it, so it is no collection of ours")
         known = cls.__dataclass_fields__
         return cls(**{key: value for key, value in json.loads(raw).items() if key in known})
+
+
+@dataclass(frozen=True)
+class Index:
+    """An index over a collection's vectors, and how it is searched.
+
+    Attributes:
+        kind: "hnsw", "ivf_flat", "ivf_sq", "ivf_pq" or "ivf_rq".
+        nprobes: partitions that a search looks into. ef: candidates that a search of a graph keeps; 0 for other kinds.
+        refine: how many times the rows asked for are compared again with their whole vectors.
+        rows: that it was built over. seconds: that took. measured: recall and times (`Measurement`).
+    """
+
+    kind: str
+    nprobes: int = 1
+    ef: int = 0
+    refine: int = 1
+    rows: int = 0
+    seconds: float = 0.0
+    measured: dict[str, float] | None = None
 
 
 def collection_schema(dimension: int, labels: pa.Schema, provenance: Provenance) -> pa.Schema:
