@@ -2,6 +2,7 @@
 
 from unirna.vectorstore.collection import Collection, CollectionInfo, exists, list_collections, open
 from unirna.vectorstore.errors import FilterError, ModelMismatchError, StoreError
+from unirna.vectorstore.hybrid import search_hybrid
 from unirna.vectorstore.index import KINDS, Measurement, build_index, drop_index
 from unirna.vectorstore.ingest import (
     append_rows,
@@ -68,6 +69,7 @@ __all__ = [
     "replace_rows",
     "restore",
     "scan_keys",
+    "search_hybrid",
     "split_table",
     "statistics",
     "table_version",

@@ -193,10 +193,10 @@ class Collection:
             FilterError: a filter that the store cannot read.
             ValueError: vectors of another length, with NaN or without direction; k below 1; an unknown column.
         """
-        queries = self._queries(vectors)
+        queries = self.check_queries(vectors)
         if k < 1 or offset < 0:
             raise ValueError(f"k={k}, offset={offset}: wanted k of 1 or more and an offset of 0 or more")
-        wanted = self._columns(columns)
+        wanted = self.check_columns(columns)
         dataset = self.dataset
         check_filter(dataset, where)
         index = None if exact else self.index
@@ -228,7 +228,7 @@ class Collection:
         self, index: Index, vector: NDArray[np.float32], *, k: int, columns: Sequence[str], where: str | None = None
     ) -> pa.Table:
         """The k nearest rows to a vector as an index finds them, with settings other than the recorded ones."""
-        (rows,) = self._in_store(index, self._queries(vector), k, 0, where, list(columns))
+        (rows,) = self._in_store(index, self.check_queries(vector), k, 0, where, list(columns))
         return rows
 
     def all_similar(
@@ -252,8 +252,8 @@ class Collection:
         Raises:
             FilterError, ValueError: as for `search`.
         """
-        (query,) = self._queries(vector)
-        wanted = self._columns(columns)
+        (query,) = self.check_queries(vector)
+        wanted = self.check_columns(columns)
         dataset = self.dataset
         check_filter(dataset, where)
         fetched = list(dict.fromkeys([*wanted, "vector"]))
@@ -270,7 +270,7 @@ class Collection:
             ids: which rows.
             columns: by default all but `vector`.
         """
-        wanted = self._columns(columns)
+        wanted = self.check_columns(columns)
         names = list(dict.fromkeys(ids))
         fetched = list(dict.fromkeys(["id", *wanted]))
         condition = pc.field("id").isin(pa.array(names, pa.string()))
@@ -290,14 +290,15 @@ class Collection:
             batch_rows: most rows of a batch.
             where: SQL condition.
         """
-        wanted = self._columns(columns)
+        wanted = self.check_columns(columns)
         dataset = self.dataset
         check_filter(dataset, where)
         yield from dataset.scanner(columns=wanted, filter=where, batch_size=batch_rows).to_batches()
 
     # ---- inside ----------------------------------------------------------------------------------------------------
 
-    def _columns(self, columns: Sequence[str] | None) -> list[str]:
+    def check_columns(self, columns: Sequence[str] | None) -> list[str]:
+        """The columns that are asked for, by default all but `vector`; StoreError where there is no such one."""
         names = self.schema.names
         if columns is None:
             return [name for name in names if name != "vector"]
@@ -306,7 +307,8 @@ class Collection:
             raise StoreError(f"collection {self.name!r} has no column {', '.join(unknown)}. It has {', '.join(names)}")
         return list(dict.fromkeys(columns))
 
-    def _queries(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    def check_queries(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Vectors of queries as float32 [Q, H]; ValueError where they are none."""
         queries = np.asarray(vectors, np.float32)
         if queries.ndim == 1:
             queries = queries[None]

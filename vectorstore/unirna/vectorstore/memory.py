@@ -17,6 +17,8 @@ import lance
 import numpy as np
 from numpy.typing import NDArray
 
+from unirna.vectorstore.words import Postings, Text, Words
+
 BUDGET: Final = int(float(os.environ.get("UNIRNA_SEARCH_MEMORY_GB", "1")) * (1 << 30))
 """Most bytes of vectors that a process holds; the collection searched longest ago goes first."""
 BLOCK_ROWS: Final = 65_536
@@ -30,14 +32,18 @@ Floats = NDArray[np.float32]
 Places = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Block:
-    """Whole fragments of a table: `key` says which; `vectors` float32 [n, D], lengths `norms` [n], row ids `rows` [n]."""
+    """Whole fragments of a table: `key` says which; `vectors` float32 [n, D], lengths `norms` [n], row ids `rows` [n].
+
+    `words` are read when they are first wanted.
+    """
 
     key: tuple[str, ...]
     vectors: Floats
     norms: NDArray[np.float64]
     rows: NDArray[np.uint64]
+    words: tuple[Text, Postings] | None = None
 
 
 class Matrix:
@@ -55,6 +61,8 @@ class Matrix:
         rows = np.concatenate([np.zeros(0, np.uint64), *(block.rows for block in blocks)])
         self._order = np.argsort(rows, kind="stable")
         self._rows = rows[self._order]
+        self._lock = threading.Lock()
+        self._words: Words | None = None
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -81,6 +89,25 @@ class Matrix:
             blocks.append(_read(dataset, fragments[done:end], tuple(keys[done:end])))
             done = end
         return cls(dataset, blocks)
+
+    @property
+    def words(self) -> Words:
+        """The words of the sequences; read at the first call, and after a commit only what is new."""
+        with self._lock:
+            if self._words is None:
+                fragments = self.dataset.get_fragments()
+                done = 0
+                for block in self.blocks:
+                    end = done + len(block.key)
+                    if block.words is None:
+                        text = Text.of(
+                            self.dataset.scanner(columns=["sequence"], fragments=fragments[done:end]).to_table()["sequence"]
+                        )
+                        block.words = (text, Postings.of(text))
+                    done = end
+                parts = [block.words for block in self.blocks if block.words is not None]
+                self._words = Words([text for text, _ in parts], [postings for _, postings in parts])
+            return self._words
 
     def places(self, where: str) -> Places:
         """Places of the rows that pass a filter, ascending."""

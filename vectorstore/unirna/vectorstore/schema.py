@@ -17,7 +17,21 @@ INDEX_KEY: Final = "unirna.index"
 """Key of the index's record in the table's configuration."""
 OWN: Final = ("id", "sequence", "length", "sha", "vector")
 """Columns that every collection has, in this order; label columns follow."""
-RESERVED: Final = (*OWN, "number", "query", "rank", "similarity")
+VERIFIED: Final = pa.schema(
+    [
+        ("alignment_score", pa.int32()),
+        ("identity", pa.float32()),
+        ("query_coverage", pa.float32()),
+        ("target_coverage", pa.float32()),
+        ("query_start", pa.int32()),
+        ("query_end", pa.int32()),
+        ("target_start", pa.int32()),
+        ("target_end", pa.int32()),
+        ("cigar", pa.string()),
+    ]
+)
+"""Columns that a verified search adds (`Alignment`)."""
+RESERVED: Final = (*OWN, "number", "query", "rank", "similarity", "found_by", *VERIFIED.names)
 """Names that a label column cannot have: our own, and those of a search result. Nor one that starts with `_`."""
 
 

@@ -1,0 +1,180 @@
+"""Words against scikit-learn's tf-idf, alignments against a table filled by hand, and both joined with vectors."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from unirna import vectorstore
+from unirna.vectorstore import Collection, FilterError, Provenance, StoreError
+from unirna.vectorstore.align import GAP_EXTEND, GAP_OPEN, MATCH, MISMATCH, Aligner
+from unirna.vectorstore.memory import MEMORY
+from unirna.vectorstore.words import Postings, Text, Words
+
+Library = tuple[Collection, list[str], NDArray[np.float32]]
+D = 256
+RANDOM = np.random.default_rng(0)
+SCHEMA = vectorstore.collection_schema(D, pa.schema([("family", pa.string())]), Provenance("nano", "feed"))
+rna = st.text("ACGU", min_size=1, max_size=60) | st.text("ACGUN", min_size=1, max_size=60)
+
+
+def drawn(length: int) -> str:
+    return "".join(RANDOM.choice(list("ACGU"), length))
+
+
+def words_of(*blocks: list[str]) -> Words:
+    texts = [Text.of(pa.chunked_array([pa.array(block, pa.string())])) for block in blocks]
+    return Words(texts, [Postings.of(text) for text in texts])
+
+
+def eight_mers(sequence: str) -> list[str]:
+    return [word for i in range(len(sequence) - 7) if "N" not in (word := sequence[i : i + 8])]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(rna, min_size=1, max_size=30), st.lists(rna, min_size=0, max_size=30), rna)
+def test_words_agree_with_tf_idf(first: list[str], second: list[str], query: str) -> None:
+    index = words_of(first, second)
+    found = index.cosines(query)
+    whole = [*first, *second]
+    assert [index.sequence(i) for i in range(len(whole))] == whole
+    counter = TfidfVectorizer(analyzer=eight_mers, binary=True)
+    try:
+        rows = counter.fit_transform(whole).toarray()
+    except ValueError:  # no word at all
+        assert not found.any()
+        return
+    # A word of the query that the collection lacks counts in its length here, as it should; scikit-learn leaves it out.
+    wanted, length = np.zeros(len(whole)), 0.0
+    for word in set(eight_mers(query)):
+        place = counter.vocabulary_.get(word)
+        weight = np.log(1 + len(whole)) + 1 if place is None else counter.idf_[place]
+        wanted += 0 if place is None else rows[:, place] * weight
+        length += weight**2
+    np.testing.assert_allclose(found, wanted / (length**0.5 or 1), rtol=1e-4, atol=1e-6)
+
+
+def smith_waterman(query: str, target: str) -> int:
+    """Gotoh's recursion, letter by letter."""
+    rows, columns = len(query) + 1, len(target) + 1
+    best = np.zeros((rows, columns))
+    up = np.full((rows, columns), -np.inf)
+    left = np.full((rows, columns), -np.inf)
+    for i in range(1, rows):
+        for j in range(1, columns):
+            up[i, j] = max(best[i - 1, j] - GAP_OPEN, up[i - 1, j]) - GAP_EXTEND
+            left[i, j] = max(best[i, j - 1] - GAP_OPEN, left[i, j - 1]) - GAP_EXTEND
+            step = MATCH if query[i - 1] == target[j - 1] and query[i - 1] in "ACGU" else MISMATCH
+            best[i, j] = max(0, best[i - 1, j - 1] + step, up[i, j], left[i, j])
+    return int(best.max())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text("ACGU", min_size=1, max_size=40), st.text("ACGU", min_size=1, max_size=40), st.booleans())
+def test_alignments_are_the_best_and_add_up(query: str, target: str, related: bool) -> None:
+    if related:
+        target = target[:5] + query[2:20] + target[5:]
+    aligner = Aligner(query)
+    found = aligner.align(target)
+    assert found.score == aligner.score(target) == smith_waterman(query, target)
+    if not found.score:
+        assert found.cigar == "" and found.identity == 0
+        return
+    i, j, equal, score, columns = found.query_start, found.target_start, 0, 0, 0
+    for count, step in ((int(n), s) for n, s in re.findall(r"(\d+)([=XID])", found.cigar)):
+        columns += count
+        if step in "=X":
+            pairs = list(zip(query[i : i + count], target[j : j + count], strict=True))
+            assert all((a == b) == (step == "=") for a, b in pairs)
+            equal += count * (step == "=")
+            score += count * (MATCH if step == "=" else MISMATCH)
+            i, j = i + count, j + count
+        else:
+            i, j = (i + count, j) if step == "I" else (i, j + count)
+            score -= GAP_OPEN + count * GAP_EXTEND
+    assert (i, j, score) == (found.query_end, found.target_end, found.score)
+    assert found.identity == equal / columns
+    assert found.query_coverage == (found.query_end - found.query_start) / len(query)
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
+    sequences = [drawn(int(length)) for length in RANDOM.integers(60, 200, 600)]
+    vectors = RANDOM.standard_normal((600, D)).astype(np.float32)
+    rows = pa.table(
+        {
+            "id": [f"r{i:03d}" for i in range(600)],
+            "sequence": sequences,
+            "length": pa.array([len(s) for s in sequences], pa.int32()),
+            "sha": ["x"] * 600,
+            "vector": vectorstore.vector_array(vectors),
+            "family": [f"fam{i % 4}" for i in range(600)],
+        }
+    )
+    uri = str(tmp_path_factory.mktemp("store"))
+    vectorstore.append_rows(uri, "c", rows.cast(SCHEMA), key="k")
+    return vectorstore.open(uri, "c"), sequences, vectors
+
+
+def test_each_ranking_finds_what_the_other_misses_and_says_so(
+    library: Library,
+) -> None:
+    collection, sequences, vectors = library
+    query = drawn(40) + sequences[300][10:50] + drawn(40)  # shares 40 letters with r300, and has the vector of r007
+    found = vectorstore.search_hybrid(collection, [query, sequences[5]], vectors[[7, 5]], k=5)
+    assert found.column_names[:4] == ["query", "rank", "similarity", "found_by"]
+    first = found.slice(0, 5).to_pylist()
+    assert {row["id"] for row in first[:3]} >= {"r007", "r300"}
+    by = {row["id"]: row["found_by"] for row in first}
+    assert by["r007"] in ("vector", "both") and by["r300"] in ("words", "both")
+    assert next(row["similarity"] for row in first if row["id"] == "r007") == pytest.approx(1)
+    second = found.slice(5).to_pylist()
+    assert (second[0]["id"], second[0]["found_by"], second[0]["rank"]) == ("r005", "both", 1)
+
+
+def test_verified_hits_are_ranked_by_their_alignment(library: Library) -> None:
+    collection, sequences, vectors = library
+    query = drawn(20) + sequences[300][10:50]
+    found = vectorstore.search_hybrid(collection, [query], vectors[[7]], k=8, verify=True).to_pylist()
+    assert found[0]["id"] == "r300" and found[0]["found_by"] == "words"
+    assert found[0]["identity"] > 0.9 and found[0]["query_coverage"] >= 0.6
+    scores = [row["alignment_score"] for row in found]
+    assert scores == sorted(scores, reverse=True)
+    assert found[0]["alignment_score"] == smith_waterman(query, sequences[300])
+
+
+def test_filters_columns_and_new_rows(library: Library, tmp_path_factory: pytest.TempPathFactory) -> None:
+    collection, sequences, vectors = library
+    found = vectorstore.search_hybrid(
+        collection, sequences[:3], vectors[:3], k=20, where="family = 'fam1'", columns=["id", "family"]
+    )
+    assert set(found["family"].to_pylist()) == {"fam1"} and found.num_rows == 60
+    assert found.column_names == ["query", "rank", "similarity", "found_by", "id", "family"]
+    none = vectorstore.search_hybrid(collection, sequences[:1], vectors[:1], where="length < 3", verify=True)
+    assert none.num_rows == 0 and "cigar" in none.column_names
+    with pytest.raises(FilterError):
+        vectorstore.search_hybrid(collection, sequences[:1], vectors[:1], where="lenth < 3")
+    with pytest.raises(ValueError, match="2 sequences and 1 vectors"):
+        vectorstore.search_hybrid(collection, sequences[:2], vectors[:1])
+    uri = str(tmp_path_factory.mktemp("copy"))
+    vectorstore.copy(collection.uri, "c", uri, "c")
+    copied = vectorstore.open(uri, "c")
+    vectorstore.search_hybrid(copied, sequences[:1], vectors[:1])
+    new = drawn(90)
+    row = pa.table({"id": ["new"], "sequence": [new], "vector": vectorstore.vector_array(-vectors[:1])})
+    vectorstore.add(uri, "c", row, fingerprint="feed")
+    hit = vectorstore.search_hybrid(copied, [new[20:70]], vectors[:1], k=1, verify=True).to_pylist()[0]
+    assert (hit["id"], hit["identity"], hit["query_coverage"], hit["target_start"]) == ("new", 1.0, 1.0, 20)
+
+
+def test_a_collection_larger_than_the_memory_says_what_to_do(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MEMORY, "budget", 0)
+    with pytest.raises(StoreError, match="UNIRNA_SEARCH_MEMORY_GB"):
+        vectorstore.search_hybrid(library[0], library[1][:1], library[2][:1])
