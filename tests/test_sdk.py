@@ -81,6 +81,23 @@ def test_both_clients_find_the_same(clients: dict[str, sdk.Client], library: Any
         assert_same(http, local)
 
 
+@pytest.mark.parametrize("verify", [False, True])
+def test_both_clients_search_by_words_and_verify(clients: dict[str, sdk.Client], library: Any, verify: bool) -> None:
+    row = library.heldout[0]
+    http, local = (c.search(row["sequence"], k=8, hybrid=True, verify=verify) for c in clients.values())
+    assert [h.id for h in http] == [h.id for h in local] and len(http) == 8
+    assert [(h.found_by, h.alignment) for h in http] == [(h.found_by, h.alignment) for h in local]
+    assert "both" in {h.found_by for h in http}
+    assert ("found by" in http.table()[0], "identity" in http.table()[0]) == (True, verify)
+    by_id = clients["http"].search(id=library.rows[9]["id"], k=1, hybrid=True, verify=verify)[0]
+    assert by_id.id == library.rows[9]["id"]
+    if verify:
+        alignment = by_id.alignment
+        assert alignment is not None and alignment.identity == alignment.query_coverage == 1
+        assert alignment.cigar == f"{by_id.length}=" and by_id.alignment.alignment_score == 5 * by_id.length
+        assert http.to_dicts()[0]["cigar"] and http.to_arrow()["identity"][0].as_py() <= 1
+
+
 def test_both_clients_search_by_id_and_vector(clients: dict[str, sdk.Client], library: Any) -> None:
     vector = clients["local"].embed([library.heldout[0]["sequence"]])[0]
     for query in ({"id": library.rows[9]["id"]}, {"vector": vector}, {"vector": vector.tolist()}):
@@ -122,6 +139,8 @@ ERRORS: dict[str, tuple[Bad, type[Exception], str | None]] = {
     "empty": (lambda c: c.search(""), sdk.InvalidRequestError, "similar_to"),
     "no sequences": (lambda c: c.embed([]), sdk.InvalidRequestError, "sequences"),
     "too long": (lambda c: c.search("A" * 20_001), sdk.InvalidRequestError, "similar_to"),
+    "a vector's words": (lambda c: c.search(vector=[1.0] * 128, hybrid=True), sdk.InvalidRequestError, "hybrid"),
+    "a vector's alignment": (lambda c: c.search(vector=[1.0] * 128, verify=True), sdk.InvalidRequestError, "verify"),
     "no query": (lambda c: c.search(), sdk.InvalidRequestError, "similar_to"),
     "two queries": (lambda c: c.search("ACGU", id="x"), sdk.InvalidRequestError, "id"),
     "k of 0": (lambda c: c.search("ACGU", k=0), sdk.InvalidRequestError, "k"),

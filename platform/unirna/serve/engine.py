@@ -22,12 +22,12 @@ from unirna.serve.errors import FieldError, RequestError, bad_field
 from unirna.serve.predictors import Predictors, check_top, ranked
 from unirna.serve.values import plain, plain_row
 from unirna.tasks import TaskError
-from unirna.vectorstore import Collection, FilterError, ModelMismatchError, StoreError
+from unirna.vectorstore import VERIFIED, Collection, FilterError, ModelMismatchError, StoreError
 
 log = logging.getLogger(__name__)
 Vectors = NDArray[np.float32]
 
-OWN_COLUMNS = ("id", "sequence", "length", "sha", "query", "rank", "similarity", "vector")
+OWN_COLUMNS = ("id", "sequence", "length", "sha", "query", "rank", "similarity", "vector", "found_by", *VERIFIED.names)
 """Columns of a search result that are no labels."""
 EXAMPLES_FROM = 512
 """Rows from the start of a collection among which its examples are chosen."""
@@ -51,7 +51,7 @@ class SearchAnswer:
 
     Attributes:
         collection: its name. model: what made its vectors.
-        hits: one dict for each, best first: rank, id, similarity, length, sequence, labels.
+        hits: one dict for each, best first: rank, id, similarity, found_by, alignment, length, sequence, labels.
     """
 
     collection: str
@@ -61,13 +61,18 @@ class SearchAnswer:
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """A checked search. Either `letters` is to be embedded first, or `vector` [H] is there already."""
+    """A checked search. Either `letters` is to be embedded first, or `vector` [H] is there already.
+
+    With `words`, the query's sequence, words are searched as well as vectors, and with `verify` the hits are aligned.
+    """
 
     collection: Collection
     k: int
     where: str | None
     letters: str | None
     vector: Vectors | None
+    words: str | None = None
+    verify: bool = False
 
 
 class Engine:
@@ -196,6 +201,8 @@ class Engine:
         k: int = 10,
         where: str | None = None,
         collection: str | None = None,
+        hybrid: bool = False,
+        verify: bool = False,
     ) -> SearchAnswer:
         """The k sequences of a collection whose vectors are nearest to that of a sequence.
 
@@ -206,12 +213,24 @@ class Engine:
             k: hits wanted.
             where: SQL condition on the columns, such as "length < 200".
             collection: which; by default the default one.
+            hybrid: search by words (8-mers) as well as by the vector; each hit says what found it.
+            verify: search so, align the candidates with the sequence and rank them by the score.
 
         Raises:
-            RequestError: not exactly one of the three; a sequence, vector, k or filter that is not valid (422); an unknown
-                collection or id (404); a collection of another model (409).
+            RequestError: not exactly one of the three; a sequence, vector, k or filter that is not valid; words without a
+                sequence, or of a collection too large for them (422); an unknown collection or id (404); a collection of
+                another model (409).
         """
-        plan = self.plan_search(similar_to=similar_to, vector=vector, id=id, k=k, where=where, collection=collection)
+        plan = self.plan_search(
+            similar_to=similar_to,
+            vector=vector,
+            id=id,
+            k=k,
+            where=where,
+            collection=collection,
+            hybrid=hybrid,
+            verify=verify,
+        )
         return self.run_search(plan, self.model.embed([plan.letters])[0] if plan.letters else plan.vector)
 
     def plan_search(
@@ -223,6 +242,8 @@ class Engine:
         k: int = 10,
         where: str | None = None,
         collection: str | None = None,
+        hybrid: bool = False,
+        verify: bool = False,
     ) -> SearchPlan:
         """The first half of `search`: everything is checked, and a sequence is left for the caller to embed."""
         given = [name for name, value in (("similar_to", similar_to), ("vector", vector), ("id", id)) if value is not None]
@@ -235,11 +256,17 @@ class Engine:
         letters = None if similar_to is None else self.check_sequence(similar_to)
         query = None if vector is None else self._given_vector(vector)
         table = self.collection(collection)
+        words = letters
         if id is not None:
-            query = self._stored_vector(table, id)
+            query, words = self._stored(table, id)
         else:
             self.check_model(table)
-        return SearchPlan(table, k, where, letters, query)
+        if not (hybrid or verify):
+            return SearchPlan(table, k, where, letters, query)
+        if words is None:
+            field = "verify" if verify else "hybrid"
+            raise bad_field(field, "a vector has no letters to compare: give similar_to or id, or leave it out")
+        return SearchPlan(table, k, where, letters, query, words, verify)
 
     def run_search(self, plan: SearchPlan, vector: Vectors | None) -> SearchAnswer:
         """The second half of `search`: the neighbours of a vector, float32 [H].
@@ -250,9 +277,16 @@ class Engine:
         if vector is None:
             raise ValueError("a plan with letters wants their vector")
         try:
-            rows = plan.collection.search(vector, k=plan.k, where=plan.where)
+            if plan.words is None:
+                rows = plan.collection.search(vector, k=plan.k, where=plan.where)
+            else:
+                rows = vectorstore.search_hybrid(
+                    plan.collection, [plan.words], vector, k=plan.k, where=plan.where, verify=plan.verify
+                )
         except FilterError as error:
             raise bad_field("where", str(error)) from error
+        except StoreError as error:
+            raise bad_field("verify" if plan.verify else "hybrid", str(error)) from error
         hits = [_hit(row) for row in rows.to_pylist()]
         return SearchAnswer(plan.collection.name, plan.collection.provenance.model, hits)
 
@@ -276,12 +310,13 @@ class Engine:
         except ModelMismatchError as error:
             raise RequestError(409, str(error), FieldError("collection", str(error))) from error
 
-    def _stored_vector(self, collection: Collection, id: str) -> Vectors:
+    def _stored(self, collection: Collection, id: str) -> tuple[Vectors, str]:
+        """Vector and sequence of a record."""
         _check_text(id, "id")
-        rows = collection.get([id], columns=["vector"])
+        rows = collection.get([id], columns=["vector", "sequence"])
         if not rows.num_rows:
             raise bad_field("id", f"no sequence {id!r} in collection {collection.name!r}", 404)
-        return _vector_of(rows)
+        return _vector_of(rows), rows["sequence"][0].as_py()
 
     def _given_vector(self, vector: Sequence[float] | Vectors | None) -> Vectors:
         wanted = f"wanted {self.model.dimension} finite numbers, not all zero"
@@ -430,7 +465,14 @@ def _check_text(value: object, field: str) -> None:
 def _hit(row: dict[str, Any]) -> dict[str, Any]:
     # Rounding may leave a cosine a hair outside its range.
     similarity = min(max(row["similarity"], -1.0), 1.0)
-    return {"rank": row["rank"], "similarity": similarity, **plain_row(row, OWN_COLUMNS)}
+    alignment = {name: row[name] for name in VERIFIED.names} if "cigar" in row else None
+    return {
+        "rank": row["rank"],
+        "similarity": similarity,
+        "found_by": row.get("found_by", "vector"),
+        "alignment": alignment,
+        **plain_row(row, OWN_COLUMNS),
+    }
 
 
 def _vector_of(rows: pa.Table) -> Vectors:

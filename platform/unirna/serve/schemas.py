@@ -30,6 +30,22 @@ class SearchRequest(_Request):
     k: int = Field(10, description="Hits wanted.", json_schema_extra={"minimum": 1})
     where: str | None = Field(None, description="SQL condition on the collection's columns.", examples=["length < 200"])
     collection: str | None = Field(None, description="Which collection; by default the service's.")
+    hybrid: bool = Field(False, description="Search by shared 8-mers as well as by the vector. Wants similar_to or id.")
+    verify: bool = Field(False, description="Search so, align the candidates, and rank them by the alignment's score.")
+
+
+class Alignment(_Response):
+    """The best local alignment of the query and a hit. All but the score is null for sequences too long to trace."""
+
+    alignment_score: int = Field(description="Match 5, mismatch -4, a gap of n letters -(8 + 6 n).")
+    identity: float | None = Field(description="Share of the alignment's columns with equal letters.")
+    query_coverage: float | None = Field(description="Share of the query that the alignment spans.")
+    target_coverage: float | None = Field(description="Share of the hit that the alignment spans.")
+    query_start: int | None = Field(description="Half-open, from 0.")
+    query_end: int | None
+    target_start: int | None
+    target_end: int | None
+    cigar: str | None = Field(description="With = and X; I are letters that the hit lacks.")
 
 
 class Hit(_Response):
@@ -38,6 +54,8 @@ class Hit(_Response):
     rank: int = Field(description="From 1.")
     id: str
     similarity: float = Field(description="Cosine of the two vectors; 1 = same direction.")
+    found_by: Literal["vector", "words", "both"] = Field(description="Which ranking it stood in.")
+    alignment: Alignment | None = Field(description="With verify.")
     length: int = Field(description="Nucleotides.")
     sequence: str
     labels: dict[str, Any] = Field(description="The collection's other columns.")

@@ -20,9 +20,10 @@ from unirna.sdk._exceptions import (
     UniRNAError,
 )
 from unirna.sdk._fasta import read_fasta
-from unirna.sdk._models import CollectionInfo, Hit, ModelInfo, Prediction, PredictionResult, SearchResult
+from unirna.sdk._models import Alignment, CollectionInfo, Hit, ModelInfo, Prediction, PredictionResult, SearchResult
 
 __all__ = [
+    "Alignment",
     "AuthenticationError",
     "Client",
     "CollectionInfo",

@@ -35,6 +35,10 @@ class Search:
     """SQL condition on the collection's columns, such as "length < 200"."""
     collection: str = ""
     """Which collection; by default the service's default."""
+    hybrid: bool = False
+    """Search by shared 8-mers as well as by vectors."""
+    verify: bool = False
+    """Search so, align the hits, and rank them by the alignment."""
     format: Format = "auto"
     """table for reading, tsv or jsonl for pipes; by default a table on a terminal, else tsv."""
     source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
@@ -45,7 +49,14 @@ class Search:
         rows: list[dict[str, Any]] = []
         with self.source.connect() as client:
             for name, letters in queries:
-                found = client.search(letters, k=self.k, where=self.where or None, collection=self.collection or None)
+                found = client.search(
+                    letters,
+                    k=self.k,
+                    where=self.where or None,
+                    collection=self.collection or None,
+                    hybrid=self.hybrid,
+                    verify=self.verify,
+                )
                 rows += [{"query": name, **row} if len(queries) > 1 else row for row in found.to_dicts()]
         show(rows, self.format, hidden=("sequence",))
         if not rows:

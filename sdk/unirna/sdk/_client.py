@@ -33,6 +33,8 @@ class Client(ABC):
         collection: str | None = None,
         vector: Sequence[float] | Vectors | None = None,
         id: str | None = None,
+        hybrid: bool = False,
+        verify: bool = False,
     ) -> SearchResult:
         """The k stored sequences most similar to a sequence.
 
@@ -43,6 +45,8 @@ class Client(ABC):
             k: hits wanted.
             where: SQL condition on the collection's columns, such as "length < 200 AND rna_type = 'Gene;tRNA'".
             collection: which; by default the service's.
+            hybrid: search by shared words (8-mers) as well as by the vector; each hit says what found it.
+            verify: search so, align the candidates, rank them by the score, and give identity, coverage and CIGAR.
 
         Raises:
             InvalidRequestError: an argument that is not valid; `field` names it.
@@ -160,9 +164,13 @@ def search(
     collection: str | None = None,
     vector: Sequence[float] | Vectors | None = None,
     id: str | None = None,
+    hybrid: bool = False,
+    verify: bool = False,
 ) -> SearchResult:
     """`Client.search` with the service at `UNIRNA_URL`, by default http://127.0.0.1:8000."""
-    return _default_client().search(similar_to, k=k, where=where, collection=collection, vector=vector, id=id)
+    return _default_client().search(
+        similar_to, k=k, where=where, collection=collection, vector=vector, id=id, hybrid=hybrid, verify=verify
+    )
 
 
 def embed(sequences: Sequence[str]) -> Vectors:

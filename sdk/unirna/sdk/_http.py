@@ -66,6 +66,8 @@ class HTTPClient(Client):
         collection: str | None = None,
         vector: Sequence[float] | Vectors | None = None,
         id: str | None = None,
+        hybrid: bool = False,
+        verify: bool = False,
     ) -> SearchResult:
         """See `Client.search`."""
         numbers = as_vector(vector)
@@ -76,8 +78,11 @@ class HTTPClient(Client):
             "k": as_count(k),
             "where": where,
             "collection": collection or self._collection,
+            "hybrid": hybrid or None,
+            "verify": verify or None,
         }
-        return search_result(self._post("/v1/search", {name: value for name, value in body.items() if value is not None}))
+        answer = self._post("/v1/search", {name: value for name, value in body.items() if value is not None})
+        return search_result(answer, hybrid=hybrid or verify)
 
     def embed(self, sequences: Sequence[str]) -> Vectors:
         """See `Client.embed`."""

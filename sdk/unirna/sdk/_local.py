@@ -49,13 +49,22 @@ class LocalClient(Client):
         collection: str | None = None,
         vector: Sequence[float] | Vectors | None = None,
         id: str | None = None,
+        hybrid: bool = False,
+        verify: bool = False,
     ) -> SearchResult:
         """See `Client.search`."""
         with _errors():
             answer = self._engine.search(
-                similar_to=similar_to, vector=as_vector(vector), id=id, k=as_count(k), where=where, collection=collection
+                similar_to=similar_to,
+                vector=as_vector(vector),
+                id=id,
+                k=as_count(k),
+                where=where,
+                collection=collection,
+                hybrid=hybrid,
+                verify=verify,
             )
-        return search_result(asdict(answer))
+        return search_result(asdict(answer), hybrid=hybrid or verify)
 
     def embed(self, sequences: Sequence[str]) -> Vectors:
         """See `Client.embed`."""

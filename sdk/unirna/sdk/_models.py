@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 if TYPE_CHECKING:
@@ -17,6 +17,31 @@ FIRST_LABELS = ("family", "family_name", "rna_type")
 
 
 @dataclass(frozen=True)
+class Alignment:
+    """The best local alignment of the query and a hit.
+
+    Attributes:
+        alignment_score: match 5, mismatch -4, a gap of n letters -(8 + 6 n).
+        identity: share of its columns with equal letters. query_coverage, target_coverage: share of each sequence that it
+            spans.
+        query_start, query_end, target_start, target_end: half-open, from 0.
+        cigar: with = and X; I are letters of the query that the hit lacks.
+
+    All but the score is None for two sequences so long that only their score is worked out.
+    """
+
+    alignment_score: int
+    identity: float | None
+    query_coverage: float | None
+    target_coverage: float | None
+    query_start: int | None
+    query_end: int | None
+    target_start: int | None
+    target_end: int | None
+    cigar: str | None
+
+
+@dataclass(frozen=True)
 class Hit:
     """A stored sequence and how near it is to the query.
 
@@ -26,6 +51,7 @@ class Hit:
         sequence: RNA letters. length: in nucleotides.
         labels: the collection's other columns.
         rank: from 1.
+        found_by: "vector", or in a hybrid search also "words" or "both". alignment: in a verified search.
     """
 
     id: str
@@ -34,6 +60,8 @@ class Hit:
     length: int
     labels: Mapping[str, Any]
     rank: int
+    found_by: str = "vector"
+    alignment: Alignment | None = None
 
 
 @dataclass(frozen=True)
@@ -157,12 +185,12 @@ class SearchResult(_Rows[Hit]):
     """Hits, best first: a sequence of `Hit`.
 
     Attributes:
-        collection: where they stand. model: what made the vectors.
+        collection: where they stand. model: what made the vectors. hybrid: whether words were searched too.
     """
 
-    def __init__(self, hits: Sequence[Hit], collection: str, model: str) -> None:
+    def __init__(self, hits: Sequence[Hit], collection: str, model: str, *, hybrid: bool = False) -> None:
         super().__init__(hits)
-        self.collection, self.model = collection, model
+        self.collection, self.model, self.hybrid = collection, model, hybrid
 
     @property
     def labels(self) -> list[str]:
@@ -171,9 +199,12 @@ class SearchResult(_Rows[Hit]):
         return sorted(names, key=lambda n: FIRST_LABELS.index(n) if n in FIRST_LABELS else len(FIRST_LABELS))
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """Keys: rank, id, similarity, length, sequence and the labels."""
+        """Keys: rank, id, similarity, length, sequence and the labels; of a hybrid search found_by, and the alignment's."""
         return [
-            {"rank": h.rank, "id": h.id, "similarity": h.similarity, "length": h.length, "sequence": h.sequence}
+            {"rank": h.rank, "id": h.id, "similarity": h.similarity}
+            | ({"found_by": h.found_by} if self.hybrid else {})
+            | (asdict(h.alignment) if h.alignment is not None else {})
+            | {"length": h.length, "sequence": h.sequence}
             | {name: h.labels.get(name) for name in self.labels}
             for h in self
         ]
@@ -181,11 +212,18 @@ class SearchResult(_Rows[Hit]):
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Headings and cells as they are shown; the sequence is left out."""
         labels = self.labels
+        verified = any(h.alignment is not None for h in self)
         rows = [
-            [str(h.rank), h.id, f"{h.similarity:.4f}", str(h.length), *(_cell(h.labels.get(name)) for name in labels)]
+            [
+                *(str(h.rank), h.id, f"{h.similarity:.4f}"),
+                *([h.found_by] if self.hybrid else []),
+                *(_shares(h.alignment) if verified else []),
+                *(str(h.length), *(_cell(h.labels.get(name)) for name in labels)),
+            ]
             for h in self
         ]
-        return ["rank", "id", "similarity", "length", *labels], rows
+        more = (["found by"] if self.hybrid else []) + (["identity", "coverage"] if verified else [])
+        return ["rank", "id", "similarity", *more, "length", *labels], rows
 
 
 class PredictionResult(_Rows[Prediction]):
@@ -221,13 +259,22 @@ def _others(prediction: Prediction) -> str:
     return ", ".join(f"{name} {share:.3f}" for name, share in others[:2])
 
 
+def _shares(alignment: Alignment | None) -> list[str]:
+    shares = (None, None) if alignment is None else (alignment.identity, alignment.query_coverage)
+    return ["" if share is None else f"{share:.1%}" for share in shares]
+
+
 def _cell(value: Any) -> str:
     return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def search_result(answer: Mapping[str, Any]) -> SearchResult:
+def search_result(answer: Mapping[str, Any], *, hybrid: bool = False) -> SearchResult:
     """The answer of a search, as the service and the engine give it."""
-    return SearchResult([Hit(**hit) for hit in answer["hits"]], answer["collection"], answer["model"])
+    hits = []
+    for entry in answer["hits"]:
+        alignment = entry.get("alignment")
+        hits.append(Hit(**{**entry, "alignment": None if alignment is None else Alignment(**alignment)}))
+    return SearchResult(hits, answer["collection"], answer["model"], hybrid=hybrid)
 
 
 def collection_infos(answer: Mapping[str, Any]) -> list[CollectionInfo]:

@@ -33,11 +33,12 @@ from unirna.vectorstore.manage import (
     upsert,
     versions,
 )
-from unirna.vectorstore.schema import RESERVED, Index, Provenance, collection_schema, vector_array
+from unirna.vectorstore.schema import RESERVED, VERIFIED, Index, Provenance, collection_schema, vector_array
 
 __all__ = [
     "KINDS",
     "RESERVED",
+    "VERIFIED",
     "Collection",
     "CollectionInfo",
     "FilterError",

@@ -11,6 +11,8 @@ MISMATCH: Final = -4
 GAP_OPEN: Final = 8
 GAP_EXTEND: Final = 6
 """One of blastn's sets of scores, for distant sequences: a gap of n letters costs 8 + 6 n."""
+CELLS: Final = 200_000_000
+"""Query times target letters up to which an alignment is traced; that takes a byte each."""
 
 
 @dataclass(frozen=True)
@@ -23,17 +25,19 @@ class Alignment:
             it spans.
         query_start, query_end, target_start, target_end: half-open, from 0.
         cigar: with `=` and `X`; insertions are letters of the query that the target lacks. Empty where nothing aligns.
+
+    All but the score is None for two sequences so long that only their score is worked out (`CELLS`).
     """
 
     score: int
-    identity: float
-    query_coverage: float
-    target_coverage: float
-    query_start: int
-    query_end: int
-    target_start: int
-    target_end: int
-    cigar: str
+    identity: float | None = None
+    query_coverage: float | None = None
+    target_coverage: float | None = None
+    query_start: int | None = None
+    query_end: int | None = None
+    target_start: int | None = None
+    target_end: int | None = None
+    cigar: str | None = None
 
 
 class Aligner:
@@ -62,6 +66,8 @@ class Aligner:
 
     def align(self, target: str) -> Alignment:
         """The best local alignment."""
+        if len(self.query) * len(target) > CELLS:
+            return Alignment(self.score(target))
         traced = self._parasail.sw_trace_striped_sat(self.query, target, GAP_OPEN + GAP_EXTEND, GAP_EXTEND, self._matrix)
         if traced.score <= 0:
             return Alignment(0, 0.0, 0.0, 0.0, 0, 0, 0, 0, "")
