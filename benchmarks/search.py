@@ -1,0 +1,237 @@
+"""Kinds of search against each other on one collection of real vectors: recall@10, milliseconds a query, time to build.
+
+    python benchmarks/search.py --sequences ../shared/data/silva93_rrna/rrna_named.parquet --id-column accession
+    python benchmarks/search.py --sequences rrna.fasta.gz --rows 1000000 --model runs/demo/model --kinds memory hnsw ivf_sq
+
+Windows of the sequences, 60 to 200 nucleotides each, are embedded into a collection (once: the store is kept) until there
+are enough rows; 1,000 more, which are not stored, are the queries. Each is asked alone, one after the other. Recall is
+by similarity: of several equally near rows each is as good as the other. faiss stands beside it, on the same vectors, where
+it is installed (`pip install faiss-cpu`), with as many threads; it holds vectors alone and returns no rows.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+import tyro
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from unirna import model, vectorstore
+from unirna.job import num_cpus
+from unirna.sequence import SequenceError, normalise, read, sequence_sha
+from unirna.vectorstore.memory import MEMORY
+
+Vectors = NDArray[np.float32]
+K = 10
+RARE = "one_in_100"
+"""A label that 1 % of the rows have."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Compare kinds of search."""
+
+    sequences: str
+    """A file of RNA sequences to cut into windows."""
+    id_column: str = "id"
+    """Of a table: any column of text."""
+    rows: int = 200_000
+    """Rows of the collection."""
+    queries: int = 1_000
+    """Queries that are asked."""
+    model: str = "unirna-mini"
+    """Shipped name or folder of the model."""
+    store: str = "runs/search-store"
+    """Where the collection is kept from one run to the next."""
+    kinds: tuple[str, ...] = ("memory", "store", *vectorstore.KINDS, "faiss flat", "faiss hnsw")
+    """Which ones: memory and store are exact."""
+    out: str = ""
+    """A JSON file for the results."""
+
+
+def main(config: Config) -> None:
+    """Embed if need be, measure each kind, print."""
+    torch.set_num_threads(num_cpus())
+    torch.set_flush_denormal(True)
+    encoder = model.load(config.model)
+    name = f"windows-{config.rows}-{encoder.fingerprint}"
+    asked = Path(config.store) / f"{name}.npy"
+    if not vectorstore.exists(config.store, name):
+        _fill(config, encoder, name, asked)
+    queries: Vectors = np.load(asked)[: config.queries]
+    collection = vectorstore.open(config.store, name)
+    MEMORY.budget = 1 << 40
+    truth = {where: _last(collection, queries, where) for where in (None, f"{RARE} = true")}
+    results: dict[str, dict[str, Any]] = {}
+    for kind in config.kinds:
+        gc.collect()
+        results[kind] = (
+            _faiss(kind, collection, queries, truth[None]) if "faiss" in kind else _ours(kind, collection, queries, truth)
+        )
+        print(f"{kind}: {results[kind]}", flush=True)
+    show(config, results, collection, encoder)
+    if config.out:
+        Path(config.out).write_text(
+            json.dumps({"rows": config.rows, "model": encoder.fingerprint, "results": results}, indent=1) + "\n"
+        )
+
+
+def windows(path: str, id_column: str, random: np.random.Generator) -> Iterator[str]:
+    """Windows of a file's sequences, 60 to 200 nucleotides at random places, round after round."""
+    while True:
+        for record in read(path, id_column=id_column):
+            try:
+                letters = normalise(record.sequence or "")
+            except SequenceError:
+                continue
+            for _ in range(max(1, len(letters) // 1000)):
+                size = min(len(letters), int(random.integers(60, 201)))
+                start = int(random.integers(len(letters) - size + 1))
+                yield letters[start : start + size]
+
+
+def _fill(config: Config, encoder: model.Model, name: str, asked: Path) -> None:
+    """Embed the windows, the queries first."""
+    random = np.random.default_rng(0)
+    drawn = windows(config.sequences, config.id_column, random)
+    asked.parent.mkdir(parents=True, exist_ok=True)
+    np.save(asked, encoder.embed(list(islice(drawn, config.queries))))
+    labels = pa.schema([(RARE, pa.bool_())])
+    provenance = vectorstore.Provenance(encoder.name, encoder.fingerprint)
+    schema = vectorstore.collection_schema(encoder.dimension, labels, provenance)
+    started = time.monotonic()
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for first in range(0, config.rows, 10_000):
+            sequences = list(islice(drawn, min(10_000, config.rows - first)))
+            columns = [
+                pa.array([f"w{first + i:08d}" for i in range(len(sequences))]),
+                pa.array(sequences),
+                pa.array([len(text) for text in sequences], pa.int32()),
+                pa.array([sequence_sha(text) for text in sequences]),
+                vectorstore.vector_array(encoder.embed(sequences)),
+                pa.array(random.random(len(sequences)) < 0.01),
+            ]
+            yield pa.record_batch(columns, schema=schema)
+            done = first + len(sequences)
+            print(f"embedded {done:,} of {config.rows:,}, {done / (time.monotonic() - started):,.0f}/s", flush=True)
+
+    files = vectorstore.write_rows(config.store, name, batches(), schema)
+    vectorstore.commit(config.store, name, schema, files, key="benchmark", read_version=0)
+
+
+def _last(collection: vectorstore.Collection, queries: Vectors, where: str | None) -> Vectors:
+    """Similarity of the 10th nearest row to each query, by exact search: float32 [Q]."""
+    found = collection.search(queries, k=K, where=where, columns=["id"], exact=True)
+    last: Vectors = found["similarity"].to_numpy().reshape(len(queries), K)[:, -1]
+    return last
+
+
+def _timed(ask: Callable[[int], Vectors], last: Vectors) -> dict[str, float]:
+    """Recall and times of a search, asked for one query after the other."""
+    times: list[float] = []
+    hits = 0
+    for i in range(min(20, len(last))):  # warm
+        ask(i)
+    for i in range(len(last)):
+        started = time.perf_counter()
+        similarities = ask(i)
+        times.append(1e3 * (time.perf_counter() - started))
+        hits += int((similarities >= last[i] - 1e-5).sum())
+    p50, p99 = np.percentile(times, [50, 99]).tolist()
+    return {"recall": hits / (K * len(last)), "p50": p50, "p99": p99}
+
+
+def _ours(
+    kind: str, collection: vectorstore.Collection, queries: Vectors, truth: dict[str | None, Vectors]
+) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    exact = kind in ("memory", "store")
+    MEMORY.budget = 1 << 40 if kind == "memory" else 0
+    if exact:
+        started = time.monotonic()
+        collection.search(queries[0], k=K)
+        result["build"] = time.monotonic() - started
+    else:
+        try:
+            index, _ = vectorstore.build_index(collection.uri, collection.name, kind=kind, min_recall=0.98)
+        except vectorstore.StoreError as error:
+            return {"refused": str(error)}
+        result |= {"build": index.seconds, "nprobes": index.nprobes, "ef": index.ef, "refine": index.refine}
+    for name, (where, last) in zip(("all", "filtered"), truth.items(), strict=True):
+        asked = queries if kind != "store" else queries[:50]
+
+        def ask(i: int, where: str | None = where, asked: Vectors = asked) -> Vectors:
+            found = collection.search(asked[i], k=K, where=where, exact=exact)
+            similarities: Vectors = found["similarity"].to_numpy()
+            return similarities
+
+        result[name] = _timed(ask, last[: len(asked)])
+    if not exact:
+        vectorstore.drop_index(collection.uri, collection.name)
+    return result
+
+
+def _faiss(kind: str, collection: vectorstore.Collection, queries: Vectors, last: Vectors) -> dict[str, Any]:
+    try:
+        import faiss
+    except ImportError:
+        return {"refused": "faiss is not installed"}
+    faiss.omp_set_num_threads(num_cpus())
+    batches = collection.scan(["vector"])
+    rows: Vectors = np.concatenate([b["vector"].flatten().to_numpy().reshape(b.num_rows, -1) for b in batches])
+    faiss.normalize_L2(rows)
+    asked = np.array(queries)
+    faiss.normalize_L2(asked)
+    started = time.monotonic()
+    if kind == "faiss flat":
+        index = faiss.IndexFlatIP(rows.shape[1])
+    else:
+        index = faiss.IndexHNSWSQ(rows.shape[1], faiss.ScalarQuantizer.QT_8bit, 20, faiss.METRIC_INNER_PRODUCT)
+        index.hnsw.efConstruction, index.hnsw.efSearch = 300, 100
+        index.train(rows)
+    index.add(rows)
+    built = time.monotonic() - started
+
+    def ask(i: int) -> Vectors:
+        _, places = index.search(asked[i : i + 1], K)
+        similarities: Vectors = rows[places[0]] @ asked[i]
+        return similarities
+
+    return {"build": built, "all": _timed(ask, last)}
+
+
+def show(
+    config: Config, results: dict[str, dict[str, Any]], collection: vectorstore.Collection, encoder: model.Model
+) -> None:
+    """The results as a table."""
+    table = Table("kind", "build, s", "recall@10", "p50 / p99, ms", "recall, 1 % pass", "p50 / p99, ms")
+    for kind, row in results.items():
+        if "refused" in row:
+            table.add_row(kind, row["refused"])
+            continue
+        cells = []
+        for part in (row["all"], row.get("filtered")):
+            cells += ["", ""] if part is None else [f"{part['recall']:.3f}", f"{part['p50']:.1f} / {part['p99']:.1f}"]
+        table.add_row(kind, f"{row['build']:.1f}", *cells)
+    Console(width=120).print(table)
+    print(
+        f"{len(collection):,} rows of {encoder.dimension} numbers by {encoder.name}, {config.queries:,} queries, "
+        f"{num_cpus()} cores"
+    )
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__))
