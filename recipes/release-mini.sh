@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# The release model: corpus, pre-training, and weights/unirna-mini with evaluation and card. Stopped at any moment, and run
-# again, it goes on where it was; with more STEPS a finished run is extended from the beginning of its decay.
+# The release model: corpus, pre-training in three parts, and weights/unirna-mini with evaluation and card. Stopped at any
+# moment, and run again, it goes on where it was.
 #
-#     recipes/release-mini.sh [OUT] [SHARED]            # by default runs/release-mini and ../shared
-#     STEPS=4000 recipes/release-mini.sh                # 16,384 tokens a step; on two cores some 3 s each
+#     recipes/release-mini.sh [OUT] [SHARED]                 # by default runs/release-mini and ../shared
+#     FIRST=4 SECOND=4 LAST=10 recipes/release-mini.sh       # a rehearsal; steps of 16,384 tokens, on two cores some 3 s each
 #
-# The corpus is built in OUT-corpus unless CORPUS names a finished one.
+# The first two parts end on the plateau of the learning rate, the last decays. Masked and contrastive training together start
+# it, masked training alone brings the held-out loss down, and both together at the end bring relatives near each other again
+# (docs/log.md). The corpus is built in OUT-corpus unless CORPUS names a finished one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-runs/release-mini}
@@ -14,8 +16,17 @@ python=${PYTHON:-.venv/bin/python}
 corpus=${CORPUS:-$out-corpus}
 
 [ -e "$corpus/manifest.json" ] || PYTHON=$python recipes/release-corpus.sh "$corpus" "$shared"
-"$python" jobs/pretrain.py --data "$corpus" --out "$out" --workers 0 \
-  --size mini --objective both --optimizer muon --context 512 --learning-rate 1e-3 --warmup-steps 35 \
-  --steps "${STEPS:-8000}" --batch-tokens 16384 --micro-tokens 16384 --decay-share 0.2 \
-  --checkpoint-every 50 --valid-every 100
-"$python" recipes/ship_release.py --run "$out" --corpus "$corpus" --shared "$shared"
+first=${FIRST:-1120} second=${SECOND:-1183} last=${LAST:-420}
+checkpoint() { printf '%s/checkpoints/step-%08d' "$1" "$2"; }
+pretrain() {
+  "$python" jobs/pretrain.py --data "$corpus" --workers 0 --size mini --optimizer muon --context 512 \
+    --batch-tokens 16384 --micro-tokens 16384 --checkpoint-every 50 --valid-every 100 "$@"
+}
+pretrain --out "$out-first" --objective both --learning-rate 1e-3 --warmup-steps 35 --steps $((first + 1)) \
+  --decay-share 0 --whitening-sequences 0
+pretrain --out "$out-second" --objective masked --learning-rate 3e-3 --warmup-steps 35 --steps $((second + 1)) \
+  --decay-share 0 --whitening-sequences 0 --init "$(checkpoint "$out-first" "$first")"
+pretrain --out "$out" --objective both --learning-rate 2e-3 --warmup-steps 15 --steps "$last" --decay-share 0.7 \
+  --init "$(checkpoint "$out-second" "$second")"
+"$python" recipes/ship_release.py --run "$out" --before "$out-first:$first" "$out-second:$second" \
+  --corpus "$corpus" --shared "$shared"
