@@ -331,7 +331,9 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> str:
     return uri
 
 
-@pytest.mark.parametrize("kind", sorted(vectorstore.KINDS))
+@pytest.mark.parametrize(
+    "kind", ["hnsw", *(pytest.param(kind, marks=pytest.mark.slow) for kind in sorted(vectorstore.KINDS) if kind != "hnsw")]
+)
 def test_an_index_is_measured_kept_and_used(large: str, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     vectorstore.copy(large, "c", str(tmp_path), "c")
     uri = str(tmp_path)
