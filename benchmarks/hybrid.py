@@ -109,7 +109,9 @@ def _score(config: Config, kind: Callable[[int, int], pa.Table], queries: list[s
     with tempfile.TemporaryDirectory() as folder:
         hits, out = Path(folder) / "hits.tsv", Path(folder) / "table.json"
         with hits.open("w") as file:
-            for i, query in enumerate(queries):
+            for i, query in enumerate(
+                queries
+            ):  # of a hybrid search all of its candidates: it looks at no more for more hits
                 found = [name for name in kind(i, HITS)["id"].to_pylist() if name != query]
                 file.writelines(f"{query}\t{rank}\t{name}\n" for rank, name in enumerate(found, 1))
         command = [sys.executable, str(config.score), "--hits", str(hits), "--bench", str(config.bench), "--json", str(out)]

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from unirna import vectorstore
-from unirna.vectorstore import Collection, FilterError, Provenance, StoreError
+from unirna.vectorstore import Collection, FilterError, Provenance, StoreError, hybrid
 from unirna.vectorstore.align import GAP_EXTEND, GAP_OPEN, MATCH, MISMATCH, Aligner
 from unirna.vectorstore.memory import MEMORY
-from unirna.vectorstore.words import Postings, Text, Words
+from unirna.vectorstore.words import Piece, Words
 
 Library = tuple[Collection, list[str], NDArray[np.float32]]
 D = 256
@@ -30,8 +30,8 @@ def drawn(length: int) -> str:
 
 
 def words_of(*blocks: list[str]) -> Words:
-    texts = [Text.of(pa.chunked_array([pa.array(block, pa.string())])) for block in blocks]
-    return Words(texts, [Postings.of(text) for text in texts])
+    columns = [pa.chunked_array([pa.array(block, pa.string())]) for block in blocks]
+    return Words([Piece.of(column, column) for column in columns])
 
 
 def eight_mers(sequence: str) -> list[str]:
@@ -44,7 +44,7 @@ def test_words_agree_with_tf_idf(first: list[str], second: list[str], query: str
     index = words_of(first, second)
     found = index.cosines(query)
     whole = [*first, *second]
-    assert [index.sequence(i) for i in range(len(whole))] == whole
+    assert [index.sequence(i) for i in range(len(whole))] == [index.id(i) for i in range(len(whole))] == whole
     counter = TfidfVectorizer(analyzer=eight_mers, binary=True)
     try:
         rows = counter.fit_transform(whole).toarray()
@@ -77,7 +77,7 @@ def smith_waterman(query: str, target: str) -> int:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.text("ACGU", min_size=1, max_size=40), st.text("ACGU", min_size=1, max_size=40), st.booleans())
+@given(st.text("ACGUN", min_size=1, max_size=40), st.text("ACGUN", min_size=1, max_size=40), st.booleans())
 def test_alignments_are_the_best_and_add_up(query: str, target: str, related: bool) -> None:
     if related:
         target = target[:5] + query[2:20] + target[5:]
@@ -92,7 +92,7 @@ def test_alignments_are_the_best_and_add_up(query: str, target: str, related: bo
         columns += count
         if step in "=X":
             pairs = list(zip(query[i : i + count], target[j : j + count], strict=True))
-            assert all((a == b) == (step == "=") for a, b in pairs)
+            assert all((a == b and a in "ACGU") == (step == "=") for a, b in pairs)
             equal += count * (step == "=")
             score += count * (MATCH if step == "=" else MISMATCH)
             i, j = i + count, j + count
@@ -172,6 +172,31 @@ def test_filters_columns_and_new_rows(library: Library, tmp_path_factory: pytest
     vectorstore.add(uri, "c", row, fingerprint="feed")
     hit = vectorstore.search_hybrid(copied, [new[20:70]], vectors[:1], k=1, verify=True).to_pylist()[0]
     assert (hit["id"], hit["identity"], hit["query_coverage"], hit["target_start"]) == ("new", 1.0, 1.0, 20)
+
+
+def test_equals_stand_by_id_and_long_queries_are_aligned_as_far_as_it_pays(
+    library: Library, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection, sequences, vectors = library
+    uri = str(tmp_path_factory.mktemp("equal"))
+    vectorstore.copy(collection.uri, "c", uri, "c")
+    twins = {"id": ["b", "a"], "sequence": [sequences[5]] * 2, "vector": vectorstore.vector_array(vectors[[5, 5]])}
+    vectorstore.add(uri, "c", pa.table(twins), fingerprint="feed")
+    opened = vectorstore.open(uri, "c")
+    for verify in (False, True):
+        found = vectorstore.search_hybrid(opened, [sequences[5]], vectors[[5]], k=3, verify=verify)
+        assert found["id"].to_pylist() == ["a", "b", "r005"]
+    monkeypatch.setattr(hybrid, "CELLS", 3 * len(sequences[5]) ** 2)
+    found = vectorstore.search_hybrid(opened, [sequences[5]], vectors[[5]], k=20, verify=True).to_pylist()
+    assert [row["alignment_score"] is not None for row in found] == sorted(
+        (row["alignment_score"] is not None for row in found), reverse=True
+    )
+    assert found[0]["identity"] == 1 and found[-1]["alignment_score"] is None and found[-1]["cigar"] is None
+
+
+def test_a_filter_that_fails_on_a_row(library: Library) -> None:
+    with pytest.raises(FilterError, match="failed on a row"):
+        vectorstore.search_hybrid(library[0], library[1][:1], library[2][:1], where="1 / (length - length) = 1")
 
 
 def test_a_collection_larger_than_the_memory_says_what_to_do(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:

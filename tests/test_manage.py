@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -77,7 +79,8 @@ def test_rows_that_do_not_fit_are_named_and_nothing_is_added(store: str) -> None
         "no column colour": good.append_column("colour", pa.array(["red"] * 3)),
         "more than once: 'r030'": pa.concat_tables([good, good.slice(0, 1)]),
         "1 rows have no id": good.set_column(0, "id", pa.array(["a", None, "b"])),
-        "without a sequence": good.set_column(1, "sequence", pa.array(["ACGU", "", "A"])),
+        "rows 'r031': wanted a sequence": good.set_column(1, "sequence", pa.array(["ACGU", "", "A"])),
+        "rows 'r032': wanted a sequence": good.set_column(1, "sequence", pa.array(["ACGU", "N", "ACGT"])),
         "wanted 8 finite numbers": good.set_column(
             2, "vector", vectorstore.vector_array(np.full((3, D), np.nan, np.float32))
         ),
@@ -103,7 +106,7 @@ def test_delete_by_filter_and_time_travel(store: str) -> None:
     assert vectorstore.open(store, "c").search(query, k=1)["id"].to_pylist() != ["r003"]
     assert [(v.number, v.change, v.tags) for v in vectorstore.versions(store, "c")] == [
         (1, "create", ()),
-        (2, "upsert", ("full",)),
+        (2, "rows", ("full",)),
         (3, "delete", ()),
     ]
     assert vectorstore.restore(store, "c", "full") == 4 and len(held(store)) == 20
@@ -116,6 +119,8 @@ def test_delete_by_filter_and_time_travel(store: str) -> None:
         vectorstore.tag(store, "c", "x", 9)
     with pytest.raises(StoreError, match="already"):
         vectorstore.tag(store, "c", "full")
+    with pytest.raises(StoreError, match="a tag cannot be '2'"):
+        vectorstore.tag(store, "c", "2")
     vectorstore.untag(store, "c", "full")
     with pytest.raises(StoreError, match=r"no tag 'full'. Tags: none"):
         vectorstore.untag(store, "c", "full")
@@ -139,6 +144,14 @@ def test_labels_come_later_by_id(store: str) -> None:
             vectorstore.add_labels(store, "c", table)
 
 
+def whole(table: pa.Table) -> pa.Table:
+    """Rows as a job writes them."""
+    count = len(table)
+    table = table.append_column("length", pa.array([len(t) for t in table["sequence"].to_pylist()], pa.int32()))
+    table = table.append_column("sha", pa.array(["x"] * count)).append_column("family", pa.nulls(count, pa.string()))
+    return table.select(SCHEMA.names).cast(SCHEMA)
+
+
 def test_compaction_joins_files_and_lets_a_running_writer_commit(store: str) -> None:
     for i in range(3):
         vectorstore.add(store, "c", rows(20 + i, 21 + i), **BY)
@@ -146,20 +159,76 @@ def test_compaction_joins_files_and_lets_a_running_writer_commit(store: str) -> 
     opened, before = vectorstore.open(store, "c"), held(store)
     opened.search(vectors(20)[0], k=30)
     version = vectorstore.table_version(store, "c")
-    more = rows(50, 52)
-    full = more.append_column("length", pa.array([204, 208], pa.int32())).append_column("sha", pa.array(["x", "y"]))
-    full = full.append_column("family", pa.nulls(2, pa.string())).select(SCHEMA.names).cast(SCHEMA)
-    written = vectorstore.write_rows(store, "c", full, SCHEMA)  # a job that has written and not committed
-    done = vectorstore.compact(store, "c", keep=timedelta(seconds=1))
+    written = vectorstore.write_rows(store, "c", whole(rows(50, 52)), SCHEMA)  # a job that has not committed yet
+    done = vectorstore.compact(store, "c")
     assert done["files_before"] > done["files_after"] == 1 and done["version"] > version
     assert held(store) == before and opened.search(vectors(20)[0], k=30).num_rows == 22
     vectorstore.commit(store, "c", SCHEMA, written, key="job", read_version=version)
     assert [row["id"] for row in held(store)][-2:] == ["r050", "r051"] and len(held(store)) == 24
-    again = vectorstore.write_rows(store, "c", full, SCHEMA)
+    again = vectorstore.write_rows(store, "c", whole(rows(60, 62)), SCHEMA)
     with pytest.raises(StoreError, match="changed by somebody else"):
         vectorstore.commit(store, "c", SCHEMA, again, key="other", read_version=version)
-    with pytest.raises(ValueError, match="a second or more"):
-        vectorstore.compact(store, "c", keep=timedelta(0))
+
+
+def test_compaction_removes_versions_that_have_long_been_replaced_and_no_others(store: str) -> None:
+    vectorstore.add(store, "c", rows(20, 21), **BY)
+    vectorstore.tag(store, "c", "kept", 1)
+    time.sleep(1.5)
+    vectorstore.delete(store, "c", "length = 4")  # version 3 has been the newest until now, though it is old
+    assert vectorstore.compact(store, "c", keep=timedelta(seconds=1))["versions_removed"] == 1
+    assert [v.number for v in vectorstore.versions(store, "c")][:3] == [1, 3, 4]
+    assert vectorstore.restore(store, "c", 3) and len(held(store)) == 21
+
+
+def test_a_commit_notices_what_it_can_no_longer_see(store: str) -> None:
+    """A change in between whose record was cleaned away, and files that are gone, stop a commit."""
+    version = vectorstore.table_version(store, "c")
+    vectorstore.tag(store, "c", "read", version)
+    written = vectorstore.write_rows(store, "c", whole(rows(50, 52)), SCHEMA)
+    vectorstore.add(store, "c", rows(50, 51), **BY)
+    vectorstore.compact(store, "c", keep=timedelta(0))
+    with pytest.raises(StoreError, match="changed by somebody else"):
+        vectorstore.commit(store, "c", SCHEMA, written, key="job", read_version=version)
+    lost = vectorstore.write_rows(store, "c", whole(rows(60, 62)), SCHEMA)
+    for text in lost:
+        (Path(store) / "c.lance" / "data" / json.loads(text)["files"][0]["path"]).unlink()
+    with pytest.raises(StoreError, match="files written for 'c' are gone"):
+        vectorstore.commit(store, "c", SCHEMA, lost, key="job", read_version=vectorstore.table_version(store, "c"))
+    assert len(held(store)) == 21
+    vectorstore.drop(store, "c", confirm="c")
+    with pytest.raises(StoreError, match=r"gone|no longer there"):
+        vectorstore.commit(store, "c", SCHEMA, written, key="job", read_version=version)
+
+
+def test_writers_at_once_let_no_id_in_twice(store: str) -> None:
+    """Eight threads add the same ids and others of their own, and one job commits."""
+    version = vectorstore.table_version(store, "c")
+    written = vectorstore.write_rows(store, "c", whole(rows(90, 92)), SCHEMA)
+    outcomes: list[str] = []
+
+    def work(number: int) -> None:
+        for table in (rows(50, 51), rows(100 + number, 101 + number)):
+            try:
+                vectorstore.add(store, "c", table, **BY)
+                outcomes.append("added")
+            except StoreError as error:
+                outcomes.append("there" if "already" in str(error) else str(error))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    with pytest.raises(StoreError, match="changed by somebody else"):
+        vectorstore.commit(store, "c", SCHEMA, written, key="job", read_version=version)
+    assert sorted(outcomes) == ["added"] * 9 + ["there"] * 7
+    assert [row["id"] for row in held(store)] == [f"r{i:03d}" for i in [*range(20), 50, *range(100, 108)]]
+
+
+def test_an_empty_collection_is_searched(store: str) -> None:
+    vectorstore.delete(store, "c", "length > 0")
+    opened = vectorstore.open(store, "c")
+    for where in (None, "length < 9"):
+        assert opened.search(vectors(2), where=where).num_rows == 0
+        assert vectorstore.search_hybrid(opened, ["ACGU"], vectors(1), where=where, verify=True).num_rows == 0
+    assert vectorstore.statistics(store, "c").rows == 0
 
 
 def test_statistics(store: str) -> None:
@@ -175,10 +244,12 @@ def test_statistics(store: str) -> None:
 def test_copy_rename_and_drop_take_the_rejects_along(store: str, tmp_path: Path) -> None:
     vectorstore.append_rows(store, vectorstore.rejects_name("c"), pa.table({"id": ["bad"]}), key="r")
     before, other = held(store), str(tmp_path / "other")
+    assert vectorstore.copy(store, "c", other, "d") == 20
+    assert held(other, "d") == before and vectorstore.exists(other, vectorstore.rejects_name("d"))
     vectorstore.delete(store, "c", "length < 50")
-    assert vectorstore.copy(store, "c", other, "d", version=2) == 20
-    assert held(other, "d") == before
-    assert vectorstore.exists(other, vectorstore.rejects_name("d"))
+    assert vectorstore.copy(store, "c", other, "old", version=2) == 20
+    assert held(other, "old") == before and not vectorstore.exists(other, vectorstore.rejects_name("old"))
+    vectorstore.drop(other, "old", confirm="old")
     with pytest.raises(StoreError, match="already"):
         vectorstore.copy(store, "c", other, "d")
     vectorstore.rename(other, "d", "e")
@@ -203,7 +274,7 @@ def test_the_command_line_does_all_of_it(store: str, tmp_path: Path, capsys: pyt
         return done.err if code or not done.out else done.out
 
     table = tmp_path / "labels.tsv"
-    table.write_text("id\torganism\nr001\tE. coli\nabsent\tnone\n")
+    table.write_text("id\torganism\nr001\tE. coli\n007\tnone\n")
     assert "1 rows labelled, 1 ids" in run("label", "c", str(table))
     run("tag", "c", "full")
     assert "5 rows taken out" in run("delete", "c", "--where", "length > 60")

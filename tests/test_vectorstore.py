@@ -267,6 +267,20 @@ def test_memory_follows_commits_deletions_and_a_table_made_anew(tmp_path: Path, 
     lance.dataset(f"{uri}/c.lance").delete("id = 'r00001'")
     assert found() == sorted(set(table["id"].to_pylist()) - {"r00001"}) and read == [2, 2, 1, 2, 2]
     assert opened.search(vectors(4)[0], k=100, where="length > 35").num_rows == 4  # 36 to 40, less the one that is gone
+    read.clear()
+    lance.dataset(f"{uri}/c.lance").delete(f"id = '{table['id'][0]}'")
+    assert len(found()) == 38 and read == [2]  # of what lies before and behind nothing is read again
+    assert len(vectorstore.open(uri, "c", version=1).search(vectors(4)[0], k=100)) == 20
+    read.clear()
+    assert len(found()) == 38 and not read  # an older version does not displace the newest
+    backup, ids = tmp_path / "backup", found()
+    shutil.copytree(tmp_path / "c.lance", backup)
+    lance.dataset(f"{uri}/c.lance").delete(f"id = '{ids[0]}'")
+    assert found() == ids[1:]
+    shutil.rmtree(tmp_path / "c.lance")
+    shutil.copytree(backup, tmp_path / "c.lance")
+    lance.dataset(f"{uri}/c.lance").delete(f"id = '{ids[1]}'")
+    assert found() == [ids[0], *ids[2:]]  # the same version and files, other rows
     shutil.rmtree(tmp_path / "c.lance")
     vectorstore.append_rows(uri, "c", table.slice(0, 3), key="a")
     assert vectorstore.open(uri, "c").search(vectors(4)[0], k=100).num_rows == 3
@@ -281,7 +295,7 @@ def test_memory_holds_what_was_searched_last_and_no_more_than_its_budget(tmp_pat
     first = held.matrix(a)
     assert first is not None and held.matrix(b) is not None and held.matrix(a) is first
     assert held.matrix(c) is not None and held.matrix(a) is first  # b was searched longest ago
-    assert sorted(held._held) == sorted([a.uri, c.uri])
+    assert sorted(held._held) == sorted([(a.uri, None), (c.uri, None)])
     assert memory.Memory(40 * H * 4 - 1).matrix(a) is None
 
 

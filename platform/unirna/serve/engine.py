@@ -263,8 +263,10 @@ class Engine:
             self.check_model(table)
         if not (hybrid or verify):
             return SearchPlan(table, k, where, letters, query)
+        field = "verify" if verify else "hybrid"
+        if words is not None and len(words) > self.limits.max_sequence_length:
+            raise bad_field(field, f"the stored sequence has {len(words):,} nucleotides: too long (max_sequence_length)")
         if words is None:
-            field = "verify" if verify else "hybrid"
             raise bad_field(field, "a vector has no letters to compare: give similar_to or id, or leave it out")
         return SearchPlan(table, k, where, letters, query, words, verify)
 
@@ -287,7 +289,7 @@ class Engine:
             raise bad_field("where", str(error)) from error
         except StoreError as error:
             raise bad_field("verify" if plan.verify else "hybrid", str(error)) from error
-        hits = [_hit(row) for row in rows.to_pylist()]
+        hits = [_hit(row, plan.verify) for row in rows.to_pylist()]
         return SearchAnswer(plan.collection.name, plan.collection.provenance.model, hits)
 
     def check_k(self, k: object) -> None:
@@ -462,10 +464,11 @@ def _check_text(value: object, field: str) -> None:
         raise bad_field(field, "half a character (a lone surrogate) cannot be looked up")
 
 
-def _hit(row: dict[str, Any]) -> dict[str, Any]:
+def _hit(row: dict[str, Any], verified: bool) -> dict[str, Any]:
     # Rounding may leave a cosine a hair outside its range.
     similarity = min(max(row["similarity"], -1.0), 1.0)
-    alignment = {name: row[name] for name in VERIFIED.names} if "cigar" in row else None
+    aligned = verified and row["alignment_score"] is not None
+    alignment = {name: row[name] for name in VERIFIED.names} if aligned else None
     return {
         "rank": row["rank"],
         "similarity": similarity,

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from unirna.sdk._collections import Collections
+from unirna.sdk._collections import ACTIONS, Collections
 from unirna.sdk._exceptions import InvalidRequestError, ModelMismatchError, NotFoundError, UniRNAError
 from unirna.sdk._fasta import read_fasta
 from unirna.sdk._output import Format, say, show
@@ -119,9 +119,8 @@ Command = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; gives the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if given == ["collections"] or (
-        given[:1] == ["collections"] and given[1][:1] == "-" and given[1] not in ("-h", "--help")
-    ):
+    words = [word for word in given[1:] if word in ACTIONS]
+    if given[:1] == ["collections"] and not words and not {"-h", "--help"} & set(given):
         given.insert(1, "list")
     command: Any = tyro.cli(
         Command,

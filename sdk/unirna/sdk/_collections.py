@@ -33,7 +33,12 @@ class List:
         """List them."""
         if self.source.store and not self.source.url:  # no model is needed to say what there is
             store = _vectorstore()
-            there = [store.open(self.source.store, name).info for name in store.list_collections(self.source.store)]
+            there = []
+            for name in store.list_collections(self.source.store):
+                try:
+                    there.append(store.open(self.source.store, name).info)
+                except store.StoreError as error:
+                    say(f"left out: {error}")
             rows = [
                 {
                     "name": info.name,
@@ -291,6 +296,12 @@ Command = (
 )
 
 
+ACTIONS = (
+    *("list", "show", "versions", "tag", "untag", "restore"),
+    *("delete", "label", "compact", "index", "copy", "rename", "drop"),
+)
+
+
 @dataclass(frozen=True)
 class Collections:
     """List, describe and change collections."""
@@ -332,7 +343,8 @@ def _table(path: Path) -> pa.Table:
             return pyarrow.parquet.read_table(path)
         if path.suffix in (".csv", ".tsv"):
             options = pyarrow.csv.ParseOptions(delimiter="\t" if path.suffix == ".tsv" else ",")
-            return pyarrow.csv.read_csv(path, parse_options=options)
+            convert = pyarrow.csv.ConvertOptions(column_types={"id": pa.string()})  # 007 is no 7
+            return pyarrow.csv.read_csv(path, parse_options=options, convert_options=convert)
     except (OSError, pa.ArrowInvalid) as error:
         raise InvalidRequestError(f"{path} cannot be read: {error}") from error
     raise InvalidRequestError(f"{path}: wanted a file that ends in .csv, .tsv or .parquet")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from typing import Any, Final
 
 MATCH: Final = 5
@@ -11,8 +13,9 @@ MISMATCH: Final = -4
 GAP_OPEN: Final = 8
 GAP_EXTEND: Final = 6
 """One of blastn's sets of scores, for distant sequences: a gap of n letters costs 8 + 6 n."""
-CELLS: Final = 200_000_000
-"""Query times target letters up to which an alignment is traced; that takes a byte each."""
+CELLS: Final = 16_000_000
+"""Query times target letters up to which an alignment is traced; that takes up to 4 bytes each."""
+LETTERS: Final = "ACGUNRYSWKMBDHV"
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Aligner:
     """Aligns one query with many targets. Smith-Waterman with affine gaps, by parasail (Daily 2016).
 
     Args:
-        query: normalised letters. N and the other IUPAC codes match nothing.
+        query: normalised letters. N and the other IUPAC codes match nothing, not even themselves.
     """
 
     def __init__(self, query: str) -> None:
@@ -52,7 +55,9 @@ class Aligner:
 
         self._parasail: Any = parasail
         self.query = query
-        self._matrix = parasail.matrix_create("ACGU", MATCH, MISMATCH)
+        self._matrix = parasail.matrix_create(LETTERS, MATCH, MISMATCH)
+        for i in range(4, len(LETTERS)):
+            self._matrix[i, i] = MISMATCH
 
     @cached_property
     def _profile(self) -> Any:
@@ -77,6 +82,7 @@ class Aligner:
             count, step = steps.pop(0)
             query_start += count * (step == "I")
             target_start += count * (step == "D")
+        steps = list(_marked(steps, self.query[query_start:], target[target_start:]))
         query_end, target_end = int(traced.end_query) + 1, int(traced.end_ref) + 1
         return Alignment(
             score=int(traced.score),
@@ -89,3 +95,19 @@ class Aligner:
             target_end=target_end,
             cigar="".join(f"{count}{step}" for count, step in steps),
         )
+
+
+def _marked(steps: list[tuple[int, str]], query: str, target: str) -> Iterator[tuple[int, str]]:
+    """Steps with `=` for equal letters of A C G U alone: parasail calls two N equal."""
+    columns: list[str] = []
+    i = j = 0
+    for count, step in steps:
+        if step in "=X":
+            pairs = zip(query[i : i + count], target[j : j + count], strict=True)
+            columns += ["=" if a == b and a in "ACGU" else "X" for a, b in pairs]
+        else:
+            columns += [step] * count
+        i += count * (step != "D")
+        j += count * (step != "I")
+    for step, run in groupby(columns):
+        yield sum(1 for _ in run), step

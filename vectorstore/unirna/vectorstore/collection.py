@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -37,6 +38,11 @@ FUNCTIONS: Final = frozenset(
 """Functions that a filter may call: none whose answer is much longer than what it is given, as that of `repeat` is."""
 _BEFORE_BRACKET: Final = frozenset(
     "and or not in when then else case like ilike between is any all decimal varchar char timestamp".split()  # noqa: SIM905
+)
+RARE: Final = 20_000
+"""Rows that pass a filter up to which they are all compared, index or not."""
+_ON_A_ROW = re.compile(
+    "Divide by zero|Cast error|overflow|Parser error|Compute error|Invalid argument error", re.IGNORECASE
 )
 _TOKEN = re.compile(
     r"""(?P<apart>[\s,]+)|(?P<text>'(?:[^']|'')*'|"[^"]*"|`[^`]*`)|(?P<word>\w+)(?!['"`])|"""
@@ -114,12 +120,12 @@ class Collection:
     `vector` (float32 [H]) and the user's label columns.
 
     Attributes:
-        uri: the store. name: the collection. provenance: what made its vectors.
+        uri: the store. name: the collection. provenance: what made its vectors. version: that was asked for, or None.
     """
 
     def __init__(self, uri: str, name: str, version: int | str | None = None) -> None:
         self.uri, self.name = uri, name
-        self._version = None if version is None else _version_number(uri, name, version)
+        self.version = None if version is None else _version_number(uri, name, version)
         self.provenance = Provenance.from_schema(self.schema, name)
         self._dimension: int = self.schema.field("vector").type.list_size
         self._lancedb: Any = None
@@ -133,7 +139,7 @@ class Collection:
     @property
     def dataset(self) -> lance.LanceDataset:
         """The Lance table: the newest version, or the one that was asked for."""
-        return lance.dataset(table_uri(self.uri, self.name), version=self._version)
+        return lance.dataset(table_uri(self.uri, self.name), version=self.version)
 
     @property
     def schema(self) -> pa.Schema:
@@ -199,11 +205,13 @@ class Collection:
         wanted = self.check_columns(columns)
         dataset = self.dataset
         check_filter(dataset, where)
-        index = None if exact else self.index
-        matrix = MEMORY.matrix(dataset) if exact is not False or index is None else None
+        index = None if exact else _index_of(dataset)
+        matrix = MEMORY.matrix(dataset, self.version) if exact is not False or index is None else None
         parts: list[pa.Table] = []
-        try:
+        with filter_errors(where, dataset.schema.names):
             places = matrix.places(where) if matrix is not None and where is not None else None
+            if matrix is None and where is not None and index is not None and dataset.count_rows(filter=where) <= RARE:
+                index = None  # comparing with all that pass is as fast, and misses none
             for first in range(0, len(queries), QUERIES_AT_ONCE):
                 chunk = queries[first : first + QUERIES_AT_ONCE]
                 if matrix is not None:
@@ -211,18 +219,13 @@ class Collection:
                 else:
                     ranked = self._in_store(index, chunk, k, offset, where, wanted)
                 parts += [_result(rows, first + i, offset, wanted) for i, rows in enumerate(ranked)]
-        except (OSError, RuntimeError, pa.ArrowInvalid) as error:  # reads well, then fails on a row: a division, a cast
-            if where is None:
-                raise
-            raise FilterError(where, f"failed on a row: {_plain(error)}", self.schema.names) from error
         found = pa.concat_tables(parts)
         return found if min_similarity is None else found.filter(pc.field("similarity") >= min_similarity)
 
     @property
     def index(self) -> Index | None:
         """The index over the vectors, with what was measured when it was built."""
-        record = self.dataset.config().get(INDEX_KEY)
-        return None if record is None else Index(**json.loads(record))
+        return _index_of(self.dataset)
 
     def search_index(
         self, index: Index, vector: NDArray[np.float32], *, k: int, columns: Sequence[str], where: str | None = None
@@ -257,11 +260,12 @@ class Collection:
         dataset = self.dataset
         check_filter(dataset, where)
         fetched = list(dict.fromkeys([*wanted, "vector"]))
-        for batch in dataset.scanner(columns=fetched, filter=where, batch_size=batch_rows).to_batches():
-            cosine = cosines_of(_matrix(batch["vector"], self._dimension), query)
-            if len(rows := np.flatnonzero(cosine >= np.float32(min_similarity))):
-                kept = batch.select(wanted).take(pa.array(rows))
-                yield pa.record_batch([pa.array(cosine[rows]), *kept.columns], names=["similarity", *wanted])
+        with filter_errors(where, dataset.schema.names):
+            for batch in dataset.scanner(columns=fetched, filter=where, batch_size=batch_rows).to_batches():
+                cosine = cosines_of(_matrix(batch["vector"], self._dimension), query)
+                if len(rows := np.flatnonzero(cosine >= np.float32(min_similarity))):
+                    kept = batch.select(wanted).take(pa.array(rows))
+                    yield pa.record_batch([pa.array(cosine[rows]), *kept.columns], names=["similarity", *wanted])
 
     def get(self, ids: Sequence[str], columns: Sequence[str] | None = None) -> pa.Table:
         """Rows by id, in the order asked for; ids that are not there are left out.
@@ -293,7 +297,8 @@ class Collection:
         wanted = self.check_columns(columns)
         dataset = self.dataset
         check_filter(dataset, where)
-        yield from dataset.scanner(columns=wanted, filter=where, batch_size=batch_rows).to_batches()
+        with filter_errors(where, dataset.schema.names):
+            yield from dataset.scanner(columns=wanted, filter=where, batch_size=batch_rows).to_batches()
 
     # ---- inside ----------------------------------------------------------------------------------------------------
 
@@ -337,9 +342,10 @@ class Collection:
         import lancedb  # here, since it takes a second, and few need it
 
         if self._lancedb is None:
-            self._lancedb = lancedb.connect(self.uri, read_consistency_interval=timedelta(0)).open_table(self.name)
-            if self._version is not None:
-                self._lancedb.checkout(self._version)
+            table = lancedb.connect(self.uri, read_consistency_interval=timedelta(0)).open_table(self.name)
+            if self.version is not None:
+                table.checkout(self.version)
+            self._lancedb = table  # ready only now: another thread may be looking
         return self._lancedb
 
     def _nearest(
@@ -352,7 +358,8 @@ class Collection:
         if index is None:
             query = query.bypass_vector_index()
         else:
-            query = query.nprobes(index.nprobes)
+            # With a filter more partitions are looked into, until enough rows are found.
+            query = query.minimum_nprobes(index.nprobes).maximum_nprobes(index.nprobes if where is None else 0)
             if index.ef:
                 query = query.ef(max(index.ef, 2 * limit))
             if index.refine > 1:
@@ -406,6 +413,24 @@ def check_filter(dataset: lance.LanceDataset, where: str | None) -> None:
         raise FilterError(where, "goes on after the end of a condition", columns) from error
 
 
+@contextmanager
+def filter_errors(where: str | None, columns: Sequence[str]) -> Iterator[None]:
+    """Turn the errors of a filter that reads well and fails on a row (a division, a cast) into FilterError, no others."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:
+        if where is None or isinstance(error, StoreError) or not _ON_A_ROW.search(str(error)):
+            raise
+        raise FilterError(where, f"failed on a row: {_plain(error)}", columns) from error
+
+
+def _index_of(dataset: lance.LanceDataset) -> Index | None:
+    record = dataset.config().get(INDEX_KEY)
+    if record is None:
+        return None
+    return Index(**{key: value for key, value in json.loads(record).items() if key in Index.__dataclass_fields__})
+
+
 def _version_number(uri: str, name: str, version: int | str) -> int:
     dataset = lance.dataset(table_uri(uri, name))
     tags = {tag: int(values["version"]) for tag, values in dataset.tags.list().items()}
@@ -429,7 +454,12 @@ def _in_memory(
             keep = cosines >= np.partition(cosines, surplus)[surplus]
             at, cosines = at[keep], cosines[keep]
         near.append((at, cosines))
-    wanted = np.unique(np.concatenate([at for at, _ in near]))
+    wanted = np.unique(np.concatenate([np.zeros(0, np.int64), *(at for at, _ in near)]))
+    if len(wanted) > len(queries) * (offset + k + SPARE):  # many equals: which ones, their ids say
+        ids = matrix.dataset.take(wanted, columns=["id"])["id"].to_numpy(zero_copy_only=False)
+        cut = [(at, c, np.lexsort((ids[np.searchsorted(wanted, at)], -c))[: offset + k]) for at, c in near]
+        near = [(at[np.sort(best)], c[np.sort(best)]) for at, c, best in cut]
+        wanted = np.unique(np.concatenate([at for at, _ in near]))
     rows = matrix.dataset.take(wanted, columns=list(dict.fromkeys(["id", *columns])))
     for at, cosines in near:
         yield _ordered(rows.take(np.searchsorted(wanted, at)), cosines).slice(offset, k)

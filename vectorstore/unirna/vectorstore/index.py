@@ -65,7 +65,9 @@ def build_index(
 ) -> tuple[Index, Measurement]:
     """Build an index over a collection's vectors, measure it, and keep it if it finds enough.
 
-    Where the first settings of a search find too little, twice and up to 16 times the effort is tried.
+    Where the first settings of a search find too little, twice and up to 16 times the effort is tried. An index that was
+    there before is replaced, and is gone too if the new one is refused. What is measured holds for the rows of now, without
+    a filter; a filter that few rows pass is searched exactly in any case.
 
     Args:
         uri: the store. name: the collection.
@@ -90,7 +92,12 @@ def build_index(
         raise StoreError(
             f"collection {name!r} has {rows:,} rows: an index wants {LEAST_ROWS:,} or more. Exact search is fast"
         )
+    probes = _probes(collection, queries, seed)
+    if not probes:
+        raise StoreError(f"collection {name!r} has only vectors without direction: there is nothing to measure an index on")
     dataset = collection.dataset
+    if INDEX_KEY in dataset.config():  # till the new one is measured searches are exact
+        dataset.delete_config_keys([INDEX_KEY])
     started = time.monotonic()
     settings: dict[str, Any] = {"num_partitions": round(rows**0.5)}
     if kind == "hnsw":
@@ -101,7 +108,6 @@ def build_index(
     dataset.create_index("vector", LANCE[kind], name="vector_index", metric="cosine", replace=True, **settings)
     seconds = round(time.monotonic() - started, 1)
     index = replace(KINDS[kind], rows=rows, seconds=seconds)
-    probes = _probes(collection, queries, seed)
     for _ in range(DOUBLINGS + 1):
         measured = _measure(collection, index, probes)
         if measured.recall >= min_recall:

@@ -15,12 +15,15 @@ from typing import Final
 import lance
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.fs
+from lance.commit import CommitConflictError
 from lance.fragment import FragmentMetadata, write_fragments
 
-from unirna.vectorstore.collection import REJECTS, exists, table_uri
+from unirna.vectorstore.collection import REJECTS, exists, filesystem_of, table_uri
 from unirna.vectorstore.errors import StoreError
 
 JOB_PROPERTY: Final = "unirna.job"
+COMMIT_TRIES: Final = 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -85,47 +88,104 @@ def commit(uri: str, name: str, schema: pa.Schema, fragments: Sequence[str], *, 
         The table's version with the rows in it.
 
     Raises:
-        StoreError: somebody else has changed the table since `read_version`; nothing is added. Compaction and indexes are
-            no change.
+        StoreError: somebody else has changed the table since `read_version` (compaction and indexes are no change), or a
+            file of the rows is gone; nothing is added.
     """
     done = committed_version(uri, name, key, read_version)
     if done is not None:
         return done
     target = table_uri(uri, name)
-    now = table_version(uri, name)
-    if now != read_version and not (read_version and _only_tidied(uri, name, read_version)):
-        raise StoreError(_changed(name, read_version, now))
     files = [FragmentMetadata.from_json(text) for text in fragments]
-    create = read_version == 0
-    operation = lance.LanceOperation.Overwrite(schema, files) if create else lance.LanceOperation.Append(files)
-    transaction = lance.Transaction(read_version, operation, transaction_properties={JOB_PROPERTY: key})
-    try:
-        # Creation writes version 1 if there is none, so of two jobs that create a table one fails here.
-        dataset = lance.LanceDataset.commit(target, transaction, max_retries=0 if create else 20)
-    except (OSError, ValueError) as error:
-        if create and exists(uri, name):
-            raise StoreError(_changed(name, 0, table_version(uri, name))) from error
-        raise
-    return int(dataset.version)
+    _check_files(target, name, files)
+    if read_version == 0:
+        operation = lance.LanceOperation.Overwrite(schema, files)
+        transaction = lance.Transaction(0, operation, transaction_properties={JOB_PROPERTY: key})
+        try:
+            # Creation writes version 1 if there is none, so of two jobs that create a table one fails here.
+            return int(lance.LanceDataset.commit(target, transaction, max_retries=0).version)
+        except (OSError, ValueError) as error:
+            if exists(uri, name):
+                raise StoreError(_changed(name, 0, table_version(uri, name))) from error
+            raise
+    for _ in range(COMMIT_TRIES):
+        if not exists(uri, name):
+            raise StoreError(f"{name!r} is no longer there: it was dropped or renamed while this job ran")
+        dataset = lance.dataset(target)
+        if not _same_rows(dataset, read_version) or not _same_table(dataset, schema):
+            raise StoreError(_changed(name, read_version, int(dataset.version)))
+        try:
+            return swap(dataset, [part.metadata for part in dataset.get_fragments()], files, {JOB_PROPERTY: key})
+        except CommitConflictError:  # something came between: look at it
+            continue
+    raise StoreError(f"{name!r} is changed all the time: {COMMIT_TRIES} attempts to add to it failed. Try again later")
 
 
-def _only_tidied(uri: str, name: str, since: int) -> bool:
+def swap(
+    dataset: lance.LanceDataset,
+    kept: Sequence[FragmentMetadata],
+    new: Sequence[FragmentMetadata],
+    properties: dict[str, str],
+) -> int:
+    """Give a table other fragments, if nobody has changed it since: a compare-and-swap.
+
+    Lance's own append goes through whatever others have appended since, which would let an id in twice. Its merge, which
+    states all fragments, does not.
+
+    Args:
+        dataset: the version that was read. kept: its fragments that stay. new: written ones that come, without numbers.
+        properties: kept with the commit.
+
+    Returns:
+        The new version.
+
+    Raises:
+        CommitConflictError: it was changed since.
+    """
+    numbers = [part.metadata.id for part in dataset.get_fragments()] + [part.id for part in kept]
+    for index in dataset.describe_indices():  # a number must not come again while an index knows it
+        numbers += [number for segment in index.segments for number in segment.fragment_ids]
+    first = max(numbers, default=-1) + 1
+    for number, part in enumerate(new, first):
+        part.id = number
+    operation = lance.LanceOperation.Merge([*kept, *new], dataset.lance_schema)
+    transaction = lance.Transaction(dataset.version, operation, transaction_properties=properties)
+    return int(lance.LanceDataset.commit(dataset.uri, transaction, max_retries=0).version)
+
+
+def _check_files(target: str, name: str, fragments: Sequence[FragmentMetadata]) -> None:
+    filesystem, path = filesystem_of(target)
+    paths = [f"{path}/data/{file.path}" for part in fragments for file in part.files]
+    missing = [info.path for info in filesystem.get_file_info(paths) if info.type == pa.fs.FileType.NotFound]
+    if missing:
+        raise StoreError(
+            f"{len(missing)} of {len(paths)} files written for {name!r} are gone (such as {missing[0]}): it was "
+            "dropped, or compacted more than a week after they were written. Run the job anew"
+        )
+
+
+def _same_rows(dataset: lance.LanceDataset, since: int) -> bool:
     """Whether what was committed after a version left all rows as they were."""
-    dataset = lance.dataset(table_uri(uri, name))
-    if dataset.version < since:
+    count = dataset.version - since
+    if count <= 0:
+        return bool(count == 0)
+    transactions = dataset.get_transactions(count)
+    if len(transactions) != count or None in transactions:  # the record of one is gone with its version
         return False
-    operations = [
-        None if transaction is None else type(transaction.operation)
-        for transaction in dataset.get_transactions(dataset.version - since)
-    ]
-    # Before it joins files a compaction reserves numbers for them, a commit that pylance has no class for.
-    tidy = (
-        lance.LanceOperation.Rewrite,
-        lance.LanceOperation.CreateIndex,
-        lance.LanceOperation.UpdateConfig,
-        lance.LanceOperation.BaseOperation,
-    )
-    return all(operation in tidy for operation in operations)
+    tidy = (lance.LanceOperation.Rewrite, lance.LanceOperation.CreateIndex, lance.LanceOperation.UpdateConfig)
+    later = None
+    for kind in (type(transaction.operation) for transaction in transactions):  # the newest first
+        # Before it joins files a compaction reserves numbers for them, a commit that pylance has no class for.
+        reserved = kind is lance.LanceOperation.BaseOperation and later is lance.LanceOperation.Rewrite
+        if kind not in tidy and not reserved:
+            return False
+        later = kind
+    return True
+
+
+def _same_table(dataset: lance.LanceDataset, schema: pa.Schema) -> bool:
+    """Whether it has the columns and the model for which rows were prepared: it may have been dropped and made anew."""
+    there: pa.Schema = dataset.schema
+    return bool(there.names == schema.names and there.metadata == schema.metadata)
 
 
 def replace_rows(

@@ -6,9 +6,11 @@ For large inputs there is `jobs/embed.py`; what stands here is for a notebook, t
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any, Final
 
 import lance
@@ -16,14 +18,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs
+from lance.commit import CommitConflictError
 
-from unirna.vectorstore.collection import check_filter, exists, filesystem_of, open, table_uri
-from unirna.vectorstore.errors import FilterError, StoreError
-from unirna.vectorstore.ingest import check_name, rejects_name
+from unirna.vectorstore.collection import check_filter, exists, filesystem_of, filter_errors, open, table_uri
+from unirna.vectorstore.errors import StoreError
+from unirna.vectorstore.ingest import COMMIT_TRIES, JOB_PROPERTY, check_name, rejects_name, swap
 from unirna.vectorstore.schema import OWN, RESERVED
 
 KEPT: Final = timedelta(days=14)
 """How long `compact` leaves old versions in place, for those who still read them."""
+_TAG: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
+_LETTERS: Final = "^[ACGUNRYSWKMBDHV]+$"
+CHANGE: Final = "unirna.change"
+"""Property of a commit: what it did, where Lance's own word does not say."""
 SHOWN: Final = 5
 """Most ids that an error message names."""
 
@@ -74,8 +81,9 @@ def add(uri: str, name: str, rows: pa.Table, *, fingerprint: str) -> int:
 
     Args:
         uri: the store. name: the collection.
-        rows: `id`, `sequence` (normalised), `vector` [D] and any label columns of the collection, each convertible to the
-            column's type; labels that are left out are null. `length` and `sha` are worked out.
+        rows: `id`, `sequence` (normalised: `unirna.sequence.normalise`), `vector` [D] and any label columns of the
+            collection, each convertible to the column's type; labels that are left out are null. `length` and `sha` are
+            worked out.
         fingerprint: of the model that made the vectors (`Model.fingerprint`).
 
     Returns:
@@ -85,32 +93,39 @@ def add(uri: str, name: str, rows: pa.Table, *, fingerprint: str) -> int:
         StoreError: columns that do not fit, an id twice or one that is there already; nothing is added.
         ModelMismatchError: the collection is another model's.
     """
-    table = _prepared(uri, name, rows, fingerprint)
-    dataset = _dataset(uri, name)
-    condition = pc.field("id").isin(table["id"].combine_chunks())
-    if known := dataset.scanner(columns=["id"], filter=condition).to_table()["id"].to_pylist():
-        raise StoreError(f"collection {name!r} holds {_named(known)} already. Use upsert to replace them")
-    try:
-        dataset.merge_insert("id").when_matched_fail().when_not_matched_insert_all().execute(table)
-    except (OSError, ValueError) as error:  # somebody else added one of them since
-        raise StoreError(f"nothing was added to {name!r}: an id is there already ({error})") from error
-    return int(dataset.version)
+    return int(_put(uri, name, rows, fingerprint, replace=False)["version"])
 
 
 def upsert(uri: str, name: str, rows: pa.Table, *, fingerprint: str) -> dict[str, int]:
-    """Add rows, in the place of those that have their ids. Arguments and errors as for `add`.
+    """Add rows, in the place of those that have their ids; these are replaced whole, labels that are left out become null.
+
+    Arguments and errors as for `add`.
 
     Returns:
         How many rows were `added` and `replaced`, and the new `version`.
     """
-    table = _prepared(uri, name, rows, fingerprint)
-    dataset = _dataset(uri, name)
-    done = dataset.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(table)
-    return {
-        "added": int(done["num_inserted_rows"]),
-        "replaced": int(done["num_updated_rows"]),
-        "version": int(dataset.version),
-    }
+    return _put(uri, name, rows, fingerprint, replace=True)
+
+
+def _put(uri: str, name: str, rows: pa.Table, fingerprint: str, *, replace: bool) -> dict[str, int]:
+    for _ in range(COMMIT_TRIES):
+        table = _prepared(uri, name, rows, fingerprint)
+        dataset = _dataset(uri, name)
+        condition = pc.field("id").isin(table["id"].combine_chunks())
+        known = dataset.scanner(columns=["id"], filter=condition).to_table()["id"].to_pylist()
+        if known and not replace:
+            raise StoreError(f"collection {name!r} holds {_named(known)} already. Use upsert to replace them")
+        merge = dataset.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+        transaction, _ = merge.execute_uncommitted(table)
+        done = transaction.operation
+        changed = {part.id: part for part in done.updated_fragments}
+        kept = [part.metadata for part in dataset.get_fragments() if part.fragment_id not in done.removed_fragment_ids]
+        try:
+            version = swap(dataset, [changed.get(part.id, part) for part in kept], done.new_fragments, {CHANGE: "rows"})
+        except CommitConflictError:  # somebody else was faster: look again
+            continue
+        return {"added": len(table) - len(known), "replaced": len(known), "version": version}
+    raise StoreError(f"{name!r} is changed all the time: {COMMIT_TRIES} attempts to add to it failed. Try again later")
 
 
 def delete(uri: str, name: str, where: str) -> int:
@@ -124,12 +139,10 @@ def delete(uri: str, name: str, where: str) -> int:
     """
     dataset = _dataset(uri, name)
     check_filter(dataset, where)
-    try:
+    with filter_errors(where, dataset.schema.names):
         if not dataset.count_rows(filter=where):
             return 0  # no new version for nothing
         return int(dataset.delete(where)["num_deleted_rows"])
-    except (OSError, RuntimeError, pa.ArrowInvalid) as error:
-        raise FilterError(where, f"failed on a row: {error}", dataset.schema.names) from error
 
 
 def add_labels(uri: str, name: str, labels: pa.Table) -> dict[str, int]:
@@ -182,7 +195,8 @@ def tag(uri: str, name: str, label: str, version: int | None = None) -> None:
         StoreError: no such version, or a name that another version has, or that is none.
     """
     dataset = _dataset(uri, name)
-    check_name(label)
+    if not _TAG.fullmatch(label):
+        raise StoreError(f"a tag cannot be {label!r}: wanted a letter, then letters, digits, '_', '-' and '.'")
     number = int(dataset.version) if version is None else version
     there = [int(entry["version"]) for entry in dataset.versions()]
     if number not in there:
@@ -220,28 +234,28 @@ def restore(uri: str, name: str, version: int | str) -> int:
 
 
 def compact(uri: str, name: str, *, keep: timedelta = KEPT) -> dict[str, int]:
-    """Join small files, drop deleted rows from them, and remove versions older than `keep`, but for tagged ones.
+    """Join small files, drop deleted rows from them, and remove old versions without a tag.
 
-    Safe while jobs write and services read: files that belong to no version are left for a week, since a running job may be
-    about to commit them, and `commit` lets a compaction pass that came between.
+    A version goes when it has not been the newest for longer than `keep`. Safe while jobs write and services read: files
+    that belong to no version are left for a week, since a running job may be about to commit them, and `commit` lets a
+    compaction pass that came between.
 
     Returns:
         `files_before`, `files_after`, `versions_removed`, `bytes_removed`, and the `version`.
-
-    Raises:
-        ValueError: a `keep` below a second.
     """
-    if keep < timedelta(seconds=1):
-        raise ValueError(f"keep is {keep}: wanted a second or more, for those who have just opened a version")
     dataset = _dataset(uri, name)
     done = dataset.optimize.compact_files()
     dataset.optimize.optimize_indices()
-    removed = dataset.cleanup_old_versions(older_than=keep, error_if_tagged_old_versions=False)
+    tagged = {int(values["version"]) for values in dataset.tags.list().values()}
+    entries = [(int(entry["version"]), entry["timestamp"].astimezone()) for entry in dataset.versions()]
+    now = datetime.now(UTC)
+    old = [n for (n, _), (_, until) in pairwise(entries) if now - until > keep and n not in tagged]
+    removed = dataset.cleanup_old_versions(versions=old, error_if_tagged_old_versions=False) if old else None
     return {
         "files_before": len(dataset.get_fragments()) + done.fragments_removed - done.fragments_added,
         "files_after": len(dataset.get_fragments()),
-        "versions_removed": int(removed.old_versions),
-        "bytes_removed": int(removed.bytes_removed),
+        "versions_removed": len(old),
+        "bytes_removed": int(removed.bytes_removed) if removed is not None else 0,
         "version": int(dataset.version),
     }
 
@@ -276,7 +290,7 @@ def statistics(uri: str, name: str, version: int | str | None = None) -> Statist
 
 
 def copy(uri: str, name: str, to_uri: str, to_name: str | None = None, *, version: int | str | None = None) -> int:
-    """Copy one version of a collection, with its indexes and rejects, to another name or store.
+    """Copy one version of a collection, with its indexes, to another name or store; of the newest also the rejects.
 
     Returns:
         Rows copied.
@@ -287,35 +301,32 @@ def copy(uri: str, name: str, to_uri: str, to_name: str | None = None, *, versio
     target = to_name or name
     check_name(target)
     source = open(uri, name, version=version).dataset
-    if exists(to_uri, target):
-        raise StoreError(f"there is a collection {target!r} in {to_uri} already. Drop it first, or choose another name")
-    source.deep_clone(table_uri(to_uri, target), source.version)
+    _check_free(to_uri, target)
     rejects = rejects_name(name)
-    if exists(uri, rejects):
+    if version is None and exists(uri, rejects):  # first, so that a copy that was cut short is not taken for whole
         table = lance.dataset(table_uri(uri, rejects))
         table.deep_clone(table_uri(to_uri, rejects_name(target)), table.version)
+    source.deep_clone(table_uri(to_uri, target), source.version)
     return int(source.count_rows())
 
 
 def rename(uri: str, name: str, new: str) -> None:
     """Give a collection another name. On a disk that is a move; on an object store all of its files are copied first.
 
-    Not for a collection that a job is writing to: the job will say that it was changed, and add nothing.
+    Not for a collection that a job is writing to: the job will say that it is gone, and add nothing.
 
     Raises:
         StoreError: a name that is taken or none.
     """
     check_name(new)
     open(uri, name)
-    if exists(uri, new):
-        raise StoreError(f"there is a collection {new!r} in {uri} already. Drop it first, or choose another name")
+    _check_free(uri, new)
     filesystem, _ = filesystem_of(uri)
     if not isinstance(filesystem, pa.fs.LocalFileSystem):
         copy(uri, name, uri, new)
         drop(uri, name, confirm=name)
         return
-    pairs = [(rejects_name(name), rejects_name(new)), (name, new)]
-    for old, other in pairs:
+    for old, other in ((rejects_name(name), rejects_name(new)), (name, new)):
         if exists(uri, old):
             filesystem.move(filesystem_of(table_uri(uri, old))[1], filesystem_of(table_uri(uri, other))[1])
 
@@ -332,11 +343,24 @@ def drop(uri: str, name: str, *, confirm: str) -> None:
     open(uri, name)
     if confirm != name:
         raise StoreError(f"dropping {name!r} cannot be undone: repeat its name to confirm (got {confirm!r})")
-    for table in (name, rejects_name(name)):
-        if exists(uri, table):
-            filesystem, path = filesystem_of(table_uri(uri, table))
-            filesystem.delete_dir(f"{path}/_versions")  # first: from here on it is not there
-            filesystem.delete_dir(path)
+    for table in (rejects_name(name), name):  # the collection last: cut short, this can be done again
+        _remove(uri, table)
+
+
+def _check_free(uri: str, name: str) -> None:
+    """See that a collection can be put under a name; rejects that belong to no collection make room."""
+    filesystem, path = filesystem_of(table_uri(uri, name))
+    if filesystem.get_file_info(path).type != pa.fs.FileType.NotFound:
+        there = "a collection" if exists(uri, name) else "a folder with the files of a job that made none yet,"
+        raise StoreError(f"there is {there} {name!r} in {uri} already. Drop it first, or choose another name")
+    _remove(uri, rejects_name(name))
+
+
+def _remove(uri: str, table: str) -> None:
+    filesystem, path = filesystem_of(table_uri(uri, table))
+    for folder in (f"{path}/_versions", path):  # the versions first: from then on it is not there
+        if filesystem.get_file_info(folder).type == pa.fs.FileType.Directory:
+            filesystem.delete_dir(folder)
 
 
 # ---- inside --------------------------------------------------------------------------------------------------------
@@ -362,8 +386,11 @@ def _prepared(uri: str, name: str, rows: pa.Table, fingerprint: str) -> pa.Table
     ids = rows["id"].cast(pa.string())
     _check_ids(ids)
     sequences = rows["sequence"].cast(pa.string())
-    if pc.any(pc.equal(pc.fill_null(pc.utf8_length(sequences), 0), 0)).as_py():
-        raise StoreError("a row without a sequence")
+    fits = pc.fill_null(pc.match_substring_regex(sequences, _LETTERS), False)
+    if bad := ids.filter(pc.invert(fits)).to_pylist():
+        raise StoreError(
+            f"rows {_named(bad)}: wanted a sequence of RNA letters in upper case, as unirna.sequence.normalise gives it"
+        )
     texts = sequences.to_pylist()
     worked_out: dict[str, Any] = {
         "id": ids,
@@ -411,14 +438,19 @@ def _change(dataset: lance.LanceDataset, number: int) -> str:
         transaction = dataset.read_transaction(number)
     except (OSError, ValueError):
         return ""
-    return "" if transaction is None else _WORDS.get(type(transaction.operation).__name__, "other")
+    if transaction is None:
+        return ""
+    properties = transaction.transaction_properties or {}
+    if JOB_PROPERTY in properties and type(transaction.operation) is lance.LanceOperation.Merge:
+        return "append"
+    return properties.get(CHANGE) or _WORDS.get(type(transaction.operation).__name__, "other")
 
 
 _WORDS: Final = {
     "Append": "append",
     "Overwrite": "create",
     "Delete": "delete",
-    "Update": "upsert",
+    "Update": "rows",
     "Merge": "labels",
     "Rewrite": "compact",
     "CreateIndex": "index",

@@ -15,9 +15,10 @@ from typing import Any, Final
 
 import lance
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from unirna.vectorstore.words import Postings, Text, Words
+from unirna.vectorstore.words import Piece, Words, pieces_of
 
 BUDGET: Final = int(float(os.environ.get("UNIRNA_SEARCH_MEMORY_GB", "1")) * (1 << 30))
 """Most bytes of vectors that a process holds; the collection searched longest ago goes first."""
@@ -27,6 +28,13 @@ SCORES: Final = 1 << 24
 """Most similarities at once: 64 MB."""
 ROUNDING: Final = 1e-5
 """By how much a similarity from float32 products may be off: what is closer than this is compared again in float64."""
+
+FEW: Final = 8
+"""Rows that a filter lets pass are gathered where they are less than an eighth of all."""
+ROWS: Final = 8192
+"""Rows compared in float64 at once."""
+WORD_BYTES: Final = 7
+"""Memory of the words of a sequence, for each of its letters: its text, its id, and four bytes for each word."""
 
 Floats = NDArray[np.float32]
 Places = NDArray[np.int64]
@@ -43,7 +51,7 @@ class Block:
     vectors: Floats
     norms: NDArray[np.float64]
     rows: NDArray[np.uint64]
-    words: tuple[Text, Postings] | None = None
+    words: list[Piece] | None = None
 
 
 class Matrix:
@@ -71,23 +79,22 @@ class Matrix:
     def load(cls, dataset: lance.LanceDataset, before: Matrix | None = None) -> Matrix:
         """Read a version; blocks of an earlier one are taken over as long as their fragments have not changed."""
         fragments = dataset.get_fragments()
-        keys = [str(fragment.metadata.to_json()) for fragment in fragments]
+        keys = _keys(dataset)
+        held = {block.key[0]: block for block in before.blocks} if before is not None else {}
         blocks: list[Block] = []
         done = 0
-        for block in before.blocks if before is not None else ():
-            if tuple(keys[done : done + len(block.key)]) != block.key:
-                break
-            if len(block.rows) < BLOCK_ROWS and done + len(block.key) < len(keys):
-                break  # the last, short one: joined with what is new
+        while done < len(keys):
+            block = held.get(keys[done])
+            whole = block is not None and tuple(keys[done : done + len(block.key)]) == block.key
+            # A short block is joined with what came after it.
+            if block is None or not whole or (len(block.rows) < BLOCK_ROWS and done + len(block.key) < len(keys)):
+                end, rows = done, 0
+                while end < len(keys) and rows < BLOCK_ROWS and (end == done or keys[end] not in held):
+                    rows += fragments[end].count_rows()
+                    end += 1
+                block = _read(dataset, fragments[done:end], tuple(keys[done:end]))
             blocks.append(block)
             done += len(block.key)
-        while done < len(keys):
-            end, rows = done, 0
-            while end < len(keys) and rows < BLOCK_ROWS:
-                rows += fragments[end].count_rows()
-                end += 1
-            blocks.append(_read(dataset, fragments[done:end], tuple(keys[done:end])))
-            done = end
         return cls(dataset, blocks)
 
     @property
@@ -100,14 +107,17 @@ class Matrix:
                 for block in self.blocks:
                     end = done + len(block.key)
                     if block.words is None:
-                        text = Text.of(
-                            self.dataset.scanner(columns=["sequence"], fragments=fragments[done:end]).to_table()["sequence"]
+                        block.words = pieces_of(
+                            self.dataset.scanner(columns=["id", "sequence"], fragments=fragments[done:end])
                         )
-                        block.words = (text, Postings.of(text))
                     done = end
-                parts = [block.words for block in self.blocks if block.words is not None]
-                self._words = Words([text for text, _ in parts], [postings for _, postings in parts])
+                self._words = Words([piece for block in self.blocks for piece in block.words or []])
             return self._words
+
+    @property
+    def words_bytes(self) -> int:
+        """About what the words take in memory; counted from the lengths."""
+        return WORD_BYTES * int(pc.sum(self.dataset.to_table(columns=["length"])["length"]).as_py() or 0)
 
     def places(self, where: str) -> Places:
         """Places of the rows that pass a filter, ascending."""
@@ -118,7 +128,12 @@ class Matrix:
         """Vectors at some ascending places: float32 [n, D]."""
         cuts = np.searchsorted(places, self.starts)
         parts = [b.vectors[places[i:j] - s] for b, s, i, j in zip(self.blocks, self.starts, cuts, cuts[1:], strict=False)]
-        return np.concatenate(parts)
+        return np.concatenate([np.zeros((0, self.dimension), np.float32), *parts])
+
+    @property
+    def dimension(self) -> int:
+        """D, the length of a vector."""
+        return int(self.dataset.schema.field("vector").type.list_size)
 
     def nearest(self, queries: Floats, limit: int, places: Places | None) -> list[tuple[Places, Floats]]:
         """The nearest rows to each query, and what is as near as the last of them.
@@ -132,19 +147,23 @@ class Matrix:
             For each query the places of `limit` rows or more (fewer where there are no more), ascending, and their cosines
             (`cosines_of`).
         """
-        rows = None if places is None else self.take(places)
-        norms = self.norms if places is None else self.norms[places]
+        few = places is not None and FEW * len(places) < len(self)  # else rows are cheaper to multiply than to gather
+        rows = [self.take(places)] if few and places is not None else [block.vectors for block in self.blocks]
+        norms = (self.norms[places] if few else self.norms).astype(np.float32)
         at_once = max(1, SCORES // max(len(norms), 1))
         found: list[tuple[Places, Floats]] = []
         for first in range(0, len(queries), at_once):
             part = queries[first : first + at_once]
             directions = (part / _norms(part)[:, None]).astype(np.float32)
-            products = [_products(x, directions) for x in ([b.vectors for b in self.blocks] if rows is None else [rows])]
-            cosines = np.concatenate([np.zeros((0, len(part)), np.float32), *products]) / norms.astype(np.float32)[:, None]
+            products = [_products(x, directions) for x in rows]
+            cosines = np.concatenate([np.zeros((0, len(part)), np.float32), *products]) / norms[:, None]
+            if places is not None and not few:
+                cosines = cosines[places]
             for query, column in zip(part, cosines.T, strict=True):
                 near = _near(column, limit)
-                vectors = self.take(near) if rows is None else rows[near]
-                found.append((near if places is None else places[near], cosines_of(vectors, query)))
+                at = near if places is None else places[near]
+                exact = [cosines_of(self.take(at[i : i + ROWS]), query) for i in range(0, len(at), ROWS)]
+                found.append((at, np.concatenate([np.zeros(0, np.float32), *exact])))
         return found
 
 
@@ -194,42 +213,59 @@ class Memory:
     """The matrices that a process holds, within a budget. Safe to use from several threads.
 
     Args:
-        budget: most bytes of vectors; 0 for none.
+        budget: most bytes of vectors that are kept; 0 for none. While a matrix is read there may be twice as much.
     """
 
     def __init__(self, budget: int = BUDGET) -> None:
         self.budget = budget
-        self._held: OrderedDict[str, Matrix] = OrderedDict()
+        self._held: OrderedDict[tuple[str, int | None], Matrix] = OrderedDict()
         self._lock = threading.Lock()
-        self._loading: dict[str, threading.Lock] = {}
+        self._loading: dict[tuple[str, int | None], threading.Lock] = {}
 
-    def matrix(self, dataset: lance.LanceDataset) -> Matrix | None:
-        """The matrix of a version, read if it is not held; None where it does not fit the budget."""
-        size = _bytes(dataset)
-        if size > self.budget:
+    def matrix(self, dataset: lance.LanceDataset, pinned: int | None = None) -> Matrix | None:
+        """The matrix of a version, read if it is not held; None where it does not fit the budget.
+
+        Args:
+            dataset: the version. pinned: its number, if it is not simply the newest: older ones are held apart.
+        """
+        if _bytes(dataset) > self.budget:
             return None
+        key = (dataset.uri, pinned)
         with self._lock:
-            loading = self._loading.setdefault(dataset.uri, threading.Lock())
+            loading = self._loading.setdefault(key, threading.Lock())
         with loading:
             with self._lock:
-                before = self._held.get(dataset.uri)
-                if before is not None and _identity(before.dataset) == _identity(dataset):
-                    self._held.move_to_end(dataset.uri)
+                before = self._held.get(key)
+                if (
+                    before is not None
+                    and before.dataset.version == dataset.version
+                    and _keys(before.dataset) == _keys(dataset)
+                ):
+                    self._held.move_to_end(key)
                     return before
             matrix = Matrix.load(dataset, before)
             with self._lock:
-                self._held[dataset.uri] = matrix
-                self._held.move_to_end(dataset.uri)
-                while sum(_bytes(held.dataset) for held in self._held.values()) > self.budget:
-                    self._held.popitem(last=False)
+                there = self._held.get(key)
+                if there is None or (there is before and not _older(dataset, there.dataset)):
+                    self._held[key] = matrix
+                    self._held.move_to_end(key)
+                    while sum(_bytes(held.dataset) for held in self._held.values()) > self.budget:
+                        self._held.popitem(last=False)
         return matrix
 
+    def fits_words(self, matrix: Matrix) -> bool:
+        """Whether the words of a matrix fit the budget beside its vectors."""
+        return _bytes(matrix.dataset) + matrix.words_bytes <= self.budget
 
-def _identity(dataset: lance.LanceDataset) -> tuple[object, ...]:
-    """Tells versions apart, also those of tables that were made one after the other in one place."""
-    fragments = dataset.get_fragments()
-    ends = [fragments[i].metadata.files[0].path for i in (0, -1)] if fragments else []
-    return (dataset.version, len(fragments), *ends)
+
+def _keys(dataset: lance.LanceDataset) -> list[str]:
+    """What tells the rows of versions apart, also those of tables that were made one after the other in one place."""
+    return [str(fragment.metadata.to_json()) for fragment in dataset.get_fragments()]
+
+
+def _older(dataset: lance.LanceDataset, other: lance.LanceDataset) -> bool:
+    """Whether a search that began before a commit comes after one that began later."""
+    return bool(dataset.version < other.version and dataset.latest_version >= other.version)
 
 
 def _bytes(dataset: lance.LanceDataset) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -20,88 +20,112 @@ NUM_WORDS: Final = 4**K
 _DIGITS: Final = np.full(256, 4, np.uint8)
 _DIGITS[np.frombuffer(b"ACGU", np.uint8)] = np.arange(4)
 
-Places = NDArray[np.int64]
+
+PIECE_LETTERS: Final = 8_000_000
+"""Letters whose words are sorted at once: some 300 MB."""
 
 
 @dataclass(frozen=True)
-class Text:
-    """The sequences of one block: the `letters` of all, uint8 [T], and where each starts, int64 [n + 1]."""
+class Piece:
+    """Some neighbouring rows of a collection and their words.
 
+    Attributes:
+        ids: of the rows. letters: of all their sequences, uint8 [T]. starts: where each begins, int64 [n + 1].
+        word_starts, word_rows: word w occurs in the rows `word_rows[word_starts[w] : word_starts[w + 1]]`.
+    """
+
+    ids: pa.Array
     letters: NDArray[np.uint8]
     starts: NDArray[np.int64]
+    word_starts: NDArray[np.int64]
+    word_rows: NDArray[np.int32]
 
     @classmethod
-    def of(cls, sequences: pa.ChunkedArray) -> Text:
-        """From a column of normalised sequences."""
-        whole = sequences.cast(pa.large_string()).combine_chunks()
-        starts = np.frombuffer(whole.buffers()[1], np.int64, len(whole) + 1, 8 * whole.offset)
-        data = whole.buffers()[2]
+    def of(cls, ids: pa.ChunkedArray, sequences: pa.ChunkedArray) -> Piece:
+        """Index normalised sequences."""
+        texts = sequences.cast(pa.large_string()).combine_chunks()
+        starts = np.frombuffer(texts.buffers()[1], np.int64, len(texts) + 1, 8 * texts.offset)
+        data = texts.buffers()[2]
         letters = np.frombuffer(data, np.uint8)[starts[0] : starts[-1]] if data is not None else np.zeros(0, np.uint8)
-        return cls(letters, starts - starts[0])
+        starts = starts - starts[0]
+        words = _words(letters)
+        row = np.repeat(np.arange(len(texts)), np.diff(starts))
+        whole = (words >= 0) & (row[: len(words)] == row[K - 1 :][: len(words)])  # not across two sequences
+        pairs = np.unique(words[whole] * len(texts) + row[: len(words)][whole])
+        counts = np.bincount(pairs // max(len(texts), 1), minlength=NUM_WORDS)
+        rows = (pairs % max(len(texts), 1)).astype(np.int32)
+        return cls(ids.combine_chunks(), letters, starts, np.concatenate([[0], np.cumsum(counts)]), rows)
 
     def __len__(self) -> int:
         return len(self.starts) - 1
 
-    def __getitem__(self, row: int) -> str:
+    def sequence(self, row: int) -> str:
+        """The sequence of a row."""
         return self.letters[self.starts[row] : self.starts[row + 1]].tobytes().decode("ascii")
 
 
-@dataclass(frozen=True)
-class Postings:
-    """The words of a block: `rows[starts[w] : starts[w + 1]]` are the rows in which word w occurs, ascending."""
-
-    starts: NDArray[np.int64]
-    rows: NDArray[np.int32]
-
-    @classmethod
-    def of(cls, text: Text) -> Postings:
-        """Index the sequences of a block."""
-        words = _words(text.letters)
-        row = np.repeat(np.arange(len(text)), np.diff(text.starts))[: len(words)]
-        whole = (words >= 0) & (row == np.repeat(np.arange(len(text)), np.diff(text.starts))[K - 1 :][: len(words)])
-        pairs = np.unique(words[whole] * len(text) + row[whole])
-        counts = np.bincount(pairs // max(len(text), 1), minlength=NUM_WORDS)
-        return cls(np.concatenate([[0], np.cumsum(counts)]), (pairs % max(len(text), 1)).astype(np.int32))
+def pieces_of(scanner: Any) -> list[Piece]:
+    """Index the rows of a scan of `id` and `sequence`, about `PIECE_LETTERS` at a time."""
+    pieces: list[Piece] = []
+    waiting: list[pa.RecordBatch] = []
+    letters = 0
+    for batch in [*scanner.to_batches(), None]:
+        if batch is not None:
+            waiting.append(batch)
+            letters += batch["sequence"].nbytes
+        if waiting and (batch is None or letters >= PIECE_LETTERS):
+            table = pa.Table.from_batches(waiting)
+            pieces.append(Piece.of(table["id"], table["sequence"]))
+            waiting, letters = [], 0
+    return pieces
 
 
 class Words:
-    """The words of a collection: its blocks' postings, and what each word weighs.
+    """The words of a collection: its pieces, in the table's order, and what each word weighs."""
 
-    Args:
-        texts: the sequences of each block. postings: their words.
-    """
-
-    def __init__(self, texts: Sequence[Text], postings: Sequence[Postings]) -> None:
-        self.texts, self.postings = list(texts), list(postings)
-        self.starts = np.cumsum([0, *(len(text) for text in texts)])
-        holders = sum((np.diff(part.starts) for part in postings), np.zeros(NUM_WORDS, np.int64))
+    def __init__(self, pieces: Sequence[Piece]) -> None:
+        self.pieces = list(pieces)
+        self.starts = np.cumsum([0, *(len(piece) for piece in pieces)])
+        holders = sum((np.diff(piece.word_starts) for piece in pieces), np.zeros(NUM_WORDS, np.int64))
         self._weights = (np.log((1 + self.starts[-1]) / (1 + holders)) + 1) ** 2  # squared: it counts on both sides
         self._norms = [
-            np.sqrt(np.bincount(part.rows, np.repeat(self._weights, np.diff(part.starts)), minlength=len(text)))
-            for text, part in zip(self.texts, self.postings, strict=True)
+            np.sqrt(
+                np.bincount(piece.word_rows, np.repeat(self._weights, np.diff(piece.word_starts)), minlength=len(piece))
+            )
+            for piece in self.pieces
         ]
+
+    def id(self, place: int) -> str:
+        """The id at a place."""
+        piece, row = self._at(place)
+        name: str = piece.ids[row].as_py()
+        return name
 
     def sequence(self, place: int) -> str:
         """The sequence at a place."""
-        block = int(np.searchsorted(self.starts, place, side="right")) - 1
-        return self.texts[block][place - int(self.starts[block])]
+        piece, row = self._at(place)
+        return piece.sequence(row)
+
+    def _at(self, place: int) -> tuple[Piece, int]:
+        number = int(np.searchsorted(self.starts, place, side="right")) - 1
+        return self.pieces[number], place - int(self.starts[number])
 
     def cosines(self, sequence: str) -> NDArray[np.float32]:
         """What each row shares with a normalised sequence: tf-idf cosines, float32 [N]; 0 where it is no word."""
         words = _words(np.frombuffer(sequence.encode("ascii"), np.uint8))
         words = np.unique(words[words >= 0])
-        scores = np.concatenate([np.zeros(0), *(self._scores(words, block) for block in range(len(self.texts)))])
+        scores = np.concatenate([np.zeros(0), *(self._scores(words, number) for number in range(len(self.pieces)))])
         length = np.sqrt(self._weights[words].sum()) or 1.0
         return (scores / length).astype(np.float32)
 
-    def _scores(self, words: NDArray[np.int64], block: int) -> NDArray[np.float64]:
-        part = self.postings[block]
-        first, counts = part.starts[words], part.starts[words + 1] - part.starts[words]
+    def _scores(self, words: NDArray[np.int64], number: int) -> NDArray[np.float64]:
+        piece = self.pieces[number]
+        first, counts = piece.word_starts[words], piece.word_starts[words + 1] - piece.word_starts[words]
         ends = np.cumsum(counts)
         total = int(ends[-1]) if len(ends) else 0
         at = np.repeat(first - (ends - counts), counts) + np.arange(total)
-        sums = np.bincount(part.rows[at], np.repeat(self._weights[words], counts), minlength=len(self.texts[block]))
-        scores: NDArray[np.float64] = sums / np.maximum(self._norms[block], 1e-30)
+        sums = np.bincount(piece.word_rows[at], np.repeat(self._weights[words], counts), minlength=len(piece))
+        scores: NDArray[np.float64] = sums / np.maximum(self._norms[number], 1e-30)
         return scores
 
 
