@@ -5,7 +5,8 @@
 Writes `weights/unirna-mini/`: what `unirna.model.load("unirna-mini")` reads. Everything that the card says is measured on
 the half-precision weights themselves or read from the run and its corpus. `RUN/curve.json`, if it is there, holds
 evaluations of earlier checkpoints (`evaluate_release.py --corpus …`), as a list of {"steps", "hours", "retrieval"}.
-Where the run started from a checkpoint of another one (`--init`), `--before RUN:STEP` tells the card of that training.
+Where the run started from a checkpoint of another one (`--init`), `--before RUN:STEP` tells the card of that training. With
+`--average RUN` the mean of this run's weights and of another's is shipped, which has to have the same beginning.
 """
 
 from __future__ import annotations
@@ -23,8 +24,12 @@ import tyro
 
 from unirna import model
 from unirna.corpus import Corpus
-from unirna.model import save_checkpoint
+from unirna.model import Encoder, save_checkpoint
+from unirna.train import corpus_whitening
 from unirna.train.metrics import read_metrics
+from unirna.train.objective import MaskedLanguageModel
+from unirna.train.parallel import Workers
+from unirna.train.validation import held_out_batches, validate
 
 LICENCES = {
     "rfam": ("Rfam 14.2 seed alignments, training families", "CC0"),
@@ -56,6 +61,8 @@ class Config:
     """Folder of the shipped model."""
     before: tuple[str, ...] = ()
     """Runs from whose checkpoints this one took its weights, oldest first, as RUN:STEP."""
+    average: str = ""
+    """A finished run with whose weights those of this one are averaged."""
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -63,12 +70,16 @@ def main(config: Config) -> dict[str, Any]:
     run, out = Path(config.run), Path(config.out)
     fresh = out.with_name(out.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
-    save_checkpoint(model.load(run / "model", device="cpu").encoder, fresh, half=True)
+    encoder = model.load(run / "model", device="cpu").encoder
+    training = json.loads((run / "model" / "training.json").read_text())
+    averaged: dict[str, Any] | None = None
+    if config.average:
+        averaged = average(encoder, Path(config.average), Corpus(config.corpus), training["settings"])
+    save_checkpoint(encoder, fresh, half=True)
     script = Path(__file__).with_name("evaluate_release.py")
     command = [sys.executable, str(script), "--model", str(fresh), "--shared", config.shared]
     subprocess.run([*command, "--out", str(run / "evaluation.json")], check=True)
     found: dict[str, Any] = json.loads((run / "evaluation.json").read_text())
-    training = json.loads((run / "model" / "training.json").read_text())
     manifest = Corpus(config.corpus).manifest
     curve = json.loads((run / "curve.json").read_text()) if (run / "curve.json").exists() else []
     earlier = [(Path(text.rpartition(":")[0]), int(text.rpartition(":")[2])) for text in config.before]
@@ -78,10 +89,13 @@ def main(config: Config) -> dict[str, Any]:
         for i, found_stage in enumerate(stages)
         for record in found_stage.pop("held_out")
     ]
+    if averaged is not None:
+        held_out.append({"step": sum(part["steps"] for part in stages), **averaged.pop("held_out")})
     facts = {
         "fingerprint": found["fingerprint"],
         **{key: training[key] for key in ("unirna", "torch", "parameters", "baselines")},
         "stages": stages,
+        "averaged_with": averaged,
         "held_out": held_out,
         "retrieval_curve": curve,
         "evaluation": {key: found[key] for key in ("dimension", "retrieval", "shuffles", "nrc", "mrl")},
@@ -95,6 +109,29 @@ def main(config: Config) -> dict[str, Any]:
     shutil.rmtree(out, ignore_errors=True)
     fresh.rename(out)
     return found
+
+
+def average(encoder: Encoder, other: Path, corpus: Corpus, settings: dict[str, Any]) -> dict[str, Any]:
+    """Put the mean of its weights and those of another run into an encoder, with a map to vectors fitted anew.
+
+    Returns:
+        The other run (`stage`), with `held_out` what the mean gives on the held-out places.
+    """
+    weights, others = encoder.state_dict(), model.load(other / "model", device="cpu").encoder.state_dict()
+    names = [name for name in weights if not name.startswith("whitening.")]
+    encoder.load_state_dict({name: (weights[name] + others[name]) / 2 for name in names}, strict=False)
+    encoder.whitening = corpus_whitening(encoder, corpus, settings["vector_size"])
+    objective = MaskedLanguageModel(encoder)
+    batches = held_out_batches(
+        Corpus(corpus.folder, "valid"),
+        seed=settings["seed"],
+        tokens=settings["valid_tokens"],
+        budget=settings["micro_tokens"],
+        context=encoder.config.context,
+    )
+    found = validate(objective, batches, corpus.sources, Workers(), half=False)
+    encoder.eval()
+    return {**stage(other, json.loads((other / "config.json").read_text())["steps"]), "held_out": found}
 
 
 def stage(run: Path, steps: int) -> dict[str, Any]:
@@ -148,7 +185,7 @@ of bpRNA TS0, ArchiveII and the nRC test:
 {_excluded(corpus["excluded_by_set"])}.
 
 ## Training
-{_stages(facts["stages"])}
+{_stages(facts["stages"], facts["averaged_with"])}
 
 {_held_out(facts)}
 The held-out part is split by cluster, but the clustering misses near-duplicates (of Rfam's held-out sequences .465 had one
@@ -183,7 +220,7 @@ Beside it, from the benchmark's own table (R@1, below 60 %): blastn .960, .649; 
 """
 
 
-def _stages(stages: list[dict[str, Any]]) -> str:
+def _stages(stages: list[dict[str, Any]], averaged: dict[str, Any] | None) -> str:
     lines = [
         "| | objective | steps | tokens, million | peak learning rate | hours on two CPU cores |",
         "|---|---|---|---|---|---|",
@@ -197,13 +234,14 @@ def _stages(stages: list[dict[str, Any]]) -> str:
     total = sum(part["tokens"] for part in stages) / 1e6
     hours = sum(part["hours"] for part in stages)
     last = stages[-1]["settings"]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"In all {total:.0f} million tokens in {hours:.1f} hours; {last['optimizer']}, {last['mask_rate']:.0%} masked.",
-        ]
-    )
+    text = f"In all {total:.0f} million tokens in {hours:.1f} hours; {last['optimizer']}, {last['mask_rate']:.0%} masked."
+    if averaged is not None:
+        objective, more = averaged["settings"]["objective"], averaged["steps"] - stages[0]["steps"]
+        text += (
+            "\nThe weights are the mean of what came out and of another end of the first part "
+            f"(`{objective}` for {more:,} steps more,\nto a learning rate of 0). The last held-out loss is of the mean."
+        )
+    return "\n".join([*lines, "", text])
 
 
 def _sources(sources: dict[str, Any]) -> str:
