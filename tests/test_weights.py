@@ -59,7 +59,7 @@ def test_a_shuffle_that_keeps_dinucleotides_is_more_surprising(mini: Model, rfam
 
 def test_relatives_are_nearer_than_shuffles(mini: Model, rfam_sample: Path) -> None:
     rows = [(r.labels["family"], r.sequence or "") for r in read(str(rfam_sample))]
-    families = list(dict.fromkeys(family for family, _ in rows))[::10]
+    families = list(dict.fromkeys(family for family, _ in rows))
     pairs = [[s for family, s in rows if family == name][:2] for name in families]
     chance = np.random.default_rng(0)
     first = mini.embed([a for a, _ in pairs])
