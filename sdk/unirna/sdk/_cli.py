@@ -20,6 +20,8 @@ from unirna.sdk._fasta import read_fasta
 from unirna.sdk._output import Format, say, show
 from unirna.sdk._source import Source
 
+UNSHOWN = ("sequence", "alignment_score", "query_start", "query_end", "target_start", "target_end", "cigar")
+"""Columns of hits that a table on a terminal has no room for; tsv and jsonl have them."""
 NUCLEOTIDE_LETTERS = frozenset("ACGUTRYKMSWBDHVN")
 
 
@@ -58,7 +60,7 @@ class Search:
                     verify=self.verify,
                 )
                 rows += [{"query": name, **row} if len(queries) > 1 else row for row in found.to_dicts()]
-        show(rows, self.format, hidden=("sequence",))
+        show(rows, self.format, hidden=UNSHOWN)
         if not rows:
             say("no sequence passes the filter" if self.where else "the collection is empty")
 
