@@ -166,7 +166,7 @@ def _ours(
         result["build"] = time.monotonic() - started
     else:
         try:
-            index, _ = vectorstore.build_index(collection.uri, collection.name, kind=kind, min_recall=0.98)
+            index = vectorstore.build_index(collection.uri, collection.name, kind=kind, min_recall=0.98)
         except vectorstore.StoreError as error:
             return {"refused": str(error)}
         result |= {"build": index.seconds, "nprobes": index.nprobes, "ef": index.ef, "refine": index.refine}

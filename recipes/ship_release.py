@@ -85,9 +85,9 @@ def main(config: Config) -> dict[str, Any]:
     earlier = [(Path(text.rpartition(":")[0]), int(text.rpartition(":")[2])) for text in config.before]
     stages = [stage(folder, step) for folder, step in [*earlier, (run, training["settings"]["steps"])]]
     held_out = [
-        {**record, "step": record["step"] + sum(part["steps"] for part in stages[:i])}
-        for i, found_stage in enumerate(stages)
-        for record in found_stage.pop("held_out")
+        {**record, "step": record["step"] + sum(earlier["steps"] for earlier in stages[:i])}
+        for i, part in enumerate(stages)
+        for record in part.pop("held_out")
     ]
     if averaged is not None:
         held_out.append({"step": sum(part["steps"] for part in stages), **averaged.pop("held_out")})

@@ -213,7 +213,7 @@ class Engine:
             k: hits wanted.
             where: SQL condition on the columns, such as "length < 200".
             collection: which; by default the default one.
-            hybrid: search by words (8-mers) as well as by the vector; each hit says what found it.
+            hybrid: search by words (8-mers) as well as by the vector; each hit says what found it. At most 400 hits.
             verify: search so, align the candidates with the sequence and rank them by the score.
 
         Raises:
@@ -274,7 +274,7 @@ class Engine:
         """The second half of `search`: the neighbours of a vector, float32 [H].
 
         Raises:
-            RequestError: a filter that the store cannot read (422).
+            RequestError: a filter that the store cannot read, or a collection too large for a search by words (422).
         """
         if vector is None:
             raise ValueError("a plan with letters wants their vector")
@@ -289,7 +289,7 @@ class Engine:
             raise bad_field("where", str(error)) from error
         except StoreError as error:
             raise bad_field("verify" if plan.verify else "hybrid", str(error)) from error
-        hits = [_hit(row, plan.verify) for row in rows.to_pylist()]
+        hits = [_hit(row, plan) for row in rows.to_pylist()]
         return SearchAnswer(plan.collection.name, plan.collection.provenance.model, hits)
 
     def check_k(self, k: object) -> None:
@@ -464,15 +464,15 @@ def _check_text(value: object, field: str) -> None:
         raise bad_field(field, "half a character (a lone surrogate) cannot be looked up")
 
 
-def _hit(row: dict[str, Any], verified: bool) -> dict[str, Any]:
+def _hit(row: dict[str, Any], plan: SearchPlan) -> dict[str, Any]:
     # Rounding may leave a cosine a hair outside its range.
     similarity = min(max(row["similarity"], -1.0), 1.0)
-    aligned = verified and row["alignment_score"] is not None
+    aligned = plan.verify and row["alignment_score"] is not None
     alignment = {name: row[name] for name in VERIFIED.names} if aligned else None
     return {
         "rank": row["rank"],
         "similarity": similarity,
-        "found_by": row.get("found_by", "vector"),
+        "found_by": "vector" if plan.words is None else row["found_by"],
         "alignment": alignment,
         **plain_row(row, OWN_COLUMNS),
     }

@@ -45,7 +45,7 @@ class Client(ABC):
             k: hits wanted.
             where: SQL condition on the collection's columns, such as "length < 200 AND rna_type = 'Gene;tRNA'".
             collection: which; by default the service's.
-            hybrid: search by shared words (8-mers) as well as by the vector; each hit says what found it.
+            hybrid: search by shared words (8-mers) as well as by the vector; each hit says what found it. At most 400 hits.
             verify: search so, align the candidates, rank them by the score, and give identity, coverage and CIGAR.
 
         Raises:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import tyro
 
@@ -228,7 +228,8 @@ class Index(InStore):
             store.drop_index(self.store, self.name)
             say(f"{self.name} has no index now: every search is exact")
             return
-        index, found = store.build_index(self.store, self.name, kind=self.kind, min_recall=self.min_recall)
+        index = store.build_index(self.store, self.name, kind=self.kind, min_recall=self.min_recall)
+        found = index.measured
         say(
             f"{self.name}: {index.kind} over {index.rows:,} rows in {index.seconds:,.0f} s; recall@10 {found.recall:.3f} "
             f"of {found.queries} queries, {found.p50:.1f} ms a query (p99 {found.p99:.1f}; exact {found.exact_p50:.1f})"
@@ -296,10 +297,7 @@ Command = (
 )
 
 
-ACTIONS = (
-    *("list", "show", "versions", "tag", "untag", "restore"),
-    *("delete", "label", "compact", "index", "copy", "rename", "drop"),
-)
+ACTIONS = tuple(get_args(part)[1].name for part in get_args(Command))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from unirna.vectorstore.collection import Collection, CollectionInfo, exists, list_collections, open
 from unirna.vectorstore.errors import FilterError, ModelMismatchError, StoreError
 from unirna.vectorstore.hybrid import search_hybrid
-from unirna.vectorstore.index import KINDS, Measurement, build_index, drop_index
+from unirna.vectorstore.index import KINDS, build_index, drop_index
 from unirna.vectorstore.ingest import (
     append_rows,
     check_name,
@@ -19,21 +19,18 @@ from unirna.vectorstore.ingest import (
 from unirna.vectorstore.manage import (
     Statistics,
     Version,
-    add,
-    add_labels,
     compact,
     copy,
-    delete,
     drop,
     rename,
     restore,
     statistics,
     tag,
     untag,
-    upsert,
     versions,
 )
-from unirna.vectorstore.schema import RESERVED, VERIFIED, Index, Provenance, collection_schema, vector_array
+from unirna.vectorstore.rows import add, add_labels, delete, upsert
+from unirna.vectorstore.schema import RESERVED, VERIFIED, Index, Measurement, Provenance, collection_schema, vector_array
 
 __all__ = [
     "KINDS",

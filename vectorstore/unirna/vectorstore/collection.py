@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -17,7 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.fs
 from numpy.typing import NDArray
 
-from unirna.vectorstore.errors import FilterError, ModelMismatchError, StoreError
+from unirna.vectorstore.errors import ModelMismatchError, StoreError
+from unirna.vectorstore.filters import check_filter, filter_errors
 from unirna.vectorstore.memory import MEMORY, ROUNDING, Matrix, Places, cosines_of
 from unirna.vectorstore.schema import INDEX_KEY, Index, Provenance
 
@@ -26,30 +24,8 @@ REJECTS: Final = ".rejects"
 QUERIES_AT_ONCE: Final = 64
 SPARE: Final = 16
 """Rows fetched beyond those asked for, so that ties at the end are seen without asking again."""
-FILTER_LETTERS: Final = 2_000
-FILTER_MARKS: Final = 100
-"""Most letters, and most words and operators, of a filter. The parser and the planner recurse, and end the whole process
-where the stack does: at some hundred operators."""
-FUNCTIONS: Final = frozenset(
-    """abs cast ceil character_length char_length coalesce contains date ends_with floor ifnull isnan length lower ltrim
-    nullif regexp_like regexp_match round rtrim sqrt starts_with strpos substr substring trim try_cast upper
-    array_contains array_has array_has_all array_has_any array_length""".split()  # noqa: SIM905
-)
-"""Functions that a filter may call: none whose answer is much longer than what it is given, as that of `repeat` is."""
-_BEFORE_BRACKET: Final = frozenset(
-    "and or not in when then else case like ilike between is any all decimal varchar char timestamp".split()  # noqa: SIM905
-)
 RARE: Final = 20_000
 """Rows that pass a filter up to which they are all compared, index or not."""
-_ON_A_ROW = re.compile(
-    "Divide by zero|Cast error|overflow|Parser error|Compute error|Invalid argument error", re.IGNORECASE
-)
-_TOKEN = re.compile(
-    r"""(?P<apart>[\s,]+)|(?P<text>'(?:[^']|'')*'|"[^"]*"|`[^`]*`)|(?P<word>\w+)(?!['"`])|"""
-    r"""(?P<sign>::|(?!--|/\*)[^\s\w'"`$\\\#?:])"""
-)
-"""A token of a filter. Comments, `$$` quotes, prefixed quotes (E'…') and placeholders are none:
-within them the store sees other boundaries than we do, and on some it panics."""
 
 
 @dataclass(frozen=True)
@@ -300,8 +276,6 @@ class Collection:
         with filter_errors(where, dataset.schema.names):
             yield from dataset.scanner(columns=wanted, filter=where, batch_size=batch_rows).to_batches()
 
-    # ---- inside ----------------------------------------------------------------------------------------------------
-
     def check_columns(self, columns: Sequence[str] | None) -> list[str]:
         """The columns that are asked for, by default all but `vector`; StoreError where there is no such one."""
         names = self.schema.names
@@ -322,6 +296,8 @@ class Collection:
         if not np.isfinite(queries).all() or not queries.any(axis=1).all():
             raise ValueError("a query vector has NaN or infinite values, or only zeros: it has no direction to compare")
         return queries
+
+    # ---- inside ----------------------------------------------------------------------------------------------------
 
     def _in_store(
         self,
@@ -351,9 +327,8 @@ class Collection:
     def _nearest(
         self, index: Index | None, queries: NDArray[np.float32], limit: int, where: str | None, columns: list[str]
     ) -> pa.Table:
-        fetched = list(
-            dict.fromkeys([*columns, "id", "vector", "_distance"])
-        )  # LanceDB warns unless _distance is asked for
+        # LanceDB warns unless _distance is asked for.
+        fetched = list(dict.fromkeys([*columns, "id", "vector", "_distance"]))
         query = self._table().search(queries, vector_column_name="vector").distance_type(METRIC)
         if index is None:
             query = query.bypass_vector_index()
@@ -391,44 +366,9 @@ class Collection:
         return _ordered(found, cosines_of(_matrix(found["vector"], self._dimension), query)).slice(offset, k)
 
 
-def check_filter(dataset: lance.LanceDataset, where: str | None) -> None:
-    """See that a filter is one condition on the columns of a table, before it runs.
-
-    Raises:
-        FilterError: it is not; the columns are named.
-    """
-    if where is None:
-        return
-    columns = dataset.schema.names
-    problem = _problem(where) if where.strip() else "is empty; leave it out for no filter"
-    if problem:
-        raise FilterError(where, problem, columns)
-    try:
-        dataset.scanner(columns=["id"], filter=where).explain_plan()
-    except (ValueError, OSError) as error:
-        raise FilterError(where, _plain(error), columns) from error
-    try:
-        dataset.scanner(columns=["id"], filter=f"({where}\n)").explain_plan()
-    except (ValueError, OSError) as error:
-        raise FilterError(where, "goes on after the end of a condition", columns) from error
-
-
-@contextmanager
-def filter_errors(where: str | None, columns: Sequence[str]) -> Iterator[None]:
-    """Turn the errors of a filter that reads well and fails on a row (a division, a cast) into FilterError, no others."""
-    try:
-        yield
-    except (OSError, RuntimeError, ValueError) as error:
-        if where is None or isinstance(error, StoreError) or not _ON_A_ROW.search(str(error)):
-            raise
-        raise FilterError(where, f"failed on a row: {_plain(error)}", columns) from error
-
-
 def _index_of(dataset: lance.LanceDataset) -> Index | None:
     record = dataset.config().get(INDEX_KEY)
-    if record is None:
-        return None
-    return Index(**{key: value for key, value in json.loads(record).items() if key in Index.__dataclass_fields__})
+    return None if record is None else Index.from_json(record)
 
 
 def _version_number(uri: str, name: str, version: int | str) -> int:
@@ -485,45 +425,3 @@ def _result(rows: pa.Table, query: int, offset: int, columns: list[str]) -> pa.T
         **{name: rows[name] for name in columns},
     }
     return pa.table(result)
-
-
-def _problem(where: str) -> str:
-    """What keeps a filter from the store's parser, which it could bring down; empty if nothing does."""
-    if len(where) > FILTER_LETTERS:
-        return (
-            f"has {len(where):,} letters, at most {FILTER_LETTERS:,} are read. Look ids up with get(), or filter the result"
-        )
-    place = marks = depth = 0
-    before = ""
-    while place < len(where):
-        token = _TOKEN.match(where, place)
-        if token is None:
-            return f"is not clear at {where[place : place + 12]!r}: a comment, an escape, a placeholder or an open quote"
-        place = token.end()
-        if token["apart"]:
-            continue
-        marks += token["text"] is None
-        if token["sign"] == "(" and before and before.lower() not in FUNCTIONS | _BEFORE_BRACKET:
-            return f"calls {before}(). A filter may call {', '.join(sorted(FUNCTIONS))}"
-        depth += {"(": 1, ")": -1}.get(token["sign"] or "", 0)
-        if depth < 0:
-            break
-        before = token["word"] or (token["text"] or "").strip('`"')  # the store calls `repeat`(…) too
-    # The parser stops without a word where a condition ends: "length < 9) OR (1 = 1" or "length < 9 LIMIT 3" would run
-    # as "length < 9". Matching brackets and a parse in brackets rule that out; what runs is the filter as given.
-    if depth:
-        return "brackets do not match"
-    if marks > FILTER_MARKS:
-        return f"has {marks:,} words, numbers and operators, at most {FILTER_MARKS} are read. x IN (…) is shorter than OR"
-    return ""
-
-
-def _plain(error: Exception) -> str:
-    """What the store says, less the wrapping around it and its Rust source positions."""
-    text = re.sub(r",? /\S+\.rs:\d+:\d+", "", str(error)).strip()
-    parser = re.search(r"sql parser error: ([^)]*)", text)
-    if parser:
-        return parser[1].strip()
-    return re.sub(
-        r"^((Invalid user input|Schema error|Error resolving filter expression .*?Invalid user input): )+", "", text
-    ).rstrip(". ")

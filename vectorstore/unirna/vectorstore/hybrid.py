@@ -15,10 +15,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from unirna.vectorstore.align import Aligner, Alignment
-from unirna.vectorstore.collection import Collection, check_filter, filter_errors
+from unirna.vectorstore.collection import Collection
 from unirna.vectorstore.errors import StoreError
+from unirna.vectorstore.filters import check_filter, filter_errors
 from unirna.vectorstore.memory import MEMORY, Matrix, Places, cosines_of
 from unirna.vectorstore.schema import VERIFIED
+from unirna.vectorstore.words import Words
 
 DEPTH: Final = 200
 """Hits of each ranking that are joined."""
@@ -44,7 +46,7 @@ def search_hybrid(
         collection: one whose vectors and words fit the memory set aside for searches.
         sequences: normalised, of the queries.
         vectors: theirs, by the collection's model: float32 [Q, D].
-        k: rows for each, at most those found. where, columns: as for `Collection.search`.
+        k: rows for each, at most the candidates: twice `depth`. where, columns: as for `Collection.search`.
         verify: align the candidates and rank them by the score of the alignment. Takes some 5 ms for 200 candidates of 150
             nucleotides. Where query and candidates are so long that it would take seconds (`CELLS`), the best of both
             rankings are aligned, and the others follow as they stand.
@@ -67,7 +69,8 @@ def search_hybrid(
     dataset = collection.dataset
     check_filter(dataset, where)
     matrix = MEMORY.matrix(dataset, collection.version)
-    if matrix is None or not MEMORY.fits_words(matrix):
+    words = None if matrix is None else MEMORY.words(matrix)
+    if matrix is None or words is None:
         raise StoreError(
             f"the vectors and words of collection {collection.name!r} are larger than the memory for searches "
             f"({MEMORY.budget / (1 << 30):.1f} GB). Set UNIRNA_SEARCH_MEMORY_GB to more, or search by vectors alone"
@@ -76,7 +79,7 @@ def search_hybrid(
         places = None if where is None else matrix.places(where)
     near = matrix.nearest(queries, depth, places)
     found = [
-        _Found.of(matrix, sequence, query, by_vector, places, k, depth, verify)
+        _Found.of(matrix, words, sequence, query, by_vector, places, k, depth, verify)
         for sequence, query, by_vector in zip(sequences, queries, near, strict=True)
     ]
     every = np.unique(np.concatenate([part.places for part in found]))
@@ -99,6 +102,7 @@ class _Found:
     def of(
         cls,
         matrix: Matrix,
+        words: Words,
         sequence: str,
         query: NDArray[np.float32],
         by_vector: tuple[Places, NDArray[np.float32]],
@@ -107,7 +111,6 @@ class _Found:
         depth: int,
         verify: bool,
     ) -> _Found:
-        words = matrix.words
         vector_places = by_vector[0][np.argsort(-by_vector[1], kind="stable")][:depth]
         shared = words.cosines(sequence)
         word_places = _largest(shared if places is None else shared[places], depth)

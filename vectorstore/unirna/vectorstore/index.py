@@ -6,10 +6,9 @@ that came after an index was built are compared one by one, so they are found at
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from unirna.vectorstore.collection import Collection, open
 from unirna.vectorstore.errors import StoreError
 from unirna.vectorstore.memory import ROUNDING
-from unirna.vectorstore.schema import INDEX_KEY, Index
+from unirna.vectorstore.schema import INDEX_KEY, Index, Measurement
 
 KINDS: Final[Mapping[str, Index]] = MappingProxyType(
     {
@@ -44,25 +43,9 @@ NEIGHBOURS: Final = 10
 DOUBLINGS: Final = 4
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """What an index gives with some settings, on rows of the collection that look for their neighbours.
-
-    Attributes:
-        recall: share of the 10 nearest others that are found. p50, p99: milliseconds a query, one after the other.
-        exact_p50: the same of an exact search. queries: how many were asked.
-    """
-
-    recall: float
-    p50: float
-    p99: float
-    exact_p50: float
-    queries: int
-
-
 def build_index(
     uri: str, name: str, *, kind: str = "hnsw", min_recall: float = 0.95, queries: int = 200, seed: int = 0
-) -> tuple[Index, Measurement]:
+) -> Index:
     """Build an index over a collection's vectors, measure it, and keep it if it finds enough.
 
     Where the first settings of a search find too little, twice and up to 16 times the effort is tried. An index that was
@@ -77,7 +60,7 @@ def build_index(
         seed: of the choice.
 
     Returns:
-        The index with the settings that are used from now on, and what was measured with them. Both are kept with the
+        The index with the settings that are used from now on and what was measured with them, as it is kept with the
         collection (`Collection.index`).
 
     Raises:
@@ -111,10 +94,9 @@ def build_index(
     for _ in range(DOUBLINGS + 1):
         measured = _measure(collection, index, probes)
         if measured.recall >= min_recall:
-            index = replace(index, measured=asdict(measured))
-            dataset = collection.dataset
-            dataset.update_config({INDEX_KEY: json.dumps(asdict(index))})
-            return index, measured
+            index = replace(index, measured=measured)
+            collection.dataset.update_config({INDEX_KEY: index.to_json()})
+            return index
         index = replace(index, nprobes=2 * index.nprobes, ef=2 * index.ef, refine=2 * index.refine)
     drop_index(uri, name)
     raise StoreError(

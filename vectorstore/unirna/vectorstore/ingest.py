@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final, TypeVar
 
 import lance
 import pyarrow as pa
@@ -23,7 +23,10 @@ from unirna.vectorstore.collection import REJECTS, exists, filesystem_of, table_
 from unirna.vectorstore.errors import StoreError
 
 JOB_PROPERTY: Final = "unirna.job"
+CHANGE: Final = "unirna.change"
+"""Property of a commit: what it did, where Lance's own word does not say."""
 COMMIT_TRIES: Final = 20
+Result = TypeVar("Result")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -107,15 +110,28 @@ def commit(uri: str, name: str, schema: pa.Schema, fragments: Sequence[str], *, 
             if exists(uri, name):
                 raise StoreError(_changed(name, 0, table_version(uri, name))) from error
             raise
-    for _ in range(COMMIT_TRIES):
+
+    def attempt() -> int:
         if not exists(uri, name):
             raise StoreError(f"{name!r} is no longer there: it was dropped or renamed while this job ran")
         dataset = lance.dataset(target)
         if not _same_rows(dataset, read_version) or not _same_table(dataset, schema):
             raise StoreError(_changed(name, read_version, int(dataset.version)))
+        return swap(dataset, [part.metadata for part in dataset.get_fragments()], files, {JOB_PROPERTY: key})
+
+    return until_swapped(name, attempt)
+
+
+def until_swapped(name: str, attempt: Callable[[], Result]) -> Result:
+    """Do what reads a table and ends in `swap`, anew each time that somebody else was faster.
+
+    Raises:
+        StoreError: they always were.
+    """
+    for _ in range(COMMIT_TRIES):
         try:
-            return swap(dataset, [part.metadata for part in dataset.get_fragments()], files, {JOB_PROPERTY: key})
-        except CommitConflictError:  # something came between: look at it
+            return attempt()
+        except CommitConflictError:
             continue
     raise StoreError(f"{name!r} is changed all the time: {COMMIT_TRIES} attempts to add to it failed. Try again later")
 

@@ -11,6 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import lance
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from unirna.vectorstore.words import Piece, Words, pieces_of
 
 BUDGET: Final = int(float(os.environ.get("UNIRNA_SEARCH_MEMORY_GB", "1")) * (1 << 30))
-"""Most bytes of vectors that a process holds; the collection searched longest ago goes first."""
+"""Most bytes of vectors and words that a process holds; the collection searched longest ago goes first."""
 BLOCK_ROWS: Final = 65_536
 """Rows of a block, at least, but for the last: few large products, and a commit reads no more than this again."""
 SCORES: Final = 1 << 24
@@ -114,10 +115,15 @@ class Matrix:
                 self._words = Words([piece for block in self.blocks for piece in block.words or []])
             return self._words
 
-    @property
+    @cached_property
     def words_bytes(self) -> int:
-        """About what the words take in memory; counted from the lengths."""
+        """About what the words take in memory, read or not; counted from the lengths."""
         return WORD_BYTES * int(pc.sum(self.dataset.to_table(columns=["length"])["length"]).as_py() or 0)
+
+    @property
+    def bytes(self) -> int:
+        """About what is held: the vectors, and the words once they were wanted."""
+        return _bytes(self.dataset) + (self.words_bytes if self._words is not None else 0)
 
     def places(self, where: str) -> Places:
         """Places of the rows that pass a filter, ascending."""
@@ -213,7 +219,7 @@ class Memory:
     """The matrices that a process holds, within a budget. Safe to use from several threads.
 
     Args:
-        budget: most bytes of vectors that are kept; 0 for none. While a matrix is read there may be twice as much.
+        budget: most bytes of vectors and words that are kept; 0 for none. While a matrix is read, twice as much.
     """
 
     def __init__(self, budget: int = BUDGET) -> None:
@@ -249,13 +255,21 @@ class Memory:
                 if there is None or (there is before and not _older(dataset, there.dataset)):
                     self._held[key] = matrix
                     self._held.move_to_end(key)
-                    while sum(_bytes(held.dataset) for held in self._held.values()) > self.budget:
-                        self._held.popitem(last=False)
+                    self._shrink()
         return matrix
 
-    def fits_words(self, matrix: Matrix) -> bool:
-        """Whether the words of a matrix fit the budget beside its vectors."""
-        return _bytes(matrix.dataset) + matrix.words_bytes <= self.budget
+    def words(self, matrix: Matrix) -> Words | None:
+        """The words of a matrix, read if they are not held; None where they do not fit the budget beside its vectors."""
+        if _bytes(matrix.dataset) + matrix.words_bytes > self.budget:
+            return None
+        words = matrix.words
+        with self._lock:
+            self._shrink()
+        return words
+
+    def _shrink(self) -> None:
+        while sum(matrix.bytes for matrix in self._held.values()) > self.budget:
+            self._held.popitem(last=False)
 
 
 def _keys(dataset: lance.LanceDataset) -> list[str]:

@@ -72,6 +72,22 @@ class Provenance:
 
 
 @dataclass(frozen=True)
+class Measurement:
+    """What an index gives with some settings, on rows of the collection that look for their neighbours.
+
+    Attributes:
+        recall: share of the 10 nearest others that are found. p50, p99: milliseconds a query, one after the other.
+        exact_p50: the same of an exact search. queries: how many were asked.
+    """
+
+    recall: float
+    p50: float
+    p99: float
+    exact_p50: float
+    queries: int
+
+
+@dataclass(frozen=True)
 class Index:
     """An index over a collection's vectors, and how it is searched.
 
@@ -79,7 +95,7 @@ class Index:
         kind: "hnsw", "ivf_flat", "ivf_sq", "ivf_pq" or "ivf_rq".
         nprobes: partitions that a search looks into. ef: candidates that a search of a graph keeps; 0 for other kinds.
         refine: how many times the rows asked for are compared again with their whole vectors.
-        rows: that it was built over. seconds: that took. measured: recall and times (`Measurement`).
+        rows: that it was built over. seconds: that took. measured: recall and times.
     """
 
     kind: str
@@ -88,7 +104,18 @@ class Index:
     refine: int = 1
     rows: int = 0
     seconds: float = 0.0
-    measured: dict[str, float] | None = None
+    measured: Measurement | None = None
+
+    def to_json(self) -> str:
+        """As it stands in the table's configuration."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Index:
+        """Read what `to_json` wrote, by this version or another."""
+        values = {key: value for key, value in json.loads(text).items() if key in cls.__dataclass_fields__}
+        measured = values.pop("measured", None)
+        return cls(**values, measured=None if measured is None else Measurement(**measured))
 
 
 def collection_schema(dimension: int, labels: pa.Schema, provenance: Provenance) -> pa.Schema:
