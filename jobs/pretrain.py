@@ -48,9 +48,9 @@ class Config:
     min_workers: int = 0
     """Go on with as few workers when nodes are lost; 0 waits for all of them."""
     objective: str = "masked"
-    """What is trained: masked."""
+    """What is trained: masked, contrastive or both."""
     init: str = ""
-    """Folder of a model to start from, with a fresh optimiser; random weights without."""
+    """A model to start from (shipped name, folder or URI), with a fresh optimiser; random weights without."""
     steps: int = 300
     """Optimiser steps; more of them extend a run."""
     batch_tokens: int = 16384

@@ -203,6 +203,13 @@ def test_a_run_starts_from_a_model(two_sources: Path, tmp_path: Path) -> None:
         train(replace(config, size="mini"), two_sources, tmp_path / "third")
 
 
+def test_a_run_starts_from_the_shipped_model(two_sources: Path, tmp_path: Path) -> None:
+    config = replace(TINY, size="mini", init="unirna-mini", learning_rate=1e-9, steps=1)
+    train(config, two_sources, tmp_path / "run")
+    again, shipped = model.load(tmp_path / "run" / "model").encoder, model.load("unirna-mini").encoder
+    torch.testing.assert_close(again.embedding.weight, shipped.embedding.weight, atol=1e-6, rtol=0)
+
+
 # ---- validation and Markov models
 
 

@@ -39,7 +39,8 @@ class TrainConfig:
         size: a name in `unirna.model.SIZES`.
         objective: what the encoder is trained for: "masked" (predict hidden nucleotides), "contrastive" (members of one
             group of the corpus, or two views of one sequence, get similar vectors), or "both" on the same forward pass.
-        init: folder of a model whose weights the run starts from, with a fresh optimiser; empty for random weights.
+        init: a model whose weights the run starts from (a shipped name, a folder or a URI), with a fresh optimiser; empty
+            for random weights.
         steps: optimiser steps. They may grow when a run goes on (`claim_run`).
         batch_tokens: tokens of one optimiser step over all workers.
         micro_tokens: tokens of one forward pass of one worker; divides `batch_tokens`.

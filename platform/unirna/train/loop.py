@@ -19,7 +19,8 @@ import torch
 
 from unirna.corpus import Corpus
 from unirna.job import JobStopped
-from unirna.model import CheckpointError, Encoder, load_checkpoint
+from unirna.model import CheckpointError, Encoder
+from unirna.model import load as load_model
 from unirna.train.card import write_model
 from unirna.train.checkpoints import best_loss, prune, read_checkpoint, save_best, save_state, sound_checkpoint
 from unirna.train.claim import claim_run, claimed
@@ -258,7 +259,8 @@ def _start(config: TrainConfig) -> Encoder:
     """Random weights, or those of `init`."""
     encoder = Encoder(config.encoder).initialise(config.seed)
     if config.init:
-        given = load_checkpoint(config.init)
+        given = load_model(config.init, device="cpu").encoder
+        given.whitening = None  # the run fits its own
         try:
             encoder.load_state_dict(given.state_dict())
         except RuntimeError as error:
