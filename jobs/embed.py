@@ -7,15 +7,18 @@
 Killed, and started again with the same command, it goes on where it was; finished, it adds nothing. The collection
 changes in one step at the end. Records that are no RNA, or whose id is taken, are in the table `<collection>.rejects`,
 each with its reason; the summary on stdout counts them: read = stored + rejected, stored = new + unchanged. A record is
-unchanged when its id and its sequence are there; new labels for it are not taken up. Exit code 2
-where no record of the input could be stored.
+unchanged when its id and its sequence are there; new labels for it are not taken up. However many records carry a sequence,
+it is embedded once. Exit code 2 where no record of the input could be stored.
+
+    python jobs/embed.py sequences.fasta --collection rfam --level nucleotide --layer -2    # a vector of each nucleotide
+    python jobs/embed.py --collection rfam --model L16 --switch-model          # all it holds anew, with another model
 """
 
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -27,10 +30,10 @@ from unirna.job import run_job
 class Config:
     """Embed a collection of sequences into a vector store."""
 
-    inputs: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Sequence files (FASTA, FASTQ, Parquet, CSV, TSV; plain, gz, zst), folders, globs or URIs."""
     collection: str
     """Name of the collection; made if it is absent, added to if it is there."""
+    inputs: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """Sequence files (FASTA, FASTQ, Parquet, CSV, TSV; plain, gz, zst), folders, globs or URIs."""
     model: str = "unirna-mini"
     """Shipped name, folder or URI of the model."""
     store: str = "store"
@@ -41,6 +44,12 @@ class Config:
     """Column of table input that holds the letters."""
     drop_labels: tuple[str, ...] = ()
     """Label columns to leave out; all others go into the collection."""
+    level: Literal["sequence", "nucleotide"] = "sequence"
+    """A vector of each sequence, or of each nucleotide: in half precision, in a table <collection>.nucleotides."""
+    layer: int = -1
+    """-1 for the model's own vectors; -2 for the states of the last layer but one, 1 for those of the first, …"""
+    switch_model: bool = False
+    """Embed what the collection holds, and no input, with this model; it is switched over in one step when all is done."""
     batch_tokens: int | None = None
     """Tokens of one forward pass; by default what suits the device."""
     workers: int | None = None

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 
 from unirna import model
 from unirna.embed.plan import Plan, Recipe, record_counts
 from unirna.embed.state import record_name
-from unirna.embed.stream import unpack_chunk
+from unirna.embed.stream import distinct, unpack_chunk
 from unirna.job import JobError
-from unirna.vectorstore import vector_array, write_rows
+from unirna.model import tokenise
+from unirna.vectorstore import nucleotides_array, vector_array, write_rows
+
+ROWS_AT_ONCE: Final = 16384
+"""Rows that are given their vectors at once: some 32 MB of them."""
+NUCLEOTIDES_AT_ONCE: Final = 8192
+"""Nucleotides whose vectors are in memory at once, or one longer sequence's."""
 
 
 class Embedder:
@@ -23,7 +31,7 @@ class Embedder:
     def __init__(self, plan: Plan, recipe: Recipe) -> None:
         torch.set_num_threads(recipe.threads)
         self.plan, self.recipe = plan, recipe
-        self.model = model.load(recipe.path)
+        self.model = model.load(recipe.path, layer=recipe.layer)
         if self.model.fingerprint != recipe.fingerprint:
             raise JobError(
                 f"model {recipe.path} is {self.model.fingerprint} on a worker and {recipe.fingerprint} where the job was "
@@ -31,32 +39,72 @@ class Embedder:
             )
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """One row for each chunk of a batch: `rows`, `nucleotides`, `windowed`."""
+        """One row of `COUNTS` for each chunk of a batch."""
         return pa.Table.from_pylist([self.embed(chunk) for chunk in batch.to_pylist()])
 
     def embed(self, item: dict[str, Any]) -> dict[str, int]:
-        """Embed one chunk (`unit`, `chunk`, packed `table`), write its rows, then its record; give its counts."""
-        name = record_name(item["unit"], self.plan.run, item["chunk"])
+        """Embed one chunk (`part`, `chunk`, packed `table`), write its rows, then its record; give its counts."""
+        name = record_name(item["part"], self.plan.run, item["chunk"])
         path = f"records/{name}.parquet"
         if self.plan.state.has(path):  # a worker died after it had written; its rows must not be written twice
             return record_counts(self.plan, name)
         chunk = unpack_chunk(item["table"])
-        sequences = chunk["sequence"].to_pylist()
-        vectors = self.model.embed(sequences, batch_tokens=self.recipe.batch_tokens)
-        if not np.isfinite(vectors).all():
-            bad = chunk["id"][int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])].as_py()
-            raise JobError(
-                f"record {bad}: model {self.recipe.path} gives a vector with NaN or infinity; its weights are unsound"
-            )
-        schema = self.plan.schema
-        columns = [vector_array(vectors) if field.name == "vector" else chunk[field.name] for field in schema]
-        fragments = write_rows(self.plan.store, self.plan.collection, pa.table(columns, schema=schema), schema)
+        first, which = distinct(chunk["sha"])
+        if self.recipe.level == "sequence":
+            rows = self._rows(chunk, self._vectors(chunk, first), which)
+        else:
+            rows = self._nucleotides(chunk, first, which)
+        plan = self.plan
+        fragments = write_rows(plan.store, plan.collection, rows, plan.schema, anew=plan.anew)
         lengths = chunk["length"].to_numpy()
         counts = {
             "rows": chunk.num_rows,
             "nucleotides": int(lengths.sum()),
+            "distinct": len(first),
+            "distinct_nucleotides": int(lengths[first].sum()),
             "windowed": int((lengths > self.model.context).sum()),
         }
         note = json.dumps({**counts, "fragments": fragments})
         self.plan.state.write_table(path, chunk.select(["piece", "number"]).replace_schema_metadata({"unirna": note}))
         return counts
+
+    def _vectors(self, chunk: pa.Table, first: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Vectors of the distinct sequences, float32 [U, D]."""
+        vectors = self.model.embed(chunk["sequence"].take(first).to_pylist(), batch_tokens=self.recipe.batch_tokens)
+        self._check(chunk, first, np.isfinite(vectors).all(axis=1))
+        return vectors
+
+    def _rows(self, chunk: pa.Table, vectors: NDArray[np.float32], which: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
+        """The rows of the collection, in their order; those of one sequence get copies of its vector."""
+        for start in range(0, chunk.num_rows, ROWS_AT_ONCE):
+            rows = slice(start, start + ROWS_AT_ONCE)
+            yield self._batch(chunk.slice(start, ROWS_AT_ONCE), vector_array(vectors[which[rows]]))
+
+    def _nucleotides(self, chunk: pa.Table, first: NDArray[np.int64], which: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
+        """Rows with the vectors of their nucleotides, sequence by sequence."""
+        order = np.argsort(which, kind="stable")
+        ends = np.searchsorted(which[order], np.arange(len(first) + 1))
+        lengths = chunk["length"].to_numpy()[first]
+        groups = np.cumsum(lengths, dtype=np.int64) // NUCLEOTIDES_AT_ONCE
+        for group in np.split(np.arange(len(first)), np.flatnonzero(np.diff(groups)) + 1):
+            tokens = [tokenise(s) for s in chunk["sequence"].take(first[group]).to_pylist()]
+            vectors = self.model.nucleotides_tokens(tokens, batch_tokens=self.recipe.batch_tokens)
+            half = [v.astype(np.float16) for v in vectors]
+            self._check(chunk, first[group], np.array([np.isfinite(v).all() for v in half]))
+            for i, own in zip(group.tolist(), half, strict=True):
+                for row in order[ends[i] : ends[i + 1]].tolist():
+                    yield self._batch(chunk.slice(row, 1), nucleotides_array([own]))
+
+    def _batch(self, part: pa.Table, vectors: pa.Array) -> pa.RecordBatch:
+        """Rows of the collection from those of a chunk and their vectors."""
+        schema = self.plan.schema
+        own = ("vector", "vectors")
+        columns = [vectors if field.name in own else part[field.name].combine_chunks() for field in schema]
+        return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+    def _check(self, chunk: pa.Table, first: NDArray[np.int64], sound: Any) -> None:
+        if not np.all(sound):
+            bad = chunk["id"][int(first[np.flatnonzero(~sound)[0]])].as_py()
+            raise JobError(
+                f"record {bad}: model {self.recipe.path} gives a vector with NaN or infinity; its weights are unsound"
+            )

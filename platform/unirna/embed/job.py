@@ -1,9 +1,12 @@
 """The embedding job: scan, resolve, embed, commit.
 
-1. Scan: each unit of the input is read once; bad records are set aside, ids of the good ones noted.
+1. Scan: each unit of the input is read once; bad records are set aside, the good ones spread over parts by their sequence,
+   their ids noted.
 2. Resolve: duplicate ids, and records that the collection holds already, are found bucket by bucket.
-3. Embed: the others stream through an actor pool that holds the model; each chunk is written beside the collection.
-4. Commit: when the counts add up, all files become part of the collection in one step.
+3. Embed: the others stream, part by part, through an actor pool that holds the model, each distinct sequence once; each
+   chunk is written beside the collection.
+4. Commit: when the counts add up, all files become part of the collection in one step. Where somebody else was faster, the
+   rows are compared with what they have put there, and what is not in it is committed.
 
 The driver sees counts, never rows. What is finished is noted in `State`, so the same command goes on after a kill.
 """
@@ -11,37 +14,35 @@ The driver sees counts, never rows. What is finished is noted in `State`, so the
 from __future__ import annotations
 
 import time
-import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any, Final
 
-import pyarrow as pa
-
 from unirna import vectorstore
-from unirna.embed.labels import settle_schema
-from unirna.embed.plan import Plan, Recipe, read_record
+from unirna.embed.labels import pack_schema, settle_schema
+from unirna.embed.plan import COUNTS, Plan, Recipe, read_record
 from unirna.embed.rejects import DUPLICATE, save_rejects
-from unirna.embed.resolve import resolve_bucket
-from unirna.embed.scan import Source, Unit, plan_units, scan_held, scan_unit
+from unirna.embed.scan import UNIT_BYTES, Held, Source, plan_units
 from unirna.embed.state import State, job_key, manifest
-from unirna.embed.stream import chunks_of, pack_chunk
-from unirna.job import JobError, Progress, connect_ray, plan_workers, say
+from unirna.embed.steps import HELD_ROWS, embed, num_gpus, resolve, scan, still_good
+from unirna.job import JobError, connect_ray, plan_workers, say
 from unirna.sequence import Piece, plan_pieces
 
-UNIT_BYTES: Final = 64 << 20
 BUCKET_BYTES: Final = 1 << 30
 """Input for each bucket of ids: some million short records, so a few hundred MB in the process that compares them."""
-HELD_ROWS: Final = 4_000_000
-"""Rows of the collection for each bucket, and for each task that reads its ids."""
+PART_BYTES: Final = 32 << 20
+"""Input for each part, within which equal sequences are found."""
+SWITCH_ROWS: Final = 200_000
+"""Rows of the collection for each unit that is read where a collection is switched to another model."""
+TRIES: Final = 10
+"""How often the rows are compared anew, where others change the collection all the time."""
 CHUNK_FLOPS: Final = {"cpu": (1e11, 3e12), "cuda": (1e13, 3e14)}
 """Least and most work of a chunk: about 1 s and 30 s. A killed job loses the chunks it was at; files are one to a chunk."""
-CHUNK_NUCLEOTIDES: Final = 4_000_000
-"""Most nucleotides of a chunk, for the memory of the process that holds it."""
+CHUNK_NUCLEOTIDES: Final = {"sequence": 4_000_000, "nucleotide": 500_000}
+"""Most nucleotides of a chunk, for the memory of the process that holds it, or for the size of its file."""
 CHUNKS_PER_WORKER: Final = 32
 """Chunks that each worker should get, so that none waits long for the last one."""
 
@@ -53,6 +54,11 @@ class EmbedConfig:
     Attributes:
         inputs: files, folders, globs or URIs. collection: where the vectors go. store: its store. model: what makes them.
         id_column, sequence_column: of table input. drop_labels: label columns to leave out.
+        level: "sequence" for a vector of each sequence, "nucleotide" for one of each nucleotide, in half precision, in a
+            table of their own, `<collection>.nucleotides`.
+        layer: -1 for the model's own vectors; -2, -3, … for the states of the last layer but one, but two, …, without
+            whitening; 1, 2, … counts from the first layer.
+        switch_model: embed what the collection holds, and no input, with this model, and switch it over when all is done.
         batch_tokens: tokens of one forward pass; None for what suits the device.
         workers: processes that hold the model; None for one to each GPU, or as the cores allow.
         cpus_per_worker: cores, and threads, of each.
@@ -65,6 +71,9 @@ class EmbedConfig:
     id_column: str = "id"
     sequence_column: str = "sequence"
     drop_labels: tuple[str, ...] = ()
+    level: str = "sequence"
+    layer: int = -1
+    switch_model: bool = False
     batch_tokens: int | None = None
     workers: int | None = None
     cpus_per_worker: int = 1
@@ -75,60 +84,103 @@ def embed_collection(config: EmbedConfig) -> dict[str, Any]:
 
     Returns:
         The summary: `read` = `stored` + `rejected`, `stored` = `new` + `unchanged` (id and sequence are
-        there; the labels stored first stay, new ones for a known id are not taken up); `windowed` sequences among the new;
-        `nucleotides` of the new and the rate at which this run embedded; names of collection, store, model and rejects.
+        there; the labels stored first stay, new ones for a known id are not taken up). Of the new: `windowed` sequences,
+        `nucleotides`, and how many sequences and nucleotides are `distinct`, since a sequence is embedded once. The rate of
+        this run, in distinct nucleotides a second; names of collection, store, model and rejects.
 
     Raises:
         InputError: input that cannot be read. StoreError: labels that do not fit, or somebody else changed the collection.
         ModelMismatchError: the collection was made with another model. CheckpointError: no such model.
-        JobError: no record could be stored, the input changed while it was read, or the cluster carries fewer workers.
+        JobError: no record could be stored, the input changed while it was read, the cluster carries fewer workers, or the
+            settings contradict each other.
     """
+    started = time.monotonic()
+    if config.level not in CHUNK_NUCLEOTIDES:
+        raise JobError(f"--level {config.level}: wanted {' or '.join(CHUNK_NUCLEOTIDES)}")
+    if config.switch_model and (config.inputs or config.level != "sequence"):
+        raise JobError("--switch-model embeds what the collection holds: give no input with it, and no --level nucleotide")
+    if not (config.switch_model or config.inputs):
+        raise JobError("no input: give files, folders, globs or URIs of sequences")
+    for left in reversed(range(TRIES)):
+        try:
+            return _attempt(config, started)
+        except vectorstore.ChangedError as error:
+            if not left or config.switch_model:
+                raise
+            say(f"{error}".partition(". ")[0] + ": comparing with what it holds now")
+    raise AssertionError
+
+
+def _attempt(config: EmbedConfig, started: float) -> dict[str, Any]:
     from unirna import model  # here, and not above: workers that only read import this module without torch
 
-    started = time.monotonic()
     store, path = _absolute(config.store), _absolute(config.model, if_there=True)
     vectorstore.check_name(config.collection)
+    name = config.collection if config.level == "sequence" else vectorstore.nucleotides_name(config.collection)
 
     # ---- the model must be the collection's, before anything else
-    encoder = model.load(path, device="cpu")
-    collection = vectorstore.open(store, config.collection) if vectorstore.exists(store, config.collection) else None
-    if collection is not None:
+    encoder = model.load(path, device="cpu", layer=config.layer)
+    collection = vectorstore.open(store, name) if config.switch_model or vectorstore.exists(store, name) else None
+    source: Source | Held = Source(config.id_column, config.sequence_column, config.drop_labels)
+    if collection is None:
+        version = 0
+    elif config.switch_model:
+        info = collection.info
+        version, rows = info.version, info.num_rows
+        if info.provenance.fingerprint == encoder.fingerprint:
+            return _switched_before(config, rows, encoder.fingerprint)
+        source = Held(store, name, version, SWITCH_ROWS)
+    else:
         collection.check_model(encoder.fingerprint, config.model)
+        version = vectorstore.table_version(store, name)
 
     # ---- the job, and what is finished of it
-    pieces = plan_pieces([_absolute(item) for item in config.inputs], piece_bytes=UNIT_BYTES)
-    files = manifest(sorted({piece.path for piece in pieces}))
-    source = Source(config.id_column, config.sequence_column, config.drop_labels)
+    if isinstance(source, Held):
+        pieces = source.pieces()
+        files = []
+    else:
+        pieces = plan_pieces([_absolute(item) for item in config.inputs], piece_bytes=UNIT_BYTES)
+        files = manifest(sorted({piece.path for piece in pieces}))
     identity = {
-        "collection": config.collection,
+        "collection": name,
         "fingerprint": encoder.fingerprint,
         "pieces": [[p.path, p.start, p.end] for p in pieces],
         "files": files,
         "source": asdict(source),
     }
     key = job_key(identity)
-    state = State.of(store, config.collection, key)
+    state = State.of(store, name, key)
     connect_ray()
     workers, _ = plan_workers(config.workers, config.cpus_per_worker)
     if state.has("commit.json"):
         note = state.read_json("commit.json")
-        if vectorstore.committed_version(store, config.collection, key, note["read_version"]) is not None:
+        if vectorstore.committed_version(store, name, key, note["read_version"]) is not None:
             say("the collection has this input: finishing what was left to tidy up")
-            return _finish(state, store, config, key, note["read_version"], pieces, note["summary"])
+            return _finish(state, store, name, key, note["read_version"], pieces, note["summary"])
 
     # ---- scan and resolve
     units = plan_units(pieces, UNIT_BYTES)
-    version = vectorstore.table_version(store, config.collection)
     if not state.has("job.json"):
         held = collection.info.num_rows if collection is not None else 0
-        buckets = 1 + max(sum(p.bytes for p in pieces) // BUCKET_BYTES, held // HELD_ROWS)
-        state.write_json("job.json", {**identity, "buckets": buckets})
-    buckets = state.read_json("job.json")["buckets"]
-    scanned = _scan(state, units, source, key, store, config.collection, version, buckets)
-    made = vectorstore.Provenance(config.model, encoder.fingerprint, unirna=package_version("unirna"))
+        size = sum(p.bytes for p in pieces)
+        buckets = 1 + max(size // BUCKET_BYTES, held // HELD_ROWS)
+        state.write_json("job.json", {**identity, "buckets": buckets, "parts": 1 + size // PART_BYTES})
+    buckets, parts = (state.read_json("job.json")[number] for number in ("buckets", "parts"))
+    # Where the whole collection is replaced its ids are no duplicates: the rows are prepared as for an empty one.
+    against = 0 if config.switch_model else version
+    scanned = scan(state, units, source, key, store, name, against, buckets, parts)
+    if manifest([path for path, _, _ in files]) != files:
+        raise JobError("the input changed while it was read. Run the same command again: it starts with the new input")
+    made = vectorstore.Provenance(
+        config.model,
+        encoder.fingerprint,
+        pooling="mean" if config.level == "sequence" else "none",
+        layer=config.layer,
+        unirna=package_version("unirna"),
+    )
     labels = [text for s in scanned for text in s["labels"]]
-    schema = settle_schema(labels, encoder.dimension, made, collection)
-    resolved = _resolve(state, version, buckets, pieces)
+    schema = settle_schema(labels, encoder.dimension, made, None if config.switch_model else collection, config.level)
+    resolved = resolve(state, against, buckets, parts, pieces)
     read, good = (sum(s[name] for s in scanned) for name in ("read", "good"))
     unchanged, duplicates = (sum(r[name] for r in resolved) for name in ("unchanged", "duplicate"))
     reasons = sum((Counter(s["rejected"]) for s in scanned), Counter({DUPLICATE: duplicates} if duplicates else {}))
@@ -139,29 +191,41 @@ def embed_collection(config: EmbedConfig) -> dict[str, Any]:
         say(f"label columns replaced by columns of our own: {', '.join(replaced)}")
 
     # ---- embed
-    run, earlier = state.start_run(version)
-    size = _chunk_nucleotides(encoder.config.flops([1]), nucleotides, workers)
-    plan = Plan(state, store, config.collection, schema, version, run, source, size)
+    run, earlier = state.start_run(
+        version, pack_schema(schema), lambda run, records: still_good(state, against, run, records)
+    )
+    size = min(_chunk_nucleotides(encoder.config.flops([1]), nucleotides, workers), CHUNK_NUCLEOTIDES[config.level])
+    plan = Plan(state, store, name, schema, against, run, parts, size, anew=config.switch_model)
     with ThreadPoolExecutor(16) as pool:
         before = list(pool.map(lambda name: read_record(plan, name), earlier))
     at_first = sum(note["nucleotides"] for note in before)
+    if config.level == "nucleotide":
+        say(
+            f"{nucleotides:,} nucleotides x {encoder.dimension} numbers of 2 bytes: "
+            f"{nucleotides * encoder.dimension * 2 / 1e9:,.1f} GB in {name!r}"
+        )
     if earlier:
         say(f"going on: {sum(note['rows'] for note in before):,} of {new:,} records are embedded already")
     embedding = time.monotonic()
     if at_first < nucleotides:
         workers = min(workers, -(-(nucleotides - at_first) // size))  # no more than there are chunks
-        recipe = Recipe(path, encoder.fingerprint, config.batch_tokens, config.cpus_per_worker)
-        _embed(plan, recipe, units, earlier, [s["good"] for s in scanned], workers, at_first, nucleotides)
+        recipe = Recipe(path, encoder.fingerprint, config.batch_tokens, config.cpus_per_worker, config.level, config.layer)
+        rows_of_parts = [sum(s["parts"][part] for s in scanned) for part in range(parts)]
+        embed(plan, recipe, earlier, rows_of_parts, workers, at_first, nucleotides)
     seconds = time.monotonic() - embedding
 
     # ---- commit
     with ThreadPoolExecutor(16) as pool:
         notes = before + list(pool.map(lambda name: read_record(plan, name), state.records_of(run)))
-    if sum(note["rows"] for note in notes) != new or manifest([path for path, _, _ in files]) != files:
-        raise JobError("the input changed while it was read. Run the same command again: it starts with the new input")
-    embedded = nucleotides - at_first
+    if (written := sum(note["rows"] for note in notes)) != new:
+        raise JobError(
+            f"{written:,} rows were written of {new:,}: files of the job's state are gone, or two runs of one job were at "
+            "work at once. Run the same command again: it goes on with what is there"
+        )
+    totals = {count: sum(note[count] for note in notes) for count in COUNTS}
+    embedded = totals["distinct_nucleotides"] - sum(note["distinct_nucleotides"] for note in before)
     summary = {
-        "collection": config.collection,
+        "collection": name,
         "store": config.store,
         "read": read,
         "stored": new + unchanged,
@@ -169,143 +233,31 @@ def embed_collection(config: EmbedConfig) -> dict[str, Any]:
         "unchanged": unchanged,
         "rejected": sum(reasons.values()),
         "rejected_by_reason": dict(sorted(reasons.items())),
-        "windowed": sum(note["windowed"] for note in notes),
+        "windowed": totals["windowed"],
         "nucleotides": nucleotides,
+        "distinct": totals["distinct"],
+        "distinct_nucleotides": totals["distinct_nucleotides"],
         "seconds": round(time.monotonic() - started, 2),
         "embed_seconds": round(seconds, 2),
         "nucleotides_per_second": round(embedded / seconds, 1) if embedded else 0.0,
         "model": config.model,
         "fingerprint": encoder.fingerprint,
-        "rejects": vectorstore.rejects_name(config.collection) if reasons else None,
+        "rejects": vectorstore.rejects_name(name) if reasons else None,
         "replaced_labels": replaced,
     }
     assert summary["read"] == summary["stored"] + summary["rejected"]
     if new:
         state.write_json("commit.json", {"read_version": version, "summary": summary})
         fragments = [text for note in notes for text in note["fragments"]]
-        vectorstore.commit(store, config.collection, schema, fragments, key=key, read_version=version)
-    return _finish(state, store, config, key, version, pieces, summary)
-
-
-# ---- the four steps ------------------------------------------------------------------------------------------------
-
-
-def _scan(
-    state: State,
-    units: list[Unit],
-    source: Source,
-    job: str,
-    store: str,
-    collection: str,
-    version: int,
-    buckets: int,
-) -> list[dict[str, Any]]:
-    """Scan every unit, and the ids of the collection; the counts of the units, in their order."""
-    parts = vectorstore.split_table(store, collection, version, HELD_ROWS) if version else []
-
-    def scan(item: int) -> None:
-        if item < len(units):
-            scan_unit(state, units[item], source, job, buckets)
-        else:
-            part = item - len(units)
-            scan_held(state, store, collection, version, part, parts[part], buckets)
-
-    items = len(units) + len(parts)
-    progress = Progress("scanning", items, "parts")
-    for done, _ in enumerate(_each(items, scan), 1):
-        progress.update(done)
-    progress.close()
-    return [state.read_json(f"scan/{unit.number:06d}.json") for unit in units]
-
-
-def _resolve(state: State, version: int, buckets: int, pieces: list[Piece]) -> list[dict[str, Any]]:
-    """Resolve every bucket of ids; their counts."""
-    sources = [piece.name for piece in pieces]
-
-    for _ in _each(buckets, lambda bucket: resolve_bucket(state, version, bucket, sources)):
-        pass
-    return [state.read_json(f"resolved-{version}/{bucket:06d}.json") for bucket in range(buckets)]
-
-
-def _each(count: int, work: Callable[[int], object]) -> Iterator[None]:
-    """Do `work` for the numbers below `count` on the cluster; it writes what it finds, nothing comes back.
-
-    One alone is done here: a worker would take longer to start than a unit takes.
-    """
-    import ray
-
-    if count == 1:
-        work(0)
-        yield
-        return
-
-    def one(row: dict[str, Any]) -> dict[str, Any]:
-        work(row["item"])
-        return {"done": 1}
-
-    data = ray.data.from_items(list(range(count)), override_num_blocks=count)
-    for _ in data.map(one, num_cpus=1).iter_batches(batch_size=1, prefetch_batches=0):
-        yield
-
-
-def _embed(
-    plan: Plan,
-    recipe: Recipe,
-    units: list[Unit],
-    earlier: list[str],
-    good: list[int],
-    workers: int,
-    at_first: int,
-    nucleotides: int,
-) -> None:
-    """Stream what is left through the actor pool."""
-    import ray
-
-    from unirna.embed.embedder import Embedder
-
-    records: dict[int, list[str]] = {}
-    for name in earlier:
-        records.setdefault(int(name.split("-")[0]), []).append(name)
-
-    def chunks(batch: dict[str, Any]) -> Iterator[pa.Table]:
-        for number in batch["item"].tolist():
-            for i, table in enumerate(chunks_of(plan, units[number], records.get(number, []), good[number])):
-                row = {"unit": [number], "chunk": [i], "table": pa.array([pack_chunk(table)], pa.large_binary())}
-                yield pa.table(row)
-
-    context = ray.data.DataContext.get_current().copy()
-    # A chunk travels as one row and each row is a block of its own: Ray would otherwise join and cut blocks by size.
-    context.target_max_block_size = 1
-    with ray.data.DataContext.current(context):
-        todo = ray.data.from_items(list(range(len(units))), override_num_blocks=len(units))
-    # Readers ask for no core: the actors may hold them all, and a reader that waits for one would wait for ever.
-    readers = ray.data.TaskPoolStrategy(size=min(len(units), max(workers, 2)))
-    actors = ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=2)
-    finished = todo.map_batches(chunks, batch_size=1, num_cpus=0, compute=readers).map_batches(
-        Embedder,
-        fn_constructor_args=(plan, recipe),
-        batch_size=1,
-        batch_format="pyarrow",
-        num_cpus=recipe.threads,
-        num_gpus=1 if _gpus() else 0,
-        compute=actors,
-    )
-    progress = Progress("embedding", nucleotides, "nt")
-    progress.update(at_first)
-    done = at_first
-    with warnings.catch_warnings():
-        # A pool larger than a small input needs is no fault of the user's.
-        warnings.filterwarnings("ignore", message="The (minimum|maximum) number of concurrent")
-        for batch in finished.iter_batches(batch_size=None, prefetch_batches=0):
-            done += int(batch["nucleotides"].sum())
-            progress.update(done)
-    progress.close()
+        put = vectorstore.overwrite if config.switch_model else vectorstore.commit
+        put(store, name, schema, fragments, key=key, read_version=version)
+    return _finish(state, store, name, key, version, pieces, summary)
 
 
 def _finish(
     state: State,
     store: str,
-    config: EmbedConfig,
+    name: str,
     key: str,
     version: int,
     pieces: list[Piece],
@@ -314,37 +266,34 @@ def _finish(
     """Save the rejects, remove the state."""
     import ray
 
-    if summary["rejected"] or vectorstore.exists(store, vectorstore.rejects_name(config.collection)):
+    if summary["rejected"] or vectorstore.exists(store, vectorstore.rejects_name(name)):
         sources = [piece.name for piece in pieces]
-        ray.get(ray.remote(num_cpus=0)(save_rejects).remote(state, store, config.collection, key, version, sources))
+        ray.get(ray.remote(num_cpus=0)(save_rejects).remote(state, store, name, key, version, sources))
     state.clear()
     if not summary["stored"]:
         reasons = ", ".join(f"{reason}: {count}" for reason, count in summary["rejected_by_reason"].items())
         raise JobError(
             f"nothing to store: {summary['read']} records read, {summary['rejected']} rejected ({reasons or 'none'}). "
-            + (
-                f"They are in table {summary['rejects']!r} of {config.store}"
-                if summary["rejected"]
-                else "The input is empty"
-            )
+            + (f"They are in table {summary['rejects']!r} of {store}" if summary["rejected"] else "The input is empty")
         )
     return summary
+
+
+def _switched_before(config: EmbedConfig, rows: int, fingerprint: str) -> dict[str, Any]:
+    """The summary where the collection is the model's already."""
+    counts = {"read": rows, "stored": rows, "new": 0, "unchanged": rows, "rejected": 0, "nucleotides": 0}
+    names = {"collection": config.collection, "store": config.store, "model": config.model, "fingerprint": fingerprint}
+    return {**names, **counts}
 
 
 # ---- settings that follow from the machine and the model -----------------------------------------------------------
 
 
-def _gpus() -> int:
-    import ray
-
-    return int(ray.cluster_resources().get("GPU", 0))
-
-
 def _chunk_nucleotides(flops: int, nucleotides: int, workers: int) -> int:
     """About how much one chunk should hold, for a model that does `flops` for one nucleotide."""
-    least, most = CHUNK_FLOPS["cuda" if _gpus() else "cpu"]
+    least, most = CHUNK_FLOPS["cuda" if num_gpus() else "cpu"]
     fair = nucleotides // (workers * CHUNKS_PER_WORKER)
-    return min(max(fair, int(least / flops)), int(most / flops), CHUNK_NUCLEOTIDES)
+    return min(max(fair, int(least / flops)), int(most / flops))
 
 
 def _absolute(path: str, *, if_there: bool = False) -> str:

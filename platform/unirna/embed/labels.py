@@ -33,7 +33,7 @@ def unpack_schema(text: str) -> pa.Schema:
 
 
 def settle_schema(
-    labels: Iterable[str], dimension: int, provenance: Provenance, collection: Collection | None
+    labels: Iterable[str], dimension: int, provenance: Provenance, collection: Collection | None, level: str = "sequence"
 ) -> pa.Schema:
     """The schema that all rows are brought to: that of the collection, or one that fits the labels of all files.
 
@@ -41,6 +41,7 @@ def settle_schema(
         labels: packed schemas of the labels met.
         dimension: H. provenance: for a collection that is made.
         collection: the one that rows are added to, if it is there.
+        level: of the vectors, "sequence" or "nucleotide".
 
     Raises:
         StoreError: files, or a file and the collection, that disagree on a label; the column is named.
@@ -51,7 +52,7 @@ def settle_schema(
             types[field.name] = _common(field.name, types.get(field.name, field.type), field.type)
     if collection is None:
         fields = [(name, pa.string() if pa.types.is_null(kind) else kind) for name, kind in types.items()]
-        return collection_schema(dimension, pa.schema(fields), provenance)
+        return collection_schema(dimension, pa.schema(fields), provenance, level)
     schema = collection.schema
     for name, kind in types.items():
         if name not in schema.names:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from unirna.embed.scan import Source
 from unirna.embed.state import State
+
+COUNTS: Final = ("rows", "nucleotides", "distinct", "distinct_nucleotides", "windowed")
+"""What is counted of a chunk: its rows and their nucleotides, the distinct sequences among them that were embedded and
+their nucleotides, and the rows whose sequence was longer than the model's context."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,8 @@ class Plan:
     Attributes:
         state: of the job. store, collection: where the rows go. schema: of the collection.
         version: of the collection that the input was compared with. run: number of this run.
-        source: how the input is read. chunk_nucleotides: about how much one chunk holds.
+        parts: over which the records are spread. chunk_nucleotides: about how much one chunk holds.
+        anew: the rows take the place of all that the collection holds.
     """
 
     state: State
@@ -29,8 +33,9 @@ class Plan:
     schema: pa.Schema
     version: int
     run: int
-    source: Source
+    parts: int
     chunk_nucleotides: int
+    anew: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,22 +45,25 @@ class Recipe:
     Attributes:
         path: name, folder or URI. fingerprint: that the driver saw there.
         batch_tokens: tokens of one forward pass, None for the model's own choice. threads: of torch in one actor.
+        level: "sequence" or "nucleotide". layer: whose states (`unirna.model.load`).
     """
 
     path: str
     fingerprint: str
     batch_tokens: int | None
     threads: int
+    level: str = "sequence"
+    layer: int = -1
 
 
 def read_record(plan: Plan, name: str) -> dict[str, Any]:
-    """What a record says: `rows`, `nucleotides`, `windowed` and `fragments`; which rows they are is not read."""
+    """What a record says: `COUNTS` and `fragments`; which rows they are is not read."""
     filesystem, path = plan.state.at(f"records/{name}.parquet")
     note: dict[str, Any] = json.loads(pq.read_schema(path, filesystem=filesystem).metadata[b"unirna"])
     return note
 
 
 def record_counts(plan: Plan, name: str) -> dict[str, int]:
-    """`rows`, `nucleotides` and `windowed` of a record."""
+    """The `COUNTS` of a record."""
     note = read_record(plan, name)
-    return {key: note[key] for key in ("rows", "nucleotides", "windowed")}
+    return {key: note[key] for key in COUNTS}

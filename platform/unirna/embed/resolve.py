@@ -14,11 +14,13 @@ import pyarrow.compute as pc
 
 from unirna.embed.rejects import DUPLICATE
 from unirna.embed.scan import KEY_SCHEMA
+from unirna.embed.spool import part_of
 from unirna.embed.state import State
 
 UNCHANGED: Final = "unchanged"
 EXCEPTION_SCHEMA: Final = pa.schema(
     [
+        ("part", pa.int32()),
         ("piece", pa.int32()),
         ("number", pa.int64()),
         ("id", pa.string()),
@@ -28,14 +30,14 @@ EXCEPTION_SCHEMA: Final = pa.schema(
 )
 
 
-def resolve_bucket(state: State, version: int, bucket: int, sources: list[str]) -> dict[str, int]:
+def resolve_bucket(state: State, version: int, bucket: int, sources: list[str], parts: int) -> dict[str, int]:
     """Compare the ids of one bucket among each other and with the collection; write the exceptions, give the counts.
 
     Args:
         state: with the keys of the input and of what the collection holds.
         version: of the collection, 0 if there is none.
         bucket: which ids.
-        sources: names of all pieces of the input.
+        sources: names of all pieces of the input. parts: over which the records are spread.
 
     Returns:
         `unchanged` and `duplicate` records, and the `nucleotides` of both.
@@ -65,6 +67,7 @@ def resolve_bucket(state: State, version: int, bucket: int, sources: list[str]) 
     ]
     exceptions = pa.table(
         {
+            "part": part_of(keys["sha"].take(rows), parts),
             "piece": keys["piece"].take(rows),
             "number": keys["number"].take(rows),
             "id": keys["id"].take(rows),
@@ -73,7 +76,7 @@ def resolve_bucket(state: State, version: int, bucket: int, sources: list[str]) 
         },
         EXCEPTION_SCHEMA,
     )
-    state.write_table(f"{name}.parquet", exceptions.sort_by([("piece", "ascending"), ("number", "ascending")]))
+    state.write_table(f"{name}.parquet", exceptions.sort_by("part"), row_group_size=65536)
     unchanged = kinds.count(UNCHANGED)
     counts = {
         "unchanged": unchanged,
@@ -91,16 +94,11 @@ def _bucket(state: State, folder: str, bucket: int) -> pa.Table:
     return pa.concat_tables([KEY_SCHEMA.empty_table(), *parts])
 
 
-def exceptions_of(state: State, version: int, first: int, last: int) -> pa.Table:
-    """Place (`piece`, `number`) of the records of some pieces that are not to be embedded.
-
-    Args:
-        state, version: as for `resolve_bucket`.
-        first, last: index of the first and the last piece.
-    """
+def exceptions_of(state: State, version: int, part: int) -> pa.Table:
+    """Place (`piece`, `number`) of the records of one part that are not to be embedded."""
     folder = f"resolved-{version}"
     names = sorted(set(state.names(folder)))
-    wanted: Any = [("piece", ">=", first), ("piece", "<=", last)]
-    parts = [state.read_table(f"{folder}/{name}.parquet", ["piece", "number"], wanted) for name in names]
+    wanted: Any = [("part", "==", part)]
+    found = [state.read_table(f"{folder}/{name}.parquet", ["piece", "number"], wanted) for name in names]
     empty = pa.schema([("piece", pa.int32()), ("number", pa.int64())]).empty_table()
-    return pa.concat_tables([empty, *parts])
+    return pa.concat_tables([empty, *found])

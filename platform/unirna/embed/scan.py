@@ -1,4 +1,4 @@
-"""First look at the input: normalise every record, set the bad ones aside, and note ids and shas of the good ones."""
+"""The one look at the input: normalise each record, set bad ones aside, spool the good ones, note their ids and shas."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ import pyarrow.parquet as pq
 
 from unirna.embed.labels import label_name, labels_of, pack_schema
 from unirna.embed.rejects import REJECT_SCHEMA, with_job
+from unirna.embed.spool import Spool
 from unirna.embed.state import State
 from unirna.sequence import Piece, clean_table, read_tables
-from unirna.vectorstore import scan_keys
+from unirna.sequence.normalise import REJECT_SCHEMA as READ_REJECTS
+from unirna.vectorstore import scan_rows, split_table
 
 KEY_SCHEMA: Final = pa.schema(
     [
@@ -28,6 +30,8 @@ KEY_SCHEMA: Final = pa.schema(
         ("length", pa.int32()),
     ]
 )
+UNIT_BYTES: Final = 64 << 20
+"""Input that one task reads."""
 KEYS_AT_ONCE: Final = 1 << 20
 """Keys sorted into buckets in memory at once: about 100 MB."""
 
@@ -82,11 +86,42 @@ class Source:
             yield good, rejects, replaced
 
 
-def scan_unit(state: State, unit: Unit, source: Source, job: str, buckets: int) -> dict[str, Any]:
-    """Read a unit; write its keys and rejects, and give its counts. A unit that is done is not read again.
+@dataclass(frozen=True)
+class Held:
+    """The rows of a collection as input, to embed them with another model.
+
+    Attributes:
+        store, collection, version: where they are. rows: about how many make a piece.
+    """
+
+    store: str
+    collection: str
+    version: int
+    rows: int
+
+    def pieces(self) -> list[Piece]:
+        """The parts of the table, one after the other."""
+        parts = split_table(self.store, self.collection, self.version, self.rows)
+        name = f"{self.collection}@{self.version}"
+        return [Piece(name, "collection", start=i, end=i + 1, bytes=UNIT_BYTES) for i in range(len(parts))]
+
+    def tables(self, piece: Piece) -> Iterator[tuple[pa.Table, pa.Table, list[str]]]:
+        """Stream a piece, as `Source.tables`; its rows were good when they were stored."""
+        part = split_table(self.store, self.collection, self.version, self.rows)[piece.start]
+        first = 1
+        for batch in scan_rows(self.store, self.collection, self.version, part):
+            numbers = pa.array(np.arange(first, first + batch.num_rows, dtype=np.int64))
+            table = pa.Table.from_batches([batch]).append_column("number", numbers)
+            first += batch.num_rows
+            yield table.replace_schema_metadata(None), READ_REJECTS.empty_table(), []
+
+
+def scan_unit(state: State, unit: Unit, source: Source | Held, job: str, buckets: int, parts: int) -> dict[str, Any]:
+    """Read a unit; write its records, keys and rejects, and give its counts. A unit that is done is not read again.
 
     Returns:
-        `read`, `good`, `nucleotides` (of the good), `rejected` (reason -> count), `labels` (schemas as hex), `replaced`.
+        `read`, `good`, `nucleotides` (of the good), `rejected` (reason -> count), `labels` (schemas as hex), `replaced`,
+        `parts` (good records for each part).
     """
     name = f"{unit.number:06d}"
     if state.has(f"scan/{name}.json"):
@@ -95,7 +130,11 @@ def scan_unit(state: State, unit: Unit, source: Source, job: str, buckets: int) 
     reasons: Counter[str] = Counter()
     labels: dict[str, None] = {}
     replaced: set[str] = set()
-    with state.writing(f"rejects/{name}.parquet") as sink, pq.ParquetWriter(sink, REJECT_SCHEMA) as bad:
+    with (
+        Spool(state, unit.number, parts) as spool,
+        state.writing(f"rejects/{name}.parquet") as sink,
+        pq.ParquetWriter(sink, REJECT_SCHEMA) as bad,
+    ):
 
         def keys() -> Iterator[pa.Table]:
             for index, piece in enumerate(unit.pieces, unit.first):
@@ -108,18 +147,19 @@ def scan_unit(state: State, unit: Unit, source: Source, job: str, buckets: int) 
                     replaced.update(theirs)
                     if rejects.num_rows:
                         bad.write_table(with_job(rejects, job))
-                    yield pa.table(
-                        {
-                            "id": good["id"],
-                            "sha": good["sha"],
-                            "piece": pa.array(np.full(good.num_rows, index, np.int32)),
-                            "number": good["number"],
-                            "length": good["length"],
-                        }
-                    )
+                    good = good.append_column("piece", pa.array(np.full(good.num_rows, index, np.int32)))
+                    if good.num_rows:
+                        spool.write(good)
+                    yield good.select([n for n in KEY_SCHEMA.names if n != "bucket"])
 
         write_keys(state, f"keys/{name}.parquet", keys(), buckets)
-    result = {**counts, "rejected": dict(reasons), "labels": list(labels), "replaced": sorted(replaced)}
+    result = {
+        **counts,
+        "rejected": dict(reasons),
+        "labels": list(labels),
+        "replaced": sorted(replaced),
+        "parts": spool.rows.tolist(),
+    }
     state.write_json(f"scan/{name}.json", result)
     return result
 
@@ -130,7 +170,7 @@ def scan_held(
     """Write the keys of a part of what the collection holds already."""
     name = f"held-{version}/{part:06d}"
     if not state.has(f"{name}.json"):
-        batches = scan_keys(store, collection, version, fragments)
+        batches = scan_rows(store, collection, version, fragments, ["id", "sha"])
         write_keys(state, f"{name}.parquet", (pa.Table.from_batches([batch]) for batch in batches), buckets)
         state.write_json(f"{name}.json", {})
 

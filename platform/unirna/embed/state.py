@@ -6,7 +6,9 @@ finds its own state and another never does. It goes when the job is done.
 
     job.json             what the key stands for
     scan/ keys/ rejects/ of each unit of input: counts; ids and shas; records rejected
+    rows/                of each unit: its clean records, spread over parts by their sequence (`spool`)
     resolved-<version>/  of each bucket of ids: records not to embed, against that version of the collection
+    kept-<run>/          of each part, where the collection has changed: records of earlier runs that still hold
     runs/                of each run: its number and the records of earlier runs that it builds on
     records/             of each written chunk: its files, and the rows they hold
     commit.json          the counts, just before the one commit
@@ -16,8 +18,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -68,8 +72,11 @@ class State:
         filesystem, path = self.at(name)
         filesystem.create_dir(path.rpartition("/")[0], recursive=True)
         if not isinstance(filesystem, pa.fs.LocalFileSystem):
-            with filesystem.open_output_stream(path) as sink:  # an object appears when its upload ends
-                yield sink
+            with tempfile.TemporaryFile() as whole:  # a stream closed on an error would leave half an object
+                yield pa.PythonFile(whole, "w")
+                whole.seek(0)
+                with filesystem.open_output_stream(path) as sink:  # an object appears when its upload ends
+                    shutil.copyfileobj(whole, sink, 1 << 20)
             return
         part = f"{path}.{uuid.uuid4().hex}.part"
         with filesystem.open_output_stream(part) as sink:
@@ -88,10 +95,10 @@ class State:
             values: dict[str, Any] = json.loads(source.read())
         return values
 
-    def write_table(self, name: str, table: pa.Table) -> None:
+    def write_table(self, name: str, table: pa.Table, row_group_size: int | None = None) -> None:
         """Write a Parquet file."""
         with self.writing(name) as sink:
-            pq.write_table(table, sink)
+            pq.write_table(table, sink, row_group_size=row_group_size)
 
     def read_table(self, name: str, columns: list[str] | None = None, filters: Any = None) -> pa.Table:
         """Read a Parquet file, or the part of it that `filters` selects."""
@@ -105,14 +112,18 @@ class State:
 
     # ---- runs ------------------------------------------------------------------------------------------------------
 
-    def start_run(self, version: int) -> tuple[int, list[str]]:
+    def start_run(
+        self, version: int, schema: str = "", still_good: Callable[[int, list[str]], list[str]] | None = None
+    ) -> tuple[int, list[str]]:
         """Number a new run and settle which records of earlier runs count.
 
         They are those that the run before built on and those it wrote itself, as far as they are there now. A worker of a
         killed run that writes a moment longer comes too late to be counted, now and ever, so no row can count twice.
 
         Args:
-            version: of the collection. Records made against another version are not used, their rows may be in it.
+            version: of the collection. schema: of the rows, as text; records of other rows are not used.
+            still_good: of the number of the run and records made against another version of the collection, those that
+                hold no row that is in it now; without it none.
 
         Returns:
             The run's number and the names of the records.
@@ -122,9 +133,12 @@ class State:
         if runs:
             last = self.read_json(f"runs/{runs[-1]}.json")
             number = last["run"] + 1
-            if last["version"] == version:
+            if last["schema"] == schema:
                 records = [*last["records"], *self.records_of(last["run"])]
-        self.write_json(f"runs/{number:06d}.json", {"run": number, "version": version, "records": records})
+            if last["version"] != version:
+                records = still_good(number, records) if still_good and records else []
+        note = {"run": number, "version": version, "schema": schema, "records": records}
+        self.write_json(f"runs/{number:06d}.json", note)
         return number, records
 
     def records_of(self, run: int) -> list[str]:
@@ -132,9 +146,17 @@ class State:
         return [name for name in self.names("records") if int(name.split("-")[1]) == run]
 
 
-def record_name(unit: int, run: int, chunk: int) -> str:
+def record_name(part: int, run: int, chunk: int) -> str:
     """Name of the record of a chunk; the same when a worker dies and its chunk is done again."""
-    return f"{unit:06d}-{run:06d}-{chunk:06d}"
+    return f"{part:06d}-{run:06d}-{chunk:06d}"
+
+
+def by_part(records: list[str]) -> dict[int, list[str]]:
+    """Names of records by the part of the input that they are of."""
+    found: dict[int, list[str]] = {}
+    for name in records:
+        found.setdefault(int(name.split("-")[0]), []).append(name)
+    return found
 
 
 def manifest(paths: list[str]) -> list[tuple[str, int, int]]:

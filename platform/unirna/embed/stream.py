@@ -1,8 +1,9 @@
-"""The records that are still to be embedded, as chunks of sequences of similar length."""
+"""The records that are still to be embedded, as chunks of sequences of similar length, equal ones together."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -10,58 +11,66 @@ from numpy.typing import NDArray
 
 from unirna.embed.plan import Plan
 from unirna.embed.resolve import exceptions_of
-from unirna.embed.scan import Unit
+from unirna.embed.spool import rows_of
 
-BUFFER_CHUNKS = 16
-"""Chunks' worth of records that are sorted by length together: enough for neighbours of one length, little memory."""
-BUFFER_ROWS = 200_000
+BUFFER_BYTES: Final = 256 << 20
+"""Records of a part that are held and sorted at once. Parts are smaller, unless very many records carry one sequence; then
+it is embedded once for each buffer."""
 
 
-def chunks_of(plan: Plan, unit: Unit, records: list[str], good: int) -> Iterator[pa.Table]:
-    """Stream the records of a unit that are neither exceptions nor embedded by an earlier run, in chunks.
+def chunks_of(plan: Plan, part: int, records: list[str], rows: int) -> Iterator[pa.Table]:
+    """Stream the records of a part that are neither exceptions nor embedded by an earlier run, in chunks.
 
     Args:
         plan: of the run.
-        unit: what to read.
-        records: names of the unit's records of earlier runs.
-        good: how many good records the unit has; it is not read again if all are accounted for.
+        part: what to read.
+        records: names of the part's records of earlier runs.
+        rows: how many records the part has; it is not read again if all are accounted for.
 
     Returns:
-        Tables of about `chunk_nucleotides`: `piece`, `number` and the columns of the collection but `vector`. Chunks of a
-        unit are the same each time in one run, so a chunk that is done again finds its own record.
+        Tables of about `chunk_nucleotides` distinct nucleotides: `piece`, `number` and the columns of the collection but
+        the vectors. Chunks of a part are the same each time in one run, so a chunk that is done again finds its own record.
     """
-    last = unit.first + len(unit.pieces) - 1
     finished = [plan.state.read_table(f"records/{name}.parquet", ["piece", "number"]) for name in records]
-    leave = pa.concat_tables([exceptions_of(plan.state, plan.version, unit.first, last), *finished])
-    if leave.num_rows == good:
+    leave = pa.concat_tables([exceptions_of(plan.state, plan.version, part), *finished])
+    if leave.num_rows == rows:
         return
-    pieces, numbers = leave["piece"].to_numpy(), leave["number"].to_numpy()
+    skip = np.sort(places(leave))
     waiting: list[pa.Table] = []
-    nucleotides = rows = 0
-    for index, piece in enumerate(unit.pieces, unit.first):
-        skip = numbers[pieces == index]
-        for table, _, _ in plan.source.tables(piece):
-            fresh = table.filter(pa.array(~np.isin(table["number"].to_numpy(), skip)))
-            if not fresh.num_rows:
-                continue
-            waiting.append(conform(fresh, index, plan.schema))
-            nucleotides += int(fresh["length"].to_numpy().sum())
-            rows += fresh.num_rows
-            if nucleotides >= BUFFER_CHUNKS * plan.chunk_nucleotides or rows >= BUFFER_ROWS:
-                yield from _cut(pa.concat_tables(waiting), plan.chunk_nucleotides)
-                waiting, nucleotides, rows = [], 0, 0
+    size = 0
+    for table in rows_of(plan.state, part, plan.parts):
+        fresh = table.filter(pa.array(~among(places(table), skip)))
+        if not fresh.num_rows:
+            continue
+        waiting.append(conform(fresh, plan.schema))
+        size += fresh.nbytes
+        if size >= BUFFER_BYTES:
+            yield from _cut(pa.concat_tables(waiting), plan.chunk_nucleotides)
+            waiting, size = [], 0
     if waiting:
         yield from _cut(pa.concat_tables(waiting), plan.chunk_nucleotides)
 
 
-def conform(table: pa.Table, piece: int, schema: pa.Schema) -> pa.Table:
+def places(table: pa.Table) -> NDArray[np.int64]:
+    """Piece and number of each record as one number, int64 [N]."""
+    packed: NDArray[np.int64] = (table["piece"].to_numpy().astype(np.int64) << 40) | table["number"].to_numpy()
+    return packed
+
+
+def among(values: NDArray[np.int64], ordered: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which values stand in a sorted array: bool [N]."""
+    if not len(ordered):
+        return np.zeros(len(values), bool)
+    at = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)
+    found: NDArray[np.bool_] = ordered[at] == values
+    return found
+
+
+def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """Bring clean records to the columns of a collection: labels it lacks become null, types are those of the schema."""
-    columns: dict[str, pa.ChunkedArray | pa.Array] = {
-        "piece": pa.array(np.full(table.num_rows, piece, np.int32)),
-        "number": table["number"],
-    }
+    columns: dict[str, pa.ChunkedArray | pa.Array] = {"piece": table["piece"], "number": table["number"]}
     for field in schema:
-        if field.name == "vector":
+        if field.name in ("vector", "vectors"):
             continue
         if field.name in table.column_names:
             columns[field.name] = table[field.name].cast(field.type)
@@ -71,12 +80,23 @@ def conform(table: pa.Table, piece: int, schema: pa.Schema) -> pa.Table:
 
 
 def _cut(table: pa.Table, chunk_nucleotides: int) -> Iterator[pa.Table]:
-    """Chunks of neighbours in length; within a chunk rows stand in the order of the input."""
-    lengths: NDArray[np.int64] = table["length"].to_numpy().astype(np.int64)
+    """Chunks of neighbours in length, all records of a sequence in one; within a chunk in the order of the input."""
+    first, which = distinct(table["sha"])
+    lengths: NDArray[np.int64] = table["length"].to_numpy()[first].astype(np.int64)
     order = np.argsort(lengths, kind="stable")
-    chunk = np.cumsum(lengths[order]) // max(chunk_nucleotides, 1)
-    for part in np.split(order, np.flatnonzero(np.diff(chunk)) + 1):
-        yield table.take(np.sort(part))
+    chunk = np.empty(len(first), np.int64)
+    chunk[order] = np.cumsum(lengths[order]) // max(chunk_nucleotides, 1)
+    chunk_of_row = chunk[which]
+    rows = np.argsort(chunk_of_row, kind="stable")
+    for part in np.split(rows, np.flatnonzero(np.diff(chunk_of_row[rows])) + 1):
+        yield table.take(part)
+
+
+def distinct(shas: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Row in which each distinct value comes first, int64 [U], and for each row which of them it has, int64 [N]."""
+    which = shas.combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+    first = np.unique(which, return_index=True)[1].astype(np.int64)  # values are numbered as they come
+    return first, which
 
 
 def pack_chunk(table: pa.Table) -> bytes:

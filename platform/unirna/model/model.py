@@ -20,6 +20,7 @@ from unirna.model.checkpoint import CheckpointError, fingerprint, load_checkpoin
 from unirna.model.config import SIZES, EncoderConfig
 from unirna.model.encoder import Encoder
 from unirna.model.tokens import MASK, NUCLEOTIDES, UNKNOWN, Tokens, pack_tokens, tokenise
+from unirna.model.whitening import Whitening
 from unirna.model.windows import OVERLAP, Window, plan_windows
 from unirna.sequence import SequenceError, normalise
 
@@ -132,14 +133,26 @@ class Model:
         Raises:
             SequenceError: a sequence that is not RNA or DNA.
         """
-        ids = tokenise(normalise(sequence))
-        out = torch.zeros(len(ids), self._num_features, device=self.device)
-        for window in self.windows(len(ids)):
-            packed = pack_tokens([ids[window.start : window.end]])
-            weights = torch.from_numpy(window.weights).to(self.device)[:, None]
+        return self.nucleotides_tokens([tokenise(normalise(sequence))])[0]
+
+    def nucleotides_tokens(self, tokens: Sequence[Tokens], *, batch_tokens: int | None = None) -> list[Vectors]:
+        """One row per nucleotide of each sequence, float32 [L, D], as `nucleotides`, from token arrays (`tokenise`).
+
+        All rows are in memory at once, with those of every layer that makes them: 4 F bytes a nucleotide.
+        """
+        starts = np.concatenate([[0], np.cumsum([len(ids) for ids in tokens])])
+        out = torch.zeros(int(starts[-1]), self._num_features, device=self.device)
+        pieces = [(i, window) for i, ids in enumerate(tokens) for window in self.windows(len(ids))]
+        pieces.sort(key=lambda piece: (piece[1].end - piece[1].start, piece[0]))
+        for batch in _batches(pieces, batch_tokens or self.batch_tokens):
+            packed = pack_tokens([tokens[i][w.start : w.end] for i, w in batch])
+            weights, _ = _pooling(batch, [1] * len(batch))
+            inside = weights > 0  # not the special tokens
+            rows = torch.from_numpy(np.concatenate([np.arange(w.start, w.end) + starts[i] for i, w in batch]))
+            inside, rows, weights = (x.to(self.device) for x in (inside, rows, weights[inside][:, None]))
             for part, state in zip(self._parts(out), self._states(packed.tokens, packed.boundaries), strict=True):
-                part[window.start : window.end] += state[1:-1].float() * weights
-        return self._whitened(out).cpu().numpy()
+                part.index_add_(0, rows, state.float()[inside] * weights)
+        return np.split(self._whitened(out).cpu().numpy(), starts[1:-1])
 
     def encode_tokens(self, tokens: Tokens | Tensor, boundaries: Ends) -> Vectors:
         """Hidden states of raw token ids.
@@ -273,17 +286,30 @@ def _pooling(batch: list[tuple[int, Window]], lengths: list[int]) -> tuple[Tenso
     return torch.from_numpy(np.concatenate(weights)), owner
 
 
-def load(name_or_path: str | Path, *, device: str | torch.device | None = None) -> Model:
+def load(name_or_path: str | Path, *, device: str | torch.device | None = None, layer: int = -1) -> Model:
     """Load a model.
 
     Args:
         name_or_path: a shipped name, a folder in the released format, or a URI (`s3://…`) of one.
         device: "cpu" or "cuda"; by default CUDA where there is one.
+        layer: -1 for the model's own vectors. Another number takes the states of that layer as they are, float32 [H],
+            without whitening: 1 for the first, -2 for the last but one. Such a model has a fingerprint of its own.
 
     Raises:
-        CheckpointError: nothing of that name, or a damaged checkpoint.
+        CheckpointError: nothing of that name, a damaged checkpoint, or no such layer.
     """
-    name = str(name_or_path)
+    loaded = _load(str(name_or_path), device)
+    if layer == -1:
+        return loaded
+    config = loaded.config
+    number = layer if layer > 0 else config.num_layers + 1 + layer
+    if layer == 0 or not 1 <= number <= config.num_layers:
+        raise CheckpointError(f"no layer {layer} in {name_or_path}: it has {config.num_layers}, from 1 or back from -1")
+    loaded.encoder.whitening = Whitening.identity(config, [number])
+    return Model(loaded.encoder, loaded.name, loaded.device)
+
+
+def _load(name: str, device: str | torch.device | None) -> Model:
     if "://" in name:
         with tempfile.TemporaryDirectory(prefix="unirna-model-") as folder:
             try:

@@ -446,7 +446,7 @@ class Engine:
 def _recorded_model(store: str, collection: str) -> Model:
     made = vectorstore.open(store, collection).provenance
     try:
-        model = load(made.model)
+        model = load(made.model, layer=made.layer)
     except CheckpointError as error:
         raise CheckpointError(
             f"collection {collection!r} was made with the model {made.model!r}, which is not to be found from here. "

@@ -1,7 +1,7 @@
 """Collections of RNA sequences and their vectors in a LanceDB store: search, read, write. Knows arrays and Arrow only."""
 
 from unirna.vectorstore.collection import Collection, CollectionInfo, exists, list_collections, open
-from unirna.vectorstore.errors import FilterError, ModelMismatchError, StoreError
+from unirna.vectorstore.errors import ChangedError, FilterError, ModelMismatchError, StoreError
 from unirna.vectorstore.hybrid import search_hybrid
 from unirna.vectorstore.index import KINDS, build_index, drop_index
 from unirna.vectorstore.ingest import (
@@ -9,9 +9,11 @@ from unirna.vectorstore.ingest import (
     check_name,
     commit,
     committed_version,
+    nucleotides_name,
+    overwrite,
     rejects_name,
     replace_rows,
-    scan_keys,
+    scan_rows,
     split_table,
     table_version,
     write_rows,
@@ -30,12 +32,22 @@ from unirna.vectorstore.manage import (
     versions,
 )
 from unirna.vectorstore.rows import add, add_labels, delete, upsert
-from unirna.vectorstore.schema import RESERVED, VERIFIED, Index, Measurement, Provenance, collection_schema, vector_array
+from unirna.vectorstore.schema import (
+    RESERVED,
+    VERIFIED,
+    Index,
+    Measurement,
+    Provenance,
+    collection_schema,
+    nucleotides_array,
+    vector_array,
+)
 
 __all__ = [
     "KINDS",
     "RESERVED",
     "VERIFIED",
+    "ChangedError",
     "Collection",
     "CollectionInfo",
     "FilterError",
@@ -61,12 +73,15 @@ __all__ = [
     "drop_index",
     "exists",
     "list_collections",
+    "nucleotides_array",
+    "nucleotides_name",
     "open",
+    "overwrite",
     "rejects_name",
     "rename",
     "replace_rows",
     "restore",
-    "scan_keys",
+    "scan_rows",
     "search_hybrid",
     "split_table",
     "statistics",

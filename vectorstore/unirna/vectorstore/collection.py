@@ -14,13 +14,16 @@ import pyarrow.compute as pc
 import pyarrow.fs
 from numpy.typing import NDArray
 
-from unirna.vectorstore.errors import ModelMismatchError, StoreError
+from unirna.vectorstore.errors import ChangedError, ModelMismatchError, StoreError
 from unirna.vectorstore.filters import check_filter, filter_errors
 from unirna.vectorstore.memory import MEMORY, ROUNDING, Matrix, Places, cosines_of
 from unirna.vectorstore.schema import INDEX_KEY, Index, Provenance
 
 METRIC: Final = "cosine"
 REJECTS: Final = ".rejects"
+NUCLEOTIDES: Final = ".nucleotides"
+SIDECARS: Final = (REJECTS, NUCLEOTIDES)
+"""Endings of the tables that stand beside a collection."""
 QUERIES_AT_ONCE: Final = 64
 SPARE: Final = 16
 """Rows fetched beyond those asked for, so that ties at the end are seen without asking again."""
@@ -69,7 +72,7 @@ def list_collections(uri: str) -> list[str]:
     filesystem, path = filesystem_of(uri)
     entries = filesystem.get_file_info(pa.fs.FileSelector(path, allow_not_found=True))
     names = sorted(e.base_name.removesuffix(".lance") for e in entries if e.base_name.endswith(".lance"))
-    return [name for name in names if not name.endswith(REJECTS) and exists(uri, name)]
+    return [name for name in names if not name.endswith(SIDECARS) and exists(uri, name)]
 
 
 def open(uri: str, name: str, *, version: int | str | None = None) -> Collection:
@@ -102,8 +105,10 @@ class Collection:
     def __init__(self, uri: str, name: str, version: int | str | None = None) -> None:
         self.uri, self.name = uri, name
         self.version = None if version is None else _version_number(uri, name, version)
-        self.provenance = Provenance.from_schema(self.schema, name)
-        self._dimension: int = self.schema.field("vector").type.list_size
+        schema = lance.dataset(table_uri(uri, name), version=self.version).schema
+        self.provenance = Provenance.from_schema(schema, name)
+        own = schema.field("vector").type if "vector" in schema.names else schema.field("vectors").type.value_type
+        self._dimension: int = own.list_size
         self._lancedb: Any = None
 
     def __repr__(self) -> str:
@@ -114,8 +119,19 @@ class Collection:
 
     @property
     def dataset(self) -> lance.LanceDataset:
-        """The Lance table: the newest version, or the one that was asked for."""
-        return lance.dataset(table_uri(self.uri, self.name), version=self.version)
+        """The Lance table: the newest version, or the one that was asked for.
+
+        Raises:
+            ChangedError: the collection was switched to another model since it was opened.
+        """
+        dataset = lance.dataset(table_uri(self.uri, self.name), version=self.version)
+        made, now = self.provenance, Provenance.from_schema(dataset.schema, self.name)
+        if now.fingerprint != made.fingerprint:
+            raise ChangedError(
+                f"collection {self.name!r} was switched from model {made.model} ({made.fingerprint}) to {now.model} "
+                f"({now.fingerprint}) while it was open: open it again, and embed what you look for with that model"
+            )
+        return dataset
 
     @property
     def schema(self) -> pa.Schema:
@@ -280,7 +296,7 @@ class Collection:
         """The columns that are asked for, by default all but `vector`; StoreError where there is no such one."""
         names = self.schema.names
         if columns is None:
-            return [name for name in names if name != "vector"]
+            return [name for name in names if name not in ("vector", "vectors")]
         unknown = [name for name in columns if name not in names]
         if unknown:
             raise StoreError(f"collection {self.name!r} has no column {', '.join(unknown)}. It has {', '.join(names)}")
@@ -288,6 +304,8 @@ class Collection:
 
     def check_queries(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Vectors of queries as float32 [Q, H]; ValueError where they are none."""
+        if self.name.endswith(NUCLEOTIDES):
+            raise StoreError(f"{self.name!r} holds vectors of nucleotides: search in the collection of the sequences")
         queries = np.asarray(vectors, np.float32)
         if queries.ndim == 1:
             queries = queries[None]
@@ -368,7 +386,9 @@ class Collection:
 
 def _index_of(dataset: lance.LanceDataset) -> Index | None:
     record = dataset.config().get(INDEX_KEY)
-    return None if record is None else Index.from_json(record)
+    if record is None or not dataset.describe_indices():  # a restored or overwritten version may have the record alone
+        return None
+    return Index.from_json(record)
 
 
 def _version_number(uri: str, name: str, version: int | str) -> int:

@@ -9,6 +9,10 @@ class StoreError(ValueError):
     """A collection that is absent, that is none of ours, or whose columns do not fit; the message says the way out."""
 
 
+class ChangedError(StoreError):
+    """Somebody else changed a collection while rows were prepared for it: compare with what it holds now, and try again."""
+
+
 class FilterError(StoreError):
     """A filter that the store cannot read.
 
@@ -39,7 +43,8 @@ class ModelMismatchError(StoreError):
         self.collection, self.recorded, self.given = collection, recorded, given
         super().__init__(
             f"collection {collection!r} was made with model {recorded[0]} ({recorded[1]}), got {given[0]} ({given[1]}). "
-            "Vectors of two models cannot be compared: use the first model, or embed into another collection"
+            "Vectors of two models cannot be compared: use the first model, embed into another collection, or embed this "
+            "whole collection anew with the second (jobs/embed.py --switch-model)"
         )
 
     def __reduce__(self) -> tuple[type[ModelMismatchError], tuple[str, tuple[str, str], tuple[str, str]]]:

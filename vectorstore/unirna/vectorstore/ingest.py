@@ -19,8 +19,9 @@ import pyarrow.fs
 from lance.commit import CommitConflictError
 from lance.fragment import FragmentMetadata, write_fragments
 
-from unirna.vectorstore.collection import REJECTS, exists, filesystem_of, table_uri
-from unirna.vectorstore.errors import StoreError
+from unirna.vectorstore.collection import NUCLEOTIDES, REJECTS, SIDECARS, exists, filesystem_of, table_uri
+from unirna.vectorstore.errors import ChangedError, StoreError
+from unirna.vectorstore.schema import INDEX_KEY, Provenance
 
 JOB_PROPERTY: Final = "unirna.job"
 CHANGE: Final = "unirna.change"
@@ -36,11 +37,16 @@ def check_name(name: str) -> None:
     Raises:
         StoreError: other characters than letters, digits, `_`, `-` and `.`, or the ending of a sidecar table.
     """
-    if not _NAME.fullmatch(name) or name.endswith((REJECTS, ".lance")):
+    if not _NAME.fullmatch(name) or name.endswith((*SIDECARS, ".lance")):
         raise StoreError(
             f"a collection cannot be called {name!r}: wanted letters, digits, '_', '-' and '.', a letter or digit first, "
-            f"and not the ending {REJECTS} or .lance"
+            f"and not the ending {', '.join(SIDECARS)} or .lance"
         )
+
+
+def nucleotides_name(name: str) -> str:
+    """The table with the per-nucleotide vectors of a collection; `list_collections` does not show it."""
+    return name + NUCLEOTIDES
 
 
 def rejects_name(name: str) -> str:
@@ -48,19 +54,22 @@ def rejects_name(name: str) -> str:
     return name + REJECTS
 
 
-def write_rows(uri: str, name: str, rows: pa.Table | Iterable[pa.RecordBatch], schema: pa.Schema) -> list[str]:
+def write_rows(
+    uri: str, name: str, rows: pa.Table | Iterable[pa.RecordBatch], schema: pa.Schema, *, anew: bool = False
+) -> list[str]:
     """Write rows beside a table that need not exist yet, without making them part of it.
 
     Args:
         uri: the store. name: the table.
         rows: columns as in `schema`.
         schema: of the table.
+        anew: they are to take the place of all there are (`overwrite`), so they may have other columns.
 
     Returns:
-        What `commit` needs to add them: one JSON text for each file.
+        What `commit` or `overwrite` needs to add them: one JSON text for each file.
     """
     reader = rows.to_reader() if isinstance(rows, pa.Table) else pa.RecordBatchReader.from_batches(schema, rows)
-    mode = "append" if exists(uri, name) else "create"
+    mode = ("overwrite" if anew else "append") if exists(uri, name) else "create"
     fragments = write_fragments(reader, table_uri(uri, name), schema=schema, mode=mode)
     return [json.dumps(fragment.to_json()) for fragment in fragments]
 
@@ -91,8 +100,8 @@ def commit(uri: str, name: str, schema: pa.Schema, fragments: Sequence[str], *, 
         The table's version with the rows in it.
 
     Raises:
-        StoreError: somebody else has changed the table since `read_version` (compaction and indexes are no change), or a
-            file of the rows is gone; nothing is added.
+        ChangedError: somebody else has changed the table since `read_version` (compaction and indexes are no change).
+        StoreError: a file of the rows is gone. In both cases nothing is added.
     """
     done = committed_version(uri, name, key, read_version)
     if done is not None:
@@ -108,7 +117,7 @@ def commit(uri: str, name: str, schema: pa.Schema, fragments: Sequence[str], *, 
             return int(lance.LanceDataset.commit(target, transaction, max_retries=0).version)
         except (OSError, ValueError) as error:
             if exists(uri, name):
-                raise StoreError(_changed(name, 0, table_version(uri, name))) from error
+                raise ChangedError(_changed(name, 0, table_version(uri, name))) from error
             raise
 
     def attempt() -> int:
@@ -116,10 +125,52 @@ def commit(uri: str, name: str, schema: pa.Schema, fragments: Sequence[str], *, 
             raise StoreError(f"{name!r} is no longer there: it was dropped or renamed while this job ran")
         dataset = lance.dataset(target)
         if not _same_rows(dataset, read_version) or not _same_table(dataset, schema):
-            raise StoreError(_changed(name, read_version, int(dataset.version)))
+            raise ChangedError(_changed(name, read_version, int(dataset.version)))
         return swap(dataset, [part.metadata for part in dataset.get_fragments()], files, {JOB_PROPERTY: key})
 
     return until_swapped(name, attempt)
+
+
+def overwrite(uri: str, name: str, schema: pa.Schema, fragments: Sequence[str], *, key: str, read_version: int) -> int:
+    """Put rows in the place of all that a collection holds, in one step; the columns may be others, and the model.
+
+    What it held stays as a version with the tag `model-<fingerprint>`, which `restore` brings back. Indexes go.
+
+    Args:
+        uri, name, schema, fragments, key, read_version: as for `commit`; the rows are written with `anew`.
+
+    Returns:
+        The new version.
+
+    Raises:
+        ChangedError, StoreError: as for `commit`; nothing is changed.
+    """
+    done = committed_version(uri, name, key, read_version)
+    target = table_uri(uri, name)
+
+    def attempt() -> int:
+        dataset = lance.dataset(target)
+        if not _same_rows(dataset, read_version):
+            raise ChangedError(_changed(name, read_version, int(dataset.version)))
+        operation = lance.LanceOperation.Overwrite(schema, files)
+        transaction = lance.Transaction(dataset.version, operation, transaction_properties={JOB_PROPERTY: key})
+        # Without a retry it fails where there is a newer version.
+        return int(lance.LanceDataset.commit(target, transaction, max_retries=0).version)
+
+    if done is None:
+        files = [FragmentMetadata.from_json(text) for text in fragments]
+        _check_files(target, name, files)
+        before = lance.dataset(target, version=read_version)
+        label = f"model-{Provenance.from_schema(before.schema, name).fingerprint}"
+        if label in before.tags.list():
+            before.tags.update(label, read_version)
+        else:
+            before.tags.create(label, read_version)
+        done = until_swapped(name, attempt)
+    dataset = lance.dataset(target)
+    if INDEX_KEY in dataset.config():
+        dataset.delete_config_keys([INDEX_KEY])
+    return done
 
 
 def until_swapped(name: str, attempt: Callable[[], Result]) -> Result:
@@ -240,7 +291,7 @@ def table_version(uri: str, name: str) -> int:
 
 
 def split_table(uri: str, name: str, version: int, rows: int) -> list[list[int]]:
-    """Parts of about `rows` rows of one version of a table, as lists of fragment ids for `scan_keys`."""
+    """Parts of about `rows` rows of one version of a table, as lists of fragment ids for `scan_rows`."""
     parts: list[list[int]] = []
     size = rows
     for fragment in lance.dataset(table_uri(uri, name), version=version).get_fragments():
@@ -252,8 +303,11 @@ def split_table(uri: str, name: str, version: int, rows: int) -> list[list[int]]
     return parts
 
 
-def scan_keys(uri: str, name: str, version: int, part: Sequence[int]) -> Iterator[pa.RecordBatch]:
-    """Stream `id` and `sha` of a part of one version of a collection."""
+def scan_rows(
+    uri: str, name: str, version: int, part: Sequence[int], columns: Sequence[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Stream columns of a part of one version of a collection (`split_table`); by default all but `vector`."""
     dataset = lance.dataset(table_uri(uri, name), version=version)
     fragments = [dataset.get_fragment(i) for i in part]
-    yield from dataset.scanner(columns=["id", "sha"], fragments=fragments, batch_size=65536).to_batches()
+    wanted = [n for n in dataset.schema.names if n != "vector"] if columns is None else list(columns)
+    yield from dataset.scanner(columns=wanted, fragments=fragments, batch_size=65536).to_batches()

@@ -15,7 +15,7 @@ import pyarrow.fs
 
 from unirna.vectorstore.collection import exists, filesystem_of, open, table_uri
 from unirna.vectorstore.errors import StoreError
-from unirna.vectorstore.ingest import CHANGE, JOB_PROPERTY, check_name, rejects_name
+from unirna.vectorstore.ingest import CHANGE, JOB_PROPERTY, check_name, nucleotides_name, rejects_name
 from unirna.vectorstore.schema import OWN
 
 KEPT: Final = timedelta(days=14)
@@ -179,7 +179,7 @@ def statistics(uri: str, name: str, version: int | str | None = None) -> Statist
 
 
 def copy(uri: str, name: str, to_uri: str, to_name: str | None = None, *, version: int | str | None = None) -> int:
-    """Copy one version of a collection, with its indexes, to another name or store; of the newest also the rejects.
+    """Copy one version of a collection, with its indexes, to another name or store; of the newest also what is beside it.
 
     Returns:
         Rows copied.
@@ -191,10 +191,10 @@ def copy(uri: str, name: str, to_uri: str, to_name: str | None = None, *, versio
     check_name(target)
     source = open(uri, name, version=version).dataset
     _check_free(to_uri, target)
-    rejects = rejects_name(name)
-    if version is None and exists(uri, rejects):  # first, so that a copy that was cut short is not taken for whole
-        table = lance.dataset(table_uri(uri, rejects))
-        table.deep_clone(table_uri(to_uri, rejects_name(target)), table.version)
+    for old, new in zip(_beside(name), _beside(target), strict=True):
+        if version is None and exists(uri, old):  # first, so that a copy that was cut short is not taken for whole
+            table = lance.dataset(table_uri(uri, old))
+            table.deep_clone(table_uri(to_uri, new), table.version)
     source.deep_clone(table_uri(to_uri, target), source.version)
     return int(source.count_rows())
 
@@ -215,13 +215,13 @@ def rename(uri: str, name: str, new: str) -> None:
         copy(uri, name, uri, new)
         drop(uri, name, confirm=name)
         return
-    for old, other in ((rejects_name(name), rejects_name(new)), (name, new)):
+    for old, other in zip((*_beside(name), name), (*_beside(new), new), strict=True):
         if exists(uri, old):
             filesystem.move(filesystem_of(table_uri(uri, old))[1], filesystem_of(table_uri(uri, other))[1])
 
 
 def drop(uri: str, name: str, *, confirm: str) -> None:
-    """Remove a collection and its rejects for good.
+    """Remove a collection for good, with its rejects and the vectors of its nucleotides.
 
     Args:
         confirm: the collection's name once more.
@@ -232,17 +232,24 @@ def drop(uri: str, name: str, *, confirm: str) -> None:
     open(uri, name)
     if confirm != name:
         raise StoreError(f"dropping {name!r} cannot be undone: repeat its name to confirm (got {confirm!r})")
-    for table in (rejects_name(name), name):  # the collection last: cut short, this can be done again
+    for table in (*_beside(name), name):  # the collection last: cut short, this can be done again
         _remove(uri, table)
 
 
 def _check_free(uri: str, name: str) -> None:
-    """See that a collection can be put under a name; rejects that belong to no collection make room."""
+    """See that a collection can be put under a name; tables that belong to no collection make room."""
     filesystem, path = filesystem_of(table_uri(uri, name))
     if filesystem.get_file_info(path).type != pyarrow.fs.FileType.NotFound:
         there = "a collection" if exists(uri, name) else "a folder with the files of a job that made none yet,"
         raise StoreError(f"there is {there} {name!r} in {uri} already. Drop it first, or choose another name")
-    _remove(uri, rejects_name(name))
+    for table in _beside(name):
+        _remove(uri, table)
+
+
+def _beside(name: str) -> tuple[str, ...]:
+    """The tables that belong to a collection."""
+    nucleotides = nucleotides_name(name)
+    return rejects_name(name), nucleotides, rejects_name(nucleotides)
 
 
 def _remove(uri: str, table: str) -> None:

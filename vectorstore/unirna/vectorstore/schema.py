@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
 
@@ -41,7 +42,8 @@ class Provenance:
 
     Attributes:
         model: the model's name. fingerprint: the name of its shape and weights.
-        pooling: how nucleotides become one vector. layer: which layer's states, -1 for the last.
+        pooling: how nucleotides become one vector, "none" where each has its own.
+        layer: which layer's states, counted from the last; -1 for the model's own vectors.
         normalisation: what was done to a vector's length: "none".
         unirna: version of this package that made the collection.
     """
@@ -118,13 +120,19 @@ class Index:
         return cls(**values, measured=None if measured is None else Measurement(**measured))
 
 
-def collection_schema(dimension: int, labels: pa.Schema, provenance: Provenance) -> pa.Schema:
+def collection_schema(dimension: int, labels: pa.Schema, provenance: Provenance, level: str = "sequence") -> pa.Schema:
     """Schema of a collection: our own columns, then the labels with their types, and the provenance as metadata.
+
+    Where `level` is "nucleotide", `vectors` (a list of half-precision vectors, one for each nucleotide) stands in the place
+    of `vector`.
 
     Raises:
         StoreError: a label with a reserved name (`RESERVED`).
     """
-    taken = [name for name in labels.names if name in RESERVED or name.startswith("_")]
+    vector = pa.field("vector", pa.list_(pa.float32(), dimension), nullable=False)
+    if level == "nucleotide":
+        vector = pa.field("vectors", pa.list_(pa.list_(pa.float16(), dimension)), nullable=False)
+    taken = [name for name in labels.names if name in (*RESERVED, vector.name) or name.startswith("_")]
     if taken:
         raise StoreError(f"label columns cannot be called {', '.join(taken)}: rename them")
     own = [
@@ -132,11 +140,19 @@ def collection_schema(dimension: int, labels: pa.Schema, provenance: Provenance)
         pa.field("sequence", pa.string(), nullable=False),
         pa.field("length", pa.int32(), nullable=False),
         pa.field("sha", pa.string(), nullable=False),
-        pa.field("vector", pa.list_(pa.float32(), dimension), nullable=False),
+        vector,
     ]
     # Every label may be missing in some file, and metadata of one input file says nothing of a collection.
     fields = [pa.field(f.name, f.type) for f in labels]
     return pa.schema([*own, *fields], metadata={PROVENANCE_KEY: provenance.to_bytes()})
+
+
+def nucleotides_array(vectors: Sequence[NDArray[np.float16]]) -> pa.ListArray:
+    """Vectors of the nucleotides of some sequences, [L, H] each, as the Arrow column of a nucleotide table."""
+    ends = np.concatenate([[0], np.cumsum([len(v) for v in vectors])]).astype(np.int32)
+    flat = np.ascontiguousarray(np.concatenate(vectors), np.float16)
+    rows = pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), flat.shape[1])
+    return pa.ListArray.from_arrays(pa.array(ends), rows)
 
 
 def vector_array(vectors: NDArray[np.float32]) -> pa.FixedSizeListArray:

@@ -1,0 +1,154 @@
+"""The steps of the embedding job that run on the cluster. What they find goes to the job's state; counts come back."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from unirna import vectorstore
+from unirna.embed.plan import Plan, Recipe
+from unirna.embed.resolve import exceptions_of, resolve_bucket
+from unirna.embed.scan import Held, Source, Unit, scan_held, scan_unit
+from unirna.embed.state import State, by_part
+from unirna.embed.stream import among, chunks_of, pack_chunk, places
+from unirna.job import Progress
+from unirna.sequence import Piece
+
+HELD_ROWS: Final = 4_000_000
+"""Rows of the collection for each bucket, and for each task that reads its ids."""
+
+
+def scan(
+    state: State,
+    units: list[Unit],
+    source: Source | Held,
+    job: str,
+    store: str,
+    collection: str,
+    version: int,
+    buckets: int,
+    parts: int,
+) -> list[dict[str, Any]]:
+    """Scan every unit, and the ids of the collection; the counts of the units, in their order."""
+    held = vectorstore.split_table(store, collection, version, HELD_ROWS) if version else []
+
+    def one(item: int) -> None:
+        if item < len(units):
+            scan_unit(state, units[item], source, job, buckets, parts)
+        else:
+            part = item - len(units)
+            scan_held(state, store, collection, version, part, held[part], buckets)
+
+    items = len(units) + len(held)
+    progress = Progress("scanning", items, "parts")
+    for done, _ in enumerate(_each(items, one), 1):
+        progress.update(done)
+    progress.close()
+    return [state.read_json(f"scan/{unit.number:06d}.json") for unit in units]
+
+
+def resolve(state: State, version: int, buckets: int, parts: int, pieces: list[Piece]) -> list[dict[str, Any]]:
+    """Resolve every bucket of ids; their counts."""
+    sources = [piece.name for piece in pieces]
+
+    for _ in _each(buckets, lambda bucket: resolve_bucket(state, version, bucket, sources, parts)):
+        pass
+    return [state.read_json(f"resolved-{version}/{bucket:06d}.json") for bucket in range(buckets)]
+
+
+def still_good(state: State, version: int, run: int, records: list[str]) -> list[str]:
+    """Those of earlier runs' records that hold no row which is in a later version of the collection."""
+    groups = list(by_part(records).items())
+
+    def one(item: int) -> None:
+        part, names = groups[item]
+        there = np.sort(places(exceptions_of(state, version, part)))
+        tables = {name: state.read_table(f"records/{name}.parquet", ["piece", "number"]) for name in names}
+        good = [name for name, table in tables.items() if not among(places(table), there).any()]
+        state.write_json(f"kept-{run}/{part:06d}.json", {"records": good})
+
+    for _ in _each(len(groups), one):
+        pass
+    return [name for part, _ in groups for name in state.read_json(f"kept-{run}/{part:06d}.json")["records"]]
+
+
+def _each(count: int, work: Callable[[int], object]) -> Iterator[None]:
+    """Do `work` for the numbers below `count` on the cluster; it writes what it finds, nothing comes back.
+
+    One alone is done here: a worker would take longer to start than a unit takes.
+    """
+    import ray
+
+    if count == 1:
+        work(0)
+        yield
+        return
+
+    def one(row: dict[str, Any]) -> dict[str, Any]:
+        work(row["item"])
+        return {"done": 1}
+
+    data = ray.data.from_items(list(range(count)), override_num_blocks=count)
+    for _ in data.map(one, num_cpus=1).iter_batches(batch_size=1, prefetch_batches=0):
+        yield
+
+
+def embed(
+    plan: Plan, recipe: Recipe, earlier: list[str], rows: list[int], workers: int, at_first: int, nucleotides: int
+) -> None:
+    """Stream what is left through the actor pool.
+
+    Args:
+        earlier: names of the records of earlier runs. rows: good records of each part.
+        at_first, nucleotides: embedded by earlier runs, and in all.
+    """
+    import ray
+
+    from unirna.embed.embedder import Embedder
+
+    records = by_part(earlier)
+
+    def chunks(batch: dict[str, Any]) -> Iterator[pa.Table]:
+        for part in batch["item"].tolist():
+            for i, table in enumerate(chunks_of(plan, part, records.get(part, []), rows[part])):
+                row = {"part": [part], "chunk": [i], "table": pa.array([pack_chunk(table)], pa.large_binary())}
+                yield pa.table(row)
+
+    context = ray.data.DataContext.get_current().copy()
+    # A chunk travels as one row and each row is a block of its own: Ray would otherwise join and cut blocks by size.
+    context.target_max_block_size = 1
+    with ray.data.DataContext.current(context):
+        todo = ray.data.from_items(list(range(plan.parts)), override_num_blocks=plan.parts)
+    # Readers ask for no core: the actors may hold them all, and a reader that waits for one would wait for ever.
+    readers = ray.data.TaskPoolStrategy(size=min(plan.parts, max(workers, 2)))
+    actors = ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=2)
+    finished = todo.map_batches(chunks, batch_size=1, num_cpus=0, compute=readers).map_batches(
+        Embedder,
+        fn_constructor_args=(plan, recipe),
+        batch_size=1,
+        batch_format="pyarrow",
+        num_cpus=recipe.threads,
+        num_gpus=1 if num_gpus() else 0,
+        compute=actors,
+    )
+    progress = Progress("embedding", nucleotides, "nt")
+    progress.update(at_first)
+    done = at_first
+    with warnings.catch_warnings():
+        # A pool larger than a small input needs is no fault of the user's.
+        warnings.filterwarnings("ignore", message="The (minimum|maximum) number of concurrent")
+        for batch in finished.iter_batches(batch_size=None, prefetch_batches=0):
+            done += int(batch["nucleotides"].sum())
+            progress.update(done)
+    progress.close()
+
+
+def num_gpus() -> int:
+    """GPUs of the cluster."""
+    import ray
+
+    return int(ray.cluster_resources().get("GPU", 0))
