@@ -226,8 +226,9 @@ def test_label_types_go_through_and_our_columns_win(ray_cluster: None, nano_mode
 class Job:
     """`jobs/embed.py` in a process of its own; its output goes to files, which Ray's programs may hold open longer."""
 
-    def __init__(self, store: Path, nano: Path, sample: Path, name: str) -> None:
-        self.store, self.out, self.err = store, store.with_suffix(f".{name}.out"), store.with_suffix(f".{name}.err")
+    def __init__(self, store: Path, nano: Path, sample: Path, name: str, logs: Path | None = None) -> None:
+        logs = logs or store.parent
+        self.store, self.out, self.err = store, logs / f"{name}.out", logs / f"{name}.err"
         command = [sys.executable, "jobs/embed.py", str(sample), "--collection", "c", "--store", str(store)]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
         with self.out.open("w") as out, self.err.open("w") as err:
@@ -303,6 +304,39 @@ def test_interrupted_and_killed_it_goes_on_and_repeats_nothing(
     assert collection.schema.field("family").type == sample.schema.field("family").type
     check_vectors(str(store), nano_model_path)
     assert not list(store.glob("_unirna/c/*"))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 600 KB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(disk)], capture_output=True, check=False)
+    if made.returncode != 0:
+        pytest.skip("a small file system can be mounted by root alone")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_the_job_which_goes_on_when_there_is_room(
+    small_disk: Path, nano_model_path: Path, rfam_sample: Path
+) -> None:
+    sample = pq.read_table(rfam_sample).slice(0, 1500)
+    source = small_disk.parent / "sample.parquet"
+    pq.write_table(sample, source)
+    job = Job(small_disk / "store", nano_model_path, source, "full", logs=small_disk.parent)
+    assert job.process.wait(240) == 74, job.err.read_text()
+    said = job.err.read_text()
+    assert "No space left" in said and "run the same command again: it goes on" in said and "Traceback" not in said
+    assert vectorstore.list_collections(str(small_disk / "store")) == []
+    subprocess.run(["mount", "-o", "remount,size=50m", str(small_disk)], check=True)
+    again = Job(small_disk / "store", nano_model_path, source, "again", logs=small_disk.parent)
+    assert again.process.wait(240) == 0, again.err.read_text()
+    collection = vectorstore.open(str(small_disk / "store"), "c")
+    stored = pa.concat_tables(pa.Table.from_batches([b]) for b in collection.scan(["id"]))
+    assert sorted(stored["id"].to_pylist()) == sorted(sample["id"].to_pylist())
+    check_vectors(str(small_disk / "store"), nano_model_path)
 
 
 # ---- parts that need no Ray ----------------------------------------------------------------------------------------

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,16 @@ def test_what_the_user_can_mend_is_one_line(tmp_path: Path, capsys: pytest.Captu
         assert run_job(job) == 2  # type: ignore[arg-type]
         text = capsys.readouterr().err
         assert text.startswith("error: ") and text.count("\n") == 1 and str(tmp_path) in text
+
+
+def test_a_disk_or_store_that_fails_is_named_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def full() -> Any:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/store/c.lance")
+
+    assert run_job(full) == 74
+    text = capsys.readouterr().err
+    assert "No space left on device: '/store/c.lance'" in text and text.count("\n") == 1
+    assert "run the same command again: it goes on" in text
 
 
 def test_what_nobody_expected_comes_with_its_trace(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from unirna import model
-from unirna.embed.plan import Plan, Recipe, record_counts
+from unirna.embed.plan import COUNTS, Plan, Recipe, record_counts
 from unirna.embed.state import record_name
 from unirna.embed.stream import distinct, unpack_chunk
-from unirna.job import JobError
+from unirna.job import JobError, tell
 from unirna.model import tokenise
 from unirna.vectorstore import nucleotides_array, vector_array, write_rows
 
@@ -39,8 +39,17 @@ class Embedder:
             )
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """One row of `COUNTS` for each chunk of a batch."""
-        return pa.Table.from_pylist([self.embed(chunk) for chunk in batch.to_pylist()])
+        """One row of `COUNTS`, and why it failed (`tell`), for each chunk of a batch."""
+        return pa.Table.from_pylist([self._counts(item) for item in batch.to_pylist()])
+
+    def _counts(self, item: dict[str, Any]) -> dict[str, Any]:
+        failure = item["failure"]
+        if not failure:
+            try:
+                return {**self.embed(item), "failure": ""}
+            except Exception as error:
+                failure = tell(error)
+        return {**dict.fromkeys(COUNTS, 0), "failure": failure}
 
     def embed(self, item: dict[str, Any]) -> dict[str, int]:
         """Embed one chunk (`part`, `chunk`, packed `table`), write its rows, then its record; give its counts."""

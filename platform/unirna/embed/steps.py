@@ -14,8 +14,8 @@ from unirna.embed.plan import Plan, Recipe
 from unirna.embed.resolve import exceptions_of, resolve_bucket
 from unirna.embed.scan import Held, Source, Unit, scan_held, scan_unit
 from unirna.embed.state import State, by_part
-from unirna.embed.stream import among, chunks_of, pack_chunk, places
-from unirna.job import Progress
+from unirna.embed.stream import among, chunk_row, chunks_of, pack_chunk, places
+from unirna.job import Progress, raise_told, tell
 from unirna.sequence import Piece
 
 HELD_ROWS: Final = 4_000_000
@@ -89,11 +89,15 @@ def _each(count: int, work: Callable[[int], object]) -> Iterator[None]:
         return
 
     def one(row: dict[str, Any]) -> dict[str, Any]:
-        work(row["item"])
-        return {"done": 1}
+        try:
+            work(row["item"])
+        except Exception as error:
+            return {"failure": tell(error)}
+        return {"failure": ""}
 
     data = ray.data.from_items(list(range(count)), override_num_blocks=count)
-    for _ in data.map(one, num_cpus=1).iter_batches(batch_size=1, prefetch_batches=0):
+    for batch in data.map(one, num_cpus=1).iter_batches(batch_size=1, prefetch_batches=0):
+        raise_told(str(batch["failure"][0]))
         yield
 
 
@@ -114,9 +118,11 @@ def embed(
 
     def chunks(batch: dict[str, Any]) -> Iterator[pa.Table]:
         for part in batch["item"].tolist():
-            for i, table in enumerate(chunks_of(plan, part, records.get(part, []), rows[part])):
-                row = {"part": [part], "chunk": [i], "table": pa.array([pack_chunk(table)], pa.large_binary())}
-                yield pa.table(row)
+            try:
+                for i, table in enumerate(chunks_of(plan, part, records.get(part, []), rows[part])):
+                    yield chunk_row(part, i, pack_chunk(table), "")
+            except Exception as error:
+                yield chunk_row(part, 0, b"", tell(error))
 
     context = ray.data.DataContext.get_current().copy()
     # A chunk travels as one row and each row is a block of its own: Ray would otherwise join and cut blocks by size.
@@ -142,6 +148,8 @@ def embed(
         # A pool larger than a small input needs is no fault of the user's.
         warnings.filterwarnings("ignore", message="The (minimum|maximum) number of concurrent")
         for batch in finished.iter_batches(batch_size=None, prefetch_batches=0):
+            for failure in batch["failure"]:
+                raise_told(str(failure))
             done += int(batch["nucleotides"].sum())
             progress.update(done)
     progress.close()

@@ -107,6 +107,11 @@ def pack_chunk(table: pa.Table) -> bytes:
     return bytes(sink.getvalue())
 
 
+def chunk_row(part: int, chunk: int, table: bytes, failure: str) -> pa.Table:
+    """What a reader sends to an actor: a packed chunk, or why there is none."""
+    return pa.table({"part": [part], "chunk": [chunk], "table": pa.array([table], pa.large_binary()), "failure": [failure]})
+
+
 def unpack_chunk(data: pa.Buffer | bytes) -> pa.Table:
     """The chunk that `pack_chunk` packed."""
     return pa.ipc.open_stream(data).read_all()

@@ -1,6 +1,6 @@
 """What every job shares: a Ray cluster to run on, progress on stderr, one JSON summary on stdout, exit codes."""
 
-from unirna.job.console import EXIT_CODES, JobError, JobStopped, Progress, emit_summary, run_job, say
+from unirna.job.console import EXIT_CODES, JobError, JobStopped, Progress, emit_summary, raise_told, run_job, say, tell
 from unirna.job.local_ray import connect_ray, num_cpus, plan_workers
 
 __all__ = [
@@ -12,6 +12,8 @@ __all__ = [
     "emit_summary",
     "num_cpus",
     "plan_workers",
+    "raise_told",
     "run_job",
     "say",
+    "tell",
 ]

@@ -13,6 +13,7 @@ EXIT_CODES: Final[Mapping[int, str]] = {
     0: "done; the summary is on stdout",
     1: "an unexpected error; run the same command again to go on",
     2: "wrong usage or input that cannot be read; the message names it",
+    74: "a disk is full, or a store or an input cannot be reached; mend it and run the same command again to go on",
     75: "stopped on request (SIGTERM) with its work saved; run the same command again to go on",
     130: "interrupted; run the same command again to go on",
 }
@@ -39,8 +40,8 @@ def emit_summary(summary: Mapping[str, Any]) -> None:
 def run_job(job: Callable[[], Mapping[str, Any]]) -> int:
     """Run a job's main function, print its summary, and give the exit code (`EXIT_CODES`).
 
-    A `ValueError`, `JobError`, or a path that is missing, taken or not allowed is the user's to mend and shown as one line;
-    anything else with its trace.
+    A `ValueError`, `JobError`, or a path that is missing, taken or not allowed is the user's to mend and shown as one line,
+    so is a disk or a store that fails; anything else comes with its trace.
     """
     try:
         emit_summary(job())
@@ -59,21 +60,52 @@ def run_job(job: Callable[[], Mapping[str, Any]]) -> int:
         return 2
     except Exception as error:
         cause = _known_cause(error)
-        if cause is not None:
+        if isinstance(cause, (ValueError, JobError)):
             say(f"error: {cause}")
             return 2
+        if cause is not None:
+            text = " ".join(str(cause).split())
+            say(
+                f"error: {text}. See that the store and the input can be reached and that there is room, then run the same "
+                "command again: it goes on with what is saved"
+            )
+            return 74
         traceback.print_exc()
         say("error: unexpected, see above. Run the same command again to go on")
         return 1
 
 
+def is_io_failure(error: BaseException) -> bool:
+    """Whether a disk or a store failed."""
+    return isinstance(error, OSError) or (isinstance(error, RuntimeError) and "LanceError(IO)" in str(error))
+
+
+def tell(error: Exception) -> str:
+    """A failure of a disk or a store, or a `JobError`, as text for the driver; others are raised again.
+
+    Ray Data keeps of an error in a worker no more than its trace, so what a user can mend is told as a result instead.
+    """
+    if isinstance(error, JobError) or is_io_failure(error):
+        return json.dumps([isinstance(error, JobError), str(error)])
+    raise error
+
+
+def raise_told(text: str) -> None:
+    """Raise what `tell` told; nothing for the empty text."""
+    if text:
+        by_user, message = json.loads(text)
+        raise JobError(message) if by_user else OSError(message)
+
+
 def _known_cause(error: BaseException) -> BaseException | None:
-    """The user's mistake inside an error that Ray wrapped, if there is one."""
+    """The user's mistake, or a disk or store that failed, inside an error that Ray may have wrapped, if there is one."""
     seen: BaseException | None = error
     for _ in range(10):
         if seen is None:
             return None
-        if isinstance(seen, (ValueError, JobError)) and not type(seen).__module__.startswith("ray."):
+        if (is_io_failure(seen) or isinstance(seen, (ValueError, JobError))) and not type(seen).__module__.startswith(
+            "ray."
+        ):
             # Ray re-raises a task's error as a class made on the fly from its own and the original.
             cause = getattr(seen, "cause", None)
             return cause if isinstance(cause, BaseException) else seen
