@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import tyro
+from processes import memory_of_tree, size_of
 from rich.console import Console
 from rich.table import Table
 
@@ -150,40 +151,6 @@ def measure(config: Config, records: int, folder: Path) -> Figures:
     collection.unlink()
     subprocess.run(["rm", "-r", str(corpus)], check=True)
     return figures
-
-
-def memory_of_tree(root: int) -> dict[int, float]:
-    """Megabytes that each process of a tree holds, by its id."""
-    parents: dict[int, int] = {}
-    held: dict[int, float] = {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                lines = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
-            except OSError:  # it has just ended
-                continue
-            pid = int(folder.name)
-            parents[pid] = int(lines["PPid"])
-            kilobytes = (int(lines[name].split()[0]) for name in ("RssAnon", "RssShmem") if name in lines)
-            held[pid] = sum(kilobytes) / 1e3
-    tree = {root}
-    grown = True
-    while grown:
-        more = {pid for pid, parent in parents.items() if parent in tree} - tree
-        tree |= more
-        grown = bool(more)
-    return {pid: held.get(pid, 0.0) for pid in tree}
-
-
-def size_of(folder: Path) -> float:
-    """Megabytes of a folder's files."""
-    total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size
-        except FileNotFoundError:  # renamed meanwhile
-            continue
-    return total / 1e6
 
 
 def main(config: Config) -> None:

@@ -226,6 +226,16 @@ def test_vectors_of_nucleotides_and_of_another_layer(
     assert not list(Path(store).glob("*.lance"))
 
 
+@pytest.mark.parametrize("level", ["sequence", "nucleotide"])
+def test_a_model_with_unsound_weights_is_named(ray_cluster: None, tmp_path: Path, level: str) -> None:
+    broken = model.initialise("nano", seed=0)
+    broken.encoder.final_norm.weight.data[3] = float("nan")
+    broken.save(tmp_path / "broken")
+    source = fasta(tmp_path / "a.fasta", {"first": "ACGU", "second": "GG"})
+    with pytest.raises(JobError, match=r"record (first|second): model .*broken gives a vector with NaN"):
+        embed_collection(config(tmp_path / "store", tmp_path / "broken", source, level=level))
+
+
 def test_settings_that_contradict_each_other(nano_model_path: Path, tmp_path: Path) -> None:
     with pytest.raises(JobError, match="no input"):
         embed_collection(config(tmp_path, nano_model_path))

@@ -201,6 +201,28 @@ def test_a_vector_is_the_mean_over_the_nucleotides(nano: Model, sequence: str) -
     np.testing.assert_allclose(nano.encode_tokens(packed.tokens, packed.boundaries)[1:-1], rows, atol=1e-5)
 
 
+def test_nucleotides_of_many_sequences_are_those_of_each(nano: Model) -> None:
+    sequences = ["ACGU", "G" * 40, "ACGUN" * 300, "A", "GGGAAACCC" * 5]  # one of them in windows
+    many = nano.nucleotides_tokens([model.tokenise(s) for s in sequences], batch_tokens=300)
+    for sequence, rows in zip(sequences, many, strict=True):
+        assert rows.shape == (len(sequence), nano.dimension)
+        np.testing.assert_allclose(rows, nano.nucleotides(sequence), atol=1e-5)
+
+
+@pytest.mark.parametrize(("layer", "number"), [(1, 1), (-2, 3), (4, 4)])
+def test_states_of_another_layer(nano_model_path: Path, layer: int, number: int) -> None:
+    chosen = model.load(nano_model_path, device="cpu", layer=layer)
+    assert chosen.config.num_layers == 4
+    packed = model.pack(["GGGAAACCC"])
+    states = []
+    hook = chosen.encoder.layers[number - 1].register_forward_hook(lambda *call: states.append(call[2]))
+    rows = chosen.nucleotides("GGGAAACCC")
+    hook.remove()
+    np.testing.assert_allclose(rows, states[0].numpy()[1:10], atol=1e-5)
+    np.testing.assert_allclose(chosen.embed(["GGGAAACCC"])[0], rows.mean(0), atol=1e-5)
+    assert chosen.fingerprint != model.load(nano_model_path).fingerprint and len(packed.tokens) == 11
+
+
 @pytest.mark.parametrize("count", [1, 2, 8, 300])
 def test_too_few_distinct_vectors_give_no_whitening(count: int) -> None:
     drawn = np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32)

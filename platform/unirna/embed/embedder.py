@@ -31,6 +31,7 @@ class Embedder:
     def __init__(self, plan: Plan, recipe: Recipe) -> None:
         torch.set_num_threads(recipe.threads)
         self.plan, self.recipe = plan, recipe
+        self.unsound: JobError | None = None  # kept here: an error within Lance's writer comes out as one of its own
         self.model = model.load(recipe.path, layer=recipe.layer)
         if self.model.fingerprint != recipe.fingerprint:
             raise JobError(
@@ -48,7 +49,7 @@ class Embedder:
             try:
                 return {**self.embed(item), "failure": ""}
             except Exception as error:
-                failure = tell(error)
+                failure = tell(self.unsound or error)
         return {**dict.fromkeys(COUNTS, 0), "failure": failure}
 
     def embed(self, item: dict[str, Any]) -> dict[str, int]:
@@ -114,6 +115,7 @@ class Embedder:
     def _check(self, chunk: pa.Table, first: NDArray[np.int64], sound: Any) -> None:
         if not np.all(sound):
             bad = chunk["id"][int(first[np.flatnonzero(~sound)[0]])].as_py()
-            raise JobError(
+            self.unsound = JobError(
                 f"record {bad}: model {self.recipe.path} gives a vector with NaN or infinity; its weights are unsound"
             )
+            raise self.unsound
