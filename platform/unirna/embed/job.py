@@ -31,10 +31,12 @@ from unirna.embed.steps import HELD_ROWS, embed, num_gpus, resolve, scan, still_
 from unirna.job import JobError, connect_ray, plan_workers, say
 from unirna.sequence import Piece, plan_pieces
 
-BUCKET_BYTES: Final = 1 << 30
-"""Input for each bucket of ids: some million short records, so a few hundred MB in the process that compares them."""
+BUCKET_BYTES: Final = 64 << 20
+"""Input for each bucket of ids: a million short records, so a few hundred MB in the process that compares them."""
 PART_BYTES: Final = 32 << 20
 """Input for each part, within which equal sequences are found."""
+MOST_PARTS: Final = 1000
+"""Most buckets and parts: each is read from the files of all units."""
 SWITCH_ROWS: Final = 200_000
 """Rows of the collection for each unit that is read where a collection is switched to another model."""
 TRIES: Final = 10
@@ -163,8 +165,9 @@ def _attempt(config: EmbedConfig, started: float) -> dict[str, Any]:
     if not state.has("job.json"):
         held = collection.info.num_rows if collection is not None else 0
         size = sum(p.bytes for p in pieces)
-        buckets = 1 + max(size // BUCKET_BYTES, held // HELD_ROWS)
-        state.write_json("job.json", {**identity, "buckets": buckets, "parts": 1 + size // PART_BYTES})
+        buckets = min(1 + max(size // BUCKET_BYTES, held // HELD_ROWS), MOST_PARTS)
+        parts = min(1 + size // PART_BYTES, MOST_PARTS)
+        state.write_json("job.json", {**identity, "buckets": buckets, "parts": parts})
     buckets, parts = (state.read_json("job.json")[number] for number in ("buckets", "parts"))
     # Where the whole collection is replaced its ids are no duplicates: the rows are prepared as for an empty one.
     against = 0 if config.switch_model else version

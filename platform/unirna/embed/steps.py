@@ -18,7 +18,7 @@ from unirna.embed.stream import among, chunk_row, chunks_of, pack_chunk, places
 from unirna.job import Progress, raise_told, tell
 from unirna.sequence import Piece
 
-HELD_ROWS: Final = 4_000_000
+HELD_ROWS: Final = 1_000_000
 """Rows of the collection for each bucket, and for each task that reads its ids."""
 
 
