@@ -48,6 +48,10 @@ class Config:
     """A vector of each sequence, or of each nucleotide: in half precision, in a table <collection>.nucleotides."""
     layer: int = -1
     """-1 for the model's own vectors; -2 for the states of the last layer but one, 1 for those of the first, …"""
+    index: str = "auto"
+    """Build an index: auto (if the vectors do not fit in memory), none, hnsw, ivf_flat, ivf_sq, ivf_pq or ivf_rq."""
+    min_recall: float = 0.95
+    """The least recall@10 of the index against exact search; below it there is none."""
     switch_model: bool = False
     """Embed what the collection holds, and no input, with this model; it is switched over in one step when all is done."""
     batch_tokens: int | None = None

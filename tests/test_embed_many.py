@@ -226,6 +226,21 @@ def test_vectors_of_nucleotides_and_of_another_layer(
     assert not list(Path(store).glob("*.lance"))
 
 
+def test_the_job_builds_the_index_that_is_asked_for(ray_cluster: None, nano_model_path: Path, tmp_path: Path) -> None:
+    source = fasta(tmp_path / "a.fasta", {f"s{i}": letters(30, i) for i in range(1200)})
+    settings = config(tmp_path / "store", nano_model_path, source)
+    assert embed_collection(settings)["index"] is None  # it fits in memory
+    summary = embed_collection(replace(settings, index="ivf_flat", min_recall=0.9))
+    assert summary["new"] == 0 and summary["index"]["kind"] == "ivf_flat" and summary["index"]["rows"] == 1200
+    kept = vectorstore.open(str(tmp_path / "store"), "c").index
+    assert kept is not None and kept.measured is not None and kept.measured.recall >= 0.9
+    assert embed_collection(replace(settings, index="ivf_flat", min_recall=0.9))["index"] == summary["index"]
+    refused = embed_collection(replace(settings, index="hnsw", min_recall=1.5))
+    assert "finds" in refused["index"] and len(vectorstore.open(str(tmp_path / "store"), "c")) == 1200
+    with pytest.raises(JobError, match="--index tree: wanted auto, none, hnsw"):
+        embed_collection(replace(settings, index="tree"))
+
+
 @pytest.mark.parametrize("level", ["sequence", "nucleotide"])
 def test_a_model_with_unsound_weights_is_named(ray_cluster: None, tmp_path: Path, level: str) -> None:
     broken = model.initialise("nano", seed=0)

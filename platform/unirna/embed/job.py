@@ -39,6 +39,7 @@ MOST_PARTS: Final = 1000
 """Most buckets and parts: each is read from the files of all units."""
 SWITCH_ROWS: Final = 200_000
 """Rows of the collection for each unit that is read where a collection is switched to another model."""
+DEFAULT_INDEX: Final = "hnsw"
 TRIES: Final = 10
 """How often the rows are compared anew, where others change the collection all the time."""
 CHUNK_FLOPS: Final = {"cpu": (1e11, 3e12), "cuda": (1e13, 3e14)}
@@ -60,6 +61,8 @@ class EmbedConfig:
             table of their own, `<collection>.nucleotides`.
         layer: -1 for the model's own vectors; -2, -3, … for the states of the last layer but one, but two, …, without
             whitening; 1, 2, … counts from the first layer.
+        index: "auto" for an index over the vectors where they do not fit in the memory set aside for searches and there is
+            none, "none", or a kind (`unirna.vectorstore.KINDS`). min_recall: with less the index is not kept.
         switch_model: embed what the collection holds, and no input, with this model, and switch it over when all is done.
         batch_tokens: tokens of one forward pass; None for what suits the device.
         workers: processes that hold the model; None for one to each GPU, or as the cores allow.
@@ -75,6 +78,8 @@ class EmbedConfig:
     drop_labels: tuple[str, ...] = ()
     level: str = "sequence"
     layer: int = -1
+    index: str = "auto"
+    min_recall: float = 0.95
     switch_model: bool = False
     batch_tokens: int | None = None
     workers: int | None = None
@@ -88,7 +93,8 @@ def embed_collection(config: EmbedConfig) -> dict[str, Any]:
         The summary: `read` = `stored` + `rejected`, `stored` = `new` + `unchanged` (id and sequence are
         there; the labels stored first stay, new ones for a known id are not taken up). Of the new: `windowed` sequences,
         `nucleotides`, and how many sequences and nucleotides are `distinct`, since a sequence is embedded once. The rate of
-        this run, in distinct nucleotides a second; names of collection, store, model and rejects.
+        this run, in distinct nucleotides a second; names of collection, store, model and rejects; `index`, what was
+        measured of one that was built, or why it was refused.
 
     Raises:
         InputError: input that cannot be read. StoreError: labels that do not fit, or somebody else changed the collection.
@@ -99,6 +105,8 @@ def embed_collection(config: EmbedConfig) -> dict[str, Any]:
     started = time.monotonic()
     if config.level not in CHUNK_NUCLEOTIDES:
         raise JobError(f"--level {config.level}: wanted {' or '.join(CHUNK_NUCLEOTIDES)}")
+    if config.index not in ("auto", "none", *vectorstore.KINDS):
+        raise JobError(f"--index {config.index}: wanted auto, none, {', '.join(vectorstore.KINDS)}")
     if config.switch_model and (config.inputs or config.level != "sequence"):
         raise JobError("--switch-model embeds what the collection holds: give no input with it, and no --level nucleotide")
     if not (config.switch_model or config.inputs):
@@ -158,7 +166,7 @@ def _attempt(config: EmbedConfig, started: float) -> dict[str, Any]:
         note = state.read_json("commit.json")
         if vectorstore.committed_version(store, name, key, note["read_version"]) is not None:
             say("the collection has this input: finishing what was left to tidy up")
-            return _finish(state, store, name, key, note["read_version"], pieces, note["summary"])
+            return _finish(state, store, name, key, note["read_version"], pieces, note["summary"], config)
 
     # ---- scan and resolve
     units = plan_units(pieces, UNIT_BYTES)
@@ -254,7 +262,7 @@ def _attempt(config: EmbedConfig, started: float) -> dict[str, Any]:
         fragments = [text for note in notes for text in note["fragments"]]
         put = vectorstore.overwrite if config.switch_model else vectorstore.commit
         put(store, name, schema, fragments, key=key, read_version=version)
-    return _finish(state, store, name, key, version, pieces, summary)
+    return _finish(state, store, name, key, version, pieces, summary, config)
 
 
 def _finish(
@@ -265,13 +273,16 @@ def _finish(
     version: int,
     pieces: list[Piece],
     summary: dict[str, Any],
+    config: EmbedConfig,
 ) -> dict[str, Any]:
-    """Save the rejects, remove the state."""
+    """Save the rejects, build the index, remove the state."""
     import ray
 
     if summary["rejected"] or vectorstore.exists(store, vectorstore.rejects_name(name)):
         sources = [piece.name for piece in pieces]
         ray.get(ray.remote(num_cpus=0)(save_rejects).remote(state, store, name, key, version, sources))
+    if summary["stored"] and config.level == "sequence":
+        summary["index"] = _index(store, name, config)
     state.clear()
     if not summary["stored"]:
         reasons = ", ".join(f"{reason}: {count}" for reason, count in summary["rejected_by_reason"].items())
@@ -280,6 +291,26 @@ def _finish(
             + (f"They are in table {summary['rejects']!r} of {store}" if summary["rejected"] else "The input is empty")
         )
     return summary
+
+
+def _index(store: str, name: str, config: EmbedConfig) -> dict[str, Any] | str | None:
+    """Build the index that was asked for, or that the collection wants: what was measured, or why there is none."""
+    collection = vectorstore.open(store, name)
+    there = collection.index
+    if config.index == "none":
+        return None
+    if config.index == "auto" and (there is not None or collection.fits_in_memory):
+        return None
+    kind = DEFAULT_INDEX if config.index == "auto" else config.index
+    if there is not None and (there.kind, there.rows) == (kind, len(collection)):
+        return asdict(there)
+    say(f"building a {kind} index over {len(collection):,} vectors, and measuring it")
+    try:
+        index = vectorstore.build_index(store, name, kind=kind, min_recall=config.min_recall)
+    except vectorstore.StoreError as error:  # the rows are there all the same, and searches exact
+        say(f"no index: {error}")
+        return str(error)
+    return asdict(index)
 
 
 def _switched_before(config: EmbedConfig, rows: int, fingerprint: str) -> dict[str, Any]:

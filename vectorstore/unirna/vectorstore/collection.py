@@ -219,6 +219,11 @@ class Collection:
         """The index over the vectors, with what was measured when it was built."""
         return _index_of(self.dataset)
 
+    @property
+    def fits_in_memory(self) -> bool:
+        """Whether the vectors fit the memory set aside for searches, which are then exact without an index."""
+        return MEMORY.fits(self.dataset)
+
     def search_index(
         self, index: Index, vector: NDArray[np.float32], *, k: int, columns: Sequence[str], where: str | None = None
     ) -> pa.Table:

@@ -234,7 +234,7 @@ class Memory:
         Args:
             dataset: the version. pinned: its number, if it is not simply the newest: older ones are held apart.
         """
-        if _bytes(dataset) > self.budget:
+        if not self.fits(dataset):
             return None
         key = (dataset.uri, pinned)
         with self._lock:
@@ -257,6 +257,10 @@ class Memory:
                     self._held.move_to_end(key)
                     self._shrink()
         return matrix
+
+    def fits(self, dataset: lance.LanceDataset) -> bool:
+        """Whether the vectors of a collection fit the budget."""
+        return _bytes(dataset) <= self.budget
 
     def words(self, matrix: Matrix) -> Words | None:
         """The words of a matrix, read if they are not held; None where they do not fit the budget beside its vectors."""
