@@ -6,7 +6,9 @@ Writes `weights/unirna-mini/`: what `unirna.model.load("unirna-mini")` reads. Ev
 the half-precision weights themselves or read from the run and its corpus. `RUN/curve.json`, if it is there, holds
 evaluations of earlier checkpoints (`evaluate_release.py --corpus …`), as a list of {"steps", "hours", "retrieval"}.
 Where the run started from a checkpoint of another one (`--init`), `--before RUN:STEP` tells the card of that training. With
-`--average RUN` the mean of this run's weights and of another's is shipped, which has to have the same beginning.
+`--average RUN` the mean of this run's weights and of another's is shipped, which has to have the same beginning. A later
+sitting starts from the model that was shipped before: `--beginning` names (a copy of) its folder, whose own training the
+card tells first, and `--average` may be the same folder.
 """
 
 from __future__ import annotations
@@ -61,8 +63,10 @@ class Config:
     """Folder of the shipped model."""
     before: tuple[str, ...] = ()
     """Runs from whose checkpoints this one took its weights, oldest first, as RUN:STEP."""
+    beginning: str = ""
+    """Folder of a shipped model from whose weights the first of these runs started."""
     average: str = ""
-    """A finished run with whose weights those of this one are averaged."""
+    """A finished run, or a shipped model, with whose weights those of this one are averaged."""
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -83,12 +87,17 @@ def main(config: Config) -> dict[str, Any]:
     manifest = Corpus(config.corpus).manifest
     curve = json.loads((run / "curve.json").read_text()) if (run / "curve.json").exists() else []
     earlier = [(Path(text.rpartition(":")[0]), int(text.rpartition(":")[2])) for text in config.before]
-    stages = [stage(folder, step) for folder, step in [*earlier, (run, training["settings"]["steps"])]]
-    held_out = [
-        {**record, "step": record["step"] + sum(earlier["steps"] for earlier in stages[:i])}
-        for i, part in enumerate(stages)
-        for record in part.pop("held_out")
-    ]
+    told: dict[str, Any] = json.loads((Path(config.beginning) / "training.json").read_text()) if config.beginning else {}
+    stages = told.get("stages", [])
+    held_out = told.get("held_out", [])
+    first = len(stages)
+    for folder, step in [*earlier, (run, training["settings"]["steps"])]:
+        part = stage(folder, step)
+        before = sum(other["steps"] for other in stages)
+        held_out += [{**record, "step": record["step"] + before} for record in part.pop("held_out")]
+        stages.append(part)
+    if told.get("averaged_with"):
+        stages[first]["from_mean_with"] = told["averaged_with"]
     if averaged is not None:
         held_out.append({"step": sum(part["steps"] for part in stages), **averaged.pop("held_out")})
     facts = {
@@ -115,9 +124,12 @@ def average(encoder: Encoder, other: Path, corpus: Corpus, settings: dict[str, A
     """Put the mean of its weights and those of another run into an encoder, with a map to vectors fitted anew.
 
     Returns:
-        The other run (`stage`), with `held_out` what the mean gives on the held-out places.
+        The other run (`stage`), or `shipped`, the fingerprint of the other model; with `held_out` what the mean gives on
+        the held-out places.
     """
-    weights, others = encoder.state_dict(), model.load(other / "model", device="cpu").encoder.state_dict()
+    shipped = (other / "model.safetensors").exists()
+    loaded = model.load(other if shipped else other / "model", device="cpu")
+    weights, others = encoder.state_dict(), loaded.encoder.state_dict()
     names = [name for name in weights if not name.startswith("whitening.")]
     encoder.load_state_dict({name: (weights[name] + others[name]) / 2 for name in names}, strict=False)
     encoder.whitening = corpus_whitening(encoder, corpus, settings["vector_size"])
@@ -131,6 +143,8 @@ def average(encoder: Encoder, other: Path, corpus: Corpus, settings: dict[str, A
     )
     found = validate(objective, batches, corpus.sources, Workers(), half=False)
     encoder.eval()
+    if shipped:
+        return {"shipped": loaded.fingerprint, "held_out": found}
     return {**stage(other, json.loads((other / "config.json").read_text())["steps"]), "held_out": found}
 
 
@@ -235,13 +249,24 @@ def _stages(stages: list[dict[str, Any]], averaged: dict[str, Any] | None) -> st
     hours = sum(part["hours"] for part in stages)
     last = stages[-1]["settings"]
     text = f"In all {total:.0f} million tokens in {hours:.1f} hours; {last['optimizer']}, {last['mask_rate']:.0%} masked."
+    for number, part in enumerate(stages, 1):
+        if part.get("from_mean_with"):
+            other = _other(part["from_mean_with"], stages)
+            text += f"\nPart {number} started from the mean of what came out of part {number - 1} and of {other}."
     if averaged is not None:
-        objective, more = averaged["settings"]["objective"], averaged["steps"] - stages[0]["steps"]
         text += (
-            "\nThe weights are the mean of what came out and of another end of the first part "
-            f"(`{objective}` for {more:,} steps more,\nto a learning rate of 0). The last held-out loss is of the mean."
+            f"\nThe weights are the mean of what came out and of {_other(averaged, stages)}. The last held-out loss is "
+            "that of the mean."
         )
     return "\n".join([*lines, "", text])
+
+
+def _other(averaged: dict[str, Any], stages: list[dict[str, Any]]) -> str:
+    """With what weights were averaged, in words."""
+    if "shipped" in averaged:
+        return f"the model shipped before (`{averaged['shipped']}`)"
+    objective, more = averaged["settings"]["objective"], averaged["steps"] - stages[0]["steps"]
+    return f"another end of the first part (`{objective}` for {more:,} steps more, to a learning rate of 0)"
 
 
 def _sources(sources: dict[str, Any]) -> str:
