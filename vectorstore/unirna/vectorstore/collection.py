@@ -359,7 +359,9 @@ class Collection:
             # With a filter more partitions are looked into, until enough rows are found.
             query = query.minimum_nprobes(index.nprobes).maximum_nprobes(index.nprobes if where is None else 0)
             if index.ef:
-                query = query.ef(max(index.ef, 2 * limit))
+                query = query.ef(
+                    max(index.ef, (index.refine + 1) * limit)
+                )  # it must not be less than what is compared again
             if index.refine > 1:
                 query = query.refine_factor(index.refine)
         query = query.select(fetched).limit(limit)
