@@ -172,6 +172,7 @@ def test_a_collection_switches_to_another_model_when_all_is_done(
     assert stored(store) == before
 
 
+@pytest.mark.slow
 def test_a_switch_does_not_overwrite_what_others_added_meanwhile(
     ray_cluster: None, nano_model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,6 +227,7 @@ def test_vectors_of_nucleotides_and_of_another_layer(
     assert not list(Path(store).glob("*.lance"))
 
 
+@pytest.mark.slow
 def test_the_job_builds_the_index_that_is_asked_for(ray_cluster: None, nano_model_path: Path, tmp_path: Path) -> None:
     source = fasta(tmp_path / "a.fasta", {f"s{i}": letters(30, i) for i in range(1200)})
     settings = config(tmp_path / "store", nano_model_path, source)
@@ -241,7 +243,7 @@ def test_the_job_builds_the_index_that_is_asked_for(ray_cluster: None, nano_mode
         embed_collection(replace(settings, index="tree"))
 
 
-@pytest.mark.parametrize("level", ["sequence", "nucleotide"])
+@pytest.mark.parametrize("level", ["sequence", pytest.param("nucleotide", marks=pytest.mark.slow)])
 def test_a_model_with_unsound_weights_is_named(ray_cluster: None, tmp_path: Path, level: str) -> None:
     broken = model.initialise("nano", seed=0)
     broken.encoder.final_norm.weight.data[3] = float("nan")

@@ -189,6 +189,32 @@ def test_a_filter_that_would_end_the_process_never_reaches_the_store(
     assert len(str(caught.value)) < 1500
 
 
+WORDS = """length family score id vector sequence sha nothing 1 0 -1 1.5 'a' 'fam1' 'it''s' '' ' ` true false null
+< > = <> <= ( ) [ ] , ; + - * / % . :: -- /* */ $$ ? : \\ and or not in is between like case when then else end cast( as
+double select from where limit order by group union drop table exists any date '2020-01-01' interval lower( repeat( abs(
+regexp_match( {} é 😀""".split()  # noqa: SIM905
+PIECES = st.lists(st.sampled_from(WORDS), max_size=12)
+SOUND = st.sampled_from(["length < 50", "family = 'fam1'", "(score > 3 or id like 'r%')", "not (length in (1, 2))"])
+TEXTS = st.one_of(
+    PIECES.map(" ".join),
+    st.text(max_size=40),
+    st.tuples(SOUND, PIECES, SOUND, PIECES).map(lambda t: " ".join([t[0], *t[1][:3], t[2], *t[3][:2]])),
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(where=TEXTS)
+def test_no_text_breaks_out_of_a_filter(collection: Collection, where: str) -> None:
+    """Any text is one whole condition, or a FilterError: no other error, no panic, no part that is left unread."""
+    try:
+        found = collection.search(vectors(4)[0], k=500, where=where)
+    except FilterError:
+        return
+    dataset = collection.dataset
+    assert found.num_rows == dataset.count_rows(filter=where) == dataset.count_rows(filter=f"({where}\n)")
+    assert dataset.count_rows(filter=f"({where}\n) AND false") == 0
+
+
 def test_filters_that_people_write_are_read(collection: Collection) -> None:
     for where in (
         "length < 200 AND family = 'fam1'",
