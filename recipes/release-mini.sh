@@ -3,13 +3,14 @@
 # moment, and run again, it goes on where it was.
 #
 #     recipes/release-mini.sh [OUT] [SHARED]                 # by default runs/release-mini and ../shared
-#     FIRST=4 SECOND=4 LAST=10 THIRD=4 FOURTH=10 recipes/release-mini.sh       # a rehearsal; steps of 16,384 tokens, on two cores some 3 s each
+#     FIRST=4 SECOND=4 LAST=10 THIRD=4 FOURTH=10 recipes/release-mini.sh    # a rehearsal: steps of 16,384 tokens, some 3 s each
 # A rehearsal overwrites weights/unirna-mini too: git checkout weights.
 #
 # The first two parts end on the plateau of the learning rate, the last decays. Masked and contrastive training together start
-# it, masked training alone brings the held-out loss down, both together end it. What is shipped is the mean of that and of
-# the first part decayed on its own: nearer to the first in search, to the second in loss, and better than either
-# (docs/log.md). From that mean it starts again: masked alone, then both, and again the mean of both ends. The corpus is built in OUT-corpus unless CORPUS names a finished one.
+# it, masked training alone brings the held-out loss down, both together end it. What comes of that is averaged with the
+# first part decayed on its own: the mean is nearer to the first in search, to the second in loss, and better than either
+# (docs/log.md). From that mean it starts again: masked alone, then both, and again the mean of beginning and end. The corpus
+# is built in OUT-corpus unless CORPUS names a finished one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-runs/release-mini}
