@@ -1,16 +1,15 @@
 #!/usr/bin/env bash
-# The release model: corpus, pre-training in five parts, and weights/unirna-mini with evaluation and card. Stopped at any
+# The release model: corpus, pre-training in four parts, and weights/unirna-mini with evaluation and card. Stopped at any
 # moment, and run again, it goes on where it was.
 #
 #     recipes/release-mini.sh [OUT] [SHARED]                 # by default runs/release-mini and ../shared
-#     FIRST=4 SECOND=4 LAST=10 THIRD=4 FOURTH=10 recipes/release-mini.sh    # a rehearsal: steps of 16,384 tokens, some 3 s each
+#     FIRST=4 SECOND=4 LAST=10 recipes/release-mini.sh       # a rehearsal; steps of 16,384 tokens, on two cores some 3 s each
 # A rehearsal overwrites weights/unirna-mini too: git checkout weights.
 #
 # The first two parts end on the plateau of the learning rate, the last decays. Masked and contrastive training together start
-# it, masked training alone brings the held-out loss down, both together end it. What comes of that is averaged with the
-# first part decayed on its own: the mean is nearer to the first in search, to the second in loss, and better than either
-# (docs/log.md). From that mean it starts again: masked alone, then both, and again the mean of beginning and end. The corpus
-# is built in OUT-corpus unless CORPUS names a finished one.
+# it, masked training alone brings the held-out loss down, both together end it. What is shipped is the mean of that and of
+# the first part decayed on its own: nearer to the first in search, to the second in loss, and better than either
+# (docs/log.md). The corpus is built in OUT-corpus unless CORPUS names a finished one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-runs/release-mini}
@@ -31,15 +30,5 @@ pretrain --out "$out-second" --objective masked --learning-rate 3e-3 --warmup-st
   --decay-share 0 --whitening-sequences 0 --init "$(checkpoint "$out-first" "$first")"
 pretrain --out "$out" --objective both --learning-rate 2e-3 --warmup-steps 15 --steps "$last" --decay-share 0.7 \
   --init "$(checkpoint "$out-second" "$second")"
-if [ ! -e "$out-mean" ]; then
-  "$python" recipes/ship_release.py --run "$out" --average "$out-first" --before "$out-first:$first" "$out-second:$second" \
-    --corpus "$corpus" --shared "$shared"
-  rm -rf "$out-mean.new" && cp -r weights/unirna-mini "$out-mean.new" && mv "$out-mean.new" "$out-mean"
-fi
-third=${THIRD:-900} fourth=${FOURTH:-300}
-pretrain --out "$out-third" --objective masked --learning-rate 3e-3 --warmup-steps 35 --steps $((third + 1)) --seed 3 \
-  --decay-share 0 --whitening-sequences 0 --init "$out-mean"
-pretrain --out "$out-fourth" --objective both --learning-rate 2e-3 --warmup-steps 15 --steps "$fourth" --seed 3 \
-  --decay-share 0.7 --init "$(checkpoint "$out-third" "$third")"
-"$python" recipes/ship_release.py --run "$out-fourth" --before "$out-third:$third" --beginning "$out-mean" \
-  --average "$out-mean" --corpus "$corpus" --shared "$shared"
+"$python" recipes/ship_release.py --run "$out" --average "$out-first" --before "$out-first:$first" "$out-second:$second" \
+  --corpus "$corpus" --shared "$shared"
