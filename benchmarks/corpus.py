@@ -18,14 +18,13 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tyro
-from processes import memory_of_tree, size_of
+from processes import size_of, watch
 from rich.console import Console
 from rich.table import Table
 
@@ -105,31 +104,12 @@ def generate(path: Path, records: int, members: Path | None, num_members: int) -
 
 def measure(config: Config, records: int, folder: Path) -> Figures:
     """Generate a collection, run the job over it, and watch its processes."""
-    collection, corpus, log = folder / f"{records}.fasta", folder / f"{records}-corpus", folder / "log.txt"
+    collection, corpus = folder / f"{records}.fasta", folder / f"{records}-corpus"
     members = folder / f"{records}-members.fasta" if config.members else None
     counts = generate(collection, records, members, config.members)
     command = [sys.executable, str(ROOT / "jobs" / "corpus.py"), str(collection), "--out", str(corpus)]
     command += ["--clustering", config.clustering, *(["--exclude", str(members)] if members else [])]
-    peak: dict[str, float] = {"driver": 0, "largest": 0, "workers": 0, "scratch": 0}
-    started = time.monotonic()
-    with log.open("w") as errors, (folder / "summary.json").open("w+") as answer:
-        job = subprocess.Popen(command, stdout=answer, stderr=errors)
-        beats = 0
-        while job.poll() is None:
-            held = memory_of_tree(job.pid)
-            driver = held.pop(job.pid, 0.0)
-            peak["driver"] = max(peak["driver"], driver)
-            peak["largest"] = max(peak["largest"], *held.values(), 0.0)
-            peak["workers"] = max(peak["workers"], sum(held.values()))
-            if beats % 20 == 0:
-                peak["scratch"] = max(peak["scratch"], size_of(corpus / "work"))
-            beats += 1
-            time.sleep(0.25)
-        seconds = time.monotonic() - started
-        answer.seek(0)
-        text = answer.read()
-    if job.returncode:
-        raise SystemExit(f"the job failed:\n{log.read_text()[-2000:]}")
+    text, seconds, peak = watch(command, folder, corpus / "work")
     summary: dict[str, Any] = json.loads(text.splitlines()[-1])
     assert summary["read"] == records
     assert summary["rejected"] == counts["bad"]

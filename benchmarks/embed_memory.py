@@ -16,14 +16,13 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tyro
-from processes import memory_of_tree, size_of
+from processes import size_of, watch
 from rich.console import Console
 from rich.table import Table
 
@@ -82,30 +81,12 @@ def generate(path: Path, records: int, distinct: int) -> int:
 
 def measure(config: Config, records: int, folder: Path) -> Figures:
     """Generate a collection, run the job over it, and watch its processes."""
-    collection, store, log = folder / f"{records}.fasta", folder / f"{records}-store", folder / "log.txt"
+    collection, store = folder / f"{records}.fasta", folder / f"{records}-store"
     encoder = model.initialise("nano", seed=0).save(folder / "nano")
     bad = generate(collection, records, config.distinct)
     command = [sys.executable, str(ROOT / "jobs" / "embed.py"), str(collection), "--collection", "c", "--store", str(store)]
     command += ["--model", str(encoder), "--workers", str(config.workers)]
-    peak: dict[str, float] = {"driver": 0, "largest": 0, "workers": 0, "state": 0}
-    started = time.monotonic()
-    with log.open("w") as errors, (folder / "summary.json").open("w+") as answer:
-        job = subprocess.Popen(command, stdout=answer, stderr=errors)
-        beats = 0
-        while job.poll() is None:
-            held = memory_of_tree(job.pid)
-            peak["driver"] = max(peak["driver"], held.pop(job.pid, 0.0))
-            peak["largest"] = max(peak["largest"], *held.values(), 0.0)
-            peak["workers"] = max(peak["workers"], sum(held.values()))
-            if beats % 20 == 0:
-                peak["state"] = max(peak["state"], size_of(store / "_unirna"))
-            beats += 1
-            time.sleep(0.25)
-        seconds = time.monotonic() - started
-        answer.seek(0)
-        text = answer.read()
-    if job.returncode:
-        raise SystemExit(f"the job failed:\n{log.read_text()[-2000:]}")
+    text, seconds, peak = watch(command, folder, store / "_unirna")
     summary: dict[str, Any] = json.loads(text.splitlines()[-1])
     assert (summary["read"], summary["rejected"]) == (records, bad), summary
     assert summary["stored"] == records - bad == len(vectorstore.open(str(store), "c"))
@@ -117,7 +98,7 @@ def measure(config: Config, records: int, folder: Path) -> Figures:
         driver_mb=peak["driver"],
         largest_worker_mb=peak["largest"],
         all_workers_mb=peak["workers"],
-        state_mb=peak["state"],
+        state_mb=peak["scratch"],
         store_mb=size_of(store),
     )
     collection.unlink()

@@ -22,7 +22,7 @@ import pytest
 from unirna import model, vectorstore
 from unirna.embed import EmbedConfig, embed_collection
 from unirna.embed.scan import label_name, plan_units
-from unirna.embed.state import State
+from unirna.embed.state import State, record_name
 from unirna.job import JobError
 from unirna.sequence import InputError, Piece, normalise
 from unirna.vectorstore import ModelMismatchError, StoreError
@@ -345,13 +345,40 @@ def test_a_full_disk_ends_the_job_which_goes_on_when_there_is_room(
 def test_a_record_written_too_late_by_a_killed_run_never_counts(tmp_path: Path) -> None:
     state = State(str(tmp_path / "job"))
     table = pa.table({"piece": [0], "number": [1]})
-    assert state.start_run(3) == (1, [])
-    state.write_table("records/000000-000001-000000.parquet", table)
-    assert state.start_run(3) == (2, ["000000-000001-000000"])
-    state.write_table("records/000000-000001-000001.parquet", table)  # a worker of run 1 that outlived its driver
-    state.write_table("records/000000-000002-000000.parquet", table)
-    assert state.start_run(3) == (3, ["000000-000001-000000", "000000-000002-000000"])
-    assert state.start_run(4) == (4, [])  # the collection has changed: what was compared with the old one does not count
+
+    def keep(run: str, records: list[str], changed: bool) -> list[str]:
+        return [] if changed else records
+
+    def write(run: str, chunk: int) -> str:
+        name = record_name(0, run, chunk)
+        state.write_table(f"records/{name}.parquet", table)
+        return name
+
+    one, found = state.start_run("3-a", "s", keep)
+    assert found == []
+    first = write(one, 0)
+    two, found = state.start_run("3-a", "s", keep)
+    assert found == [first] and two > one
+    write(one, 1)  # a worker of run 1 that outlived its driver
+    second = write(two, 0)
+    twin, found = state.start_run("3-a", "s", keep)
+    assert found == [first, second]
+    other, found = state.start_run("3-b", "s", keep)
+    assert found == []  # another version of the collection: what was compared with the old one does not count
+    assert state.start_run("3-b", "t", keep)[1] == [] and len({one, two, twin, other}) == 4
+
+
+def test_what_is_left_of_a_state_whose_removal_was_cut_short_is_no_state(tmp_path: Path) -> None:
+    state = State(str(tmp_path / "job"))
+    state.begin()  # nothing there: nothing to do
+    for name in ("job.json", "scan/000000.json", "commit.json"):
+        state.write_json(name, {})
+    state.begin()
+    assert state.has("scan/000000.json")
+    (tmp_path / "job" / "job.json").unlink()  # what `clear` does first
+    state.begin()
+    assert not (tmp_path / "job").exists()
+    state.clear()  # another run was faster
 
 
 def test_a_file_of_the_state_appears_only_when_it_is_whole(tmp_path: Path) -> None:

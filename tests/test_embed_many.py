@@ -78,7 +78,7 @@ def test_chunks_keep_the_records_of_a_sequence_together(tmp_path: Path) -> None:
     (unit,) = plan_units(plan_pieces([str(tmp_path / "a.fasta")]), 1 << 20)
     scan_unit(state, unit, Source("id", "sequence", ()), "job", 1, 1)
     schema = vectorstore.collection_schema(4, pa.schema([]), vectorstore.Provenance("m", "f"))
-    chunks = list(chunks_of(Plan(state, "", "c", schema, 0, 1, 1, 100), 0, [], 300))
+    chunks = list(chunks_of(Plan(state, "", "c", schema, "0", "r", 1, 100), 0, [], 300))
     shas = [set(chunk["sha"].to_pylist()) for chunk in chunks]
     assert len(chunks) > 5 and sum(chunk.num_rows for chunk in chunks) == 300
     assert sum(map(len, shas)) == len(set.union(*shas)) == 30

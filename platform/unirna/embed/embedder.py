@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -31,13 +32,19 @@ class Embedder:
     def __init__(self, plan: Plan, recipe: Recipe) -> None:
         torch.set_num_threads(recipe.threads)
         self.plan, self.recipe = plan, recipe
-        self.unsound: JobError | None = None  # kept here: an error within Lance's writer comes out as one of its own
-        self.model = model.load(recipe.path, layer=recipe.layer)
-        if self.model.fingerprint != recipe.fingerprint:
+        self.trouble: Exception | None = None  # of the rows: within Lance's writer it comes out as an error of Lance's
+
+    @cached_property
+    def model(self) -> model.Model:
+        """The model, loaded with the first chunk, so that what goes wrong is told like all else."""
+        recipe = self.recipe
+        loaded = model.load(recipe.path, layer=recipe.layer)
+        if loaded.fingerprint != recipe.fingerprint:
             raise JobError(
-                f"model {recipe.path} is {self.model.fingerprint} on a worker and {recipe.fingerprint} where the job was "
+                f"model {recipe.path} is {loaded.fingerprint} on a worker and {recipe.fingerprint} where the job was "
                 "started: put it where every machine sees the same files"
             )
+        return loaded
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """One row of `COUNTS`, and why it failed (`tell`), for each chunk of a batch."""
@@ -49,7 +56,7 @@ class Embedder:
             try:
                 return {**self.embed(item), "failure": ""}
             except Exception as error:
-                failure = tell(self.unsound or error)
+                failure = tell(self.trouble or error)
         return {**dict.fromkeys(COUNTS, 0), "failure": failure}
 
     def embed(self, item: dict[str, Any]) -> dict[str, int]:
@@ -57,15 +64,14 @@ class Embedder:
         name = record_name(item["part"], self.plan.run, item["chunk"])
         path = f"records/{name}.parquet"
         if self.plan.state.has(path):  # a worker died after it had written; its rows must not be written twice
-            return record_counts(self.plan, name)
+            return record_counts(self.plan.state, name)
         chunk = unpack_chunk(item["table"])
         first, which = distinct(chunk["sha"])
-        if self.recipe.level == "sequence":
-            rows = self._rows(chunk, self._vectors(chunk, first), which)
-        else:
-            rows = self._nucleotides(chunk, first, which)
+        rows_of = self._rows if self.recipe.level == "sequence" else self._nucleotides
         plan = self.plan
-        fragments = write_rows(plan.store, plan.collection, rows, plan.schema, anew=plan.anew)
+        fragments = write_rows(
+            plan.store, plan.collection, self._watched(rows_of(chunk, first, which)), plan.schema, anew=plan.anew
+        )
         lengths = chunk["length"].to_numpy()
         counts = {
             "rows": chunk.num_rows,
@@ -78,14 +84,17 @@ class Embedder:
         self.plan.state.write_table(path, chunk.select(["piece", "number"]).replace_schema_metadata({"unirna": note}))
         return counts
 
-    def _vectors(self, chunk: pa.Table, first: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Vectors of the distinct sequences, float32 [U, D]."""
+    def _watched(self, rows: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        try:
+            yield from rows
+        except Exception as error:
+            self.trouble = error
+            raise
+
+    def _rows(self, chunk: pa.Table, first: NDArray[np.int64], which: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
+        """The rows of the collection, in their order; those of one sequence get copies of its vector."""
         vectors = self.model.embed(chunk["sequence"].take(first).to_pylist(), batch_tokens=self.recipe.batch_tokens)
         self._check(chunk, first, np.isfinite(vectors).all(axis=1))
-        return vectors
-
-    def _rows(self, chunk: pa.Table, vectors: NDArray[np.float32], which: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
-        """The rows of the collection, in their order; those of one sequence get copies of its vector."""
         for start in range(0, chunk.num_rows, ROWS_AT_ONCE):
             rows = slice(start, start + ROWS_AT_ONCE)
             yield self._batch(chunk.slice(start, ROWS_AT_ONCE), vector_array(vectors[which[rows]]))
@@ -115,7 +124,6 @@ class Embedder:
     def _check(self, chunk: pa.Table, first: NDArray[np.int64], sound: Any) -> None:
         if not np.all(sound):
             bad = chunk["id"][int(first[np.flatnonzero(~sound)[0]])].as_py()
-            self.unsound = JobError(
+            raise JobError(
                 f"record {bad}: model {self.recipe.path} gives a vector with NaN or infinity; its weights are unsound"
             )
-            raise self.unsound

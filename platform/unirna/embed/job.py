@@ -40,6 +40,8 @@ MOST_PARTS: Final = 1000
 SWITCH_ROWS: Final = 200_000
 """Rows of the collection for each unit that is read where a collection is switched to another model."""
 DEFAULT_INDEX: Final = "hnsw"
+STATE_FORMAT: Final = 2
+"""Of the files of a job's state: a job begun by a version with another format starts anew."""
 TRIES: Final = 10
 """How often the rows are compared anew, where others change the collection all the time."""
 CHUNK_FLOPS: Final = {"cpu": (1e11, 3e12), "cuda": (1e13, 3e14)}
@@ -131,42 +133,47 @@ def _attempt(config: EmbedConfig, started: float) -> dict[str, Any]:
     # ---- the model must be the collection's, before anything else
     encoder = model.load(path, device="cpu", layer=config.layer)
     collection = vectorstore.open(store, name) if config.switch_model or vectorstore.exists(store, name) else None
-    source: Source | Held = Source(config.id_column, config.sequence_column, config.drop_labels)
-    if collection is None:
-        version = 0
-    elif config.switch_model:
-        info = collection.info
-        version, rows = info.version, info.num_rows
-        if info.provenance.fingerprint == encoder.fingerprint:
-            return _switched_before(config, rows, encoder.fingerprint)
-        source = Held(store, name, version, SWITCH_ROWS)
+    identity: dict[str, Any] = {"format": STATE_FORMAT, "collection": name, "fingerprint": encoder.fingerprint}
+    source: Source | Held
+    if config.switch_model:
+        pieces, files = list[Piece](), []
+        identity |= {"switch": True}
     else:
-        collection.check_model(encoder.fingerprint, config.model)
-        version = vectorstore.table_version(store, name)
-
-    # ---- the job, and what is finished of it
-    if isinstance(source, Held):
-        pieces = source.pieces()
-        files = []
-    else:
+        if collection is not None:
+            collection.check_model(encoder.fingerprint, config.model)
+        source = Source(config.id_column, config.sequence_column, config.drop_labels)
         pieces = plan_pieces([_absolute(item) for item in config.inputs], piece_bytes=UNIT_BYTES)
         files = manifest(sorted({piece.path for piece in pieces}))
-    identity = {
-        "collection": name,
-        "fingerprint": encoder.fingerprint,
-        "pieces": [[p.path, p.start, p.end] for p in pieces],
-        "files": files,
-        "source": asdict(source),
-    }
+        identity |= {"pieces": [[p.path, p.start, p.end] for p in pieces], "files": files, "source": asdict(source)}
+
+    # ---- the job, and what is finished of it
     key = job_key(identity)
     state = State.of(store, name, key)
+    state.begin()
     connect_ray()
     workers, _ = plan_workers(config.workers, config.cpus_per_worker)
     if state.has("commit.json"):
         note = state.read_json("commit.json")
         if vectorstore.committed_version(store, name, key, note["read_version"]) is not None:
             say("the collection has this input: finishing what was left to tidy up")
-            return _finish(state, store, name, key, note["read_version"], pieces, note["summary"], config)
+            if config.switch_model:
+                vectorstore.tidy_overwritten(store, name, note["read_version"])
+            return _finish(state, store, name, key, note["against"], pieces, note["summary"], config)
+    label = vectorstore.version_name(store, name, vectorstore.table_version(store, name))
+    if config.switch_model:
+        assert collection is not None
+        if collection.provenance.fingerprint == encoder.fingerprint:
+            state.clear()
+            return _switched_before(config, len(collection), encoder.fingerprint)
+        begun = state.read_json("job.json")["version"] if state.has("job.json") else label
+        if begun != label and not vectorstore.same_rows(store, name, begun):
+            say("the collection has other rows than when this began: starting anew")
+            state.clear()
+            begun = label
+        label = begun
+        source = Held(store, name, vectorstore.number_of(label), SWITCH_ROWS)
+        pieces = source.pieces()
+    version = vectorstore.number_of(label)
 
     # ---- scan and resolve
     units = plan_units(pieces, UNIT_BYTES)
@@ -175,10 +182,10 @@ def _attempt(config: EmbedConfig, started: float) -> dict[str, Any]:
         size = sum(p.bytes for p in pieces)
         buckets = min(1 + max(size // BUCKET_BYTES, held // HELD_ROWS), MOST_PARTS)
         parts = min(1 + size // PART_BYTES, MOST_PARTS)
-        state.write_json("job.json", {**identity, "buckets": buckets, "parts": parts})
+        state.write_json("job.json", {**identity, "version": label, "buckets": buckets, "parts": parts})
     buckets, parts = (state.read_json("job.json")[number] for number in ("buckets", "parts"))
     # Where the whole collection is replaced its ids are no duplicates: the rows are prepared as for an empty one.
-    against = 0 if config.switch_model else version
+    against = "0" if config.switch_model else label
     scanned = scan(state, units, source, key, store, name, against, buckets, parts)
     if manifest([path for path, _, _ in files]) != files:
         raise JobError("the input changed while it was read. Run the same command again: it starts with the new input")
@@ -203,12 +210,12 @@ def _attempt(config: EmbedConfig, started: float) -> dict[str, Any]:
 
     # ---- embed
     run, earlier = state.start_run(
-        version, pack_schema(schema), lambda run, records: still_good(state, against, run, records)
+        against, pack_schema(schema), lambda *records: still_good(state, store, name, against, *records)
     )
     size = min(_chunk_nucleotides(encoder.config.flops([1]), nucleotides, workers), CHUNK_NUCLEOTIDES[config.level])
     plan = Plan(state, store, name, schema, against, run, parts, size, anew=config.switch_model)
     with ThreadPoolExecutor(16) as pool:
-        before = list(pool.map(lambda name: read_record(plan, name), earlier))
+        before = list(pool.map(lambda record: read_record(state, record), earlier))
     at_first = sum(note["nucleotides"] for note in before)
     if config.level == "nucleotide":
         say(
@@ -227,11 +234,11 @@ def _attempt(config: EmbedConfig, started: float) -> dict[str, Any]:
 
     # ---- commit
     with ThreadPoolExecutor(16) as pool:
-        notes = before + list(pool.map(lambda name: read_record(plan, name), state.records_of(run)))
+        notes = before + list(pool.map(lambda record: read_record(state, record), state.records_of(run)))
     if (written := sum(note["rows"] for note in notes)) != new:
         raise JobError(
-            f"{written:,} rows were written of {new:,}: files of the job's state are gone, or two runs of one job were at "
-            "work at once. Run the same command again: it goes on with what is there"
+            f"{written:,} rows were written of {new:,}: files of the job's state in {state.uri} are gone. Remove that "
+            "folder, and run the same command again: it starts anew"
         )
     totals = {count: sum(note[count] for note in notes) for count in COUNTS}
     embedded = totals["distinct_nucleotides"] - sum(note["distinct_nucleotides"] for note in before)
@@ -258,11 +265,13 @@ def _attempt(config: EmbedConfig, started: float) -> dict[str, Any]:
     }
     assert summary["read"] == summary["stored"] + summary["rejected"]
     if new:
-        state.write_json("commit.json", {"read_version": version, "summary": summary})
+        if version and vectorstore.version_name(store, name, version) != label:
+            raise vectorstore.ChangedError(f"{name!r} was dropped and made anew while this job ran. Run it again")
+        state.write_json("commit.json", {"read_version": version, "against": against, "summary": summary})
         fragments = [text for note in notes for text in note["fragments"]]
         put = vectorstore.overwrite if config.switch_model else vectorstore.commit
         put(store, name, schema, fragments, key=key, read_version=version)
-    return _finish(state, store, name, key, version, pieces, summary, config)
+    return _finish(state, store, name, key, against, pieces, summary, config)
 
 
 def _finish(
@@ -270,7 +279,7 @@ def _finish(
     store: str,
     name: str,
     key: str,
-    version: int,
+    against: str,
     pieces: list[Piece],
     summary: dict[str, Any],
     config: EmbedConfig,
@@ -280,7 +289,7 @@ def _finish(
 
     if summary["rejected"] or vectorstore.exists(store, vectorstore.rejects_name(name)):
         sources = [piece.name for piece in pieces]
-        ray.get(ray.remote(num_cpus=0)(save_rejects).remote(state, store, name, key, version, sources))
+        ray.get(ray.remote(num_cpus=0)(save_rejects).remote(state, store, name, key, against, sources))
     if summary["stored"] and config.level == "sequence":
         summary["index"] = _index(store, name, config)
     state.clear()

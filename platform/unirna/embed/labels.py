@@ -12,7 +12,7 @@ from unirna.vectorstore.schema import OWN
 
 def label_name(name: str) -> str:
     """The name under which a label column is kept: those that mean something in a search result get a prefix."""
-    return f"label_{name}" if name in ("query", "rank", "similarity") or name.startswith("_") else name
+    return f"label_{name}" if name in ("query", "rank", "similarity", "piece") or name.startswith("_") else name
 
 
 def labels_of(schema: pa.Schema) -> pa.Schema:

@@ -22,7 +22,7 @@ class Plan:
 
     Attributes:
         state: of the job. store, collection: where the rows go. schema: of the collection.
-        version: of the collection that the input was compared with. run: number of this run.
+        against: the version of the collection that the input was compared with (`version_name`). run: name of this run.
         parts: over which the records are spread. chunk_nucleotides: about how much one chunk holds.
         anew: the rows take the place of all that the collection holds.
     """
@@ -31,8 +31,8 @@ class Plan:
     store: str
     collection: str
     schema: pa.Schema
-    version: int
-    run: int
+    against: str
+    run: str
     parts: int
     chunk_nucleotides: int
     anew: bool = False
@@ -56,14 +56,14 @@ class Recipe:
     layer: int = -1
 
 
-def read_record(plan: Plan, name: str) -> dict[str, Any]:
+def read_record(state: State, name: str) -> dict[str, Any]:
     """What a record says: `COUNTS` and `fragments`; which rows they are is not read."""
-    filesystem, path = plan.state.at(f"records/{name}.parquet")
+    filesystem, path = state.at(f"records/{name}.parquet")
     note: dict[str, Any] = json.loads(pq.read_schema(path, filesystem=filesystem).metadata[b"unirna"])
     return note
 
 
-def record_counts(plan: Plan, name: str) -> dict[str, int]:
+def record_counts(state: State, name: str) -> dict[str, int]:
     """The `COUNTS` of a record."""
-    note = read_record(plan, name)
+    note = read_record(state, name)
     return {key: note[key] for key in COUNTS}

@@ -34,25 +34,25 @@ def with_job(rejects: pa.Table, job: str) -> pa.Table:
     return rejects.select(REJECT_SCHEMA.names).cast(REJECT_SCHEMA)
 
 
-def save_rejects(state: State, store: str, collection: str, job: str, version: int, sources: list[str]) -> None:
+def save_rejects(state: State, store: str, collection: str, job: str, against: str, sources: list[str]) -> None:
     """Put the rejects of a job into the sidecar table, in place of those of the same sources read before.
 
     Args:
         state: of the job. store, collection: whose rejects they are.
         job: the job's key.
-        version: of the collection that the input was compared with.
+        against: the version of the collection that the input was compared with (`version_name`).
         sources: names of all pieces of the input.
     """
-    rows = _rejects(state, job, version, sources)
+    rows = _rejects(state, job, against, sources)
     replace_rows(
         store, rejects_name(collection), rows, REJECT_SCHEMA, pc.field("source").isin(sources), key=f"{job}-rejects"
     )
 
 
-def _rejects(state: State, job: str, version: int, sources: list[str]) -> Iterator[pa.RecordBatch]:
+def _rejects(state: State, job: str, against: str, sources: list[str]) -> Iterator[pa.RecordBatch]:
     for name in state.names("rejects"):
         yield from state.read_table(f"rejects/{name}.parquet").to_batches()
-    folder = f"resolved-{version}"
+    folder = f"resolved-{against}"
     for name in sorted(set(state.names(folder))):
         twice = state.read_table(f"{folder}/{name}.parquet", filters=[("kind", "==", DUPLICATE)])
         count = twice.num_rows

@@ -30,23 +30,23 @@ EXCEPTION_SCHEMA: Final = pa.schema(
 )
 
 
-def resolve_bucket(state: State, version: int, bucket: int, sources: list[str], parts: int) -> dict[str, int]:
+def resolve_bucket(state: State, against: str, bucket: int, sources: list[str], parts: int) -> dict[str, int]:
     """Compare the ids of one bucket among each other and with the collection; write the exceptions, give the counts.
 
     Args:
         state: with the keys of the input and of what the collection holds.
-        version: of the collection, 0 if there is none.
+        against: the version of the collection (`version_name`).
         bucket: which ids.
         sources: names of all pieces of the input. parts: over which the records are spread.
 
     Returns:
         `unchanged` and `duplicate` records, and the `nucleotides` of both.
     """
-    name = f"resolved-{version}/{bucket:06d}"
+    name = f"resolved-{against}/{bucket:06d}"
     if state.has(f"{name}.json"):
         return state.read_json(f"{name}.json")
     keys = _bucket(state, "keys", bucket).sort_by([("id", "ascending"), ("piece", "ascending"), ("number", "ascending")])
-    held = _bucket(state, f"held-{version}", bucket)
+    held = _bucket(state, f"held-{against}", bucket)
     ids = keys["id"].combine_chunks()
     again = np.zeros(len(ids), bool)
     again[1:] = pc.equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False)
@@ -94,9 +94,9 @@ def _bucket(state: State, folder: str, bucket: int) -> pa.Table:
     return pa.concat_tables([KEY_SCHEMA.empty_table(), *parts])
 
 
-def exceptions_of(state: State, version: int, part: int) -> pa.Table:
+def exceptions_of(state: State, against: str, part: int) -> pa.Table:
     """Place (`piece`, `number`) of the records of one part that are not to be embedded."""
-    folder = f"resolved-{version}"
+    folder = f"resolved-{against}"
     names = sorted(set(state.names(folder)))
     wanted: Any = [("part", "==", part)]
     found = [state.read_table(f"{folder}/{name}.parquet", ["piece", "number"], wanted) for name in names]

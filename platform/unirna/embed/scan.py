@@ -18,7 +18,7 @@ from unirna.embed.spool import Spool
 from unirna.embed.state import State
 from unirna.sequence import Piece, clean_table, read_tables
 from unirna.sequence.normalise import REJECT_SCHEMA as READ_REJECTS
-from unirna.vectorstore import scan_rows, split_table
+from unirna.vectorstore import number_of, scan_rows, split_table
 
 KEY_SCHEMA: Final = pa.schema(
     [
@@ -165,12 +165,12 @@ def scan_unit(state: State, unit: Unit, source: Source | Held, job: str, buckets
 
 
 def scan_held(
-    state: State, store: str, collection: str, version: int, part: int, fragments: list[int], buckets: int
+    state: State, store: str, collection: str, against: str, part: int, fragments: list[int], buckets: int
 ) -> None:
     """Write the keys of a part of what the collection holds already."""
-    name = f"held-{version}/{part:06d}"
+    name = f"held-{against}/{part:06d}"
     if not state.has(f"{name}.json"):
-        batches = scan_rows(store, collection, version, fragments, ["id", "sha"])
+        batches = scan_rows(store, collection, number_of(against), fragments, ["id", "sha"])
         write_keys(state, f"{name}.parquet", (pa.Table.from_batches([batch]) for batch in batches), buckets)
         state.write_json(f"{name}.json", {})
 

@@ -7,8 +7,9 @@ finds its own state and another never does. It goes when the job is done.
     job.json             what the key stands for
     scan/ keys/ rejects/ of each unit of input: counts; ids and shas; records rejected
     rows/                of each unit: its clean records, spread over parts by their sequence (`spool`)
-    resolved-<version>/  of each bucket of ids: records not to embed, against that version of the collection
-    kept-<run>/          of each part, where the collection has changed: records of earlier runs that still hold
+    held-<version>/ resolved-<version>/  of each bucket of ids: what that version of the collection holds, and the records
+                         not to embed against it
+    kept-<run>/          of each part: records of earlier runs that still hold
     runs/                of each run: its number and the records of earlier runs that it builds on
     records/             of each written chunk: its files, and the rows they hold
     commit.json          the counts, just before the one commit
@@ -22,7 +23,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,49 +107,60 @@ class State:
         return pq.read_table(path, columns=columns, filters=filters, filesystem=filesystem)
 
     def clear(self) -> None:
-        """Remove the state."""
+        """Remove the state; `job.json` goes first, so what a kill leaves is known to be no state (`begin`)."""
         filesystem, path = self.at("")
-        filesystem.delete_dir(path.rstrip("/"))
+        if self.has("job.json"):
+            filesystem.delete_file(self.at("job.json")[1])
+        with suppress(FileNotFoundError):  # another run of the same job was faster
+            filesystem.delete_dir(path.rstrip("/"))
+
+    def begin(self) -> None:
+        """Remove what a run that was killed in `clear`, or a worker that outlived its run, has left."""
+        filesystem, path = self.at("")
+        there = filesystem.get_file_info(path.rstrip("/")).type == pa.fs.FileType.Directory
+        if there and not self.has("job.json"):
+            self.clear()
 
     # ---- runs ------------------------------------------------------------------------------------------------------
 
     def start_run(
-        self, version: int, schema: str = "", still_good: Callable[[int, list[str]], list[str]] | None = None
-    ) -> tuple[int, list[str]]:
-        """Number a new run and settle which records of earlier runs count.
+        self, against: str, schema: str, still_good: Callable[[str, list[str], bool], list[str]]
+    ) -> tuple[str, list[str]]:
+        """Name a new run and settle which records of earlier runs count.
 
         They are those that the run before built on and those it wrote itself, as far as they are there now. A worker of a
-        killed run that writes a moment longer comes too late to be counted, now and ever, so no row can count twice.
+        killed run that writes a moment longer comes too late to be counted, now and ever, so no row can count twice. Nor
+        can one where two runs start at once: each has a name of its own, and the next builds on one of them.
 
         Args:
-            version: of the collection. schema: of the rows, as text; records of other rows are not used.
-            still_good: of the number of the run and records made against another version of the collection, those that
-                hold no row that is in it now; without it none.
+            against: the version of the collection (`version_name`). schema: of the rows; records of others are not used.
+            still_good: of the name of the run, records, and whether they were made against another version of the
+                collection, those that can still be used.
 
         Returns:
-            The run's number and the names of the records.
+            The run's name and the names of the records.
         """
         runs = self.names("runs")
         number, records = 1, list[str]()
-        if runs:
-            last = self.read_json(f"runs/{runs[-1]}.json")
-            number = last["run"] + 1
+        last = self.read_json(f"runs/{runs[-1]}.json") if runs else None
+        if last is not None:
+            number = int(last["run"].partition("x")[0]) + 1
             if last["schema"] == schema:
                 records = [*last["records"], *self.records_of(last["run"])]
-            if last["version"] != version:
-                records = still_good(number, records) if still_good and records else []
-        note = {"run": number, "version": version, "schema": schema, "records": records}
-        self.write_json(f"runs/{number:06d}.json", note)
-        return number, records
+        run = f"{number:06d}x{uuid.uuid4().hex[:8]}"
+        if last is not None and records:
+            records = still_good(run, records, last["against"] != against)
+        self.write_json(f"runs/{run}.json", {"run": run, "against": against, "schema": schema, "records": records})
+        return run, records
 
-    def records_of(self, run: int) -> list[str]:
+    def records_of(self, run: str) -> list[str]:
         """Names of the records that one run wrote."""
-        return [name for name in self.names("records") if int(name.split("-")[1]) == run]
+        return [name for name in self.names("records") if name.split("-")[1] == run]
 
 
-def record_name(part: int, run: int, chunk: int) -> str:
+def record_name(part: int, run: str, chunk: int) -> str:
     """Name of the record of a chunk; the same when a worker dies and its chunk is done again."""
-    return f"{part:06d}-{run:06d}-{chunk:06d}"
+    return f"{part:06d}-{run}-{chunk:06d}"
 
 
 def by_part(records: list[str]) -> dict[int, list[str]]:

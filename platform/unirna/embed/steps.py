@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from unirna import vectorstore
-from unirna.embed.plan import Plan, Recipe
+from unirna.embed.plan import Plan, Recipe, read_record
 from unirna.embed.resolve import exceptions_of, resolve_bucket
 from unirna.embed.scan import Held, Source, Unit, scan_held, scan_unit
 from unirna.embed.state import State, by_part
@@ -29,19 +29,19 @@ def scan(
     job: str,
     store: str,
     collection: str,
-    version: int,
+    against: str,
     buckets: int,
     parts: int,
 ) -> list[dict[str, Any]]:
     """Scan every unit, and the ids of the collection; the counts of the units, in their order."""
-    held = vectorstore.split_table(store, collection, version, HELD_ROWS) if version else []
+    held = vectorstore.split_table(store, collection, vectorstore.number_of(against), HELD_ROWS) if against != "0" else []
 
     def one(item: int) -> None:
         if item < len(units):
             scan_unit(state, units[item], source, job, buckets, parts)
         else:
             part = item - len(units)
-            scan_held(state, store, collection, version, part, held[part], buckets)
+            scan_held(state, store, collection, against, part, held[part], buckets)
 
     items = len(units) + len(held)
     progress = Progress("scanning", items, "parts")
@@ -51,24 +51,29 @@ def scan(
     return [state.read_json(f"scan/{unit.number:06d}.json") for unit in units]
 
 
-def resolve(state: State, version: int, buckets: int, parts: int, pieces: list[Piece]) -> list[dict[str, Any]]:
+def resolve(state: State, against: str, buckets: int, parts: int, pieces: list[Piece]) -> list[dict[str, Any]]:
     """Resolve every bucket of ids; their counts."""
     sources = [piece.name for piece in pieces]
 
-    for _ in _each(buckets, lambda bucket: resolve_bucket(state, version, bucket, sources, parts)):
+    for _ in _each(buckets, lambda bucket: resolve_bucket(state, against, bucket, sources, parts)):
         pass
-    return [state.read_json(f"resolved-{version}/{bucket:06d}.json") for bucket in range(buckets)]
+    return [state.read_json(f"resolved-{against}/{bucket:06d}.json") for bucket in range(buckets)]
 
 
-def still_good(state: State, version: int, run: int, records: list[str]) -> list[str]:
-    """Those of earlier runs' records that hold no row which is in a later version of the collection."""
+def still_good(
+    state: State, store: str, collection: str, against: str, run: str, records: list[str], changed: bool
+) -> list[str]:
+    """Those of earlier runs' records whose files are there and, where the collection has changed, hold no row of it."""
     groups = list(by_part(records).items())
 
     def one(item: int) -> None:
         part, names = groups[item]
-        there = np.sort(places(exceptions_of(state, version, part)))
-        tables = {name: state.read_table(f"records/{name}.parquet", ["piece", "number"]) for name in names}
-        good = [name for name, table in tables.items() if not among(places(table), there).any()]
+        files = [read_record(state, name)["fragments"] for name in names]
+        good = [name for name, there in zip(names, vectorstore.files_there(store, collection, files), strict=True) if there]
+        if changed:
+            held = np.sort(places(exceptions_of(state, against, part)))
+            tables = {name: state.read_table(f"records/{name}.parquet", ["piece", "number"]) for name in good}
+            good = [name for name, table in tables.items() if not among(places(table), held).any()]
         state.write_json(f"kept-{run}/{part:06d}.json", {"records": good})
 
     for _ in _each(len(groups), one):

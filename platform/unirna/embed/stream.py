@@ -14,8 +14,8 @@ from unirna.embed.resolve import exceptions_of
 from unirna.embed.spool import rows_of
 
 BUFFER_BYTES: Final = 256 << 20
-"""Records of a part that are held and sorted at once. Parts are smaller, unless very many records carry one sequence; then
-it is embedded once for each buffer."""
+"""Records of a part that are held and sorted at once. Parts are smaller, but for strongly compressed input, more than some
+32 GB of it, or very many records that carry one sequence; then a sequence is embedded once for each buffer with it."""
 
 
 def chunks_of(plan: Plan, part: int, records: list[str], rows: int) -> Iterator[pa.Table]:
@@ -32,7 +32,7 @@ def chunks_of(plan: Plan, part: int, records: list[str], rows: int) -> Iterator[
         the vectors. Chunks of a part are the same each time in one run, so a chunk that is done again finds its own record.
     """
     finished = [plan.state.read_table(f"records/{name}.parquet", ["piece", "number"]) for name in records]
-    leave = pa.concat_tables([exceptions_of(plan.state, plan.version, part), *finished])
+    leave = pa.concat_tables([exceptions_of(plan.state, plan.against, part), *finished])
     if leave.num_rows == rows:
         return
     skip = np.sort(places(leave))
@@ -45,10 +45,10 @@ def chunks_of(plan: Plan, part: int, records: list[str], rows: int) -> Iterator[
         waiting.append(conform(fresh, plan.schema))
         size += fresh.nbytes
         if size >= BUFFER_BYTES:
-            yield from _cut(pa.concat_tables(waiting), plan.chunk_nucleotides)
+            yield from _cut(pa.concat_tables(waiting), plan)
             waiting, size = [], 0
     if waiting:
-        yield from _cut(pa.concat_tables(waiting), plan.chunk_nucleotides)
+        yield from _cut(pa.concat_tables(waiting), plan)
 
 
 def places(table: pa.Table) -> NDArray[np.int64]:
@@ -79,14 +79,22 @@ def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
     return pa.table(columns)
 
 
-def _cut(table: pa.Table, chunk_nucleotides: int) -> Iterator[pa.Table]:
-    """Chunks of neighbours in length, all records of a sequence in one; within a chunk in the order of the input."""
+def _cut(table: pa.Table, plan: Plan) -> Iterator[pa.Table]:
+    """Chunks of neighbours in length, all records of a sequence in one; within a chunk in the order of the input.
+
+    Where each nucleotide gets a vector it is the rows that are many, so there the records of a sequence may be in several.
+    """
     first, which = distinct(table["sha"])
-    lengths: NDArray[np.int64] = table["length"].to_numpy()[first].astype(np.int64)
-    order = np.argsort(lengths, kind="stable")
-    chunk = np.empty(len(first), np.int64)
-    chunk[order] = np.cumsum(lengths[order]) // max(chunk_nucleotides, 1)
-    chunk_of_row = chunk[which]
+    lengths: NDArray[np.int64] = table["length"].to_numpy().astype(np.int64)
+    if "vectors" in plan.schema.names:
+        order = np.lexsort((which, lengths))
+        chunk_of_row = np.empty(len(lengths), np.int64)
+        chunk_of_row[order] = np.cumsum(lengths[order]) // max(plan.chunk_nucleotides, 1)
+    else:
+        order = np.argsort(lengths[first], kind="stable")
+        chunk = np.empty(len(first), np.int64)
+        chunk[order] = np.cumsum(lengths[first][order]) // max(plan.chunk_nucleotides, 1)
+        chunk_of_row = chunk[which]
     rows = np.argsort(chunk_of_row, kind="stable")
     for part in np.split(rows, np.flatnonzero(np.diff(chunk_of_row[rows])) + 1):
         yield table.take(part)

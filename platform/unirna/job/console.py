@@ -75,6 +75,10 @@ def run_job(job: Callable[[], Mapping[str, Any]]) -> int:
         return 1
 
 
+TOLD: Final = (JobError, ValueError, FileNotFoundError, PermissionError)
+"""Kinds of errors that `tell` keeps apart; what else it tells is an OSError."""
+
+
 def is_io_failure(error: BaseException) -> bool:
     """Whether a disk or a store failed."""
     return isinstance(error, OSError) or (isinstance(error, RuntimeError) and "LanceError(IO)" in str(error))
@@ -85,16 +89,17 @@ def tell(error: Exception) -> str:
 
     Ray Data keeps of an error in a worker no more than its trace, so what a user can mend is told as a result instead.
     """
-    if isinstance(error, JobError) or is_io_failure(error):
-        return json.dumps([isinstance(error, JobError), str(error)])
+    if isinstance(error, (JobError, ValueError)) or is_io_failure(error):
+        kind = next((kind for kind in TOLD if isinstance(error, kind)), OSError)
+        return json.dumps([kind.__name__, str(error)])
     raise error
 
 
 def raise_told(text: str) -> None:
     """Raise what `tell` told; nothing for the empty text."""
     if text:
-        by_user, message = json.loads(text)
-        raise JobError(message) if by_user else OSError(message)
+        name, message = json.loads(text)
+        raise next((kind for kind in TOLD if kind.__name__ == name), OSError)(message)
 
 
 def _known_cause(error: BaseException) -> BaseException | None:

@@ -205,7 +205,14 @@ def _open_raw(path: str) -> IO[bytes]:
             return Path(inner).open("rb")
         return io.BufferedReader(filesystem.open_input_file(inner), 1 << 20)
     except OSError as error:
+        if _outage(error):
+            raise
         raise InputError(path, f"cannot be opened ({error.strerror or error})") from error
+
+
+def _outage(error: OSError) -> bool:
+    """Whether it is an object store that cannot be reached, rather than a file that is absent or damaged."""
+    return any(word in str(error) for word in ("NETWORK_CONNECTION", "SLOW_DOWN", "SERVICE_UNAVAILABLE", "curlCode"))
 
 
 def _decompressed(raw: IO[bytes], compression: str) -> IO[bytes]:
@@ -273,6 +280,8 @@ def read_tables(
             else:
                 yield from _tables_of_columns(piece, stream, id_column, sequence_column, rows)
     except OSError as error:
+        if _outage(error):
+            raise
         raise InputError(piece.path, f"is damaged or cut short ({error}). Fetch or compress the file again") from error
 
 

@@ -145,7 +145,6 @@ def overwrite(uri: str, name: str, schema: pa.Schema, fragments: Sequence[str], 
     Raises:
         ChangedError, StoreError: as for `commit`; nothing is changed.
     """
-    done = committed_version(uri, name, key, read_version)
     target = table_uri(uri, name)
 
     def attempt() -> int:
@@ -153,24 +152,30 @@ def overwrite(uri: str, name: str, schema: pa.Schema, fragments: Sequence[str], 
         if not _same_rows(dataset, read_version):
             raise ChangedError(_changed(name, read_version, int(dataset.version)))
         operation = lance.LanceOperation.Overwrite(schema, files)
-        transaction = lance.Transaction(dataset.version, operation, transaction_properties={JOB_PROPERTY: key})
+        properties = {JOB_PROPERTY: key, CHANGE: "model"}
+        transaction = lance.Transaction(dataset.version, operation, transaction_properties=properties)
         # Without a retry it fails where there is a newer version.
         return int(lance.LanceDataset.commit(target, transaction, max_retries=0).version)
 
+    done = committed_version(uri, name, key, read_version)
     if done is None:
         files = [FragmentMetadata.from_json(text) for text in fragments]
         _check_files(target, name, files)
-        before = lance.dataset(target, version=read_version)
-        label = f"model-{Provenance.from_schema(before.schema, name).fingerprint}"
-        if label in before.tags.list():
-            before.tags.update(label, read_version)
-        else:
-            before.tags.create(label, read_version)
         done = until_swapped(name, attempt)
-    dataset = lance.dataset(target)
-    if INDEX_KEY in dataset.config():
-        dataset.delete_config_keys([INDEX_KEY])
+    tidy_overwritten(uri, name, read_version)
     return done
+
+
+def tidy_overwritten(uri: str, name: str, before: int) -> None:
+    """Tag the version before an `overwrite`, and remove the record of its index. Done twice it is done once."""
+    dataset = lance.dataset(table_uri(uri, name))
+    label = f"model-{Provenance.from_schema(dataset.checkout_version(before).schema, name).fingerprint}"
+    if label in dataset.tags.list():
+        dataset.tags.update(label, before)
+    else:
+        dataset.tags.create(label, before)
+    if INDEX_KEY in dataset.config() and not dataset.describe_indices():
+        dataset.delete_config_keys([INDEX_KEY])
 
 
 def until_swapped(name: str, attempt: Callable[[], Result]) -> Result:
@@ -290,6 +295,42 @@ def table_version(uri: str, name: str) -> int:
     return int(lance.dataset(table_uri(uri, name)).version) if exists(uri, name) else 0
 
 
+def version_name(uri: str, name: str, version: int) -> str:
+    """A name of one version of a table that a table dropped and made anew does not have; "0" for an absent table."""
+    if not version:
+        return "0"
+    (transaction,) = lance.dataset(table_uri(uri, name), version=version).get_transactions(1)
+    return f"{version}-{transaction.uuid[:8] if transaction is not None else 'unknown'}"
+
+
+def number_of(version_name: str) -> int:
+    """The number of a version, from its name."""
+    return int(version_name.partition("-")[0])
+
+
+def same_rows(uri: str, name: str, since: str) -> bool:
+    """Whether a table holds the rows of a version (`version_name`) still: compaction and indexes are no change."""
+    dataset = lance.dataset(table_uri(uri, name))
+    number = number_of(since)
+    try:
+        return _same_rows(dataset, number) and version_name(uri, name, number) == since
+    except (OSError, ValueError):  # the version is gone
+        return False
+
+
+def files_there(uri: str, name: str, fragments: Sequence[Sequence[str]]) -> list[bool]:
+    """Whether all files of some written rows (`write_rows`) are there, for each of them."""
+    filesystem, path = filesystem_of(table_uri(uri, name))
+    parts = [[FragmentMetadata.from_json(text) for text in texts] for texts in fragments]
+    paths = [[f"{path}/data/{file.path}" for part in group for file in part.files] for group in parts]
+    there = {
+        info.path
+        for info in filesystem.get_file_info([file for group in paths for file in group])
+        if info.type != pa.fs.FileType.NotFound
+    }
+    return [all(file in there for file in group) for group in paths]
+
+
 def split_table(uri: str, name: str, version: int, rows: int) -> list[list[int]]:
     """Parts of about `rows` rows of one version of a table, as lists of fragment ids for `scan_rows`."""
     parts: list[list[int]] = []
@@ -310,4 +351,5 @@ def scan_rows(
     dataset = lance.dataset(table_uri(uri, name), version=version)
     fragments = [dataset.get_fragment(i) for i in part]
     wanted = [n for n in dataset.schema.names if n != "vector"] if columns is None else list(columns)
-    yield from dataset.scanner(columns=wanted, fragments=fragments, batch_size=65536).to_batches()
+    size = 4096 if columns is None else 65536  # whole rows may be long
+    yield from dataset.scanner(columns=wanted, fragments=fragments, batch_size=size, batch_readahead=2).to_batches()

@@ -237,13 +237,15 @@ def drop(uri: str, name: str, *, confirm: str) -> None:
 
 
 def _check_free(uri: str, name: str) -> None:
-    """See that a collection can be put under a name; tables that belong to no collection make room."""
+    """See that a collection can be put under a name; rejects that belong to no collection make room."""
     filesystem, path = filesystem_of(table_uri(uri, name))
     if filesystem.get_file_info(path).type != pyarrow.fs.FileType.NotFound:
         there = "a collection" if exists(uri, name) else "a folder with the files of a job that made none yet,"
         raise StoreError(f"there is {there} {name!r} in {uri} already. Drop it first, or choose another name")
-    for table in _beside(name):
-        _remove(uri, table)
+    nucleotides = nucleotides_name(name)
+    if exists(uri, nucleotides):
+        raise StoreError(f"there is {nucleotides!r} in {uri}, without a collection. Drop it first, or choose another name")
+    _remove(uri, rejects_name(name))
 
 
 def _beside(name: str) -> tuple[str, ...]:

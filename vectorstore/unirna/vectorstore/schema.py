@@ -32,7 +32,7 @@ VERIFIED: Final = pa.schema(
     ]
 )
 """Columns that a verified search adds (`Alignment`)."""
-RESERVED: Final = (*OWN, "number", "query", "rank", "similarity", "found_by", *VERIFIED.names)
+RESERVED: Final = (*OWN, "vectors", "number", "query", "rank", "similarity", "found_by", *VERIFIED.names)
 """Names that a label column cannot have: our own, and those of a search result. Nor one that starts with `_`."""
 
 
@@ -43,7 +43,7 @@ class Provenance:
     Attributes:
         model: the model's name. fingerprint: the name of its shape and weights.
         pooling: how nucleotides become one vector, "none" where each has its own.
-        layer: which layer's states, counted from the last; -1 for the model's own vectors.
+        layer: which layer's states, from 1 or back from -2; -1 for the model's own vectors.
         normalisation: what was done to a vector's length: "none".
         unirna: version of this package that made the collection.
     """
@@ -132,7 +132,7 @@ def collection_schema(dimension: int, labels: pa.Schema, provenance: Provenance,
     vector = pa.field("vector", pa.list_(pa.float32(), dimension), nullable=False)
     if level == "nucleotide":
         vector = pa.field("vectors", pa.list_(pa.list_(pa.float16(), dimension)), nullable=False)
-    taken = [name for name in labels.names if name in (*RESERVED, vector.name) or name.startswith("_")]
+    taken = [name for name in labels.names if name in RESERVED or name.startswith("_")]
     if taken:
         raise StoreError(f"label columns cannot be called {', '.join(taken)}: rename them")
     own = [
