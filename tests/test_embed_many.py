@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from unirna.embed.state import State
 from unirna.embed.stream import chunks_of
 from unirna.job import JobError
 from unirna.sequence import plan_pieces, sequence_sha
-from unirna.vectorstore import ChangedError, StoreError
+from unirna.vectorstore import ChangedError, StoreError, ingest
 
 
 def letters(length: int, seed: int) -> str:
@@ -225,6 +226,88 @@ def test_vectors_of_nucleotides_and_of_another_layer(
         embed_collection(config(store, nano_model_path, source))
     vectorstore.drop(store, "c", confirm="c")
     assert not list(Path(store).glob("*.lance"))
+
+
+class Killed(BaseException):
+    """The end of a process, where the test says."""
+
+
+def cut_short(monkeypatch: pytest.MonkeyPatch, whole: object, name: str, first: Callable[..., object] | None) -> None:
+    """Let a function do `first` of its work, and then the job be killed, once."""
+    real = getattr(whole, name)
+    waiting = [first]
+
+    def once(*args: Any, **kwargs: Any) -> Any:
+        if not waiting:
+            return real(*args, **kwargs)
+        if (work := waiting.pop()) is not None:
+            work(*args, **kwargs)
+        raise Killed
+
+    monkeypatch.setattr(whole, name, once)
+
+
+@pytest.mark.parametrize(
+    "gone", [["job.json"], ["job.json", "commit.json", "keys", "records"], ["job.json", "rows", "scan"]]
+)
+def test_killed_while_it_tidies_up_it_stores_nothing_twice(
+    ray_cluster: None, nano_model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: list[str]
+) -> None:
+    settings = config(tmp_path / "store", nano_model_path, fasta(tmp_path / "a.fasta", {"a": "ACGU", "b": "GGG"}))
+
+    def some(state: State) -> None:
+        for name in gone:
+            path = Path(state.uri, name)
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    cut_short(monkeypatch, State, "clear", some)
+    with pytest.raises(Killed):
+        embed_collection(settings)
+    assert embed_collection(settings)["unchanged"] == 2
+    assert sorted(stored(tmp_path / "store")) == ["a", "b"] and not list(tmp_path.glob("store/_unirna/c/*"))
+
+
+def test_killed_before_the_commit_it_looks_again_at_a_collection_made_anew(
+    ray_cluster: None, nano_model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, two = tmp_path / "store", {"a": "ACGU", "b": "GGG"}
+    embed_collection(config(store, nano_model_path, fasta(tmp_path / "a.fasta", two)))
+    settings = config(store, nano_model_path, fasta(tmp_path / "b.fasta", two | {"c": "CCCC", "d": "UUUU"}))
+    cut_short(monkeypatch, vectorstore, "commit", None)
+    with pytest.raises(Killed):
+        embed_collection(settings)
+    vectorstore.drop(str(store), "c", confirm="c")
+    embed_collection(config(store, nano_model_path, fasta(tmp_path / "c.fasta", {"c": "CCCC", "d": "UUUU"})))
+    summary = embed_collection(settings)  # the version has the same number, and the files of the first run are gone
+    assert (summary["new"], summary["unchanged"]) == (2, 2)
+    assert {name: row[0] for name, row in stored(store).items()} == two | {"c": "CCCC", "d": "UUUU"}
+
+
+@pytest.mark.slow
+def test_a_switch_killed_after_its_commit_is_finished_by_the_same_command(
+    ray_cluster: None, nano_model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = str(tmp_path / "store")
+    embed_collection(config(store, nano_model_path, fasta(tmp_path / "a.fasta", {"a": "ACGU", "b": "GGG"})))
+    other = model.initialise("nano", seed=5).save(tmp_path / "other")
+    switch = replace(config(store, other), switch_model=True)
+    cut_short(monkeypatch, ingest, "tidy_overwritten", None)
+    with pytest.raises(Killed):
+        embed_collection(switch)
+    assert embed_collection(switch)["new"] == 2
+    old = model.load(nano_model_path).fingerprint
+    assert vectorstore.open(store, "c", version=f"model-{old}").provenance.fingerprint == old
+    assert embed_collection(switch)["unchanged"] == 2 and not list(Path(store).glob("_unirna/c/*"))
+
+
+def test_labels_with_names_of_our_own(ray_cluster: None, nano_model_path: Path, tmp_path: Path) -> None:
+    table = pa.table({"id": ["a"], "sequence": ["ACGU"], "piece": [7]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    embed_collection(config(tmp_path / "store", nano_model_path, tmp_path / "t.parquet"))
+    assert vectorstore.open(str(tmp_path / "store"), "c").get(["a"])["label_piece"].to_pylist() == [7]
+    pq.write_table(table.append_column("vectors", pa.array(["x"])), tmp_path / "t.parquet")
+    with pytest.raises(StoreError, match="label columns cannot be called vectors"):
+        embed_collection(replace(config(tmp_path / "other", nano_model_path, tmp_path / "t.parquet")))
 
 
 @pytest.mark.slow

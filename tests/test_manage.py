@@ -311,3 +311,24 @@ def test_the_command_line_builds_and_shows_an_index(tmp_path: Path, capsys: pyte
     assert index["rows"] == 1200 and index["measured"]["recall"] >= 0.5
     assert _cli.main(["collections", "index", "c", "--drop", *arguments]) == 0
     assert vectorstore.open(str(tmp_path), "c").index is None
+
+
+def test_vectors_of_nucleotides_without_a_collection_are_never_removed_by_a_copy(tmp_path: Path) -> None:
+    uri = str(tmp_path)
+    made = vectorstore.Provenance("m", "feed", pooling="none")
+    alone = vectorstore.collection_schema(2, pa.schema([]), made, "nucleotide")
+    row = {
+        "id": ["a"],
+        "sequence": ["AC"],
+        "length": pa.array([2], pa.int32()),
+        "sha": ["0" * 32],
+        "vectors": vectorstore.nucleotides_array([np.ones((2, 2), np.float16)]),
+    }
+    vectorstore.append_rows(uri, "free.nucleotides", pa.table(row, schema=alone), key="k")
+    plain = vectorstore.collection_schema(2, pa.schema([]), made)
+    row["vector"] = vectorstore.vector_array(np.ones((1, 2), np.float32))
+    vectorstore.append_rows(uri, "c", pa.table({n: row[n] for n in plain.names}, schema=plain), key="k")
+    for change in (lambda: vectorstore.copy(uri, "c", uri, "free"), lambda: vectorstore.rename(uri, "c", "free")):
+        with pytest.raises(StoreError, match=r"there is 'free\.nucleotides' .* without a collection"):
+            change()
+    assert len(vectorstore.open(uri, "free.nucleotides")) == 1
