@@ -2,20 +2,25 @@
 
     python benchmarks/search.py --sequences ../shared/data/silva93_rrna/rrna_named.parquet --id-column accession
     python benchmarks/search.py --sequences rrna.fasta.gz --rows 1000000 --model runs/demo/model --kinds memory hnsw ivf_sq
+    python benchmarks/search_page.py a.json b.json   # what --out wrote, as docs/indexes.md with its plot
 
 Windows of the sequences, 60 to 200 nucleotides each, are embedded into a collection (once: the store is kept) until there
 are enough rows; 1,000 more, which are not stored, are the queries. Each is asked alone, one after the other. Recall is
 by similarity: of several equally near rows each is as good as the other. faiss stands beside it, on the same vectors, where
-it is installed (`pip install faiss-cpu`), with as many threads; it holds vectors alone and returns no rows.
+it is installed (`pip install faiss-cpu`), with as many threads; it holds vectors alone and returns no rows. Indexes are
+built by a process of their own, whose memory at its peak is given; `curve` is recall and time at other efforts of a search.
 """
 
 from __future__ import annotations
 
 import gc
+import importlib
 import json
+import multiprocessing
+import resource
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -32,11 +37,16 @@ from unirna import model, vectorstore
 from unirna.job import num_cpus
 from unirna.sequence import SequenceError, normalise, read, sequence_sha
 from unirna.vectorstore.memory import MEMORY
+from unirna.vectorstore.schema import Index
 
 Vectors = NDArray[np.float32]
 K = 10
 RARE = "one_in_100"
 """A label that 1 % of the rows have."""
+EFFORTS = (0.25, 0.5, 1, 2, 4, 8)
+"""Of a search through an index, times the kind's first settings: points of its curve."""
+CURVE_QUERIES = 200
+MIN_RECALL = 0.98
 
 
 @dataclass(frozen=True)
@@ -84,7 +94,20 @@ def main(config: Config) -> None:
     show(config, results, collection, encoder)
     if config.out:
         Path(config.out).write_text(
-            json.dumps({"rows": config.rows, "model": encoder.fingerprint, "results": results}, indent=1) + "\n"
+            json.dumps(
+                {
+                    "rows": config.rows,
+                    "model": encoder.name,
+                    "fingerprint": encoder.fingerprint,
+                    "dimension": encoder.dimension,
+                    "queries": config.queries,
+                    "cores": num_cpus(),
+                    "sequences": Path(config.sequences).name,
+                    "results": results,
+                },
+                indent=1,
+            )
+            + "\n"
         )
 
 
@@ -165,11 +188,14 @@ def _ours(
         collection.search(queries[0], k=K)
         result["build"] = time.monotonic() - started
     else:
-        try:
-            index = vectorstore.build_index(collection.uri, collection.name, kind=kind, min_recall=0.98)
-        except vectorstore.StoreError as error:
-            return {"refused": str(error)}
-        result |= {"build": index.seconds, "nprobes": index.nprobes, "ef": index.ef, "refine": index.refine}
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            index, megabytes = pool.apply(_build, (collection.uri, collection.name, kind))
+        result |= {"build": index.seconds, "build_mb": megabytes}
+        result["curve"] = _curve(collection, kind, queries[:CURVE_QUERIES], truth[None][:CURVE_QUERIES])
+        if not index.measured:
+            vectorstore.drop_index(collection.uri, collection.name)
+            return result | {"refused": f"recall below {MIN_RECALL} with 16 times the effort"}
+        result |= {"nprobes": index.nprobes, "ef": index.ef, "refine": index.refine}
     for name, (where, last) in zip(("all", "filtered"), truth.items(), strict=True):
         asked = queries if kind != "store" else queries[:50]
 
@@ -184,9 +210,42 @@ def _ours(
     return result
 
 
+def _build(uri: str, name: str, kind: str) -> tuple[Index, int]:
+    """Build an index, and the most megabytes that this process held; unmeasured where it was refused."""
+    try:
+        index = vectorstore.build_index(uri, name, kind=kind, min_recall=MIN_RECALL)
+    except vectorstore.StoreError as error:
+        if "finds" not in str(error):
+            raise
+        index = vectorstore.build_index(uri, name, kind=kind, min_recall=0)  # for its curve
+        index = replace(index, measured=None)
+    return index, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000
+
+
+def _curve(collection: vectorstore.Collection, kind: str, queries: Vectors, last: Vectors) -> list[dict[str, float]]:
+    """Recall and times at other efforts."""
+    points = []
+    first = vectorstore.KINDS[kind]
+    for effort in EFFORTS:
+        settings = replace(
+            first,
+            nprobes=max(1, round(first.nprobes * (effort if kind != "hnsw" else 1))),
+            ef=round(first.ef * effort),
+            refine=max(1, round(first.refine * effort)) if first.refine > 1 else 1,
+        )
+
+        def ask(i: int, settings: Index = settings) -> Vectors:
+            found = collection.search_index(settings, queries[i], k=K, columns=["id", "sequence", "length"])
+            similarities: Vectors = found["similarity"].to_numpy()
+            return similarities
+
+        points.append({"effort": effort, **_timed(ask, last)})
+    return points
+
+
 def _faiss(kind: str, collection: vectorstore.Collection, queries: Vectors, last: Vectors) -> dict[str, Any]:
     try:
-        import faiss
+        faiss: Any = importlib.import_module("faiss")
     except ImportError:
         return {"refused": "faiss is not installed"}
     faiss.omp_set_num_threads(num_cpus())
@@ -210,7 +269,13 @@ def _faiss(kind: str, collection: vectorstore.Collection, queries: Vectors, last
         similarities: Vectors = rows[places[0]] @ asked[i]
         return similarities
 
-    return {"build": built, "all": _timed(ask, last)}
+    curve = []
+    if kind == "faiss hnsw":
+        for effort in EFFORTS:
+            index.hnsw.efSearch = round(100 * effort)
+            curve.append({"effort": effort, **_timed(ask, last[:CURVE_QUERIES])})
+        index.hnsw.efSearch = 100
+    return {"build": built, "all": _timed(ask, last), "curve": curve}
 
 
 def show(

@@ -1,0 +1,125 @@
+"""The page on choosing an index, `docs/indexes.md`, from what `benchmarks/search.py --out` measured, with its plot.
+
+    python benchmarks/search_page.py 200k.json 1m.json
+
+Every number of its tables comes from these files; the words around them are here.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+COLOURS = {
+    "hnsw": "#0072b2",
+    "ivf_flat": "#d55e00",
+    "ivf_sq": "#e69f00",
+    "ivf_pq": "#009e73",
+    "ivf_rq": "#cc79a7",
+    "memory": "#000000",
+    "faiss hnsw": "#999999",
+    "faiss flat": "#999999",
+}
+"""Colours that also those can tell apart who do not see red and green as others do."""
+INTRODUCTION = """# Choosing an index
+
+Written by `benchmarks/search_page.py` from what `benchmarks/search.py` measured.
+
+A collection whose vectors fit the memory set aside for searches (`UNIRNA_SEARCH_MEMORY_GB`, 1 by default) needs no index:
+`memory` below is its exact search, in which a commit is seen at once and nothing is missed. Above it, `store` is what
+LanceDB's own scan takes, and an index is worth its building. `unirna collections index NAME --store … --kind …` and
+`jobs/embed.py --index …` build one, measure it on the collection's own rows, and refuse it where it finds less than
+`--min-recall`.
+
+How to read the tables: recall@10 is the share of the ten nearest rows (or rows as near) that are found; milliseconds are of
+one query after the other, each asked alone, the hits' columns read; "1 % pass" is a filter that one row in a hundred
+passes. Up to 20,000 rows that pass are compared one by one, whatever the index. faiss holds vectors alone, in memory,
+without ids, columns, filters, commits or files.
+"""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Write the page."""
+
+    results: tyro.conf.Positional[tuple[Path, ...]]
+    """Files that `benchmarks/search.py --out` wrote, in the order of the page."""
+    out: Path = DOCS
+    """Folder of indexes.md and indexes.svg."""
+
+    def __post_init__(self) -> None:
+        if not self.results:
+            raise SystemExit("wanted one or more files of results")
+
+
+def main(config: Config) -> None:
+    """Write both files."""
+    runs = [json.loads(path.read_text()) for path in config.results]
+    plot(runs, config.out / "indexes.svg")
+    parts = [INTRODUCTION, "![recall against milliseconds](indexes.svg)\n", *map(section, runs)]
+    (config.out / "indexes.md").write_text("\n".join(parts))
+
+
+def section(run: dict[str, Any]) -> str:
+    """One collection's table."""
+    lines = [
+        f"## {run['rows']:,} rows",
+        "",
+        f"Vectors of {run['dimension']} numbers by `{run['model']}` ({run['fingerprint']}), of windows of 60 to 200 "
+        f"nucleotides from `{run['sequences']}`; {run['queries']:,} queries, other windows; {run['cores']} cores. An index "
+        "was asked for a recall of .98.",
+        "",
+        "| kind | build, s | memory, GB | recall@10 | ms p50 / p99 | recall, 1 % pass | ms p50 / p99 |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for kind, row in run["results"].items():
+        if "refused" in row:
+            lines.append(f"| {kind} | {row.get('build', '')} | | refused: {row['refused']} | | | |")
+            continue
+        memory = f"{row['build_mb'] / 1e3:.1f}" if "build_mb" in row else ""
+        cells = [f"{row['build']:,.1f}", memory]
+        for part in (row["all"], row.get("filtered")):
+            cells += ["", ""] if part is None else [f"{part['recall']:.3f}", f"{part['p50']:.1f} / {part['p99']:.1f}"]
+        lines.append(f"| {kind} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, ""])
+
+
+def plot(runs: list[dict[str, Any]], path: Path) -> None:
+    """Recall against the median time of a query, one panel a collection."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+
+    plt.rcParams |= {"svg.hashsalt": "unirna", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
+    figure, panels = plt.subplots(1, len(runs), figsize=(5.5 * len(runs), 4), squeeze=False, layout="constrained")
+    for panel, run in zip(panels[0], runs, strict=True):
+        for kind, row in run["results"].items():
+            points = row.get("curve") or ([row["all"]] if "all" in row and kind != "store" else [])
+            if points:
+                panel.plot(
+                    [point["p50"] for point in points],
+                    [point["recall"] for point in points],
+                    marker="o" if len(points) > 1 else "D",
+                    color=COLOURS.get(kind),
+                    linestyle="--" if "faiss" in kind else "-",
+                    markersize=4 if len(points) > 1 else 7,
+                    label=kind,
+                    markerfacecolor="none" if kind == "faiss flat" else None,
+                )
+        panel.set_xscale("log")
+        panel.set_xlabel("milliseconds a query, median")
+        panel.set_ylabel("recall@10")
+        panel.set_title(f"{run['rows']:,} rows")
+        panel.grid(alpha=0.3)
+        panel.legend(frameon=False)
+    figure.savefig(path, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__))
