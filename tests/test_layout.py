@@ -19,9 +19,10 @@ ALLOWED = {
     "corpus": {"sequence", "model", "job"},
     "train": {"sequence", "model", "corpus", "job"},
     "tasks": {"sequence", "model", "train", "job"},
+    "fold": {"sequence", "model"},
     "embed": {"sequence", "model", "vectorstore", "job"},
     "screen": {"sequence", "model", "tasks", "embed", "vectorstore", "job"},
-    "serve": {"sequence", "model", "tasks", "embed", "vectorstore", "job"},
+    "serve": {"sequence", "model", "tasks", "fold", "embed", "vectorstore", "job"},
     "vectorstore": set(),
     "sdk": set(),
 }

@@ -9,10 +9,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx2
 import pytest
 
+TRNA = "GCGGAUUUAGCUCAGUUGGGAGAGCGCCAGACUGAAGAUCUGGAGGUCCUGUGUUCGAUCCACAGAAUUCGCACCA"
+CLOVERLEAF = "(((((((..((((........)))).((((.........)))).....(((((.......))))))))))))...."
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 
 
@@ -170,6 +173,29 @@ def test_the_example_and_a_prediction(page: Browser) -> None:
     shares = [float(text.removesuffix(" %")) for text in page.texts("#classes .share")]
     assert len(shares) == 4 and shares == sorted(shares, reverse=True)
     assert page.console() == []
+
+
+def test_a_sequence_is_folded_and_drawn(page: Browser, tmp_path: Path) -> None:
+    page.type("#sequence", ">trna\n" + TRNA)
+    page.click("#fold")
+    page.wait("!document.querySelector('#structure').hidden", 60)
+    assert page.text("#fold-here pre").split() == [TRNA[:80], CLOVERLEAF]
+    assert page.text("#fold-here .hint").startswith("21 base pairs")
+    assert page.run("return document.querySelectorAll('#fold-here svg circle').length") == len(TRNA)
+    assert page.run("return document.querySelector('#fold-here svg').getBoundingClientRect().height") > 150
+    names = page.run("return [...document.querySelectorAll('#fold-here a')].map((a) => a.download)")
+    assert names == ["trna.svg", "trna.dbn"]
+    page.picture(tmp_path / "fold.png")
+    assert page.console() == []  # nothing that the content policy forbids
+
+
+def test_a_record_is_folded(page: Browser, library: Any, service: Any) -> None:
+    row = library.rows[4]
+    page.open(f"{service.url}/record?{urlencode({'collection': 'rfam', 'id': row['id']})}")
+    page.wait("!document.querySelector('#record').hidden")
+    page.click("#record-fold")
+    page.wait("!document.querySelector('#record-structure').hidden", 60)
+    assert page.run("return document.querySelectorAll('#record-fold-here svg circle').length") == len(row["sequence"])
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,31 @@ def test_both_clients_predict_the_same(clients: dict[str, sdk.Client], library: 
         np.testing.assert_allclose(list(one.probabilities.values()), list(other.probabilities.values()), atol=1e-4)
 
 
+TRNA = "GCGGAUUUAGCUCAGUUGGGAGAGCGCCAGACUGAAGAUCUGGAGGUCCUGUGUUCGAUCCACAGAAUUCGCACCA"
+CLOVERLEAF = "(((((((..((((........)))).((((.........)))).....(((((.......))))))))))))...."
+
+
+def test_both_clients_fold_the_same(clients: dict[str, sdk.Client]) -> None:
+    sequences = [TRNA, "acgt", TRNA[10:60], *["GGGGAAAACCCC"] * 66]
+    http, local = (c.fold(sequences) for c in clients.values())
+    assert [s.structure for s in http] == [s.structure for s in local] and len(http) == 69
+    assert http[0].structure == CLOVERLEAF and http[0].svg.startswith("<svg") and http[1].structure == "...."
+    assert clients["http"].fold(TRNA).structure == CLOVERLEAF  # one text gives one structure
+    for one, other in zip(http, local, strict=True):
+        np.testing.assert_allclose(one.certainty, other.certainty, atol=2e-4)
+        assert len(one.certainty) == len(one.sequence)
+        assert all(i < j and 0.05 <= p <= 1.0001 for i, j, p in one.pairs)
+    assert {(i, j) for i, j, p in http[0].pairs if p > 0.9} <= {(i, j) for i, j, _ in local[0].pairs}
+    assert http.to_pandas()["structure"][0] == CLOVERLEAF and "certainty" in repr(http)
+
+
+def test_a_request_folds_no_more_than_it_may(clients: dict[str, sdk.Client]) -> None:
+    answer = clients["http"]._http.post(f"{clients['http'].url}/v1/fold", json={"sequences": ["A" * 1400] * 2})  # type: ignore[attr-defined]
+    assert answer.status_code == 413
+    assert answer.json()["errors"][0]["field"] == "sequences"
+    assert [len(s.structure) for s in clients["http"].fold(["A" * 900] * 2)] == [900, 900]  # the client asks twice
+
+
 def test_both_clients_describe_the_same(clients: dict[str, sdk.Client], library: Any) -> None:
     http, local = clients.values()
     assert http.collections() == local.collections()
@@ -159,6 +184,9 @@ ERRORS: dict[str, tuple[Bad, type[Exception], str | None]] = {
     "text vector": (lambda c: c.search(vector=["a"]), sdk.InvalidRequestError, "vector"),  # type: ignore[list-item]
     "unknown task": (lambda c: c.predict("nope", ["ACGU"]), sdk.NotFoundError, "task"),
     "no task": (lambda c: c.predict("", ["ACGU"]), sdk.NotFoundError, "task"),
+    "too long to fold": (lambda c: c.fold(["ACGU", "A" * 1501]), sdk.InvalidRequestError, "sequences[1]"),
+    "nothing to fold": (lambda c: c.fold([]), sdk.InvalidRequestError, "sequences"),
+    "no letters to fold": (lambda c: c.fold("ACGE"), sdk.InvalidRequestError, "sequences[0]"),
     "bad top": (lambda c: c.predict("rna_type", ["ACGU"], top=-1), sdk.InvalidRequestError, "top"),
     "one string": (lambda c: c.embed("ACGU"), TypeError, None),
 }
@@ -185,7 +213,7 @@ def test_both_clients_have_one_interface() -> None:
     from unirna.sdk._http import HTTPClient
     from unirna.sdk._local import LocalClient
 
-    for name in ("search", "embed", "predict", "models", "collections"):
+    for name in ("search", "embed", "predict", "fold", "models", "collections"):
         wanted = inspect.signature(getattr(sdk.Client, name))
         assert inspect.signature(getattr(HTTPClient, name)) == inspect.signature(getattr(LocalClient, name)) == wanted
         module = list(inspect.signature(getattr(sdk, name)).parameters.values())
@@ -392,6 +420,19 @@ def test_command_embed_predict_collections(
     assert [json.loads(line)["id"] for line in capsys.readouterr().out.splitlines()] == ["a", "b"]
     assert _cli.main(["collections", "--store", library.store, "--model", library.model]) == 0
     assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == ["name", "other", "rfam"]
+
+
+def test_command_fold(service: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _cli.main(["fold", TRNA, "--url", service.url]) == 0
+    assert capsys.readouterr().out == f">sequence_1\n{TRNA}\n{CLOVERLEAF}\n"
+    fasta = tmp_path / "two.fasta"
+    fasta.write_text(f">a/1\n{TRNA}\n>b\nACGUACGU\n")
+    command = ["fold", str(fasta), "--svg", str(tmp_path / "svg"), "--format", "jsonl", "--url", service.url]
+    assert _cli.main(command) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["id"] for row in rows] == ["a/1", "b"] and rows[0]["structure"] == CLOVERLEAF
+    assert sorted(path.name for path in (tmp_path / "svg").iterdir()) == ["a_1.svg", "b.svg"]
+    assert (tmp_path / "svg" / "a_1.svg").read_text().startswith("<svg")
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ import httpx2
 import numpy as np
 import pytest
 
-from unirna.serve.batcher import Batcher, OverloadedError
+from unirna.serve.batcher import Batcher, OverloadedError, Turn
 from unirna.serve.engine import Engine, Limits
 from unirna.serve.errors import RequestError
 from unirna.serve.settings import Settings, SettingsError, is_loopback
@@ -401,6 +401,24 @@ def test_one_failing_batch_fails_its_requests_only() -> None:
         assert isinstance(bad, ValueError)
         assert isinstance(late, OverloadedError)
         assert (await batcher.embed(["A"] * 4)).shape == (4, 1)  # nothing is left behind
+
+    asyncio.run(scenario())
+
+
+def test_one_turn_at_a_time_and_few_wait() -> None:
+    async def scenario() -> None:
+        turn, order = Turn(waiting=1), list[int]()
+
+        async def one(number: int) -> None:
+            async with turn:
+                order.append(number)
+                await asyncio.sleep(0.01)
+                assert order[-1] == number  # nobody came between
+
+        results = await asyncio.gather(*(one(i) for i in range(3)), return_exceptions=True)
+        assert [type(r) for r in results] == [type(None), type(None), OverloadedError]
+        await one(9)
+        assert order == [0, 1, 9]
 
     asyncio.run(scenario())
 

@@ -323,7 +323,7 @@ def _load(name: str, device: str | torch.device | None) -> Model:
         return Model(load_checkpoint(name), name, device)
     if (SHIPPED / name / "config.json").is_file():
         return Model(load_checkpoint(SHIPPED / name), name, device)
-    shipped = sorted(p.name for p in SHIPPED.iterdir() if p.is_dir()) if SHIPPED.is_dir() else []
+    shipped = sorted(path.parent.name for path in SHIPPED.glob("*/config.json"))
     raise CheckpointError(
         f"no model {name!r}: not a folder, and not among the shipped names ({', '.join(shipped) or 'none yet'}). "
         "Train one with jobs/pretrain.py, or give the folder of a checkpoint (config.json and model.safetensors)"

@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from unirna import vectorstore
 from unirna.model import Model
 from unirna.serve import schemas
-from unirna.serve.batcher import Batcher, OverloadedError
+from unirna.serve.batcher import Batcher, OverloadedError, Turn
 from unirna.serve.engine import Engine, Limits
 from unirna.serve.errors import FieldError, RequestError, bad_field
 from unirna.serve.guard import Guard, ProblemResponse, problem_response
@@ -26,6 +26,8 @@ from unirna.serve.predictors import check_top, ranked
 from unirna.serve.settings import Settings
 from unirna.tasks import Predictor
 
+FOLDS_WAITING: Final = 16
+"""Requests for structures that may wait for the one before; further ones are asked to come back."""
 STATIC: Final = Path(__file__).parent / "static"
 PROBLEM: Final[dict[str, Any]] = {"model": schemas.Problem}
 PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
@@ -72,7 +74,7 @@ def open_engine(settings: Settings) -> Engine:
         settings.model or None,
         settings.registry or None,
         default_collection=settings.collection or None,
-        limits=Limits(settings.max_sequence_length, settings.max_k),
+        limits=Limits(settings.max_sequence_length, settings.max_k, settings.max_fold_length),
     )
 
 
@@ -87,13 +89,14 @@ def create_app(engine: Engine, settings: Settings, key_digest: str | None = None
     app = FastAPI(
         title="UniRNA",
         version=version("unirna"),
-        summary="Search, embed and classify RNA sequences.",
+        summary="Search, embed, classify and fold RNA sequences.",
         docs_url=None,  # FastAPI's own page loads its scripts from another site
         redoc_url=None,
     )
     app.state.engine, app.state.settings = engine, settings
     app.state.batcher = _batcher_of(engine.model, settings)
     app.state.own_batchers = WeakKeyDictionary()
+    app.state.fold_turn = Turn(waiting=FOLDS_WAITING)
     app.include_router(api)
     app.include_router(health)
     app.include_router(pages)
@@ -141,6 +144,17 @@ async def predict(
     vectors = await batcher.embed(sequences)
     predictions = await asyncio.to_thread(predictor.predict_vectors, vectors)
     return {"task": task, "predictions": ranked(predictions, body.top)}
+
+
+@api.post("/fold", response_model=schemas.FoldResponse, summary="Secondary structures of sequences")
+async def fold(body: schemas.FoldRequest, request: Request, engine: EngineOf, settings: SettingsOf) -> Any:
+    """Base pairs of each sequence with their probabilities, pseudoknots included; the same alone or in any request."""
+    sequences = _checked(body.sequences, engine, settings)
+    engine.folding.check(sequences)
+    turn: Turn = request.app.state.fold_turn
+    async with turn:
+        structures = await asyncio.to_thread(engine.folding.fold, sequences, drawing=body.drawing)
+    return {"structures": structures}
 
 
 async def _own_batcher(request: Request, predictor: Predictor, settings: Settings) -> Batcher:

@@ -17,15 +17,39 @@ Vectors = NDArray[np.float32]
 
 
 class OverloadedError(RuntimeError):
-    """More waits to be embedded than the service has agreed to hold.
+    """More waits than the service has agreed to hold.
 
     Attributes:
         retry_after: seconds after which it is worth asking again.
     """
 
-    def __init__(self, waiting: int, retry_after: int) -> None:
+    def __init__(self, reason: str, retry_after: int) -> None:
         self.retry_after = retry_after
-        super().__init__(f"{waiting:,} nucleotides already wait to be embedded. Ask again in {retry_after} s")
+        super().__init__(f"{reason}. Ask again in {retry_after} s")
+
+
+class Turn:
+    """Lets one through at a time, and only so many wait.
+
+    Args:
+        waiting: how many may wait.
+    """
+
+    def __init__(self, waiting: int) -> None:
+        self._waiting, self._most = 0, waiting
+        self._lock = asyncio.Lock()
+
+    async def __aenter__(self) -> None:
+        if self._lock.locked() and self._waiting >= self._most:
+            raise OverloadedError(f"{self._waiting} requests already wait for theirs", retry_after=2)
+        self._waiting += 1
+        try:
+            await self._lock.acquire()
+        finally:
+            self._waiting -= 1
+
+    async def __aexit__(self, *error: object) -> None:
+        self._lock.release()
 
 
 @dataclass
@@ -67,7 +91,7 @@ class Batcher:
             message = f"{size:,} nucleotides; a request takes at most {self._max_waiting:,} (max_waiting_nucleotides)"
             raise bad_field("sequences", f"{message}. Split it into several requests", 413)
         if self._waiting + size > self._max_waiting:
-            raise OverloadedError(self._waiting, retry_after=2)
+            raise OverloadedError(f"{self._waiting:,} nucleotides already wait to be embedded", retry_after=2)
         job = _Job(sequences, asyncio.get_running_loop().create_future())
         self._jobs.append(job)
         self._waiting += size

@@ -19,6 +19,7 @@ from unirna import vectorstore
 from unirna.model import CheckpointError, Model, load
 from unirna.sequence import normalise
 from unirna.serve.errors import FieldError, RequestError, bad_field
+from unirna.serve.folding import Folding
 from unirna.serve.predictors import Predictors, check_top, ranked
 from unirna.serve.values import plain, plain_row
 from unirna.tasks import TaskError
@@ -39,10 +40,12 @@ class Limits:
 
     Attributes:
         max_sequence_length: nucleotides of one sequence. max_k: hits of one search.
+        max_fold_length: nucleotides of a sequence that is folded; a request may take as long as one of this length.
     """
 
     max_sequence_length: int = 20_000
     max_k: int = 1_000
+    max_fold_length: int = 1_500
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,7 @@ class Engine:
         self.model, self.store = model, store
         self.default_collection, self.limits = default_collection, limits
         self.predictors = Predictors(registry, model, own_encoders)
+        self.folding = Folding(model, limits.max_fold_length)
 
     @classmethod
     def open(
@@ -346,6 +350,18 @@ class Engine:
         if not self.predictors.share_encoder(predictor):
             return ranked(predictor.predict(letters), top)
         return ranked(predictor.predict_vectors(self.model.embed(letters)), top)
+
+    # ---- fold ------------------------------------------------------------------------------------------------------
+
+    def fold(self, sequences: Sequence[str], *, drawing: bool = False, bounded: bool = True) -> list[dict[str, Any]]:
+        """The secondary structure of each sequence, as `folding.answer` gives it; `bounded` refuses what takes long.
+
+        Raises:
+            RequestError: sequences that are not valid or too long (422), or too much work for one request (413).
+        """
+        letters = self.check_sequences(sequences)
+        self.folding.check(letters, bounded=bounded)
+        return self.folding.fold(letters, drawing=drawing)
 
     # ---- what there is ---------------------------------------------------------------------------------------------
 

@@ -110,6 +110,31 @@ class PredictResponse(_Response):
     predictions: list[Prediction]
 
 
+class FoldRequest(_Request):
+    """Sequences to fold."""
+
+    sequences: list[str] = Field(description="RNA or DNA sequences, either case.", examples=[[SEQUENCE]])
+    drawing: bool = Field(False, description="Give a drawing of each as SVG, too.")
+
+
+class Structure(_Response):
+    """The secondary structure of a sequence of L nucleotides."""
+
+    sequence: str
+    structure: str = Field(description="In brackets; helices that cross the others in [].")
+    pairs: list[tuple[int, int, float]] = Field(
+        description="Pairs (from 0) with their probability over all nested structures, from .05 on."
+    )
+    certainty: list[float] = Field(description="Of each nucleotide, to be paired if it is, unpaired if not.")
+    svg: str | None = Field(description="With drawing.")
+
+
+class FoldResponse(_Response):
+    """One structure per sequence, in their order."""
+
+    structures: list[Structure]
+
+
 class EncoderInfo(_Response):
     """The model that makes vectors."""
 

@@ -50,6 +50,8 @@ class Settings:
     """Most sequences in one request."""
     max_sequence_length: int = 20_000
     """Longest sequence in nucleotides."""
+    max_fold_length: int = 1_500
+    """Longest sequence that is folded; a request of several takes at most as long as one of this length."""
     max_k: int = 1_000
     """Most hits of one search."""
     max_waiting_nucleotides: int = 2_000_000
@@ -85,7 +87,15 @@ class Settings:
         if not self.store:
             raise SettingsError(f"{_name('store')}: no store given. Make one with make demo or jobs/embed.py")
         least = {"port": 1, "replicas": 1, "cpus": 0, "gpus": 0} | dict.fromkeys(
-            ("max_body_bytes", "max_sequences", "max_sequence_length", "max_k", "max_waiting_nucleotides"), 1
+            (
+                "max_body_bytes",
+                "max_sequences",
+                "max_sequence_length",
+                "max_fold_length",
+                "max_k",
+                "max_waiting_nucleotides",
+            ),
+            1,
         )
         for name, smallest in least.items():
             value = getattr(self, name)

@@ -1,4 +1,4 @@
-"""Search, embed and classify RNA sequences, with a UniRNA service or a store on this machine.
+"""Search, embed, classify and fold RNA sequences, with a UniRNA service or a store on this machine.
 
 >>> from unirna import sdk
 >>> hits = sdk.search(similar_to="GCGGAUUUAGCUCAGUUGGGAGAGCGCC", k=10)     # doctest: +SKIP
@@ -8,7 +8,7 @@ The functions here talk to the service at `UNIRNA_URL`, by default http://127.0.
 or the path of a store, and gives a client with the same methods.
 """
 
-from unirna.sdk._client import Client, collections, connect, embed, models, predict, search
+from unirna.sdk._client import Client, collections, connect, embed, fold, models, predict, search
 from unirna.sdk._exceptions import (
     AuthenticationError,
     InvalidRequestError,
@@ -20,13 +20,24 @@ from unirna.sdk._exceptions import (
     UniRNAError,
 )
 from unirna.sdk._fasta import read_fasta
-from unirna.sdk._models import Alignment, CollectionInfo, Hit, ModelInfo, Prediction, PredictionResult, SearchResult
+from unirna.sdk._models import (
+    Alignment,
+    CollectionInfo,
+    FoldResult,
+    Hit,
+    ModelInfo,
+    Prediction,
+    PredictionResult,
+    SearchResult,
+    Structure,
+)
 
 __all__ = [
     "Alignment",
     "AuthenticationError",
     "Client",
     "CollectionInfo",
+    "FoldResult",
     "Hit",
     "InvalidRequestError",
     "ModelInfo",
@@ -38,10 +49,12 @@ __all__ = [
     "ServiceError",
     "ServiceTimeoutError",
     "ServiceUnavailableError",
+    "Structure",
     "UniRNAError",
     "collections",
     "connect",
     "embed",
+    "fold",
     "models",
     "predict",
     "read_fasta",

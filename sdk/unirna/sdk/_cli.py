@@ -1,15 +1,16 @@
-"""The command `unirna`: search, embed and predict from a shell. Data goes to stdout, messages to stderr.
+"""The command `unirna`: search, embed, predict and fold from a shell. Data goes to stdout, messages to stderr.
 
 Exit codes: 0 done, 2 an argument or input that is not valid, 1 anything else (no service, a failure), 130 interrupted.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -110,10 +111,41 @@ class Predict:
         show(rows, self.format)
 
 
+@dataclass(frozen=True)
+class Fold:
+    """Predict secondary structures."""
+
+    sequences: tyro.conf.Positional[str]
+    """RNA or DNA letters; or a FASTA file; or - for FASTA on standard input."""
+    svg: Path | None = None
+    """Folder for a drawing of each, ID.svg."""
+    format: Literal["auto", "brackets", "tsv", "jsonl"] = "auto"
+    """brackets: three lines for each, as RNAfold prints them; by default these."""
+    source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
+
+    def run(self) -> None:
+        """Fold and print."""
+        named = _sequences(self.sequences)
+        with self.source.connect() as client:
+            found = client.fold([letters for _, letters in named])
+        if self.svg is not None:
+            self.svg.mkdir(parents=True, exist_ok=True)
+            for (name, _), structure in zip(named, found, strict=True):
+                (self.svg / (re.sub(r"[^\w.-]", "_", name) + ".svg")).write_text(structure.svg)
+            say(f"{len(named):,} drawings in {self.svg}")
+        if self.format in ("tsv", "jsonl"):
+            rows = [{"id": name, **row} for (name, _), row in zip(named, found.to_dicts(), strict=True)]
+            show(rows, "tsv" if self.format == "tsv" else "jsonl")
+            return
+        for (name, _), structure in zip(named, found, strict=True):
+            print(f">{name}\n{structure}")
+
+
 Command = (
     Annotated[Search, tyro.conf.subcommand("search")]
     | Annotated[Embed, tyro.conf.subcommand("embed")]
     | Annotated[Predict, tyro.conf.subcommand("predict")]
+    | Annotated[Fold, tyro.conf.subcommand("fold")]
     | Annotated[Collections, tyro.conf.subcommand("collections")]
 )
 
@@ -127,7 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command: Any = tyro.cli(
         Command,
         prog="unirna",
-        description="Search, embed and classify RNA sequences.",
+        description="Search, embed, classify and fold RNA sequences.",
         args=given,
     )
     try:

@@ -7,13 +7,13 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unirna.sdk._exceptions import InvalidRequestError
-from unirna.sdk._models import CollectionInfo, ModelInfo, PredictionResult, SearchResult
+from unirna.sdk._models import CollectionInfo, FoldResult, ModelInfo, PredictionResult, SearchResult, Structure
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 TIMEOUT: Final = 60.0
@@ -21,7 +21,7 @@ Vectors = NDArray[np.float32]
 
 
 class Client(ABC):
-    """Searches, embeds and predicts; made by `connect`. The same over HTTP and in process. May be used as a context."""
+    """Searches, embeds, predicts, folds; made by `connect`. The same over HTTP and in process. May be used as a context."""
 
     @abstractmethod
     def search(
@@ -78,6 +78,30 @@ class Client(ABC):
             InvalidRequestError: sequences that are not valid.
             UniRNAError: any other failure.
         """
+
+    @overload
+    def fold(self, sequences: str) -> Structure: ...  # type: ignore[overload-overlap]
+    @overload
+    def fold(self, sequences: Sequence[str]) -> FoldResult: ...
+    def fold(self, sequences: str | Sequence[str]) -> Structure | FoldResult:
+        """The secondary structure of a sequence, or of each of several.
+
+        Args:
+            sequences: RNA or DNA letters, either case.
+
+        Returns:
+            Of one text its `Structure`, of a list a `FoldResult` in its order.
+
+        Raises:
+            InvalidRequestError: sequences that are not RNA or DNA, or too long; `errors` names them by index.
+            UniRNAError: any other failure.
+        """
+        if isinstance(sequences, str):
+            return self._fold([sequences])[0]
+        return FoldResult(self._fold(as_list(sequences)))
+
+    @abstractmethod
+    def _fold(self, sequences: list[str]) -> list[Structure]: ...
 
     @abstractmethod
     def models(self) -> list[ModelInfo]:
@@ -181,6 +205,15 @@ def embed(sequences: Sequence[str]) -> Vectors:
 def predict(task: str, sequences: Sequence[str], *, top: int = 5) -> PredictionResult:
     """`Client.predict` with the service at `UNIRNA_URL`, by default http://127.0.0.1:8000."""
     return _default_client().predict(task, sequences, top=top)
+
+
+@overload
+def fold(sequences: str) -> Structure: ...  # type: ignore[overload-overlap]
+@overload
+def fold(sequences: Sequence[str]) -> FoldResult: ...
+def fold(sequences: str | Sequence[str]) -> Structure | FoldResult:
+    """`Client.fold` with the service at `UNIRNA_URL`, by default http://127.0.0.1:8000."""
+    return _default_client().fold(sequences)
 
 
 def models() -> list[ModelInfo]:

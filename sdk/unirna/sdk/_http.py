@@ -20,9 +20,11 @@ from unirna.sdk._models import (
     Prediction,
     PredictionResult,
     SearchResult,
+    Structure,
     collection_infos,
     model_infos,
     search_result,
+    structures,
 )
 
 CONNECT_TIMEOUT: Final = 5.0
@@ -31,6 +33,8 @@ RETRIED: Final = (429, 502, 503)
 LONGEST_PAUSE: Final = 10.0
 CHUNK_SEQUENCES: Final = 64
 CHUNK_NUCLEOTIDES: Final = 200_000
+FOLD_COST: Final = 1_000**3
+"""Cubes of the lengths of the sequences that are folded by one request."""
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 
@@ -101,6 +105,13 @@ class HTTPClient(Client):
             found += [Prediction(**entry) for entry in answer["predictions"]]
         return PredictionResult(found, task)
 
+    def _fold(self, sequences: list[str]) -> list[Structure]:
+        found: list[Structure] = []
+        for first, chunk in _chunks(sequences, power=3, most=FOLD_COST):
+            answer = self._post("/v1/fold", {"sequences": chunk, "drawing": True}, first)
+            found += structures(answer["structures"])
+        return found
+
     def models(self) -> list[ModelInfo]:
         """See `Client.models`."""
         return model_infos(self._call("GET", "/v1/models"))
@@ -165,15 +176,15 @@ class HTTPClient(Client):
         )
 
 
-def _chunks(sequences: list[str]) -> Iterator[tuple[int, list[str]]]:
+def _chunks(sequences: list[str], power: int = 1, most: int = CHUNK_NUCLEOTIDES) -> Iterator[tuple[int, list[str]]]:
     """Requests of a size that any service takes: the index of the first sequence, and the sequences."""
     first = size = 0
     for i, letters in enumerate(sequences):
-        length = len(letters) if isinstance(letters, str) else 0
-        if i > first and (i - first == CHUNK_SEQUENCES or size + length > CHUNK_NUCLEOTIDES):
+        cost = len(letters) ** power if isinstance(letters, str) else 0
+        if i > first and (i - first == CHUNK_SEQUENCES or size + cost > most):
             yield first, sequences[first:i]
             first, size = i, 0
-        size += length
+        size += cost
     yield first, sequences[first:]
 
 

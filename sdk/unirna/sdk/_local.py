@@ -16,9 +16,11 @@ from unirna.sdk._models import (
     Prediction,
     PredictionResult,
     SearchResult,
+    Structure,
     collection_infos,
     model_infos,
     search_result,
+    structures,
 )
 
 if TYPE_CHECKING:
@@ -76,6 +78,10 @@ class LocalClient(Client):
         with _errors():
             answers = self._engine.predict(task, as_list(sequences), top=as_count(top))
         return PredictionResult([Prediction(**answer) for answer in answers], task)
+
+    def _fold(self, sequences: list[str]) -> list[Structure]:
+        with _errors():
+            return structures(self._engine.fold(sequences, drawing=True, bounded=False))
 
     def models(self) -> list[ModelInfo]:
         """See `Client.models`."""

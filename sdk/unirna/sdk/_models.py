@@ -79,6 +79,30 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class Structure:
+    """The secondary structure of a sequence of L nucleotides.
+
+    Attributes:
+        sequence: RNA letters. structure: in brackets; helices that cross the others, pseudoknots, in [].
+        pairs: pairs (from 0) with their probability over all nested structures, those of .05 and more.
+        certainty: of each nucleotide, to be paired if it is, unpaired if not.
+        svg: a drawing, coloured by the certainty.
+    """
+
+    sequence: str
+    structure: str
+    pairs: tuple[tuple[int, int, float], ...] = field(repr=False)
+    certainty: tuple[float, ...] = field(repr=False)
+    svg: str = field(repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.sequence}\n{self.structure}"
+
+    def _repr_svg_(self) -> str:
+        return self.svg
+
+
+@dataclass(frozen=True)
 class CollectionInfo:
     """A collection of the store.
 
@@ -252,6 +276,46 @@ class PredictionResult(_Rows[Prediction]):
         """Headings and cells as they are shown."""
         rows = [[p.label, f"{p.probability:.3f}", _others(p)] for p in self]
         return [self.task, "probability", "next"], rows
+
+
+class FoldResult(_Rows[Structure]):
+    """One structure per sequence, in their order: a sequence of `Structure`."""
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Keys: sequence, structure, certainty (the mean), pairs."""
+        return [
+            {
+                "sequence": s.sequence,
+                "structure": s.structure,
+                "certainty": sum(s.certainty) / len(s.certainty),
+                "pairs": [{"i": i, "j": j, "probability": p} for i, j, p in s.pairs],
+            }
+            for s in self
+        ]
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Headings and cells as they are shown."""
+        return ["sequence", "structure", "certainty"], [
+            [_short(row["sequence"]), _short(row["structure"]), f"{row['certainty']:.3f}"] for row in self.to_dicts()
+        ]
+
+
+def _short(text: str, most: int = 80) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def structures(answers: Sequence[Mapping[str, Any]]) -> list[Structure]:
+    """Structures as the service and the engine give them."""
+    return [
+        Structure(
+            entry["sequence"],
+            entry["structure"],
+            tuple((i, j, p) for i, j, p in entry["pairs"]),
+            tuple(entry["certainty"]),
+            entry["svg"] or "",
+        )
+        for entry in answers
+    ]
 
 
 def _others(prediction: Prediction) -> str:

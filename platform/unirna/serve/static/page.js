@@ -86,7 +86,7 @@ function describeSequence() {
   const parts = [];
   if (letters) parts.push(`${letters.length.toLocaleString("en")} nucleotides${name ? ` of ${name}` : ""}`);
   if (count > 1) parts.push(`the first of ${count} sequences is used`);
-  $("prediction").hidden = true; // it was made for another sequence
+  $("prediction").hidden = $("structure").hidden = true; // they were made for another sequence
   $("sequence-note").textContent = parts.join("; ") || "Either case; T is read as U.";
 }
 
@@ -230,6 +230,50 @@ async function predict() {
   $("prediction").hidden = false;
 }
 
+// ---- structure
+
+async function foldInto(place, letters, name) {
+  const answer = await call("/v1/fold", { sequences: [letters], drawing: true });
+  const { sequence, structure, certainty, svg } = answer.structures[0];
+  const drawing = new DOMParser().parseFromString(svg, "image/svg+xml").documentElement;
+  const sure = certainty.reduce((sum, share) => sum + share, 0) / certainty.length;
+  const pairs = [...structure].filter((mark) => mark !== ".").length / 2;
+  const picture = element("div", { className: "drawing", attributes: { tabindex: "0", role: "region", "aria-label": "Drawing" } });
+  picture.append(document.importNode(drawing, true));
+  place.replaceChildren(
+    element("p", { className: "hint", text: `${pairs} base pairs. Blue where the model is sure of a nucleotide, yellow where it is not; on average ${(100 * sure).toFixed(0)} %.${structure.includes("[") ? " Dashed: helices that cross others (pseudoknots)." : ""}` }),
+    picture,
+    element("pre", { text: inBlocks(sequence, structure), attributes: { tabindex: "0", "aria-label": "Sequence and structure" } }),
+    element("p", { className: "actions" },
+      saveLink("Save the drawing (SVG)", `${name}.svg`, svg, "image/svg+xml"),
+      saveLink("Save the structure", `${name}.dbn`, `>${name}\n${sequence}\n${structure}\n`, "text/plain")),
+  );
+}
+
+function inBlocks(sequence, structure) {
+  const width = innerWidth < 700 ? 30 : 80;
+  const blocks = [];
+  for (let at = 0; at < sequence.length; at += width) blocks.push(`${sequence.slice(at, at + width)}\n${structure.slice(at, at + width)}`);
+  return blocks.join("\n\n");
+}
+
+function saveLink(text, name, content, type) {
+  const link = element("a", { text, attributes: { href: "#", download: name.replaceAll(/[^\w.-]/g, "_") } });
+  link.addEventListener("click", () => {
+    const url = URL.createObjectURL(new Blob([content], { type }));
+    link.href = url;
+    setTimeout(() => URL.revokeObjectURL(url), 10_000);
+  });
+  return link;
+}
+
+async function fold() {
+  $("structure").hidden = true;
+  const letters = pasted();
+  await foldInto($("fold-here"), letters, parse($("sequence").value).name || "sequence");
+  $("structure").hidden = false;
+}
+
 // ---- one record
 
 function recordPath(collection, id) {
@@ -264,6 +308,20 @@ async function showRecord(collection, id) {
     $("labels").replaceChildren(...rows.flatMap(([name, value]) => [element("dt", { text: name }), element("dd", {}, value)]));
     $("letters").textContent = inTens(record.sequence);
     $("record").hidden = false;
+    $("record-structure").hidden = true;
+    $("record-fold").disabled = false;
+    $("record-fold").onclick = async () => {
+      $("record-fold").disabled = true;
+      show($("record-message"), "Folding …");
+      try {
+        await foldInto($("record-fold-here"), record.sequence, record.id);
+        $("record-structure").hidden = false;
+        show($("record-message"), "");
+      } catch (problem) {
+        showProblem($("record-message"), problem);
+        $("record-fold").disabled = false;
+      }
+    };
     $("similar").onclick = () => {
       $("sequence").value = `>${record.id}\n${record.sequence}`;
       if (collections.has(collection)) $("collection").value = collection;
@@ -313,6 +371,7 @@ $("search-form").addEventListener("submit", (event) => {
   work("Searching …", search);
 });
 $("example").addEventListener("click", () => work("Loading an example …", loadExample));
+$("fold").addEventListener("click", () => work("Folding …", fold));
 $("predict").addEventListener("click", () => work("Predicting …", predict));
 $("sequence").addEventListener("input", describeSequence);
 $("collection").addEventListener("change", () => {

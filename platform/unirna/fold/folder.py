@@ -1,0 +1,220 @@
+"""The structure predictor: an encoder, a pair network and loop scores, with what was measured of them.
+
+A predictor is a folder of `fold.json` (what it is) and `head.safetensors` (network and loop scores). The encoder is named
+in it, not copied.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from unirna.fold.decode import crossing_helices, most_accurate
+from unirna.fold.energies import KIND, Energies, codes_of
+from unirna.fold.network import NetworkConfig, PairNetwork
+from unirna.fold.recursions import NEAREST, fold_all
+from unirna.model import SHIPPED, CheckpointError, Model, load, tokenise
+from unirna.sequence import SequenceError, normalise, write_dot_bracket
+
+FORMAT: Final = 1
+NAME: Final = "secondary-structure"
+"""Of the predictor that comes with the package."""
+LONGEST: Final = 4_000
+"""Nucleotides that are folded: memory grows with the square of the length, some 3 GB at this one."""
+PAIRS_AT_ONCE: Final = 1_000_000
+"""Pairs of nucleotides of the sequences that are folded together."""
+FAINT: Final = 0.01
+"""Probability below which a pair is not listed."""
+
+Array = NDArray[np.float64]
+
+
+class FoldError(ValueError):
+    """A sequence that cannot be folded or a predictor that cannot be read; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """The structure of a sequence of L nucleotides.
+
+    Attributes:
+        sequence: normalised letters. pairs: int64 [P, 2], 0-based, ascending; pairs that cross others are included.
+        matrix: float32 [L, L], probability of each pair in the upper triangle, over nested structures.
+        log_z: natural logarithm of the sum of the weights of all of them.
+    """
+
+    sequence: str
+    pairs: NDArray[np.int64]
+    matrix: NDArray[np.float32]
+    log_z: float
+
+    @cached_property
+    def dot_bracket(self) -> str:
+        """The structure in brackets; crossing helices in `[]`."""
+        return write_dot_bracket(self.pairs, len(self.sequence))
+
+    @cached_property
+    def paired(self) -> NDArray[np.float32]:
+        """Probability of each nucleotide to be paired, float32 [L]."""
+        either: NDArray[np.float32] = self.matrix.sum(axis=0) + self.matrix.sum(axis=1)
+        return either.clip(0, 1)
+
+    def probabilities(self, least: float = FAINT) -> list[tuple[int, int, float]]:
+        """The pairs of at least this probability, 0-based, in the order of their first nucleotide."""
+        first, second = np.nonzero(self.matrix >= least)
+        values = self.matrix[first, second]
+        return [(int(i), int(j), float(p)) for i, j, p in zip(first, second, values, strict=True)]
+
+
+class Folder:
+    """Predicts secondary structures. Safe to use from several threads.
+
+    Attributes:
+        model: the encoder. network, energies: what was trained on its states. info: the content of `fold.json`.
+    """
+
+    def __init__(self, model: Model, network: PairNetwork, energies: Energies, info: dict[str, Any]) -> None:
+        self.model, self.energies, self.info = model, energies, info
+        self.network = network.eval().to(model.device)
+        self.gamma = float(info.get("gamma", 2.0))
+        self.gamma_crossing = float(info.get("gamma_crossing", 0.5))
+
+    def __repr__(self) -> str:
+        return f"Folder({self.info.get('name', NAME)!r}, {self.model.name})"
+
+    def fold(self, sequences: Sequence[str], *, knots: bool = True) -> list[Fold]:
+        """Fold sequences, RNA or DNA in either case.
+
+        Args:
+            sequences: at most `LONGEST` nucleotides each.
+            knots: also look for helices that cross the nested structure.
+
+        Raises:
+            SequenceError: a sequence that is not RNA or DNA. FoldError: one that is too long.
+        """
+        if isinstance(sequences, str):
+            raise TypeError("fold wants a list of sequences, got one string. Write fold([sequence])")
+        letters = [normalise(text, f"sequence {i}") for i, text in enumerate(sequences)]
+        for i, text in enumerate(letters):
+            if len(text) > LONGEST:
+                raise FoldError(
+                    f"sequence {i} has {len(text):,} nucleotides: structures are predicted up to {LONGEST:,}. "
+                    "Fold its parts"
+                )
+        found: list[Fold] = []
+        with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:
+            for chunk in _chunks(letters):
+                states = self.model.nucleotides_tokens([tokenise(text) for text in chunk])
+                scores = [self.pair_scores(text, state) for text, state in zip(chunk, states, strict=True)]
+                found += pool.map(lambda both: self.decode(*both, knots=knots), zip(chunk, scores, strict=True))
+        return found
+
+    def pair_scores(self, sequence: str, states: NDArray[np.float32]) -> Array:
+        """What the network says of each pair of a normalised sequence: float64 [L, L].
+
+        Args:
+            sequence: L letters. states: float32 [L, D], `Model.nucleotides`.
+        """
+        codes = codes_of(sequence)
+        kinds = torch.from_numpy(KIND[codes[:, None], codes[None, :]])
+        device = self.model.device
+        with torch.inference_mode():
+            scores = self.network(torch.from_numpy(states).to(device), torch.from_numpy(codes).to(device), kinds.to(device))
+        found: Array = scores.double().cpu().numpy()
+        return found
+
+    def decode(self, sequence: str, scores: Array, *, knots: bool = True) -> Fold:
+        """The structure of a normalised sequence with given pair scores."""
+        ensemble = fold_all(sequence, self.energies, scores)
+        pairs = most_accurate(ensemble.pairs, self.gamma)
+        if knots and len(pairs) and len(sequence) - 2 * len(pairs) > NEAREST + 1:
+            rest = scores.copy()
+            rest[pairs.reshape(-1)] = -np.inf
+            rest[:, pairs.reshape(-1)] = -np.inf
+            crossing = crossing_helices(fold_all(sequence, self.energies, rest).pairs, pairs, gamma=self.gamma_crossing)
+            pairs = np.concatenate([pairs, crossing])
+            pairs = pairs[np.argsort(pairs[:, 0])]
+        return Fold(sequence, pairs, ensemble.pairs.astype(np.float32), ensemble.log_z)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the predictor's folder, the encoder left out."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {f"network.{name}": value.half().contiguous() for name, value in self.network.state_dict().items()}
+        tensors["energies"] = torch.from_numpy(self.energies.flat()).float()
+        save_file(tensors, folder / "head.safetensors")
+        info = {
+            **self.info,
+            "format": FORMAT,
+            "task": NAME,
+            "encoder": {"name": self.model.name, "fingerprint": self.model.fingerprint},
+            "network": self.network.config.to_dict(),
+        }
+        (folder / "fold.json").write_text(json.dumps(info, indent=1) + "\n")
+        return folder
+
+
+def _chunks(letters: list[str]) -> Iterator[list[str]]:
+    """Sequences whose pairs are held at once."""
+    chunk: list[str] = []
+    size = 0
+    for text in letters:
+        if chunk and size + len(text) ** 2 > PAIRS_AT_ONCE:
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(text)
+        size += len(text) ** 2
+    if chunk:
+        yield chunk
+
+
+def load_folder(name_or_path: str | Path = NAME, *, model: Model | None = None, device: str | None = None) -> Folder:
+    """Read a structure predictor.
+
+    Args:
+        name_or_path: a shipped name or a folder. model: its encoder, if that is loaded already; else it is loaded by name.
+        device: of the encoder.
+
+    Raises:
+        FoldError: no predictor there, or one of another format, or an encoder that it was not trained on.
+    """
+    folder = Path(name_or_path)
+    if not (folder / "fold.json").is_file():
+        folder = SHIPPED / "predictors" / str(name_or_path)
+    try:
+        info = json.loads((folder / "fold.json").read_text())
+        tensors = load_file(folder / "head.safetensors")
+    except (OSError, ValueError) as error:
+        wanted = f"no structure predictor {str(name_or_path)!r}: wanted a folder of fold.json and head.safetensors"
+        raise FoldError(f"{wanted} ({error})") from error
+    if info.get("format") != FORMAT:
+        raise FoldError(f"{folder}: format {info.get('format')!r}; this version of unirna reads {FORMAT}")
+    made = info["encoder"]
+    if model is None:
+        try:
+            model = load(made["name"], device=device)
+        except CheckpointError as error:
+            raise FoldError(f"{folder} wants the encoder {made['name']!r}: {error}") from error
+    if model.fingerprint != made["fingerprint"]:
+        raise FoldError(
+            f"{folder} was trained on the states of {made['name']} ({made['fingerprint']}), got those of {model.name} "
+            f"({model.fingerprint})"
+        )
+    network = PairNetwork(NetworkConfig(**info["network"]))
+    network.load_state_dict(
+        {name.removeprefix("network."): value.float() for name, value in tensors.items() if name.startswith("network.")}
+    )
+    return Folder(model, network, Energies.from_flat(tensors["energies"].double().numpy()), info)
+
+
+__all__ = ["Fold", "FoldError", "Folder", "SequenceError", "load_folder"]

@@ -1,0 +1,109 @@
+"""What the encoder says of every pair of nucleotides: a score on top of the loops', from a small network of two dimensions.
+
+Shape suffixes: L nucleotides, F features of a nucleotide, W width, C channels of a pair.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+NEAR = 20
+"""Distances below this have an embedding of their own; longer ones share it by quarters of an octave."""
+DISTANCES = 44
+BLOCK_ROWS = 256
+"""Rows of pairs that are worked out at once without gradients, so that memory grows with L rather than its square."""
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Shape of the network.
+
+    Attributes:
+        features: F, of a nucleotide. parts: pieces of F that are normalised by themselves (one for each layer's states).
+        width: W. channels: C. blocks: residual blocks of two 3 x 3 convolutions.
+        products: scalar products of 8 numbers each. dropout: of features, while it is trained.
+    """
+
+    features: int
+    parts: int = 1
+    width: int = 64
+    channels: int = 16
+    blocks: int = 2
+    products: int = 8
+    dropout: float = 0.2
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return asdict(self)
+
+
+class PairNetwork(nn.Module):
+    """States of the nucleotides -> a score of each pair. Its output is 0 before it is trained."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, channels = config.width, config.channels
+        self.enter = nn.Linear(config.features, width)
+        self.letter = nn.Embedding(5, width)
+        self.neighbours = nn.Conv1d(width, width, 5, padding=2)
+        self.first, self.second = nn.Linear(width, channels), nn.Linear(width, channels)
+        self.query, self.key = nn.Linear(width, config.products * 8), nn.Linear(width, config.products * 8)
+        self.mix = nn.Linear(config.products, channels, bias=False)
+        self.distance, self.kind = nn.Embedding(DISTANCES, channels), nn.Embedding(7, channels)
+        self.convolutions = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2 * config.blocks))
+        self.leave = nn.Linear(channels, 1)
+        self.dropout = nn.Dropout(config.dropout)
+        for layer in (self.leave, *self.convolutions[1::2]):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, states_LF: Tensor, codes_L: Tensor, kinds_LL: Tensor) -> Tensor:
+        """Scores of the pairs.
+
+        Args:
+            states_LF: of the nucleotides. codes_L: their letters, int64 (`codes_of`). kinds_LL: of the pairs, -1 for none.
+
+        Returns:
+            float32 [L, L]; what is below the diagonal means nothing.
+        """
+        x_LW = self._nucleotides(states_LF, codes_L)
+        if torch.is_grad_enabled() or len(codes_L) <= 2 * BLOCK_ROWS:
+            return self._pairs(x_LW, kinds_LL, 0, len(codes_L))
+        margin = 2 * self.config.blocks
+        rows = []
+        for start in range(0, len(codes_L), BLOCK_ROWS):
+            end = min(start + BLOCK_ROWS, len(codes_L))
+            low, high = max(start - margin, 0), min(end + margin, len(codes_L))
+            rows.append(self._pairs(x_LW, kinds_LL, low, high)[start - low : end - low])
+        return torch.cat(rows)
+
+    def _nucleotides(self, states_LF: Tensor, codes_L: Tensor) -> Tensor:
+        parts = states_LF.unflatten(1, (self.config.parts, -1))
+        states_LF = F.layer_norm(parts, parts.shape[-1:]).flatten(1)
+        x_LW = self.enter(self.dropout(states_LF)) + self.letter(codes_L)
+        x_LW = x_LW + F.gelu(self.neighbours(x_LW.T[None])[0].T)
+        normed_LW: Tensor = self.dropout(F.layer_norm(x_LW, x_LW.shape[-1:]))
+        return normed_LW
+
+    def _pairs(self, x_LW: Tensor, kinds_LL: Tensor, low: int, high: int) -> Tensor:
+        """Scores of the rows from `low` to `high`; right but for the rows next to a cut."""
+        length, products = len(x_LW), self.config.products
+        query, key = self.query(x_LW[low:high]).view(-1, products, 8), self.key(x_LW).view(-1, products, 8)
+        product = torch.einsum("ihd,jhd->ijh", query, key) / 8**0.5
+        place = torch.arange(length, device=x_LW.device)
+        apart = (place[None] - place[low:high, None]).abs()
+        far = NEAR + (torch.log2(apart.clamp(min=NEAR) / NEAR) * 4).long()
+        apart = torch.where(apart < NEAR, apart, far).clamp(max=DISTANCES - 1)
+        h = self.first(x_LW[low:high])[:, None] + self.second(x_LW)[None] + self.mix(product)
+        h = h + self.distance(apart) + self.kind(kinds_LL[low:high] + 1)
+        h = h.permute(2, 0, 1)[None]
+        for one, two in zip(self.convolutions[::2], self.convolutions[1::2], strict=True):
+            h = h + two(F.gelu(one(F.gelu(h))))
+        scores: Tensor = self.leave(F.gelu(h[0].permute(1, 2, 0)))[:, :, 0]
+        return scores

@@ -1,0 +1,93 @@
+"""The structure predictor as the service gives its answers."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from typing import Any, Final
+
+from unirna.fold import Fold, Folder, FoldError, draw, load_folder
+from unirna.model import Model
+from unirna.serve.errors import FieldError, RequestError, bad_field
+
+log = logging.getLogger(__name__)
+LISTED: Final = 0.05
+"""Probability below which a pair is not in an answer."""
+
+
+class Folding:
+    """Loads the structure predictor at its first use. Safe to use from several threads.
+
+    Args:
+        model: of the service; it is used if the predictor was trained on its states, else the predictor's own is loaded.
+        max_length: longest sequence that is folded. Time grows with the cube of it, so one request may take as much as
+            one of this length.
+    """
+
+    def __init__(self, model: Model, max_length: int) -> None:
+        self.model, self.max_length = model, max_length
+        self._folder: Folder | None = None
+        self._loading = threading.Lock()
+
+    def folder(self) -> Folder:
+        """The predictor.
+
+        Raises:
+            RequestError: it cannot be loaded (500; the log says why).
+        """
+        with self._loading:
+            if self._folder is None:
+                try:
+                    self._folder = self._load()
+                except FoldError as error:
+                    log.warning("the structure predictor cannot be loaded: %s", error)
+                    raise RequestError(500, "structures cannot be predicted here; the service's log says why") from error
+            return self._folder
+
+    def _load(self) -> Folder:
+        try:
+            return load_folder(model=self.model)
+        except FoldError:
+            return load_folder(device=str(self.model.device))
+
+    def check(self, sequences: Sequence[str], *, bounded: bool = True) -> None:
+        """See that sequences are short and, where they are `bounded`, few enough.
+
+        Raises:
+            RequestError: one is too long (422), or all together would take too long (413).
+        """
+        errors = [
+            FieldError(
+                f"sequences[{i}]",
+                f"{len(letters):,} nucleotides; structures are predicted up to {self.max_length:,} (max_fold_length)",
+            )
+            for i, letters in enumerate(sequences)
+            if len(letters) > self.max_length
+        ]
+        if errors:
+            raise RequestError(422, f"{errors[0].field}: {errors[0].message}", *errors[:100])
+        if bounded and sum(len(letters) ** 3 for letters in sequences) > self.max_length**3:
+            message = (
+                f"these {len(sequences):,} sequences take longer to fold than one of {self.max_length:,} nucleotides "
+                "(max_fold_length): send fewer at once"
+            )
+            raise bad_field("sequences", message, 413)
+
+    def fold(self, sequences: Sequence[str], *, drawing: bool) -> list[dict[str, Any]]:
+        """Structures of checked sequences: sequence, structure, pairs, paired and, if asked for, svg."""
+        return [answer(found, drawing) for found in self.folder().fold(sequences)]
+
+
+def answer(found: Fold, drawing: bool) -> dict[str, Any]:
+    """A structure as the service gives it."""
+    sure = found.paired.copy()
+    unpaired = [place for place in range(len(sure)) if found.dot_bracket[place] == "."]
+    sure[unpaired] = 1 - sure[unpaired]
+    return {
+        "sequence": found.sequence,
+        "structure": found.dot_bracket,
+        "pairs": [[i, j, round(p, 4)] for i, j, p in found.probabilities(LISTED)],
+        "certainty": [round(float(share), 4) for share in sure],
+        "svg": draw(found.sequence, found.pairs, sure.tolist()) if drawing else None,
+    }

@@ -1,0 +1,173 @@
+"""Train and score structure predictors on the shared data, one protocol and part at a time.
+
+    python recipes/train_fold.py --protocol bprna --out runs/fold/bprna
+    python recipes/train_fold.py --protocol archive-folds --part 0 --out runs/fold/folds-0
+    python recipes/train_fold.py --protocol archive-families --part tRNA --out runs/fold/tRNA
+
+- `bprna`: trained on bpRNA's TR0 and Rfam's seed structures, chosen by VL0, tested on the part of TS0 whose truth is
+  known. Rfam rows that are near-identical to anything of TS0, VL0, ArchiveII or the PDB set are left out (80 % over 80 % of
+  the shorter).
+- `archive-folds`: ArchiveII's five random folds, one held out. Families stand on both sides: what is learned of them helps.
+- `archive-families`: one family held out; nothing like it was seen in training.
+
+`OUT` gets checkpoints, `pred.tsv` (id, dot-bracket) and `result.json`; the same command goes on after a kill. Score with
+`score_structure.py --pred OUT/pred.tsv --truth …`. Needs MMseqs2 for `bprna`.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+import tyro
+from numpy.typing import NDArray
+
+from unirna import model
+from unirna.corpus import mmseqs
+from unirna.fold.folder import Folder
+from unirna.fold.training import Known, Trainer, TrainingConfig
+from unirna.job import num_cpus
+from unirna.sequence import SequenceError, StructureError, normalise, parse_dot_bracket
+
+
+@dataclass(frozen=True)
+class Config:
+    """Train a structure predictor and score it."""
+
+    protocol: Literal["bprna", "archive-folds", "archive-families"]
+    """Which data."""
+    out: Path
+    """Folder of the run."""
+    part: str = "0"
+    """Which fold or family is held out."""
+    shared: Path = Path("../shared")
+    """Folder of the shared data."""
+    model: str = "unirna-mini"
+    """The encoder."""
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    """How it is trained."""
+
+
+def main(config: Config) -> None:
+    """Train, predict the test sequences, write."""
+    torch.set_num_threads(num_cpus())
+    torch.set_flush_denormal(True)
+    data = config.shared / "data"
+    prepare = {"bprna": bprna, "archive-folds": archive_folds, "archive-families": archive_families}[config.protocol]
+    train, weights, valid, test = prepare(data, config)
+    print(f"{len(train):,} to train on, {len(valid):,} to choose by, {len(test):,} to test on", flush=True)
+    encoder = model.load(config.model)
+    trainer = Trainer(encoder, train, valid, config.training, config.out, weights)
+    started = time.monotonic()
+    result = trainer.run(lambda line: print(f"{time.monotonic() - started:6.0f} s  {line}", flush=True))
+    folder = trainer.folder({"name": "secondary-structure", "protocol": config.protocol, "part": config.part, **result})
+    folder.save(config.out / "predictor")
+    seconds, lines = predict(folder, test, use_network=config.training.network)
+    (config.out / "pred.tsv").write_text(lines)
+    print(json.dumps({**result, "test": len(test), "test_seconds": round(seconds)}))
+
+
+def predict(folder: Folder, test: list[Known], *, use_network: bool) -> tuple[float, str]:
+    """Structures of the test sequences as a table."""
+    started = time.monotonic()
+    lines = []
+    for known in test:
+        if use_network:
+            (found,) = folder.fold([known.sequence])
+        else:
+            found = folder.decode(known.sequence, np.zeros((len(known.sequence),) * 2))
+        lines.append(f"{known.id}\t{found.dot_bracket}\n")
+    return time.monotonic() - started, "".join(lines)
+
+
+Data = tuple[list[Known], NDArray[np.float64] | None, list[Known], list[Known]]
+
+
+def bprna(data: Path, config: Config) -> Data:
+    """TR0 and Rfam, VL0, TS0."""
+    rows = pd.read_parquet(data / "bprna_1m_subset/data.parquet")
+    train = known(rows[rows.partition_spotrna == "TR0"])
+    valid = [k for k in known(rows[rows.partition_spotrna == "VL0"]) if len(k.sequence) <= 500]
+    test = known(pd.read_parquet(data / "bprna_ts0/data.parquet"))
+    tests = [pd.read_parquet(data / f"{name}.parquet").sequence for name in TESTS]
+    tests.append(rows[rows.partition_spotrna.isin(["VL0", "TS0"])].sequence)
+    rfam = pd.read_parquet(data / "rfam_seed/rfam_seed.parquet")
+    rfam = rfam[~(rfam.in_bprna_ts0 | rfam.in_archiveII) & (rfam.length <= config.training.longest)]
+    rfam = rfam.drop_duplicates("sequence").reset_index(drop=True)
+    rfam = rfam.drop(index=near(rfam.sequence, pd.concat(tests)))
+    rfam["id"] = rfam.rfam_acc + "/" + rfam.seq_id
+    more = [k for k in known(rfam) if len(k.pairs) >= 3]
+    size = Counter(k.id.split("/")[0] for k in more)
+    weights = np.array([size[k.id.split("/")[0]] ** -0.5 for k in more])
+    return [*train, *more], np.concatenate([np.full(len(train), 1 / len(train)), weights / weights.sum()]), valid, test
+
+
+TESTS = ("bprna_ts0/ts0_sequences_all1305", "archiveII/data", "pdb_rna_ss/data")
+
+
+def archive_folds(data: Path, config: Config) -> Data:
+    """ArchiveII without and with one random fold."""
+    rows = pd.read_parquet(data / "archiveII/data.parquet")
+    held = rows.kfold_test_fold == int(config.part)
+    return _archive(rows, held.to_numpy(), lambda row: 1.0, config)
+
+
+def archive_families(data: Path, config: Config) -> Data:
+    """ArchiveII without and with one family; the families that are left count alike."""
+    rows = pd.read_parquet(data / "archiveII/data.parquet")
+    size = rows.family.value_counts()
+    if config.part not in size:
+        raise SystemExit(f"no family {config.part!r}: wanted one of {', '.join(size.index)}")
+    return _archive(rows, (rows.famfold_test == config.part).to_numpy(), lambda row: 1 / size[row.family], config)
+
+
+def _archive(rows: pd.DataFrame, held: NDArray[np.bool_], weight: Any, config: Config) -> Data:
+    valid = ~held & (np.random.default_rng(config.training.seed).random(len(rows)) < 0.05)
+    train = rows[~held & ~valid]
+    weights = np.array([weight(row) for row in train.itertuples()])
+    return known(train), weights, known(rows[valid]), known(rows[held])
+
+
+def known(rows: pd.DataFrame) -> list[Known]:
+    """Rows of id, sequence and structure that can be read."""
+    found = []
+    for name, letters, brackets in zip(rows.id, rows.sequence, rows.structure, strict=True):
+        try:
+            found.append(Known(str(name), normalise(letters), parse_dot_bracket(brackets)))
+        except (SequenceError, StructureError):
+            continue
+    return found
+
+
+def near(sequences: pd.Series, tests: pd.Series) -> list[int]:
+    """Rows that are at least 80 % identical to a test sequence over 80 % of the shorter one."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        for name, texts in (("queries", sequences), ("tests", tests.drop_duplicates())):
+            letters = [text.upper().replace("U", "T") for text in texts]
+            (folder / f"{name}.fasta").write_text("".join(f">{i}\n{text}\n" for i, text in enumerate(letters)))
+        mmseqs.search(
+            folder / "queries.fasta",
+            folder / "tests.fasta",
+            folder / "hits.tsv",
+            folder / "tmp",
+            identity=0.8,
+            least=20,
+            threads=num_cpus(),
+        )
+        names = ["query", "target", "identity", "qstart", "qend", "qlen", "tstart", "tend", "tlen"]
+        hits = pd.read_csv(folder / "hits.tsv", sep="\t", names=names)
+    spans = (hits.qend - hits.qstart + 1) / hits.qlen, (hits.tend - hits.tstart + 1) / hits.tlen
+    return sorted(set(hits["query"][np.where(hits.qlen <= hits.tlen, *spans) >= 0.8]))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__))

@@ -1,0 +1,232 @@
+"""Secondary structures: the recursions against an enumeration of all structures."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import torch
+
+from unirna.fold import Energies, Folder, FoldError, draw, fold_all, load_folder
+from unirna.fold.decode import crossing_helices, most_accurate
+from unirna.fold.drawing import layout
+from unirna.fold.energies import KIND, codes_of
+from unirna.fold.network import NetworkConfig, PairNetwork
+from unirna.fold.recursions import NEAREST, count_structure
+from unirna.fold.training import Known, Trainer, TrainingConfig, learnable
+from unirna.model import Model, initialise
+from unirna.sequence import SequenceError, parse_dot_bracket
+
+
+def random_energies(seed: int, scale: float = 0.5) -> Energies:
+    random = np.random.default_rng(seed)
+    scores = Energies.published()
+    return Energies.from_flat(scores.flat() + random.normal(0, scale, len(scores.flat())))
+
+
+def all_structures(sequence: str) -> list[list[tuple[int, int]]]:
+    """Every nested structure, by a recursion on the first nucleotide that shares nothing with the package."""
+    codes = codes_of(sequence)
+
+    def of(i: int, j: int) -> Iterator[list[tuple[int, int]]]:
+        if j - i < NEAREST:
+            yield []
+            return
+        yield from of(i + 1, j)
+        for k in range(i + NEAREST, j + 1):
+            if KIND[codes[i], codes[k]] >= 0:
+                for inner, after in itertools.product(list(of(i + 1, k - 1)), list(of(k + 1, j))):
+                    yield [(i, k), *inner, *after]
+
+    return list(of(0, len(codes) - 1))
+
+
+@pytest.mark.parametrize(
+    "sequence", ["GGGAAACCC", "GGCAAAGCAGCAAAGCCC", "GAGGAAACCAAGGNAACCUAC", "GCGGAAACAGCAAAGGCAAAGCC", "ACGU"]
+)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_sums_over_all_structures(sequence: str, seed: int) -> None:
+    energies = random_energies(seed)
+    extra = np.random.default_rng(seed + 9).normal(0, 1, (len(sequence),) * 2)
+    structures = all_structures(sequence)
+    scores, counted = [], []
+    for pairs in structures:
+        counts = count_structure(sequence, np.array(pairs, int).reshape(-1, 2)).flat()
+        counted.append(counts)
+        scores.append(counts @ energies.flat() + sum(extra[i, j] for i, j in pairs))
+    log_z = np.logaddexp.reduce(scores)
+    weights = np.exp(np.array(scores) - log_z)
+    wanted = np.zeros_like(extra)
+    for weight, pairs in zip(weights, structures, strict=True):
+        for i, j in pairs:
+            wanted[i, j] += weight
+
+    found = fold_all(sequence, energies, extra, counts=True)
+    assert found.log_z == pytest.approx(log_z, abs=1e-9)
+    np.testing.assert_allclose(found.pairs, wanted, atol=1e-9)
+    assert found.counts is not None
+    np.testing.assert_allclose(found.counts.flat(), weights @ np.array(counted), atol=1e-9)
+
+
+def test_a_pair_that_is_forbidden_does_not_form() -> None:
+    sequence = "GGGGAAAACCCC"
+    extra = np.zeros((12, 12))
+    extra[:, 11] = -np.inf
+    found = fold_all(sequence, Energies.published(), extra)
+    assert found.pairs[:, 11].sum() == 0
+    assert found.pairs[0, 10] > 0
+
+
+def test_long_sequences_stay_in_range() -> None:
+    random = np.random.default_rng(0)
+    extra = np.triu(random.normal(2, 1, (600, 600)))  # far more weight than the first guess of the scale
+    found = fold_all("".join(random.choice(list("ACGU"), 600)), Energies.published(), extra)
+    either = found.pairs.sum(axis=0) + found.pairs.sum(axis=1)
+    assert np.isfinite(found.log_z)
+    assert found.log_z > 300
+    assert either.max() <= 1 + 1e-9
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 3.0])
+def test_no_structure_is_more_accurate(seed: int, gamma: float) -> None:
+    random = np.random.default_rng(seed)
+    sequence = "".join(random.choice(list("GCAU"), 15))
+    pairs = fold_all(sequence, random_energies(seed, 1.0)).pairs
+    unpaired = 1 - pairs.sum(axis=0) - pairs.sum(axis=1)
+
+    def accuracy(structure: list[tuple[int, int]]) -> float:
+        free = set(range(15)) - {place for pair in structure for place in pair}
+        return float(sum(2 * gamma * pairs[i, j] for i, j in structure) + sum(unpaired[i] for i in free))
+
+    best = max(accuracy(structure) for structure in all_structures(sequence))
+    found = [(int(i), int(j)) for i, j in most_accurate(pairs, gamma)]
+    assert accuracy(found) == pytest.approx(best, abs=0.02)  # pairs below RARE are left out
+    assert accuracy(found) <= best + 1e-9
+
+
+def test_helices_that_cross_are_found() -> None:
+    first = np.array([(0, 20), (1, 19), (2, 18)])
+    rest = np.zeros((30, 30))
+    for i, j in ((8, 28), (9, 27), (10, 26), (22, 29)):
+        rest[i, j] = 0.9
+    assert crossing_helices(rest, first).tolist() == [[8, 28], [9, 27], [10, 26]]
+    assert crossing_helices(rest, np.array([(12, 16)])).tolist() == []  # it encloses this one
+
+
+def test_of_crossing_helices_the_longer_is_learned() -> None:
+    sequence = "GGCCCCAAAGGAAGGGGAAA"
+    pairs = np.array([(0, 10), (1, 9), (2, 16), (3, 15), (4, 14), (5, 13)])
+    known = learnable(Known("a", sequence, np.array([*pairs.tolist(), (6, 18)])))  # A with A is left out
+    assert known.pairs.tolist() == [[2, 16], [3, 15], [4, 14], [5, 13]]
+
+
+def test_neighbours_in_a_drawing_are_one_unit_apart() -> None:
+    brackets = "..((((.((...)).(((....))).)).)).(((...)))."
+    places = layout(parse_dot_bracket(brackets), len(brackets))
+    steps = np.hypot(*np.diff(places, axis=0).T)
+    assert steps == pytest.approx(np.ones(len(brackets) - 1), abs=1e-9)
+    for i, j in parse_dot_bracket(brackets):
+        assert np.hypot(*(places[i] - places[j])) == pytest.approx(1.0, abs=1e-9)
+    distance = np.hypot(*(places[:, None] - places[None]).transpose(2, 0, 1)) + np.eye(len(brackets))
+    assert distance.min() > 0.9  # nothing on top of anything
+
+
+def test_a_drawing_is_sound_xml_and_escapes() -> None:
+    text = draw("GGGAAACCC", parse_dot_bracket("(((...)))"), title="<script>")
+    root = ElementTree.fromstring(text)
+    assert root.attrib["role"] == "img"
+    assert "<script>" not in text
+    assert len(root.findall("{*}circle")) == 9
+    ElementTree.fromstring(draw("", np.zeros((0, 2), int)))
+
+
+def hairpins(count: int, seed: int) -> list[Known]:
+    """Stems of four with a loop of A; the nucleotides around them pair as well, but are said not to."""
+    random = np.random.default_rng(seed)
+    found = []
+    for number in range(count):
+        stem = random.choice(list("ACGU"), 4)
+        other = ["ACGU"["UGCA".index(x)] for x in stem[::-1]]
+        found.append(Known(f"k{number}", "GCAC" + "".join(stem) + "AAAA" + "".join(other) + "GUGC", HAIRPIN))
+    return found
+
+
+HAIRPIN = np.array([(4, 15), (5, 14), (6, 13), (7, 12)])
+
+
+@pytest.fixture(scope="module")
+def nano() -> Model:
+    return initialise("nano", seed=0, device="cpu")
+
+
+def test_training_teaches_and_resumes_to_the_same(nano: Model, tmp_path: Path) -> None:
+    config = TrainingConfig(steps=16, energy_steps=16, batch=4, checkpoint_every=8, energy_rate=0.1)
+    train, valid = hairpins(40, 0), hairpins(10, 1)
+
+    whole = Trainer(nano, train, valid, config, tmp_path / "whole")
+    before = max(whole.measure(valid).values())
+    result = whole.run(lambda line: None)
+    assert np.mean(whole.losses[-4:]) < 0.85 * np.mean(whole.losses[:4])
+    assert result["valid_f1_nested"] >= before
+
+    cut = Trainer(nano, train, valid, config, tmp_path / "cut")
+    step = cut._one_step
+
+    def dying(number: int) -> None:
+        if cut.step == 19:
+            raise KeyboardInterrupt
+        step(number)
+
+    cut._one_step = dying  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        cut.run(lambda line: None)
+    again = Trainer(nano, train, valid, config, tmp_path / "cut")
+    again.run(lambda line: None)
+    assert len(again.losses) == 32 - 16  # what came after the last checkpoint, no more
+    np.testing.assert_allclose(again.flat.detach(), whole.flat.detach(), atol=1e-6)
+    for name, value in whole.network.state_dict().items():
+        torch.testing.assert_close(again.network.state_dict()[name], value, atol=1e-6, rtol=1e-5)
+
+
+def test_a_predictor_is_saved_and_read(nano: Model, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = PairNetwork(NetworkConfig(nano.dimension))
+    torch.nn.init.normal_(network.leave.weight)
+    folder = Folder(nano, network, random_energies(0), {"gamma": 2.0})
+    path = folder.save(tmp_path / "p")
+    read = load_folder(path, model=nano)
+    sequences = ["GGGGAAAACCCCAGGGAAAACCC", "ggggaaaaccccagggaaaaccc", "ACGUACGUUAGCAUCGUAGCUAGCUA" * 3, "A", "NNNN"]
+    first, alone = folder.fold(sequences), [read.fold([text])[0] for text in sequences]
+    for a, b in zip(first, alone, strict=True):
+        assert a.sequence == b.sequence
+        np.testing.assert_allclose(a.matrix, b.matrix, atol=5e-3)  # the head is kept in half precision
+        assert len(a.dot_bracket) == len(a.sequence)
+        assert a.paired.max(initial=0) <= 1
+    np.testing.assert_array_equal(first[0].matrix, first[1].matrix)
+    np.testing.assert_allclose(alone[2].matrix, read.fold(sequences)[2].matrix, atol=1e-5)
+    assert first[3].dot_bracket == "."
+    other = initialise("nano", seed=1, device="cpu")
+    with pytest.raises(FoldError, match="was trained on the states of"):
+        load_folder(path, model=other)
+    with pytest.raises(FoldError, match=r"fold\.json"):
+        load_folder(tmp_path / "nothing")
+    with pytest.raises(FoldError, match="up to 4,000"):
+        read.fold(["A" * 4001])
+    with pytest.raises(SequenceError, match="sequence 0"):
+        read.fold(["MEQ"])
+
+
+def test_rows_in_blocks_are_those_of_the_whole(nano: Model) -> None:
+    torch.manual_seed(0)
+    network = PairNetwork(NetworkConfig(16)).eval()
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    states, codes = torch.randn(600, 16), torch.randint(0, 4, (600,))
+    kinds = torch.from_numpy(KIND)[codes][:, codes]
+    with torch.no_grad():
+        blocks = network(states, codes, kinds)
+        x = network._nucleotides(states, codes)
+        torch.testing.assert_close(blocks, network._pairs(x, kinds, 0, 600), atol=1e-4, rtol=1e-4)
