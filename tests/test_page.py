@@ -15,7 +15,7 @@ import httpx2
 import pytest
 
 TRNA = "GCGGAUUUAGCUCAGUUGGGAGAGCGCCAGACUGAAGAUCUGGAGGUCCUGUGUUCGAUCCACAGAAUUCGCACCA"
-CLOVERLEAF = "(((((((..((((........)))).((((.........)))).....(((((.......))))))))))))...."
+CLOVERLEAF = "(((((((..((((........)))).(((((.......))))).....(((((.......))))))))))))...."
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 
 

@@ -124,7 +124,7 @@ def test_both_clients_predict_the_same(clients: dict[str, sdk.Client], library: 
 
 
 TRNA = "GCGGAUUUAGCUCAGUUGGGAGAGCGCCAGACUGAAGAUCUGGAGGUCCUGUGUUCGAUCCACAGAAUUCGCACCA"
-CLOVERLEAF = "(((((((..((((........)))).((((.........)))).....(((((.......))))))))))))...."
+CLOVERLEAF = "(((((((..((((........)))).(((((.......))))).....(((((.......))))))))))))...."
 
 
 def test_both_clients_fold_the_same(clients: dict[str, sdk.Client]) -> None:
