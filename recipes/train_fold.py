@@ -6,7 +6,7 @@
 
 - `bprna`: trained on bpRNA's TR0 and Rfam's seed structures, chosen by VL0, tested on the part of TS0 whose truth is
   known. Rfam rows that are near-identical to anything of TS0, VL0, ArchiveII or the PDB set are left out (80 % over 80 % of
-  the shorter).
+  the shorter), and so are the families of the retrieval benchmark.
 - `archive-folds`: ArchiveII's five random folds, one held out. Families stand on both sides: what is learned of them helps.
 - `archive-families`: one family held out; nothing like it was seen in training.
 
@@ -101,6 +101,8 @@ def bprna(data: Path, config: Config) -> Data:
     tests.append(rows[rows.partition_spotrna.isin(["VL0", "TS0"])].sequence)
     rfam = pd.read_parquet(data / "rfam_seed/rfam_seed.parquet")
     rfam = rfam[~(rfam.in_bprna_ts0 | rfam.in_archiveII) & (rfam.length <= config.training.longest)]
+    held = pd.read_csv(config.shared / "bench/retrieval_dev/test_families.tsv", sep="\t")
+    rfam = rfam[~rfam.rfam_acc.isin(held.iloc[:, 0])]
     rfam = rfam.drop_duplicates("sequence").reset_index(drop=True)
     rfam = rfam.drop(index=near(rfam.sequence, pd.concat(tests)))
     rfam["id"] = rfam.rfam_acc + "/" + rfam.seq_id

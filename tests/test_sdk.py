@@ -141,6 +141,16 @@ def test_both_clients_fold_the_same(clients: dict[str, sdk.Client]) -> None:
     assert http.to_pandas()["structure"][0] == CLOVERLEAF and "certainty" in repr(http)
 
 
+def test_both_clients_score_variants_the_same(clients: dict[str, sdk.Client]) -> None:
+    http, local = (c.score_variants(TRNA[:30]) for c in clients.values())
+    assert len(http) == 90 and http[0].variant == "G1A" and http.svg.startswith("<svg") and "G1A" in http.svg
+    np.testing.assert_allclose([s.score for s in http], [s.score for s in local], atol=1e-4)
+    some = [c.score_variants(TRNA[:30].lower(), ["G1A", "G1C+C2T"], method="masked") for c in clients.values()]
+    assert some[0][0].score == pytest.approx(http[0].score, abs=1e-4) and some[0].svg == ""
+    assert [s.variant for s in some[1]] == ["G1A", "G1C+C2T"]
+    assert http.to_pandas().columns.tolist() == ["variant", "score"] and "G1A" in repr(http)
+
+
 def test_a_request_folds_no_more_than_it_may(clients: dict[str, sdk.Client]) -> None:
     answer = clients["http"]._http.post(f"{clients['http'].url}/v1/fold", json={"sequences": ["A" * 1400] * 2})  # type: ignore[attr-defined]
     assert answer.status_code == 413
@@ -187,6 +197,11 @@ ERRORS: dict[str, tuple[Bad, type[Exception], str | None]] = {
     "too long to fold": (lambda c: c.fold(["ACGU", "A" * 1501]), sdk.InvalidRequestError, "sequences[1]"),
     "nothing to fold": (lambda c: c.fold([]), sdk.InvalidRequestError, "sequences"),
     "no letters to fold": (lambda c: c.fold("ACGE"), sdk.InvalidRequestError, "sequences[0]"),
+    "another letter there": (lambda c: c.score_variants("ACGU", ["C2G", "A2G"]), sdk.InvalidRequestError, "variants[1]"),
+    "a place that is not": (lambda c: c.score_variants("ACGU", ["A9G"]), sdk.InvalidRequestError, "variants[0]"),
+    "no variant": (lambda c: c.score_variants("ACGU", ["x"]), sdk.InvalidRequestError, "variants[0]"),
+    "no variants": (lambda c: c.score_variants("ACGU", []), sdk.InvalidRequestError, "variants"),
+    "too many passes": (lambda c: c.score_variants("A" * 1200), sdk.InvalidRequestError, "sequence"),
     "bad top": (lambda c: c.predict("rna_type", ["ACGU"], top=-1), sdk.InvalidRequestError, "top"),
     "one string": (lambda c: c.embed("ACGU"), TypeError, None),
 }
@@ -213,7 +228,7 @@ def test_both_clients_have_one_interface() -> None:
     from unirna.sdk._http import HTTPClient
     from unirna.sdk._local import LocalClient
 
-    for name in ("search", "embed", "predict", "fold", "models", "collections"):
+    for name in ("search", "embed", "predict", "fold", "score_variants", "models", "collections"):
         wanted = inspect.signature(getattr(sdk.Client, name))
         assert inspect.signature(getattr(HTTPClient, name)) == inspect.signature(getattr(LocalClient, name)) == wanted
         module = list(inspect.signature(getattr(sdk, name)).parameters.values())
@@ -420,6 +435,14 @@ def test_command_embed_predict_collections(
     assert [json.loads(line)["id"] for line in capsys.readouterr().out.splitlines()] == ["a", "b"]
     assert _cli.main(["collections", "--store", library.store, "--model", library.model]) == 0
     assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == ["name", "other", "rfam"]
+
+
+def test_command_score_variants(service: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _cli.main(["score-variants", TRNA, "G1A", "G1C+C72G", "--url", service.url]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "variant\tscore" and [line.split("\t")[0] for line in lines[1:]] == ["G1A", "G1C+C72G"]
+    assert _cli.main(["score-variants", TRNA[:20], "--svg", str(tmp_path / "map.svg"), "--url", service.url]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 61 and (tmp_path / "map.svg").read_text().startswith("<svg")
 
 
 def test_command_fold(service: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

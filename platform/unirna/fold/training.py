@@ -27,6 +27,8 @@ from unirna.model import Model, tokenise
 
 Pairs = NDArray[np.int64]
 GAMMAS: Final = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+TEMPERATURES: Final = (0.9, 1.0, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0)
+"""By which scores may be divided at the end, so that probabilities are right on validation structures (Guo et al. 2017)."""
 SCALE: Final = 100.0
 """Gradients are those of the loss of a hundred nucleotides, so that Adam's epsilon and the pull have a fixed meaning."""
 
@@ -149,6 +151,9 @@ class Trainer:
                 self._save()
             if self.step % self.config.valid_every == 0 and self.step != total:
                 say(f"  validation F1 {max(self.measure(self.valid[:100]).values()):.4f}")
+        losses = self.surprise(self.valid)
+        temperature = min(losses, key=lambda t: losses[t])
+        self._soften(temperature)
         found = self.measure(self.valid)
         gamma = max(found, key=lambda g: found[g])
         crossing = self.measure_crossing(self.valid, gamma)
@@ -156,6 +161,8 @@ class Trainer:
         result = {
             "gamma": gamma,
             "gamma_crossing": best,
+            "temperature": temperature,
+            "valid_loss": round(losses[temperature], 4),
             "valid_f1": crossing[best],
             "valid_f1_nested": found[gamma],
             "training": {
@@ -281,6 +288,30 @@ class Trainer:
                 scores: Sequence[Tensor | None] = self.scores(chunk) if trained else [None] * len(chunk)
                 values += list(self._pool.map(one, prepare(chunk, scores)))
         return dict(zip(names, np.mean(values, axis=0).round(4).tolist(), strict=True))
+
+    def surprise(self, known: Sequence[Known]) -> dict[float, float]:
+        """Mean -ln p of known structures a nucleotide, with all scores divided by each of `TEMPERATURES`."""
+        flat = self.flat.detach().numpy()
+
+        def one(item: tuple[Known, Tensor | None]) -> list[float]:
+            what = learnable(item[0])
+            extra = np.zeros((len(what.sequence),) * 2) if item[1] is None else item[1].detach().double().numpy()
+            score = (
+                count_structure(what.sequence, what.pairs).flat() @ flat + extra[what.pairs[:, 0], what.pairs[:, 1]].sum()
+            )
+            return [
+                (fold_all(what.sequence, Energies.from_flat(flat / t), extra / t).log_z - score / t) / len(what.sequence)
+                for t in TEMPERATURES
+            ]
+
+        return self._measured(known, lambda chunk, scores: zip(chunk, scores, strict=True), one, TEMPERATURES)
+
+    def _soften(self, temperature: float) -> None:
+        """Divide all scores by a number, which makes probabilities less extreme."""
+        with torch.no_grad():
+            self.flat.div_(temperature)
+            for parameter in self.network.leave.parameters():
+                parameter.div_(temperature)
 
     # ---- checkpoints -----------------------------------------------------------------------------------------------
 

@@ -179,7 +179,7 @@ class Model:
             out: Vectors = self.encoder.lm_head(hidden.float()).float().cpu().numpy()
         return out
 
-    def pseudo_perplexity(self, sequence: str, *, batch_tokens: int | None = None) -> float:
+    def pseudo_perplexity(self, sequence: str) -> float:
         """How surprising a sequence is to the language model (Salazar et al. 2020): 1 for not at all, 4 for mere guesses.
 
         exp of the mean of -log p(nucleotide | all others), each nucleotide masked in turn, among A, C, G and U; letters
@@ -190,31 +190,62 @@ class Model:
             SequenceError: a sequence that is not RNA or DNA, or that has no A, C, G or U.
             CheckpointError: the checkpoint has no language-model head.
         """
+        ids = tokenise(normalise(sequence))
+        places = np.flatnonzero(np.isin(ids, NUCLEOTIDES))
+        if not len(places):
+            raise SequenceError("a sequence without A, C, G or U has no pseudo-perplexity")
+        found = self.masked_log_probabilities(ids, [(int(place),) for place in places])
+        letter = np.argmax(ids[places, None] == NUCLEOTIDES, axis=1)
+        return float(np.exp(-np.mean([log_p[0, i] for log_p, i in zip(found, letter, strict=True)], dtype=np.float64)))
+
+    def masked_log_probabilities(
+        self, tokens: Tokens, masks: Sequence[Sequence[int]], *, batch_tokens: int | None = None
+    ) -> list[Vectors]:
+        """Log-probabilities of A, C, G and U at hidden places.
+
+        Args:
+            tokens: of one sequence (`tokenise`).
+            masks: places (from 0) that are hidden together, one set after the other.
+            batch_tokens: tokens of one pass.
+
+        Returns:
+            For each set of k places float32 [k, 4]. Of overlapping windows a place is read in the one in which it counts
+            most.
+
+        Raises:
+            CheckpointError: the checkpoint has no language-model head.
+        """
         if self.encoder.lm_head is None:
             raise CheckpointError(f"{self.name} has no language-model head")
-        ids = tokenise(normalise(sequence))
-        windows = self.windows(len(ids))
-        best = np.zeros((len(windows), len(ids)), np.float32)
+        windows = self.windows(len(tokens))
+        weight = np.zeros((len(windows), len(tokens)), np.float32)
         for i, window in enumerate(windows):
-            best[i, window.start : window.end] = window.weights
-        places = [(int(best[:, place].argmax()), int(place)) for place in np.flatnonzero(np.isin(ids, NUCLEOTIDES))]
-        if not places:
-            raise SequenceError("a sequence without A, C, G or U has no pseudo-perplexity")
+            weight[i, window.start : window.end] = window.weights
+        out = [np.zeros((len(mask), len(NUCLEOTIDES)), np.float32) for mask in masks]
+        passes = sorted({(int(weight[:, place].argmax()), i) for i, mask in enumerate(masks) for place in mask})
         letters = torch.from_numpy(NUCLEOTIDES.astype(np.int64)).to(self.device)
-        surprise = 0.0
-        for batch in _batches([(place, windows[i]) for i, place in places], batch_tokens or self.batch_tokens):
-            packed = pack_tokens([ids[w.start : w.end] for _, w in batch])
-            tokens, targets = torch.from_numpy(packed.tokens).long(), torch.from_numpy(ids).long()
-            hidden_at = torch.tensor(
-                [int(end) + 1 + place - w.start for end, (place, w) in zip(packed.boundaries[:-1], batch, strict=True)]
-            )
-            tokens[hidden_at] = MASK
+        for batch in _batches(
+            [(number, windows[w]) for number, (w, _) in enumerate(passes)], batch_tokens or self.batch_tokens
+        ):
+            packed = pack_tokens([tokens[window.start : window.end] for _, window in batch])
+            ids = torch.from_numpy(packed.tokens).long()
+            hidden_at: list[int] = []
+            targets: list[tuple[int, int]] = []
+            for end, (number, window) in zip(packed.boundaries[:-1], batch, strict=True):
+                chosen, mask = passes[number]
+                for k, place in enumerate(masks[mask]):
+                    if window.start <= place < window.end:
+                        at = int(end) + 1 + place - window.start
+                        ids[at] = MASK
+                        if int(weight[:, place].argmax()) == chosen:
+                            hidden_at.append(at)
+                            targets.append((mask, k))
             with torch.inference_mode():
-                states = self._hidden(tokens, packed.boundaries)[hidden_at.to(self.device)]
-                log_p = self.encoder.lm_head(states.float())[:, letters].log_softmax(-1)
-            wanted = targets[[place for place, _ in batch]].to(self.device)
-            surprise -= float(log_p[letters[None] == wanted[:, None]].double().sum())
-        return float(np.exp(surprise / len(places)))
+                states = self._hidden(ids, packed.boundaries)[torch.tensor(hidden_at, device=self.device)]
+                log_p = self.encoder.lm_head(states.float())[:, letters].log_softmax(-1).cpu().numpy()
+            for (mask, k), row in zip(targets, log_p, strict=True):
+                out[mask][k] = row
+        return out
 
     def save(self, folder: str | Path) -> Path:
         """Write the checkpoint in the released format (`save_checkpoint`)."""

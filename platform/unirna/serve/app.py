@@ -26,8 +26,8 @@ from unirna.serve.predictors import check_top, ranked
 from unirna.serve.settings import Settings
 from unirna.tasks import Predictor
 
-FOLDS_WAITING: Final = 16
-"""Requests for structures that may wait for the one before; further ones are asked to come back."""
+LONG_WAITING: Final = 16
+"""Requests for structures or variants that may wait for the one before; further ones are asked to come back."""
 STATIC: Final = Path(__file__).parent / "static"
 PROBLEM: Final[dict[str, Any]] = {"model": schemas.Problem}
 PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
@@ -74,7 +74,12 @@ def open_engine(settings: Settings) -> Engine:
         settings.model or None,
         settings.registry or None,
         default_collection=settings.collection or None,
-        limits=Limits(settings.max_sequence_length, settings.max_k, settings.max_fold_length),
+        limits=Limits(
+            max_sequence_length=settings.max_sequence_length,
+            max_k=settings.max_k,
+            max_fold_length=settings.max_fold_length,
+            max_variant_nucleotides=settings.max_variant_nucleotides,
+        ),
     )
 
 
@@ -96,7 +101,7 @@ def create_app(engine: Engine, settings: Settings, key_digest: str | None = None
     app.state.engine, app.state.settings = engine, settings
     app.state.batcher = _batcher_of(engine.model, settings)
     app.state.own_batchers = WeakKeyDictionary()
-    app.state.fold_turn = Turn(waiting=FOLDS_WAITING)
+    app.state.long_turn = Turn(waiting=LONG_WAITING)
     app.include_router(api)
     app.include_router(health)
     app.include_router(pages)
@@ -151,10 +156,20 @@ async def fold(body: schemas.FoldRequest, request: Request, engine: EngineOf, se
     """Base pairs of each sequence with their probabilities, pseudoknots included; the same alone or in any request."""
     sequences = _checked(body.sequences, engine, settings)
     engine.folding.check(sequences)
-    turn: Turn = request.app.state.fold_turn
+    turn: Turn = request.app.state.long_turn
     async with turn:
         structures = await asyncio.to_thread(engine.folding.fold, sequences, drawing=body.drawing)
     return {"structures": structures}
+
+
+@api.post("/score-variants", response_model=schemas.VariantsResponse, summary="Scores of variants of a sequence")
+async def score_variants(body: schemas.VariantsRequest, request: Request, engine: EngineOf) -> Any:
+    """How much more or less likely the language model finds substitutions: those listed, or all single ones."""
+    letters = engine.check_sequence(body.sequence, "sequence")
+    await asyncio.to_thread(engine.variants.check, letters, body.variants, body.method)
+    turn: Turn = request.app.state.long_turn
+    async with turn:
+        return await asyncio.to_thread(engine.variants.score, letters, body.variants, body.method, drawing=body.drawing)
 
 
 async def _own_batcher(request: Request, predictor: Predictor, settings: Settings) -> Batcher:

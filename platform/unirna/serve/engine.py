@@ -22,6 +22,7 @@ from unirna.serve.errors import FieldError, RequestError, bad_field
 from unirna.serve.folding import Folding
 from unirna.serve.predictors import Predictors, check_top, ranked
 from unirna.serve.values import plain, plain_row
+from unirna.serve.variants import Variants
 from unirna.tasks import TaskError
 from unirna.vectorstore import VERIFIED, Collection, FilterError, ModelMismatchError, StoreError
 
@@ -40,12 +41,14 @@ class Limits:
 
     Attributes:
         max_sequence_length: nucleotides of one sequence. max_k: hits of one search.
+        max_variant_nucleotides: passes of the model over a sequence whose variants are scored, times its length.
         max_fold_length: nucleotides of a sequence that is folded; a request may take as long as one of this length.
     """
 
     max_sequence_length: int = 20_000
     max_k: int = 1_000
     max_fold_length: int = 1_500
+    max_variant_nucleotides: int = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,7 @@ class Engine:
         self.default_collection, self.limits = default_collection, limits
         self.predictors = Predictors(registry, model, own_encoders)
         self.folding = Folding(model, limits.max_fold_length)
+        self.variants = Variants(model, limits.max_variant_nucleotides)
 
     @classmethod
     def open(
@@ -362,6 +366,21 @@ class Engine:
         letters = self.check_sequences(sequences)
         self.folding.check(letters, bounded=bounded)
         return self.folding.fold(letters, drawing=drawing)
+
+    # ---- variants --------------------------------------------------------------------------------------------------
+
+    def score_variants(
+        self, sequence: str, variants: Sequence[str] | None = None, *, method: str = "masked", drawing: bool = False
+    ) -> dict[str, Any]:
+        """What the language model says of variants: sequence, model, method, variants with their scores, and a heat map.
+
+        Raises:
+            RequestError: a sequence or variants that are not valid, or that would take too many passes (422); a model
+                without a language-model head (409).
+        """
+        letters = self.check_sequence(sequence, "sequence")
+        self.variants.check(letters, variants, method)
+        return self.variants.score(letters, variants, method, drawing=drawing)
 
     # ---- what there is ---------------------------------------------------------------------------------------------
 

@@ -135,6 +135,38 @@ class FoldResponse(_Response):
     structures: list[Structure]
 
 
+class VariantsRequest(_Request):
+    """Variants of a sequence to score."""
+
+    sequence: str = Field(description="An RNA or DNA sequence, either case.", examples=[SEQUENCE])
+    variants: list[str] | None = Field(
+        None,
+        description="Such as A10G (from 1), or G1C+C72G for several substitutions at once; without it all single ones.",
+        examples=[["G1C", "G1C+C72G"]],
+    )
+    method: Literal["masked", "pseudo-likelihood"] = Field(
+        "masked", description="'masked' hides the sites of a variant; 'pseudo-likelihood' compares whole sequences."
+    )
+    drawing: bool = Field(False, description="Give a heat map of all single substitutions as SVG, too.")
+
+
+class VariantScore(_Response):
+    """A variant and its score."""
+
+    variant: str
+    score: float = Field(description="In nats; positive: the model finds it more likely than the sequence.")
+
+
+class VariantsResponse(_Response):
+    """Scores of variants, in their order."""
+
+    sequence: str
+    model: str
+    method: str
+    variants: list[VariantScore]
+    svg: str | None = Field(description="With drawing, of all single substitutions.")
+
+
 class EncoderInfo(_Response):
     """The model that makes vectors."""
 

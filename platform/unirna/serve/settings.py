@@ -52,6 +52,8 @@ class Settings:
     """Longest sequence in nucleotides."""
     max_fold_length: int = 1_500
     """Longest sequence that is folded; a request of several takes at most as long as one of this length."""
+    max_variant_nucleotides: int = 1_000_000
+    """Passes of the model over a sequence whose variants are scored, times its length."""
     max_k: int = 1_000
     """Most hits of one search."""
     max_waiting_nucleotides: int = 2_000_000
@@ -92,6 +94,7 @@ class Settings:
                 "max_sequences",
                 "max_sequence_length",
                 "max_fold_length",
+                "max_variant_nucleotides",
                 "max_k",
                 "max_waiting_nucleotides",
             ),

@@ -8,7 +8,7 @@ The functions here talk to the service at `UNIRNA_URL`, by default http://127.0.
 or the path of a store, and gives a client with the same methods.
 """
 
-from unirna.sdk._client import Client, collections, connect, embed, fold, models, predict, search
+from unirna.sdk._client import Client, collections, connect, embed, fold, models, predict, score_variants, search
 from unirna.sdk._exceptions import (
     AuthenticationError,
     InvalidRequestError,
@@ -30,6 +30,8 @@ from unirna.sdk._models import (
     PredictionResult,
     SearchResult,
     Structure,
+    VariantResult,
+    VariantScore,
 )
 
 __all__ = [
@@ -51,6 +53,8 @@ __all__ = [
     "ServiceUnavailableError",
     "Structure",
     "UniRNAError",
+    "VariantResult",
+    "VariantScore",
     "collections",
     "connect",
     "embed",
@@ -58,5 +62,6 @@ __all__ = [
     "models",
     "predict",
     "read_fasta",
+    "score_variants",
     "search",
 ]

@@ -141,11 +141,43 @@ class Fold:
             print(f">{name}\n{structure}")
 
 
+@dataclass(frozen=True)
+class ScoreVariants:
+    """Score variants of a sequence by the language model."""
+
+    sequence: tyro.conf.Positional[str]
+    """RNA or DNA letters; or a FASTA file of one sequence; or - for it on standard input."""
+    variants: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Such as A10G, or G3C+C70G for several substitutions at once; without them all single ones."""
+    method: Literal["masked", "pseudo-likelihood"] = "masked"
+    """pseudo-likelihood compares whole sequences, which takes longer."""
+    svg: Path | None = None
+    """File for a heat map of all single substitutions."""
+    format: Format = "auto"
+    """table for reading, tsv or jsonl for pipes; by default a table on a terminal, else tsv."""
+    source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
+
+    def run(self) -> None:
+        """Score and print."""
+        named = _sequences(self.sequence)
+        if len(named) != 1:
+            raise InvalidRequestError(f"{len(named)} sequences: wanted one, or use jobs/score_variants.py")
+        if self.svg is not None and self.variants:
+            raise InvalidRequestError("--svg draws all single substitutions: name no variants")
+        with self.source.connect() as client:
+            found = client.score_variants(named[0][1], self.variants or None, method=self.method)
+        if self.svg is not None:
+            self.svg.write_text(found.svg)
+            say(f"heat map in {self.svg}")
+        show(found.to_dicts(), self.format)
+
+
 Command = (
     Annotated[Search, tyro.conf.subcommand("search")]
     | Annotated[Embed, tyro.conf.subcommand("embed")]
     | Annotated[Predict, tyro.conf.subcommand("predict")]
     | Annotated[Fold, tyro.conf.subcommand("fold")]
+    | Annotated[ScoreVariants, tyro.conf.subcommand("score-variants")]
     | Annotated[Collections, tyro.conf.subcommand("collections")]
 )
 

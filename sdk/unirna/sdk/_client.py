@@ -13,7 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unirna.sdk._exceptions import InvalidRequestError
-from unirna.sdk._models import CollectionInfo, FoldResult, ModelInfo, PredictionResult, SearchResult, Structure
+from unirna.sdk._models import (
+    CollectionInfo,
+    FoldResult,
+    ModelInfo,
+    PredictionResult,
+    SearchResult,
+    Structure,
+    VariantResult,
+)
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 TIMEOUT: Final = 60.0
@@ -102,6 +110,23 @@ class Client(ABC):
 
     @abstractmethod
     def _fold(self, sequences: list[str]) -> list[Structure]: ...
+
+    @abstractmethod
+    def score_variants(
+        self, sequence: str, variants: Sequence[str] | None = None, *, method: str = "masked"
+    ) -> VariantResult:
+        """How much more or less likely the language model finds variants of a sequence.
+
+        Args:
+            sequence: RNA or DNA letters, either case.
+            variants: such as "A10G" (places from 1), or "G3C+C70G" for several substitutions at once; None for all single
+                ones, with a heat map.
+            method: "masked" hides the sites of a variant; "pseudo-likelihood" compares whole sequences, which takes longer.
+
+        Raises:
+            InvalidRequestError: a sequence or variants that are not valid, or too much work; `errors` names them by index.
+            UniRNAError: any other failure.
+        """
 
     @abstractmethod
     def models(self) -> list[ModelInfo]:
@@ -214,6 +239,11 @@ def fold(sequences: Sequence[str]) -> FoldResult: ...
 def fold(sequences: str | Sequence[str]) -> Structure | FoldResult:
     """`Client.fold` with the service at `UNIRNA_URL`, by default http://127.0.0.1:8000."""
     return _default_client().fold(sequences)
+
+
+def score_variants(sequence: str, variants: Sequence[str] | None = None, *, method: str = "masked") -> VariantResult:
+    """`Client.score_variants` with the service at `UNIRNA_URL`, by default http://127.0.0.1:8000."""
+    return _default_client().score_variants(sequence, variants, method=method)
 
 
 def models() -> list[ModelInfo]:

@@ -21,10 +21,12 @@ from unirna.sdk._models import (
     PredictionResult,
     SearchResult,
     Structure,
+    VariantResult,
     collection_infos,
     model_infos,
     search_result,
     structures,
+    variant_result,
 )
 
 CONNECT_TIMEOUT: Final = 5.0
@@ -111,6 +113,15 @@ class HTTPClient(Client):
             answer = self._post("/v1/fold", {"sequences": chunk, "drawing": True}, first)
             found += structures(answer["structures"])
         return found
+
+    def score_variants(
+        self, sequence: str, variants: Sequence[str] | None = None, *, method: str = "masked"
+    ) -> VariantResult:
+        """See `Client.score_variants`."""
+        body: dict[str, Any] = {"sequence": sequence, "method": method, "drawing": variants is None}
+        if variants is not None:
+            body["variants"] = as_list(variants)
+        return variant_result(self._post("/v1/score-variants", body))
 
     def models(self) -> list[ModelInfo]:
         """See `Client.models`."""

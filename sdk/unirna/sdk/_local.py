@@ -17,10 +17,12 @@ from unirna.sdk._models import (
     PredictionResult,
     SearchResult,
     Structure,
+    VariantResult,
     collection_infos,
     model_infos,
     search_result,
     structures,
+    variant_result,
 )
 
 if TYPE_CHECKING:
@@ -82,6 +84,14 @@ class LocalClient(Client):
     def _fold(self, sequences: list[str]) -> list[Structure]:
         with _errors():
             return structures(self._engine.fold(sequences, drawing=True, bounded=False))
+
+    def score_variants(
+        self, sequence: str, variants: Sequence[str] | None = None, *, method: str = "masked"
+    ) -> VariantResult:
+        """See `Client.score_variants`."""
+        wanted = None if variants is None else as_list(variants)
+        with _errors():
+            return variant_result(self._engine.score_variants(sequence, wanted, method=method, drawing=wanted is None))
 
     def models(self) -> list[ModelInfo]:
         """See `Client.models`."""

@@ -103,6 +103,18 @@ class Structure:
 
 
 @dataclass(frozen=True)
+class VariantScore:
+    """A variant and what the language model says of it.
+
+    Attributes:
+        variant: as it was asked for, such as "A10G". score: in nats; positive: more likely than the sequence.
+    """
+
+    variant: str
+    score: float
+
+
+@dataclass(frozen=True)
 class CollectionInfo:
     """A collection of the store.
 
@@ -316,6 +328,36 @@ def structures(answers: Sequence[Mapping[str, Any]]) -> list[Structure]:
         )
         for entry in answers
     ]
+
+
+class VariantResult(_Rows[VariantScore]):
+    """Scores of variants, in their order: a sequence of `VariantScore`.
+
+    Attributes:
+        sequence: RNA letters, whose variants they are. model, method: what scored them.
+        svg: a heat map, where all single substitutions were scored; else empty.
+    """
+
+    def __init__(self, scores: Sequence[VariantScore], sequence: str, model: str, method: str, svg: str) -> None:
+        super().__init__(scores)
+        self.sequence, self.model, self.method, self.svg = sequence, model, method, svg
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Keys: variant, score."""
+        return [asdict(score) for score in self]
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Headings and cells as they are shown."""
+        return ["variant", "score"], [[s.variant, f"{s.score:+.3f}"] for s in self]
+
+    def _repr_html_(self) -> str:
+        return self.svg or super()._repr_html_()
+
+
+def variant_result(answer: Mapping[str, Any]) -> VariantResult:
+    """Scores of variants as the service and the engine give them."""
+    scores = [VariantScore(**entry) for entry in answer["variants"]]
+    return VariantResult(scores, answer["sequence"], answer["model"], answer["method"], answer["svg"] or "")
 
 
 def _others(prediction: Prediction) -> str:

@@ -1,0 +1,186 @@
+"""What the language model says of substitutions: how much less likely a variant's letters are where they stand.
+
+The score of a variant is the sum over its sites of ln p(new letter) - ln p(old letter), all its sites hidden (masked
+marginals, Meier et al. 2021); or ln of the pseudo-likelihood of the whole variant less that of the sequence (Salazar et al.
+2020). Positive: the model finds the variant more likely.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unirna.model.model import Model
+from unirna.model.tokens import NUCLEOTIDES, Tokens, tokenise
+from unirna.sequence import SequenceError, normalise
+
+LETTERS: Final = "ACGU"
+Method = Literal["masked", "pseudo-likelihood"]
+SUBSTITUTION: Final = re.compile(r"([ACGTU])(\d+)([ACGTU])", re.IGNORECASE)
+SEPARATORS: Final = re.compile(r"[,;+:\s]+")
+
+
+class VariantError(ValueError):
+    """A variant that is not one of the sequence; the message says what was wanted."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Substitutions in a sequence.
+
+    Attributes:
+        name: as it was given. sites: of each substitution its place (from 0), old and new letter, in the order of places.
+    """
+
+    name: str
+    sites: tuple[tuple[int, str, str], ...]
+
+
+def parse_variant(text: str, sequence: str) -> Variant:
+    """Read a variant such as "A10G", or "G3C+C70G" for several substitutions at once; places count from 1.
+
+    Args:
+        text: substitutions, with `+`, `,`, `;`, `:` or spaces between them. sequence: normalised.
+
+    Raises:
+        VariantError: it is none, or the sequence has another letter there.
+    """
+    sites: dict[int, tuple[int, str, str]] = {}
+    for part in SEPARATORS.split(text.strip()):
+        found = SUBSTITUTION.fullmatch(part)
+        if found is None:
+            raise VariantError(f"variant {text!r}: wanted such as A10G, or G3C+C70G for several substitutions at once")
+        old, new = (found[i].upper().replace("T", "U") for i in (1, 3))
+        place = int(found[2]) - 1
+        if not 0 <= place < len(sequence):
+            raise VariantError(f"variant {text!r}: there is no place {place + 1} in a sequence of {len(sequence):,}")
+        if sequence[place] != old:
+            raise VariantError(f"variant {text!r}: the sequence has {sequence[place]} at {place + 1}, not {old}")
+        if old == new or place in sites:
+            raise VariantError(f"variant {text!r}: it {'changes nothing' if old == new else 'names a place twice'}")
+        sites[place] = (place, old, new)
+    return Variant(text, tuple(sites[place] for place in sorted(sites)))
+
+
+def score_variants(
+    model: Model, sequence: str, variants: Sequence[str] | None = None, *, method: Method = "masked"
+) -> list[tuple[Variant, float]]:
+    """Score variants of a sequence, or all its single substitutions.
+
+    Args:
+        model: with a language-model head. sequence: RNA or DNA letters, either case; L nucleotides.
+        variants: such as "A10G"; None for all 3 L single substitutions, in the order of places, then A, C, G, U.
+        method: "masked" takes one pass for each site of a variant; "pseudo-likelihood" L for each variant, and L for the
+            sequence.
+
+    Returns:
+        Each variant with its score in nats.
+
+    Raises:
+        SequenceError: not RNA or DNA. VariantError: see `parse_variant`. CheckpointError: no language-model head.
+    """
+    letters = normalise(sequence)
+    if variants is None:
+        parsed = [
+            Variant(f"{old}{place + 1}{new}", ((place, old, new),))
+            for place, old in enumerate(letters)
+            if old in LETTERS
+            for new in LETTERS
+            if new != old
+        ]
+    else:
+        parsed = [parse_variant(text, letters) for text in variants]
+    tokens = tokenise(letters)
+    if method == "pseudo-likelihood":
+        whole = pseudo_log_likelihood(model, tokens)
+        return [(v, pseudo_log_likelihood(model, tokenise(_changed(letters, v))) - whole) for v in parsed]
+    masks = sorted({tuple(place for place, _, _ in variant.sites) for variant in parsed})
+    found = dict(zip(masks, model.masked_log_probabilities(tokens, masks), strict=True))
+    scores = []
+    for variant in parsed:
+        log_p = found[tuple(place for place, _, _ in variant.sites)]
+        scores.append(
+            sum(
+                float(row[LETTERS.index(new)]) - float(row[LETTERS.index(old)])
+                for row, (_, old, new) in zip(log_p, variant.sites, strict=True)
+            )
+        )
+    return list(zip(parsed, scores, strict=True))
+
+
+def substitutions(scored: Sequence[tuple[Variant, float]], length: int) -> NDArray[np.float32]:
+    """Scores of single substitutions as float32 [L, 4]: A, C, G, U at each place; 0 for the letter that is there."""
+    table = np.zeros((length, len(LETTERS)), np.float32)
+    for variant, score in scored:
+        ((place, _, new),) = variant.sites
+        table[place, LETTERS.index(new)] = score
+    return table
+
+
+def pseudo_log_likelihood(model: Model, tokens: Tokens) -> float:
+    """Sum of ln p(letter | all others) over the A, C, G and U of a sequence (`tokenise`)."""
+    places = np.flatnonzero(np.isin(tokens, NUCLEOTIDES))
+    found = model.masked_log_probabilities(tokens, [(int(place),) for place in places])
+    letter = np.argmax(tokens[places, None] == NUCLEOTIDES, axis=1)
+    return float(sum(float(log_p[0, i]) for log_p, i in zip(found, letter, strict=True)))
+
+
+def _changed(letters: str, variant: Variant) -> str:
+    changed = list(letters)
+    for place, _, new in variant.sites:
+        changed[place] = new
+    return "".join(changed)
+
+
+def heat_map(sequence: str, table: NDArray[np.float32], title: str = "") -> str:
+    """A table of substitutions as an SVG document: blue more likely, red less; 60 places a row.
+
+    Args:
+        sequence: L letters. table: [L, 4] (`substitutions`). title: read out by screen readers.
+    """
+    width, cell, gap = 60, 14, 26
+    largest = max(float(np.abs(table).max(initial=0)), 1e-9)
+    blocks = -(-len(sequence) // width)
+    high, wide = blocks * (5 * cell + gap) + 30, 40 + cell * min(width, max(len(sequence), 1))
+    title = title or f"Scores of all substitutions of {len(sequence)} nucleotides, {-largest:.1f} to {largest:.1f} nats"
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {high}" width="{wide}" height="{high}" role="img" '
+        'font-family="sans-serif" font-size="9">',
+        f"<title>{escape(title)}</title>",
+    ]
+    for place, letter in enumerate(sequence):
+        block, column = divmod(place, width)
+        left, top = 30 + column * cell, 16 + block * (5 * cell + gap)
+        parts.append(f'<text x="{left + cell / 2}" y="{top + 9}" text-anchor="middle" fill="#222">{escape(letter)}</text>')
+        if (place + 1) % 10 == 0:
+            parts.append(f'<text x="{left + cell / 2}" y="{top - 4}" text-anchor="middle" fill="#888">{place + 1}</text>')
+        for row, new in enumerate(LETTERS):
+            if column == 0:
+                parts.append(f'<text x="18" y="{top + (row + 1) * cell + 10}" fill="#888">{new}</text>')
+            score = float(table[place, row])
+            fill = "#ddd" if new == letter else _colour(score / largest)
+            parts.append(
+                f'<rect x="{left}" y="{top + (row + 1) * cell}" width="{cell - 1}" height="{cell - 1}" fill="{fill}">'
+                f"<title>{escape(letter)}{place + 1}{new} {score:+.2f}</title></rect>"
+            )
+    parts.append(
+        f'<text x="30" y="{high - 6}" fill="#555">blue: more likely than the letter that is there; red: less; '
+        f"full colour {largest:.1f} nats</text>"
+    )
+    return "\n".join([*parts, "</svg>"])
+
+
+def _colour(share: float) -> str:
+    """From red (-1) over white to blue (1)."""
+    to = (0x2B, 0x6C, 0xB0) if share > 0 else (0xC0, 0x39, 0x2B)
+    mixed = (round(255 + min(abs(share), 1.0) * (part - 255)) for part in to)
+    return "#" + "".join(f"{value:02x}" for value in mixed)
+
+
+__all__ = ["LETTERS", "Method", "SequenceError", "Variant", "VariantError", "heat_map", "score_variants", "substitutions"]

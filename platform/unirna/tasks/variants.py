@@ -1,0 +1,216 @@
+"""The job that scores variants of many sequences: one row a variant, a heat map a sequence."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from unirna.job import JobError, Progress, say
+from unirna.model import load
+from unirna.model.variants import Method, Variant, VariantError, heat_map, parse_variant, score_variants, substitutions
+from unirna.sequence import InputError, Record, SequenceError, normalise, plan_pieces, read, read_tables
+
+SCHEMA: Final = pa.schema(
+    [("id", pa.string()), ("variant", pa.string()), ("place", pa.int32()), ("score", pa.float32()), ("reason", pa.string())]
+)
+"""Columns of `variants.parquet`. `place` is that of the first substitution, from 1. What could not be scored has a reason
+instead of a score; a record that could not be read has neither variant nor place."""
+PART_NUCLEOTIDES: Final = 2_000_000
+"""Nucleotides that pass the model for one part file: what a killed run loses at most."""
+
+
+@dataclass(frozen=True)
+class VariantsConfig:
+    """What is scored.
+
+    Attributes:
+        inputs: files, folders, globs or URIs of sequences. out: folder of the results.
+        variants: a table of `id` and `variant` (CSV, TSV, Parquet); empty for all single substitutions of each sequence.
+        model: a shipped name, a folder or a URI. method: "masked" or "pseudo-likelihood".
+        id_column, sequence_column: of tables. drawings: most heat maps that are drawn, of the first sequences.
+    """
+
+    inputs: tuple[str, ...]
+    out: str
+    variants: str = ""
+    model: str = "unirna-mini"
+    method: Method = "masked"
+    id_column: str = "id"
+    sequence_column: str = "sequence"
+    drawings: int = 100
+
+
+def score_collection(config: VariantsConfig) -> dict[str, Any]:
+    """Score variants of all sequences of the inputs, going on where a killed run stopped.
+
+    Returns:
+        The summary: sequences read, scored and rejected, variants scored and rejected, by reason.
+
+    Raises:
+        InputError: inputs that cannot be read. JobError: a folder that holds the results of another command.
+    """
+    out = Path(config.out)
+    parts = out / ".parts"
+    model = load(config.model)
+    wanted = _listed(config) if config.variants else None
+    key = _key(config, model.fingerprint, wanted)
+    if (out / "job.json").exists():
+        if json.loads((out / "job.json").read_text())["key"] != key:
+            raise JobError(f"{out} holds the results of another command: give another --out, or remove it")
+        if (out / "summary.json").exists():
+            say(f"{out} is complete: nothing to do")
+            return dict(json.loads((out / "summary.json").read_text()))
+    parts.mkdir(parents=True, exist_ok=True)
+    _write(out / "job.json", json.dumps({"key": key, **asdict(config)}, indent=1))
+    done = sum(int(path.stem.split("-")[2]) for path in _part_files(parts))
+    if done:
+        say(f"going on after {done:,} sequences")
+
+    progress = Progress("score", None, "sequences")
+    rows: list[dict[str, Any]] = []
+    counted = since = cost = 0
+    seen: set[str] = set()
+    for record in read(config.inputs, id_column=config.id_column, sequence_column=config.sequence_column):
+        counted += 1
+        seen.add(record.id)
+        if counted <= done:
+            continue
+        fresh, passed, drawing = _score(record, None if wanted is None else wanted.get(record.id, []), config, model)
+        rows += fresh
+        since += 1
+        cost += passed
+        if drawing and counted <= config.drawings:
+            (out / "heat_maps").mkdir(exist_ok=True)
+            _write(out / "heat_maps" / f"{counted:06d}.svg", drawing)
+        if cost >= PART_NUCLEOTIDES:
+            _flush(parts, rows, since)
+            rows, since, cost = [], 0, 0
+            progress.update(counted)
+    if since:
+        _flush(parts, rows, since)
+    progress.update(counted)
+    progress.close()
+    lost = (
+        []
+        if wanted is None
+        else [
+            {"id": name, "variant": text, "reason": NO_RECORD}
+            for name in wanted
+            if name not in seen
+            for text in wanted[name]
+        ]
+    )
+    return _finish(out, parts, lost, counted)
+
+
+NO_RECORD: Final = "no sequence of this id in the input"
+
+
+def _score(
+    record: Record, listed: list[str] | None, config: VariantsConfig, model: Any
+) -> tuple[list[dict[str, Any]], int, str]:
+    """Rows of one record, nucleotides that passed the model, and a heat map."""
+    try:
+        if record.sequence is None:
+            raise SequenceError("no sequence")
+        letters = normalise(record.sequence)
+    except SequenceError as error:
+        return [{"id": record.id, "reason": str(error)}], 0, ""
+    rows: list[dict[str, Any]] = []
+    good: list[str] = []
+    for text in listed or ():
+        try:
+            good.append(parse_variant(text, letters).name)
+        except VariantError as error:
+            rows.append({"id": record.id, "variant": text, "reason": str(error)})
+    scored: list[tuple[Variant, float]] = []
+    if listed is None or good:
+        scored = score_variants(model, letters, None if listed is None else good, method=config.method)
+    rows += [
+        {"id": record.id, "variant": variant.name, "place": variant.sites[0][0] + 1, "score": score}
+        for variant, score in scored
+    ]
+    passes = len(letters) if listed is None else len(good)
+    if config.method != "masked":
+        passes = (len(scored) + 1) * len(letters)
+    drawing = heat_map(letters, substitutions(scored, len(letters)), record.id) if listed is None else ""
+    return rows, passes * len(letters), drawing
+
+
+def _listed(config: VariantsConfig) -> dict[str, list[str]]:
+    """Variants by id, from the table."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for piece in plan_pieces((config.variants,)):
+        if piece.format not in ("parquet", "csv", "tsv"):
+            raise InputError(piece.path, "wanted a table (CSV, TSV or Parquet) of id and variant")
+        for table in read_tables(piece, id_column="id", sequence_column="variant"):
+            for name, text in zip(table["id"].to_pylist(), table["sequence"].to_pylist(), strict=True):
+                found[str(name)].append(str(text or ""))
+    return dict(found)
+
+
+def _key(config: VariantsConfig, fingerprint: str, wanted: dict[str, list[str]] | None) -> str:
+    """What decides the results: inputs by name and size, model, method, variants."""
+    pieces = [(piece.path, piece.start, piece.bytes) for piece in plan_pieces(config.inputs)]
+    what = [pieces, fingerprint, config.method, config.id_column, config.sequence_column, wanted]
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _part_files(parts: Path) -> list[Path]:
+    return sorted(parts.glob("part-*.parquet"))
+
+
+def _flush(parts: Path, rows: Sequence[dict[str, Any]], sequences: int) -> None:
+    """Write a part beside and rename it; its name says how many sequences it holds."""
+    beside = parts / ".part.tmp"
+    pq.write_table(pa.Table.from_pylist(list(rows), SCHEMA), beside)
+    beside.replace(parts / f"part-{len(_part_files(parts)):08d}-{sequences}.parquet")
+
+
+def _finish(out: Path, parts: Path, lost: list[dict[str, Any]], read: int) -> dict[str, Any]:
+    """Join the parts into one table, count, and write the summary last."""
+    reasons: Counter[str] = Counter()
+    scored = rejected_variants = rejected = 0
+    with pq.ParquetWriter(out / ".variants.tmp", SCHEMA) as writer:
+        for table in _tables(parts, lost):
+            writer.write_table(table)
+            for variant, reason in zip(table["variant"].to_pylist(), table["reason"].to_pylist(), strict=True):
+                scored += reason is None
+                rejected += reason is not None and variant is None
+                rejected_variants += reason is not None and variant is not None
+                if reason is not None:
+                    reasons[reason if variant is None or reason == NO_RECORD else "not a variant of its sequence"] += 1
+    (out / ".variants.tmp").replace(out / "variants.parquet")
+    summary = {
+        "out": str(out),
+        "read": read,
+        "scored": read - rejected,
+        "rejected": rejected,
+        "variants_scored": scored,
+        "variants_rejected": rejected_variants,
+        "rejected_by_reason": dict(reasons),
+    }
+    _write(out / "summary.json", json.dumps(summary, indent=1))
+    shutil.rmtree(parts)
+    return summary
+
+
+def _tables(parts: Path, lost: list[dict[str, Any]]) -> Iterator[pa.Table]:
+    yield from (pq.read_table(path) for path in _part_files(parts))
+    if lost:
+        yield pa.Table.from_pylist(lost, SCHEMA)
+
+
+def _write(path: Path, text: str) -> None:
+    beside = path.with_name(f".{path.name}.tmp")
+    beside.write_text(text)
+    beside.replace(path)
