@@ -12,9 +12,9 @@ import torch
 from unirna.fold import Energies, Folder, FoldError, draw, fold_all, load_folder
 from unirna.fold.decode import crossing_helices, most_accurate
 from unirna.fold.drawing import layout
-from unirna.fold.energies import KIND, codes_of
+from unirna.fold.energies import KIND, NEAREST, codes_of
 from unirna.fold.network import NetworkConfig, PairNetwork
-from unirna.fold.recursions import NEAREST, count_structure
+from unirna.fold.recursions import count_structure
 from unirna.fold.training import Known, Trainer, TrainingConfig, learnable
 from unirna.model import Model, initialise
 from unirna.sequence import SequenceError, parse_dot_bracket
@@ -108,12 +108,22 @@ def test_no_structure_is_more_accurate(seed: int, gamma: float) -> None:
 
 
 def test_helices_that_cross_are_found() -> None:
-    first = np.array([(0, 20), (1, 19), (2, 18)])
-    rest = np.zeros((30, 30))
-    for i, j in ((8, 28), (9, 27), (10, 26), (22, 29)):
-        rest[i, j] = 0.9
-    assert crossing_helices(rest, first).tolist() == [[8, 28], [9, 27], [10, 26]]
-    assert crossing_helices(rest, np.array([(12, 16)])).tolist() == []  # it encloses this one
+    #           (((((...[[[[[..)))))......]]]]]
+    sequence = "GGGCGAAAGCCGGAACGCCCAAAAAACCGGC"
+    first = np.array([(0, 19), (1, 18), (2, 17), (3, 16), (4, 15)])
+    extra = np.zeros((31, 31))
+    energies = Energies.published()
+    found = crossing_helices(sequence, first, energies, extra, least_score=5)
+    assert found.tolist() == [[8, 30], [9, 29], [10, 28], [11, 27], [12, 26]]
+    kinds = [KIND[a, b] for a, b in codes_of(sequence)[found]]
+    stacks = [energies.stack[outer, inner ^ 1] for outer, inner in itertools.pairwise(kinds)]
+    assert len(crossing_helices(sequence, first, energies, extra, least_score=sum(stacks) + 0.01)) == 0
+    assert len(crossing_helices(sequence, first, energies, extra, least_score=sum(stacks) - 0.01)) == 5
+    extra[8, 30] = -9  # the outermost pair is not worth having
+    assert crossing_helices(sequence, first, energies, extra, least_score=5).tolist()[0] == [9, 29]
+    assert (
+        len(crossing_helices("GGGGAAAACCCC" * 2, np.zeros((0, 2), int), energies, np.zeros((24, 24)), least_score=0)) == 0
+    )
 
 
 def test_of_crossing_helices_the_longer_is_learned() -> None:
@@ -229,4 +239,5 @@ def test_rows_in_blocks_are_those_of_the_whole(nano: Model) -> None:
     with torch.no_grad():
         blocks = network(states, codes, kinds)
         x = network._nucleotides(states, codes)
-        torch.testing.assert_close(blocks, network._pairs(x, kinds, 0, 600), atol=1e-4, rtol=1e-4)
+        whole = network._pairs(x, kinds, 0, 600)
+    torch.testing.assert_close(blocks.triu(), whole.triu(), atol=1e-4, rtol=1e-4)

@@ -8,6 +8,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from unirna.fold.energies import KIND, NEAREST, Energies, codes_of
+
 Array = NDArray[np.float64]
 Pairs = NDArray[np.int64]
 RARE = 1e-3
@@ -70,25 +72,72 @@ def _most_accurate(length: int, unpaired: Any, starts: Any, partners: Any, gains
     return found
 
 
-def crossing_helices(pairs: Array, first: Pairs, *, gamma: float = 0.5, least: int = 3) -> Pairs:
-    """Helices that cross a structure, from the pairs that its unpaired nucleotides form among themselves.
+def crossing_helices(
+    sequence: str, first: Pairs, energies: Energies, extra: Array, *, least_score: float, least: int = 3
+) -> Pairs:
+    """Helices that the unpaired nucleotides of a nested structure form across it: pseudoknots.
+
+    A helix's score is the sum of its stacks and pairs; what it costs to close the loops around it is not modelled, but is
+    in the score that is asked for. The best helix is taken first, then the best of what is left.
 
     Args:
-        pairs: float64 [L, L], probability of each pair where those of `first` are taken out.
+        sequence: normalised, L letters.
         first: int64 [P, 2], the nested structure.
-        gamma: as for `most_accurate`. least: pairs of a helix.
+        energies, extra: scores, as for `fold_all`.
+        least_score: of a helix. least: pairs of a helix.
 
     Returns:
         int64 [Q, 2]: the pairs of the helices that cross a pair of `first`.
     """
+    codes = codes_of(sequence)
+    kind = KIND[codes[:, None], codes[None, :]]
+    free = np.ones(len(codes), bool)
+    free[first.reshape(-1)] = False
+    pair = energies.pair[np.maximum(kind, 0)] + extra
+    runs = [run for run in _runs(kind, free, pair, energies.stack, least) if run[3] >= least_score]
     found: list[tuple[int, int]] = []
-    starts, ends = first[:, 0], first[:, 1]
-    for helix in helices(most_accurate(pairs, gamma)):
-        i, j = helix[0]
-        inside = (starts > i) & (starts < j)
-        if len(helix) >= least and bool((inside != ((ends > i) & (ends < j))).any()):
+    for i, j, size, _ in sorted(runs, key=lambda run: (-run[3], run[0], run[1])):
+        helix = [(i + k, j - k) for k in range(size)]
+        between = (first[:, 0] > i) & (first[:, 0] < j)
+        crosses = bool((between != ((first[:, 1] > i) & (first[:, 1] < j))).any())
+        if crosses and all(free[a] and free[b] for a, b in helix):
             found += helix
+            free[np.array(helix).reshape(-1)] = False
     return np.array(sorted(found), np.int64).reshape(-1, 2)
+
+
+@_jit
+def _runs(kind: Any, free: Any, pair: Any, stack: Any, least: int) -> Any:
+    """The best part of each run of stacked pairs of free nucleotides: first and last nucleotide, pairs, score."""
+    length = len(free)
+    found = [(0, 0, 0, 0.0) for _ in range(0)]
+    for total in range(1, 2 * length - 2):
+        i = max(0, total - length + 1)
+        j = total - i
+        start, score = -1, 0.0
+        best_size, best_score = 0, 0.0
+        while j - i >= NEAREST:
+            bound = free[i] and free[j] and kind[i, j] >= 0
+            if bound:
+                step = pair[i, j]
+                if start >= 0:
+                    step += stack[kind[i - 1, j + 1], kind[i, j] ^ 1]
+                if start < 0 or score + step - pair[i, j] < 0:  # what came before is worth less than nothing
+                    if best_size >= least:
+                        found.append((start, total - start, best_size, best_score))
+                    start, score = i, pair[i, j]
+                    best_size, best_score = 1, score
+                else:
+                    score += step
+                    if score >= best_score:
+                        best_size, best_score = i - start + 1, score
+            if not bound or j - i < NEAREST + 2:
+                if start >= 0 and best_size >= least:
+                    found.append((start, total - start, best_size, best_score))
+                start, score, best_size, best_score = -1, 0.0, 0, 0.0
+            i += 1
+            j -= 1
+    return found
 
 
 def helices(pairs: Pairs) -> list[list[tuple[int, int]]]:

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+NEAREST: Final = 4
+"""Least distance of two nucleotides that pair."""
 LONGEST: Final = 30
 """Unpaired nucleotides of an interior loop, at most; hairpins longer than this are extrapolated."""
 EXPLICIT: Final = 4

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from unirna.fold.decode import crossing_helices, most_accurate
 from unirna.fold.energies import KIND, Energies, codes_of
 from unirna.fold.network import NetworkConfig, PairNetwork
-from unirna.fold.recursions import NEAREST, fold_all
+from unirna.fold.recursions import fold_all
 from unirna.model import SHIPPED, CheckpointError, Model, load, tokenise
 from unirna.sequence import SequenceError, normalise, write_dot_bracket
 
@@ -87,7 +87,7 @@ class Folder:
         self.model, self.energies, self.info = model, energies, info
         self.network = network.eval().to(model.device)
         self.gamma = float(info.get("gamma", 2.0))
-        self.gamma_crossing = float(info.get("gamma_crossing", 0.5))
+        self.least_score = float(info.get("crossing_score") or np.inf)
 
     def __repr__(self) -> str:
         return f"Folder({self.info.get('name', NAME)!r}, {self.model.name})"
@@ -137,11 +137,8 @@ class Folder:
         """The structure of a normalised sequence with given pair scores."""
         ensemble = fold_all(sequence, self.energies, scores)
         pairs = most_accurate(ensemble.pairs, self.gamma)
-        if knots and len(pairs) and len(sequence) - 2 * len(pairs) > NEAREST + 1:
-            rest = scores.copy()
-            rest[pairs.reshape(-1)] = -np.inf
-            rest[:, pairs.reshape(-1)] = -np.inf
-            crossing = crossing_helices(fold_all(sequence, self.energies, rest).pairs, pairs, gamma=self.gamma_crossing)
+        if knots and np.isfinite(self.least_score):
+            crossing = crossing_helices(sequence, pairs, self.energies, scores, least_score=self.least_score)
             pairs = np.concatenate([pairs, crossing])
             pairs = pairs[np.argsort(pairs[:, 0])]
         return Fold(sequence, pairs, ensemble.pairs.astype(np.float32), ensemble.log_z)

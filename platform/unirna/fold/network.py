@@ -15,8 +15,8 @@ from torch import Tensor, nn
 NEAR = 20
 """Distances below this have an embedding of their own; longer ones share it by quarters of an octave."""
 DISTANCES = 44
-BLOCK_ROWS = 256
-"""Rows of pairs that are worked out at once without gradients, so that memory grows with L rather than its square."""
+BLOCK_ROWS = 64
+"""Rows of pairs that are worked out at once without gradients: from the diagonal on, since the rest means nothing."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,12 @@ class PairNetwork(nn.Module):
         if torch.is_grad_enabled() or len(codes_L) <= 2 * BLOCK_ROWS:
             return self._pairs(x_LW, kinds_LL, 0, len(codes_L))
         margin = 2 * self.config.blocks
-        rows = []
+        scores_LL = x_LW.new_zeros(len(codes_L), len(codes_L))
         for start in range(0, len(codes_L), BLOCK_ROWS):
             end = min(start + BLOCK_ROWS, len(codes_L))
             low, high = max(start - margin, 0), min(end + margin, len(codes_L))
-            rows.append(self._pairs(x_LW, kinds_LL, low, high)[start - low : end - low])
-        return torch.cat(rows)
+            scores_LL[start:end, start:] = self._pairs(x_LW, kinds_LL, low, high)[start - low : end - low, start - low :]
+        return scores_LL
 
     def _nucleotides(self, states_LF: Tensor, codes_L: Tensor) -> Tensor:
         parts = states_LF.unflatten(1, (self.config.parts, -1))
@@ -92,16 +92,16 @@ class PairNetwork(nn.Module):
         return normed_LW
 
     def _pairs(self, x_LW: Tensor, kinds_LL: Tensor, low: int, high: int) -> Tensor:
-        """Scores of the rows from `low` to `high`; right but for the rows next to a cut."""
-        length, products = len(x_LW), self.config.products
-        query, key = self.query(x_LW[low:high]).view(-1, products, 8), self.key(x_LW).view(-1, products, 8)
+        """Scores of the rows from `low` to `high` and the columns from `low` on; right but for those next to a cut."""
+        products = self.config.products
+        query, key = self.query(x_LW[low:high]).view(-1, products, 8), self.key(x_LW[low:]).view(-1, products, 8)
         product = torch.einsum("ihd,jhd->ijh", query, key) / 8**0.5
-        place = torch.arange(length, device=x_LW.device)
-        apart = (place[None] - place[low:high, None]).abs()
+        place = torch.arange(low, len(x_LW), device=x_LW.device)
+        apart = (place[None] - place[: high - low, None]).abs()
         far = NEAR + (torch.log2(apart.clamp(min=NEAR) / NEAR) * 4).long()
         apart = torch.where(apart < NEAR, apart, far).clamp(max=DISTANCES - 1)
-        h = self.first(x_LW[low:high])[:, None] + self.second(x_LW)[None] + self.mix(product)
-        h = h + self.distance(apart) + self.kind(kinds_LL[low:high] + 1)
+        h = self.first(x_LW[low:high])[:, None] + self.second(x_LW[low:])[None] + self.mix(product)
+        h = h + self.distance(apart) + self.kind(kinds_LL[low:high, low:] + 1)
         h = h.permute(2, 0, 1)[None]
         for one, two in zip(self.convolutions[::2], self.convolutions[1::2], strict=True):
             h = h + two(F.gelu(one(F.gelu(h))))

@@ -14,11 +14,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from unirna.fold.energies import KIND, LONGEST, OTHER, Energies, codes_of
+from unirna.fold.energies import KIND, LONGEST, NEAREST, OTHER, Energies, codes_of
 
 Array = NDArray[np.float64]
-NEAREST = 4
-"""Least distance of two nucleotides that pair."""
 
 _jit: Any = numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"}, error_model="numpy")
 

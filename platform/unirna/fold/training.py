@@ -6,6 +6,7 @@ First the scores of the loops alone, then these with the pair network. The encod
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -19,14 +20,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from unirna.fold.decode import crossing_helices, helices, most_accurate
-from unirna.fold.energies import KIND, Energies, codes_of
+from unirna.fold.energies import KIND, NEAREST, Energies, codes_of
 from unirna.fold.folder import Folder
 from unirna.fold.network import NetworkConfig, PairNetwork
-from unirna.fold.recursions import NEAREST, Ensemble, count_structure, fold_all
+from unirna.fold.recursions import Ensemble, count_structure, fold_all
 from unirna.model import Model, tokenise
 
 Pairs = NDArray[np.int64]
 GAMMAS: Final = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+CROSSING_SCORES: Final = (math.inf, 16.0, 13.0, 11.0, 9.5, 8.0, 7.0, 6.0, 5.0, 4.0)
+"""That may be asked of a helix that crosses others; infinity for none."""
 TEMPERATURES: Final = (0.9, 1.0, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0)
 """By which scores may be divided at the end, so that probabilities are right on validation structures (Guo et al. 2017)."""
 SCALE: Final = 100.0
@@ -160,7 +163,7 @@ class Trainer:
         best = max(crossing, key=lambda g: crossing[g])
         result = {
             "gamma": gamma,
-            "gamma_crossing": best,
+            "crossing_score": None if math.isinf(best) else best,
             "temperature": temperature,
             "valid_loss": round(losses[temperature], 4),
             "valid_f1": crossing[best],
@@ -254,23 +257,20 @@ class Trainer:
         )
 
     def measure_crossing(self, known: Sequence[Known], gamma: float) -> dict[float, float]:
-        """Mean F1 with crossing helices added, at each weight; 0 for none."""
+        """Mean F1 with crossing helices added, at each score that is asked of them."""
         energies = self.energies
 
         def one(item: tuple[Known, Any]) -> list[float]:
-            extra = np.zeros((len(item[0].sequence),) * 2) if item[1] is None else item[1].detach().double().numpy()
-            pairs = most_accurate(fold_all(item[0].sequence, energies, extra).pairs, gamma)
-            extra = extra.copy()
-            extra[pairs.reshape(-1)] = -np.inf
-            extra[:, pairs.reshape(-1)] = -np.inf
-            rest = fold_all(item[0].sequence, energies, extra).pairs if len(pairs) else None
-            found = [f1(pairs, item[0].pairs)]
-            for weight in GAMMAS:
-                more = pairs if rest is None else np.concatenate([pairs, crossing_helices(rest, pairs, gamma=weight)])
-                found.append(f1(more, item[0].pairs))
+            sequence = item[0].sequence
+            extra = np.zeros((len(sequence),) * 2) if item[1] is None else item[1].detach().double().numpy()
+            pairs = most_accurate(fold_all(sequence, energies, extra).pairs, gamma)
+            found = []
+            for score in CROSSING_SCORES:
+                more = crossing_helices(sequence, pairs, energies, extra, least_score=score)
+                found.append(f1(np.concatenate([pairs, more]), item[0].pairs))
             return found
 
-        return self._measured(known, lambda chunk, scores: zip(chunk, scores, strict=True), one, (0.0, *GAMMAS))
+        return self._measured(known, lambda chunk, scores: zip(chunk, scores, strict=True), one, CROSSING_SCORES)
 
     def _measured(
         self,
