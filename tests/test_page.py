@@ -175,6 +175,29 @@ def test_the_example_and_a_prediction(page: Browser) -> None:
     assert page.console() == []
 
 
+def test_hits_are_aligned(page: Browser, library: Any, tmp_path: Path) -> None:
+    row = library.rows[7]
+    sequence = row["sequence"]
+    query = sequence[:20] + sequence[22:]  # two letters are missing
+    page.click("#verify")
+    search(page, query)
+    page.wait("document.querySelectorAll('#hits tr:not(.alignment)').length === 10")
+    assert page.texts("#headings th")[-2:] == ["identity", "coverage"]
+    first = page.run("return [...document.querySelector('#hits tr').cells].map((c) => c.innerText.trim())")
+    assert first[1].startswith(row["id"])
+    assert page.run("return document.querySelector('#hits tr.alignment').hidden")
+    page.click("#hits tr td .quiet")
+    page.wait("!document.querySelector('#hits tr.alignment').hidden")
+    lines = page.text("#hits tr.alignment pre").split("\n")
+    above = "".join(line.split()[2] for line in lines if line.startswith("query"))
+    below = "".join(line.split()[2] for line in lines if line.startswith("hit"))
+    assert above.replace("-", "") == query and above.count("-") == 2
+    assert below == sequence
+    page.picture(tmp_path / "aligned.png")
+    page.click("#verify")
+    assert page.console() == []
+
+
 def test_a_sequence_is_folded_and_drawn(page: Browser, tmp_path: Path) -> None:
     page.type("#sequence", ">trna\n" + TRNA)
     page.click("#fold")
