@@ -179,7 +179,7 @@ class Model:
             out: Vectors = self.encoder.lm_head(hidden.float()).float().cpu().numpy()
         return out
 
-    def pseudo_perplexity(self, sequence: str) -> float:
+    def pseudo_perplexity(self, sequence: str, *, batch_tokens: int | None = None) -> float:
         """How surprising a sequence is to the language model (Salazar et al. 2020): 1 for not at all, 4 for mere guesses.
 
         exp of the mean of -log p(nucleotide | all others), each nucleotide masked in turn, among A, C, G and U; letters
@@ -194,7 +194,7 @@ class Model:
         places = np.flatnonzero(np.isin(ids, NUCLEOTIDES))
         if not len(places):
             raise SequenceError("a sequence without A, C, G or U has no pseudo-perplexity")
-        found = self.masked_log_probabilities(ids, [(int(place),) for place in places])
+        found = self.masked_log_probabilities(ids, [(int(place),) for place in places], batch_tokens=batch_tokens)
         letter = np.argmax(ids[places, None] == NUCLEOTIDES, axis=1)
         return float(np.exp(-np.mean([log_p[0, i] for log_p, i in zip(found, letter, strict=True)], dtype=np.float64)))
 
