@@ -24,7 +24,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from unirna.fold import Folder, fold_all, load_folder
+from unirna.fold import StructurePredictor, fold_all, load_structure_predictor
 from unirna.model import tokenise
 
 
@@ -48,10 +48,10 @@ def main(config: Config) -> None:
     """Measure and print."""
     torch.set_num_threads(config.threads)
     torch.set_flush_denormal(True)
-    folder = load_folder(config.predictor)
-    folder.fold(["GGGGAAAACCCC"])  # compiles
+    predictor = load_structure_predictor(config.predictor)
+    predictor.fold(["GGGGAAAACCCC"])  # compiles
     random = np.random.default_rng(0)
-    rows = {n: measure(folder, "".join(random.choice(list("ACGU"), n)), config.times) for n in config.lengths}
+    rows = {n: measure(predictor, "".join(random.choice(list("ACGU"), n)), config.times) for n in config.lengths}
     table = Table("nt", *next(iter(rows.values())), title="milliseconds")
     for length, row in rows.items():
         table.add_row(f"{length:,}", *(f"{1e3 * value:,.1f}" for value in row.values()))
@@ -60,15 +60,15 @@ def main(config: Config) -> None:
         Path(config.out).write_text(json.dumps(rows, indent=1) + "\n")
 
 
-def measure(folder: Folder, sequence: str, times: int) -> dict[str, float]:
+def measure(predictor: StructurePredictor, sequence: str, times: int) -> dict[str, float]:
     """Seconds of each step for one sequence."""
-    states = folder.model.nucleotides(sequence)
-    scores = folder.pair_scores(sequence, states)
+    states = predictor.model.nucleotides(sequence)
+    scores = predictor.pair_scores(sequence, states)
     row = {
-        "encoder": _seconds(lambda: folder.model.nucleotides_tokens([tokenise(sequence)]), times),
-        "network": _seconds(lambda: folder.pair_scores(sequence, states), times),
-        "sum": _seconds(lambda: fold_all(sequence, folder.energies, scores), times),
-        "sum and decode": _seconds(lambda: folder.decode(sequence, scores), times),
+        "encoder": _seconds(lambda: predictor.model.nucleotides_tokens([tokenise(sequence)]), times),
+        "network": _seconds(lambda: predictor.pair_scores(sequence, states), times),
+        "sum": _seconds(lambda: fold_all(sequence, predictor.energies, scores), times),
+        "sum and decode": _seconds(lambda: predictor.decode(sequence, scores), times),
     }
     row["after the encoder"] = row["network"] + row["sum and decode"]
     vienna = _vienna()

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from unirna import model
 from unirna.corpus import mmseqs
-from unirna.fold.folder import Folder
+from unirna.fold.predictor import StructurePredictor
 from unirna.fold.training import Known, Trainer, TrainingConfig
 from unirna.job import num_cpus
 from unirna.sequence import SequenceError, StructureError, normalise, parse_dot_bracket
@@ -68,22 +68,24 @@ def main(config: Config) -> None:
     trainer = Trainer(encoder, train, valid, config.training, config.out, weights)
     started = time.monotonic()
     result = trainer.run(lambda line: print(f"{time.monotonic() - started:6.0f} s  {line}", flush=True))
-    folder = trainer.folder({"name": "secondary-structure", "protocol": config.protocol, "part": config.part, **result})
-    folder.save(config.out / "predictor")
-    seconds, lines = predict(folder, test, use_network=config.training.network)
+    predictor = trainer.predictor(
+        {"name": "secondary-structure", "protocol": config.protocol, "part": config.part, **result}
+    )
+    predictor.save(config.out / "predictor")
+    seconds, lines = predict(predictor, test, use_network=config.training.network)
     (config.out / "pred.tsv").write_text(lines)
     print(json.dumps({**result, "test": len(test), "test_seconds": round(seconds)}))
 
 
-def predict(folder: Folder, test: list[Known], *, use_network: bool) -> tuple[float, str]:
+def predict(predictor: StructurePredictor, test: list[Known], *, use_network: bool) -> tuple[float, str]:
     """Structures of the test sequences as a table."""
     started = time.monotonic()
     lines = []
     for known in test:
         if use_network:
-            (found,) = folder.fold([known.sequence])
+            (found,) = predictor.fold([known.sequence])
         else:
-            found = folder.decode(known.sequence, np.zeros((len(known.sequence),) * 2))
+            found = predictor.decode(known.sequence, np.zeros((len(known.sequence),) * 2))
         lines.append(f"{known.id}\t{found.dot_bracket}\n")
     return time.monotonic() - started, "".join(lines)
 

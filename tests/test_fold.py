@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from unirna.fold import Energies, Folder, FoldError, draw, fold_all, load_folder
+from unirna.fold import Energies, FoldError, StructurePredictor, draw, fold_all, load_structure_predictor
+from unirna.fold.count import count_structure
 from unirna.fold.decode import crossing_helices, most_accurate
 from unirna.fold.drawing import layout
 from unirna.fold.energies import KIND, NEAREST, codes_of
 from unirna.fold.network import NetworkConfig, PairNetwork
-from unirna.fold.recursions import count_structure
 from unirna.fold.training import Known, Trainer, TrainingConfig, learnable
 from unirna.model import Model, initialise
 from unirna.sequence import SequenceError, parse_dot_bracket
@@ -205,11 +205,11 @@ def test_a_predictor_is_saved_and_read(nano: Model, tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = PairNetwork(NetworkConfig(nano.dimension))
     torch.nn.init.normal_(network.leave.weight)
-    folder = Folder(nano, network, random_energies(0), {"gamma": 2.0})
-    path = folder.save(tmp_path / "p")
-    read = load_folder(path, model=nano)
+    predictor = StructurePredictor(nano, network, random_energies(0), {"gamma": 2.0})
+    path = predictor.save(tmp_path / "p")
+    read = load_structure_predictor(path, model=nano)
     sequences = ["GGGGAAAACCCCAGGGAAAACCC", "ggggaaaaccccagggaaaaccc", "ACGUACGUUAGCAUCGUAGCUAGCUA" * 3, "A", "NNNN"]
-    first, alone = folder.fold(sequences), [read.fold([text])[0] for text in sequences]
+    first, alone = predictor.fold(sequences), [read.fold([text])[0] for text in sequences]
     for a, b in zip(first, alone, strict=True):
         assert a.sequence == b.sequence
         np.testing.assert_allclose(a.matrix, b.matrix, atol=5e-3)  # the head is kept in half precision
@@ -220,9 +220,9 @@ def test_a_predictor_is_saved_and_read(nano: Model, tmp_path: Path) -> None:
     assert first[3].dot_bracket == "."
     other = initialise("nano", seed=1, device="cpu")
     with pytest.raises(FoldError, match="was trained on the states of"):
-        load_folder(path, model=other)
+        load_structure_predictor(path, model=other)
     with pytest.raises(FoldError, match=r"fold\.json"):
-        load_folder(tmp_path / "nothing")
+        load_structure_predictor(tmp_path / "nothing")
     with pytest.raises(FoldError, match="up to 4,000"):
         read.fold(["A" * 4001])
     with pytest.raises(SequenceError, match="sequence 0"):

@@ -199,6 +199,11 @@ ERRORS: dict[str, tuple[Bad, type[Exception], str | None]] = {
     "no letters to fold": (lambda c: c.fold("ACGE"), sdk.InvalidRequestError, "sequences[0]"),
     "another letter there": (lambda c: c.score_variants("ACGU", ["C2G", "A2G"]), sdk.InvalidRequestError, "variants[1]"),
     "a place that is not": (lambda c: c.score_variants("ACGU", ["A9G"]), sdk.InvalidRequestError, "variants[0]"),
+    "a place without end": (
+        lambda c: c.score_variants("ACGU", [f"A{'9' * 5000}G"]),
+        sdk.InvalidRequestError,
+        "variants[0]",
+    ),
     "no variant": (lambda c: c.score_variants("ACGU", ["x"]), sdk.InvalidRequestError, "variants[0]"),
     "no variants": (lambda c: c.score_variants("ACGU", []), sdk.InvalidRequestError, "variants"),
     "too many passes": (lambda c: c.score_variants("A" * 1200), sdk.InvalidRequestError, "sequence"),
@@ -454,8 +459,8 @@ def test_command_fold(service: Any, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert _cli.main(command) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["id"] for row in rows] == ["a/1", "b"] and rows[0]["structure"] == CLOVERLEAF
-    assert sorted(path.name for path in (tmp_path / "svg").iterdir()) == ["a_1.svg", "b.svg"]
-    assert (tmp_path / "svg" / "a_1.svg").read_text().startswith("<svg")
+    assert sorted(path.name for path in (tmp_path / "svg").iterdir()) == ["0001_a_1.svg", "0002_b.svg"]
+    assert (tmp_path / "svg" / "0001_a_1.svg").read_text().startswith("<svg")
 
 
 @pytest.mark.parametrize(

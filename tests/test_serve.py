@@ -436,6 +436,7 @@ def test_settings_come_from_variables() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"max_fold_length": 4001}, "--max-fold-length"),
         ({"store": ""}, "--store"),
         ({"port": 70000}, "--port"),
         ({"replicas": 0}, "--replicas"),

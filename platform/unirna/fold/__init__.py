@@ -2,7 +2,16 @@
 
 from unirna.fold.drawing import draw
 from unirna.fold.energies import Energies
-from unirna.fold.folder import Fold, Folder, FoldError, load_folder
+from unirna.fold.predictor import Fold, FoldError, StructurePredictor, load_structure_predictor
 from unirna.fold.recursions import Ensemble, fold_all
 
-__all__ = ["Energies", "Ensemble", "Fold", "FoldError", "Folder", "draw", "fold_all", "load_folder"]
+__all__ = [
+    "Energies",
+    "Ensemble",
+    "Fold",
+    "FoldError",
+    "StructurePredictor",
+    "draw",
+    "fold_all",
+    "load_structure_predictor",
+]

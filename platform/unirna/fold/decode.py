@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from unirna.fold.compiled import compiled
 from unirna.fold.energies import KIND, NEAREST, Energies, codes_of
 
 Array = NDArray[np.float64]
@@ -15,7 +15,7 @@ Pairs = NDArray[np.int64]
 RARE = 1e-3
 """Pairs less probable than this are not looked at."""
 
-_jit: Any = numba.njit(cache=True, nogil=True)
+_jit = compiled()
 
 
 def most_accurate(pairs: Array, gamma: float = 1.0) -> Pairs:
@@ -33,8 +33,7 @@ def most_accurate(pairs: Array, gamma: float = 1.0) -> Pairs:
     first, last = np.nonzero(pairs.T > RARE)  # by the second nucleotide
     starts = np.searchsorted(first, np.arange(length + 1))
     gains = 2 * gamma * pairs[last, first]
-    useful = gains > 0
-    found = _most_accurate(length, np.maximum(unpaired, 0), starts, last, np.where(useful, gains, 0))
+    found = _most_accurate(length, np.maximum(unpaired, 0), starts, last, gains)
     return np.array(sorted(found), np.int64).reshape(-1, 2)
 
 

@@ -8,17 +8,21 @@ Weights are divided by e^mu for each nucleotide, so that sums stay within a doub
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from unirna.fold.compiled import compiled
 from unirna.fold.energies import KIND, LONGEST, NEAREST, OTHER, Energies, codes_of
 
 Array = NDArray[np.float64]
+TYPICAL: Final = 0.25
+"""ln Z for each nucleotide that is tried first as mu; another is sought where a sum leaves a double's range."""
+SMALL: Final = 1e-280
+TRIES: Final = 60
 
-_jit: Any = numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"}, error_model="numpy")
+_jit = compiled(fastmath={"reassoc", "contract", "nsz", "arcp"}, error_model="numpy")
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,9 @@ def fold_all(sequence: str, energies: Energies, extra: Array | None = None, *, c
         energies: scores of loops.
         extra: float64 [L, L], a score of each pair (upper triangle) on top; -inf forbids it.
         counts: also expected counts.
+
+    Raises:
+        FloatingPointError: scores so large or small that no scale keeps the sums within a double's range.
     """
     codes = codes_of(sequence)
     length = len(codes)
@@ -51,93 +58,25 @@ def fold_all(sequence: str, energies: Energies, extra: Array | None = None, *, c
         return Ensemble(0.0, np.zeros((length, length)), Energies.zeros() if counts else None)
     added = np.zeros((length, length)) if extra is None else np.ascontiguousarray(extra, np.float64)
     kind = _kinds(codes, added)
-    mu = 0.35 if extra is None else 0.5
-    step = 0.2
-    for _ in range(40):
-        tables = _tables(energies, length, mu)
+    mu, low, high = TYPICAL, -np.inf, np.inf
+    for _ in range(TRIES):
+        tables = _weights(energies, length, mu)
         weights = np.exp(added - 2 * mu)
-        inside = _inside(codes, kind, weights, *tables)
-        total = inside[0][-1]
-        if np.isfinite(total) and total > 1e-280 and total < 1e280:
+        inside = _inside(codes, kind, weights, tables)
+        total = float(inside[0][-1])
+        if np.isfinite(total) and SMALL < total < 1 / SMALL:
             break
-        mu += step if total > 1 or not np.isfinite(total) else -step
-        step *= 0.9
+        if total > 1 or not np.isfinite(total):  # too large: more has to be divided out
+            low = mu
+            mu = (low + high) / 2 if np.isfinite(high) else 2 * mu + 0.1
+        else:
+            high = mu
+            mu = (low + high) / 2 if np.isfinite(low) else mu / 2 - 0.1
     else:
         raise FloatingPointError(f"the scores of a sequence of {length} nucleotides are out of range")
-    pairs, *found = _outside(codes, kind, weights, *tables, *inside, counts)
+    pairs, *found = _outside(codes, kind, weights, tables, *inside, counts)
     log_z = float(np.log(total)) + mu * length
-    return Ensemble(log_z, pairs, _collect(found, tables, length) if counts else None)
-
-
-def count_structure(sequence: str, pairs: NDArray[np.int64]) -> Energies:
-    """Counts of the loops of one nested structure, in the shape of the scores.
-
-    Args:
-        sequence: normalised letters.
-        pairs: int64 [P, 2], nested, of A-U, C-G and G-U alone, at least 4 apart.
-    """
-    codes = codes_of(sequence)
-    partner = np.full(len(codes), -1)
-    for i, j in np.asarray(pairs).tolist():
-        partner[i], partner[j] = j, i
-    found = Energies.zeros()
-    loops = np.zeros((LONGEST + 1, LONGEST + 1))
-
-    def at(place: int) -> int:
-        return int(codes[place]) if 0 <= place < len(codes) else OTHER
-
-    def children(start: int, end: int) -> list[tuple[int, int]]:
-        inner, place = [], start
-        while place < end:
-            if partner[place] > place:
-                inner.append((place, int(partner[place])))
-                place = int(partner[place])
-            place += 1
-        return inner
-
-    for i, j in children(0, len(codes)):
-        t = KIND[codes[i], codes[j]]
-        found.close[t] += 1
-        found.outer_mismatch[t, at(i - 1), at(j + 1)] += 1
-    for i, j in ((i, int(partner[i])) for i in range(len(codes)) if partner[i] > i):
-        t = KIND[codes[i], codes[j]]
-        found.pair[t] += 1
-        inner = children(i + 1, j)
-        if not inner:
-            size = j - i - 1
-            found.hairpin[min(size, LONGEST)] += 1
-            found.hairpin_slope += np.log(max(size, LONGEST) / LONGEST)
-            found.hairpin_mismatch[t, at(i + 1), at(j - 1)] += 1
-            if size == 4 and _tetraloop(codes, i) >= 0:
-                found.tetraloop[_tetraloop(codes, i)] += 1
-        elif len(inner) == 1:
-            p, q = inner[0]
-            left, right = p - i - 1, j - q - 1
-            back = KIND[codes[p], codes[q]] ^ 1
-            if left + right > LONGEST:  # not in the model; counted at the longest, so that the gradient points somewhere
-                left, right = min(left, LONGEST // 2), min(right, LONGEST // 2)
-            loops[left, right] += left + right > 0
-            if left == 0 and right == 0:
-                found.stack[t, back] += 1
-            elif left == 0 or right == 0:
-                if left + right == 1:
-                    found.stack[t, back] += 1
-                else:
-                    found.close[t] += 1
-                    found.close[back] += 1
-            else:
-                table = found.one_mismatch if min(left, right) == 1 else found.interior_mismatch
-                table[t, at(i + 1), at(j - 1)] += 1
-                table[back, at(q + 1), at(p - 1)] += 1
-        else:
-            found.multi += np.array([1, j - i - 1 - sum(q - p + 1 for p, q in inner), 1 + len(inner)])
-            found.close[t ^ 1] += 1
-            found.multi_mismatch[t ^ 1, at(j - 1), at(i + 1)] += 1
-            for p, q in inner:
-                found.close[KIND[codes[p], codes[q]]] += 1
-                found.multi_mismatch[KIND[codes[p], codes[q]], at(p - 1), at(q + 1)] += 1
-    found.count_loops(loops)
-    return found
+    return Ensemble(log_z, pairs, _collect(found, length) if counts else None)
 
 
 def _kinds(codes: NDArray[np.int64], added: Array) -> NDArray[np.int64]:
@@ -148,35 +87,60 @@ def _kinds(codes: NDArray[np.int64], added: Array) -> NDArray[np.int64]:
     return kind
 
 
-def _tables(energies: Energies, length: int, mu: float) -> tuple[Array, ...]:
-    """Weights of the loops: hairpins by size, stacks, interior loops reversed in their right side, ends of helices."""
+class Weights(NamedTuple):
+    """Weights of the loops, e to their scores, divided by e^mu for each unpaired nucleotide.
+
+    Attributes:
+        hairpin: by size. loops: by the sizes of both sides; mirrored: the same with the right side from 30 down to 0.
+        branch: [6, 5, 5], of a pair in a multiloop, the letters beside it. closing: of the pair that closes it.
+        unpaired: of so many unpaired nucleotides of a multiloop. outer: of a pair outside all others. free: of a nucleotide
+            there. The others: as in `Energies`.
+    """
+
+    hairpin: Array
+    hairpin_mismatch: Array
+    tetraloop: Array
+    stack: Array
+    loops: Array
+    mirrored: Array
+    interior_mismatch: Array
+    one_mismatch: Array
+    close: Array
+    branch: Array
+    closing: Array
+    unpaired: Array
+    outer: Array
+    pair: Array
+    free: float
+
+
+def _weights(energies: Energies, length: int, mu: float) -> Weights:
     sizes = np.arange(length + 1)
-    hairpin = np.exp(energies.hairpins(length) - mu * sizes)
     left, right = np.indices((LONGEST + 1, LONGEST + 1))
     loops = np.exp(energies.loops() - mu * (left + right))
-    close, pair = energies.close[:, None, None], energies.pair[:, None, None]
+    close = energies.close[:, None, None]
     a, b, c = energies.multi
-    return (
-        hairpin,
-        np.exp(energies.hairpin_mismatch),
-        np.exp(energies.tetraloop),
-        np.exp(energies.stack),
-        loops,
-        np.ascontiguousarray(loops[:, ::-1]),
-        np.exp(energies.interior_mismatch),
-        np.exp(energies.one_mismatch),
-        np.exp(energies.close),
-        np.exp(energies.multi_mismatch + close + c),
-        np.exp(energies.multi_mismatch + close + c + a),
-        np.exp((b - mu) * sizes),
-        np.exp(energies.outer_mismatch + close),
-        np.exp(pair[:, 0, 0]),
-        np.array([np.exp(-mu)]),
+    return Weights(
+        hairpin=np.exp(energies.hairpins(length) - mu * sizes),
+        hairpin_mismatch=np.exp(energies.hairpin_mismatch),
+        tetraloop=np.exp(energies.tetraloop),
+        stack=np.exp(energies.stack),
+        loops=loops,
+        mirrored=np.ascontiguousarray(loops[:, ::-1]),
+        interior_mismatch=np.exp(energies.interior_mismatch),
+        one_mismatch=np.exp(energies.one_mismatch),
+        close=np.exp(energies.close),
+        branch=np.exp(energies.multi_mismatch + close + c),
+        closing=np.exp(energies.multi_mismatch + close + c + a),
+        unpaired=np.exp((b - mu) * sizes),
+        outer=np.exp(energies.outer_mismatch + close),
+        pair=np.exp(energies.pair),
+        free=float(np.exp(-mu)),
     )
 
 
 @_jit
-def _tetraloop(codes: Any, i: int) -> Any:
+def tetraloop_number(codes: Any, i: int) -> Any:
     """The four letters after i as a number to the base 4; -1 where one is no letter."""
     for place in range(i + 1, i + 5):
         if codes[place] > 3:
@@ -187,8 +151,8 @@ def _tetraloop(codes: Any, i: int) -> Any:
 @_jit
 def _hairpin(codes: Any, i: int, j: int, t: int, hairpin: Any, mismatch: Any, tetraloop: Any) -> Any:
     weight = hairpin[j - i - 1] * mismatch[t, codes[i + 1], codes[j - 1]]
-    if j - i == 5 and _tetraloop(codes, i) >= 0:
-        weight *= tetraloop[_tetraloop(codes, i)]
+    if j - i == 5 and tetraloop_number(codes, i) >= 0:
+        weight *= tetraloop[tetraloop_number(codes, i)]
     return weight
 
 
@@ -197,21 +161,7 @@ def _inside(
     codes: Any,
     kind: Any,
     extra: Any,
-    hairpin: Any,
-    hairpin_mismatch: Any,
-    tetraloop: Any,
-    stack: Any,
-    loops: Any,
-    mirrored: Any,
-    interior_mismatch: Any,
-    one_mismatch: Any,
-    close: Any,
-    branch: Any,
-    closing: Any,
-    unpaired: Any,
-    outer: Any,
-    pair: Any,
-    free: Any,
+    w: Any,
 ) -> Any:
     """Inward pass.
 
@@ -228,11 +178,11 @@ def _inside(
         for j in range(i + NEAREST, n):
             t = kind[i, j]
             if t >= 0:
-                weight = _hairpin(codes, i, j, t, hairpin, hairpin_mismatch, tetraloop)
+                weight = _hairpin(codes, i, j, t, w.hairpin, w.hairpin_mismatch, w.tetraloop)
                 # stacks and bulges
                 if kind[i + 1, j - 1] >= 0:
-                    weight += bonds[i + 1, j - 1] * stack[t, kind[i + 1, j - 1] ^ 1]
-                end = close[t]
+                    weight += bonds[i + 1, j - 1] * w.stack[t, kind[i + 1, j - 1] ^ 1]
+                end = w.close[t]
                 for size in range(1, min(LONGEST, j - i - 2 - NEAREST) + 1):
                     p, q = i + 1 + size, j - 1 - size
                     for side in range(2):
@@ -240,9 +190,9 @@ def _inside(
                         s = kind[a, b]
                         if s >= 0:
                             if size == 1:
-                                weight += bonds[a, b] * stack[t, s ^ 1] * loops[0, 1]
+                                weight += bonds[a, b] * w.stack[t, s ^ 1] * w.loops[0, 1]
                             else:
-                                weight += plain[a, b] * end * loops[0, size]
+                                weight += plain[a, b] * end * w.loops[0, size]
                 # interior loops
                 total = 0.0
                 single = 0.0
@@ -253,39 +203,39 @@ def _inside(
                         break
                     if left == 1:
                         for q in range(lowest, j - 1):
-                            single += mirrored[1, q + LONGEST + 1 - j] * one[p, q]
+                            single += w.mirrored[1, q + LONGEST + 1 - j] * one[p, q]
                     else:
-                        single += loops[left, 1] * one[p, j - 2]
+                        single += w.loops[left, 1] * one[p, j - 2]
                         for q in range(lowest, j - 2):
-                            total += mirrored[left, q + LONGEST + 1 - j] * seen[p, q]
-                weight += total * interior_mismatch[t, codes[i + 1], codes[j - 1]]
-                weight += single * one_mismatch[t, codes[i + 1], codes[j - 1]]
+                            total += w.mirrored[left, q + LONGEST + 1 - j] * seen[p, q]
+                weight += total * w.interior_mismatch[t, codes[i + 1], codes[j - 1]]
+                weight += single * w.one_mismatch[t, codes[i + 1], codes[j - 1]]
                 # multiloops
                 several = 0.0
                 for k in range(i + 2 + NEAREST, j - NEAREST):
                     several += parts[i + 1, k] * tails[j - 1, k]
-                weight += several * closing[t ^ 1, codes[j - 1], codes[i + 1]]
-                weight *= extra[i, j] * pair[t]
+                weight += several * w.closing[t ^ 1, codes[j - 1], codes[i + 1]]
+                weight *= extra[i, j] * w.pair[t]
                 bonds[i, j] = weight
                 before = codes[i - 1] if i > 0 else OTHER
                 after = codes[j + 1] if j + 1 < n else OTHER
-                seen[i, j] = weight * interior_mismatch[t ^ 1, after, before]
-                one[i, j] = weight * one_mismatch[t ^ 1, after, before]
-                plain[i, j] = weight * close[t ^ 1]
-                tails[j, i] = weight * branch[t, before, after]
-            tails[j, i] += tails[j - 1, i] * unpaired[1]
+                seen[i, j] = weight * w.interior_mismatch[t ^ 1, after, before]
+                one[i, j] = weight * w.one_mismatch[t ^ 1, after, before]
+                plain[i, j] = weight * w.close[t ^ 1]
+                tails[j, i] = weight * w.branch[t, before, after]
+            tails[j, i] += tails[j - 1, i] * w.unpaired[1]
             several = 0.0
             for k in range(i, j - NEAREST + 1):
-                several += (unpaired[k - i] + parts[i, k]) * tails[j, k]
+                several += (w.unpaired[k - i] + parts[i, k]) * tails[j, k]
             parts[i, j + 1] = several
     ends = np.zeros(n + 1)
     ends[0] = 1.0
     for j in range(n):
-        total = ends[j] * free[0]
+        total = ends[j] * w.free
         after = codes[j + 1] if j + 1 < n else OTHER
         for i in range(j - NEAREST + 1):
             if kind[i, j] >= 0:
-                total += ends[i] * bonds[i, j] * outer[kind[i, j], codes[i - 1] if i > 0 else OTHER, after]
+                total += ends[i] * bonds[i, j] * w.outer[kind[i, j], codes[i - 1] if i > 0 else OTHER, after]
         ends[j + 1] = total
     return ends, bonds, seen, one, plain, parts, tails
 
@@ -295,21 +245,7 @@ def _outside(
     codes: Any,
     kind: Any,
     extra: Any,
-    hairpin: Any,
-    hairpin_mismatch: Any,
-    tetraloop: Any,
-    stack: Any,
-    loops: Any,
-    mirrored: Any,
-    interior_mismatch: Any,
-    one_mismatch: Any,
-    close: Any,
-    branch: Any,
-    closing: Any,
-    unpaired: Any,
-    outer: Any,
-    pair: Any,
-    free: Any,
+    w: Any,
     ends: Any,
     bonds: Any,
     seen: Any,
@@ -335,13 +271,13 @@ def _outside(
     d_ends = np.zeros(n + 1)
     d_ends[n] = 1.0 / ends[n]
     for j in range(n - 1, -1, -1):
-        d_ends[j] += d_ends[j + 1] * free[0]
+        d_ends[j] += d_ends[j + 1] * w.free
         after = codes[j + 1] if j + 1 < n else OTHER
         for i in range(j - NEAREST + 1):
             t = kind[i, j]
             if t >= 0:
                 before = codes[i - 1] if i > 0 else OTHER
-                g = d_ends[j + 1] * outer[t, before, after]
+                g = d_ends[j + 1] * w.outer[t, before, after]
                 d_bonds[i, j] += g * ends[i]
                 d_ends[i] += g * bonds[i, j]
                 c_outer[t, before, after] += g * ends[i] * bonds[i, j]
@@ -351,43 +287,44 @@ def _outside(
             if g > 0.0:
                 loose = 0.0
                 for k in range(i, j - NEAREST + 1):
-                    d_tails[j, k] += g * (unpaired[k - i] + parts[i, k])
+                    d_tails[j, k] += g * (w.unpaired[k - i] + parts[i, k])
                     d_parts[i, k] += g * tails[j, k]
                 if counting:
                     for k in range(i, j - NEAREST + 1):
-                        loose += (k - i) * unpaired[k - i] * tails[j, k]
+                        loose += (k - i) * w.unpaired[k - i] * tails[j, k]
                 c_unpaired += g * loose
             g = d_tails[j, i]
-            d_tails[j - 1, i] += g * unpaired[1]
-            c_unpaired += g * unpaired[1] * tails[j - 1, i]
+            d_tails[j - 1, i] += g * w.unpaired[1]
+            c_unpaired += g * w.unpaired[1] * tails[j - 1, i]
             t = kind[i, j]
             if t < 0 or bonds[i, j] == 0.0:
                 continue
             before = codes[i - 1] if i > 0 else OTHER
             after = codes[j + 1] if j + 1 < n else OTHER
-            c_branch[t, before, after] += g * bonds[i, j] * branch[t, before, after]
+            c_branch[t, before, after] += g * bonds[i, j] * w.branch[t, before, after]
             c_interior_mismatch[t ^ 1, after, before] += d_seen[i, j] * seen[i, j]
             c_one_mismatch[t ^ 1, after, before] += d_one[i, j] * one[i, j]
             c_close[t ^ 1] += d_plain[i, j] * plain[i, j]
-            total = d_bonds[i, j] + g * branch[t, before, after] + d_plain[i, j] * close[t ^ 1]
+            total = d_bonds[i, j] + g * w.branch[t, before, after] + d_plain[i, j] * w.close[t ^ 1]
             total += (
-                d_seen[i, j] * interior_mismatch[t ^ 1, after, before] + d_one[i, j] * one_mismatch[t ^ 1, after, before]
+                d_seen[i, j] * w.interior_mismatch[t ^ 1, after, before]
+                + d_one[i, j] * w.one_mismatch[t ^ 1, after, before]
             )
             pairs[i, j] = total * bonds[i, j]
             c_pair[t] += total * bonds[i, j]
-            g = total * extra[i, j] * pair[t]
+            g = total * extra[i, j] * w.pair[t]
             if g == 0.0:
                 continue
-            x = g * _hairpin(codes, i, j, t, hairpin, hairpin_mismatch, tetraloop)
+            x = g * _hairpin(codes, i, j, t, w.hairpin, w.hairpin_mismatch, w.tetraloop)
             c_hairpin[j - i - 1] += x
             c_hairpin_mismatch[t, codes[i + 1], codes[j - 1]] += x
-            if j - i == 5 and _tetraloop(codes, i) >= 0:
-                c_tetraloop[_tetraloop(codes, i)] += x
+            if j - i == 5 and tetraloop_number(codes, i) >= 0:
+                c_tetraloop[tetraloop_number(codes, i)] += x
             s = kind[i + 1, j - 1]
             if s >= 0:
-                d_bonds[i + 1, j - 1] += g * stack[t, s ^ 1]
-                c_stack[t, s ^ 1] += g * stack[t, s ^ 1] * bonds[i + 1, j - 1]
-            end = close[t]
+                d_bonds[i + 1, j - 1] += g * w.stack[t, s ^ 1]
+                c_stack[t, s ^ 1] += g * w.stack[t, s ^ 1] * bonds[i + 1, j - 1]
+            end = w.close[t]
             for size in range(1, min(LONGEST, j - i - 2 - NEAREST) + 1):
                 p, q = i + 1 + size, j - 1 - size
                 for side in range(2):
@@ -395,17 +332,17 @@ def _outside(
                     s = kind[a, b]
                     if s >= 0:
                         if size == 1:
-                            w = g * stack[t, s ^ 1] * loops[0, 1]
-                            d_bonds[a, b] += w
-                            c_stack[t, s ^ 1] += w * bonds[a, b]
-                            c_loops[0, 1] += w * bonds[a, b]
+                            flow = g * w.stack[t, s ^ 1] * w.loops[0, 1]
+                            d_bonds[a, b] += flow
+                            c_stack[t, s ^ 1] += flow * bonds[a, b]
+                            c_loops[0, 1] += flow * bonds[a, b]
                         else:
-                            w = g * end * loops[0, size]
-                            d_plain[a, b] += w
-                            c_close[t] += w * plain[a, b]
-                            c_loops[0, size] += w * plain[a, b]
-            many = g * interior_mismatch[t, codes[i + 1], codes[j - 1]]
-            few = g * one_mismatch[t, codes[i + 1], codes[j - 1]]
+                            flow = g * end * w.loops[0, size]
+                            d_plain[a, b] += flow
+                            c_close[t] += flow * plain[a, b]
+                            c_loops[0, size] += flow * plain[a, b]
+            many = g * w.interior_mismatch[t, codes[i + 1], codes[j - 1]]
+            few = g * w.one_mismatch[t, codes[i + 1], codes[j - 1]]
             x, y = 0.0, 0.0
             for left in range(1, LONGEST):
                 p = i + 1 + left
@@ -415,36 +352,36 @@ def _outside(
                 shift = LONGEST + 1 - j
                 if left == 1:
                     for q in range(lowest, j - 1):
-                        d_one[p, q] += few * mirrored[1, q + shift]
+                        d_one[p, q] += few * w.mirrored[1, q + shift]
                 else:
-                    d_one[p, j - 2] += few * loops[left, 1]
+                    d_one[p, j - 2] += few * w.loops[left, 1]
                     for q in range(lowest, j - 2):
-                        d_seen[p, q] += many * mirrored[left, q + shift]
+                        d_seen[p, q] += many * w.mirrored[left, q + shift]
                 if counting:
                     if left == 1:
                         for q in range(lowest, j - 1):
-                            w = few * mirrored[1, q + shift] * one[p, q]
-                            c_mirrored[1, q + shift] += w
-                            y += w
+                            flow = few * w.mirrored[1, q + shift] * one[p, q]
+                            c_mirrored[1, q + shift] += flow
+                            y += flow
                     else:
-                        w = few * loops[left, 1] * one[p, j - 2]
-                        c_loops[left, 1] += w
-                        y += w
+                        flow = few * w.loops[left, 1] * one[p, j - 2]
+                        c_loops[left, 1] += flow
+                        y += flow
                         for q in range(lowest, j - 2):
-                            w = many * mirrored[left, q + shift] * seen[p, q]
-                            c_mirrored[left, q + shift] += w
-                            x += w
+                            flow = many * w.mirrored[left, q + shift] * seen[p, q]
+                            c_mirrored[left, q + shift] += flow
+                            x += flow
             c_interior_mismatch[t, codes[i + 1], codes[j - 1]] += x
             c_one_mismatch[t, codes[i + 1], codes[j - 1]] += y
-            w = g * closing[t ^ 1, codes[j - 1], codes[i + 1]]
+            flow = g * w.closing[t ^ 1, codes[j - 1], codes[i + 1]]
             several = 0.0
             for k in range(i + 2 + NEAREST, j - NEAREST):
-                d_parts[i + 1, k] += w * tails[j - 1, k]
-                d_tails[j - 1, k] += w * parts[i + 1, k]
+                d_parts[i + 1, k] += flow * tails[j - 1, k]
+                d_tails[j - 1, k] += flow * parts[i + 1, k]
             if counting:
                 for k in range(i + 2 + NEAREST, j - NEAREST):
                     several += parts[i + 1, k] * tails[j - 1, k]
-            c_closing[t ^ 1, codes[j - 1], codes[i + 1]] += w * several
+            c_closing[t ^ 1, codes[j - 1], codes[i + 1]] += flow * several
     return (
         pairs,
         c_hairpin,
@@ -463,7 +400,7 @@ def _outside(
     )
 
 
-def _collect(found: list[Any], tables: tuple[Array, ...], length: int) -> Energies:
+def _collect(found: list[Any], length: int) -> Energies:
     """Counts of the outward pass in the shape of the scores."""
     (hairpin, mismatch, tetraloop, stack, loops, interior, one, close, branch, closing, outer, unpaired, pair) = found
     counts = Energies.zeros()

@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from unirna.fold.count import count_structure
 from unirna.fold.decode import crossing_helices, helices, most_accurate
 from unirna.fold.energies import KIND, NEAREST, Energies, codes_of
-from unirna.fold.folder import Folder
 from unirna.fold.network import NetworkConfig, PairNetwork
-from unirna.fold.recursions import Ensemble, count_structure, fold_all
+from unirna.fold.predictor import StructurePredictor
+from unirna.fold.recursions import Ensemble, fold_all
 from unirna.model import Model, tokenise
 
 Pairs = NDArray[np.int64]
@@ -115,7 +116,6 @@ class Trainer:
         fits = [i for i, known in enumerate(train) if NEAREST < len(known.sequence) <= config.longest]
         self.model, self.config, self.out = model, config, out
         self.train = [learnable(train[i]) for i in fits]
-        self.whole = [train[i] for i in fits]
         self.valid = list(valid)
         given = np.ones(len(fits)) if weights is None else weights[fits]
         self._share = given / given.sum()
@@ -177,9 +177,9 @@ class Trainer:
         (self.out / "result.json").write_text(json.dumps(result, indent=1) + "\n")
         return result
 
-    def folder(self, info: dict[str, Any]) -> Folder:
+    def predictor(self, info: dict[str, Any]) -> StructurePredictor:
         """The predictor as trained so far."""
-        return Folder(self.model, self.network, self.energies, info)
+        return StructurePredictor(self.model, self.network, self.energies, info)
 
     # ---- steps -----------------------------------------------------------------------------------------------------
 

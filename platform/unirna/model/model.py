@@ -194,9 +194,19 @@ class Model:
         places = np.flatnonzero(np.isin(ids, NUCLEOTIDES))
         if not len(places):
             raise SequenceError("a sequence without A, C, G or U has no pseudo-perplexity")
-        found = self.masked_log_probabilities(ids, [(int(place),) for place in places], batch_tokens=batch_tokens)
-        letter = np.argmax(ids[places, None] == NUCLEOTIDES, axis=1)
-        return float(np.exp(-np.mean([log_p[0, i] for log_p, i in zip(found, letter, strict=True)], dtype=np.float64)))
+        return float(np.exp(-self.pseudo_log_likelihood(ids, batch_tokens=batch_tokens) / len(places)))
+
+    def pseudo_log_likelihood(self, tokens: Tokens, *, batch_tokens: int | None = None) -> float:
+        """Sum of ln p(letter | all others) over the A, C, G and U of a sequence, from its tokens (`tokenise`).
+
+        Raises:
+            CheckpointError: the checkpoint has no language-model head.
+        """
+        places = np.flatnonzero(np.isin(tokens, NUCLEOTIDES))
+        masks = [(int(place),) for place in places]
+        found = self.masked_log_probabilities(tokens, masks, batch_tokens=batch_tokens)
+        letter = np.argmax(tokens[places, None] == NUCLEOTIDES, axis=1)
+        return float(sum(float(log_p[0, i]) for log_p, i in zip(found, letter, strict=True)))
 
     def masked_log_probabilities(
         self, tokens: Tokens, masks: Sequence[Sequence[int]], *, batch_tokens: int | None = None

@@ -17,12 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unirna.model.model import Model
-from unirna.model.tokens import NUCLEOTIDES, Tokens, tokenise
-from unirna.sequence import SequenceError, normalise
+from unirna.model.tokens import tokenise
+from unirna.sequence import normalise
 
 LETTERS: Final = "ACGU"
 Method = Literal["masked", "pseudo-likelihood"]
-SUBSTITUTION: Final = re.compile(r"([ACGTU])(\d+)([ACGTU])", re.IGNORECASE)
+SUBSTITUTION: Final = re.compile(r"([ACGTU])([0-9]{1,9})([ACGTU])", re.IGNORECASE)
+SHOWN: Final = 60
+"""Letters of a bad variant that its error repeats."""
 SEPARATORS: Final = re.compile(r"[,;+:\s]+")
 
 
@@ -52,18 +54,19 @@ def parse_variant(text: str, sequence: str) -> Variant:
         VariantError: it is none, or the sequence has another letter there.
     """
     sites: dict[int, tuple[int, str, str]] = {}
+    shown = f"variant {text if len(text) <= SHOWN else text[:SHOWN] + '…'!r}"
     for part in SEPARATORS.split(text.strip()):
         found = SUBSTITUTION.fullmatch(part)
         if found is None:
-            raise VariantError(f"variant {text!r}: wanted such as A10G, or G3C+C70G for several substitutions at once")
+            raise VariantError(f"{shown}: wanted such as A10G, or G3C+C70G for several substitutions at once")
         old, new = (found[i].upper().replace("T", "U") for i in (1, 3))
         place = int(found[2]) - 1
         if not 0 <= place < len(sequence):
-            raise VariantError(f"variant {text!r}: there is no place {place + 1} in a sequence of {len(sequence):,}")
+            raise VariantError(f"{shown}: there is no place {place + 1} in a sequence of {len(sequence):,}")
         if sequence[place] != old:
-            raise VariantError(f"variant {text!r}: the sequence has {sequence[place]} at {place + 1}, not {old}")
+            raise VariantError(f"{shown}: the sequence has {sequence[place]} at {place + 1}, not {old}")
         if old == new or place in sites:
-            raise VariantError(f"variant {text!r}: it {'changes nothing' if old == new else 'names a place twice'}")
+            raise VariantError(f"{shown}: it {'changes nothing' if old == new else 'names a place twice'}")
         sites[place] = (place, old, new)
     return Variant(text, tuple(sites[place] for place in sorted(sites)))
 
@@ -98,8 +101,8 @@ def score_variants(
         parsed = [parse_variant(text, letters) for text in variants]
     tokens = tokenise(letters)
     if method == "pseudo-likelihood":
-        whole = pseudo_log_likelihood(model, tokens)
-        return [(v, pseudo_log_likelihood(model, tokenise(_changed(letters, v))) - whole) for v in parsed]
+        whole = model.pseudo_log_likelihood(tokens)
+        return [(v, model.pseudo_log_likelihood(tokenise(_changed(letters, v))) - whole) for v in parsed]
     masks = sorted({tuple(place for place, _, _ in variant.sites) for variant in parsed})
     found = dict(zip(masks, model.masked_log_probabilities(tokens, masks), strict=True))
     scores = []
@@ -121,14 +124,6 @@ def substitutions(scored: Sequence[tuple[Variant, float]], length: int) -> NDArr
         ((place, _, new),) = variant.sites
         table[place, LETTERS.index(new)] = score
     return table
-
-
-def pseudo_log_likelihood(model: Model, tokens: Tokens) -> float:
-    """Sum of ln p(letter | all others) over the A, C, G and U of a sequence (`tokenise`)."""
-    places = np.flatnonzero(np.isin(tokens, NUCLEOTIDES))
-    found = model.masked_log_probabilities(tokens, [(int(place),) for place in places])
-    letter = np.argmax(tokens[places, None] == NUCLEOTIDES, axis=1)
-    return float(sum(float(log_p[0, i]) for log_p, i in zip(found, letter, strict=True)))
 
 
 def _changed(letters: str, variant: Variant) -> str:
@@ -181,6 +176,3 @@ def _colour(share: float) -> str:
     to = (0x2B, 0x6C, 0xB0) if share > 0 else (0xC0, 0x39, 0x2B)
     mixed = (round(255 + min(abs(share), 1.0) * (part - 255)) for part in to)
     return "#" + "".join(f"{value:02x}" for value in mixed)
-
-
-__all__ = ["LETTERS", "Method", "SequenceError", "Variant", "VariantError", "heat_map", "score_variants", "substitutions"]

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any, Final
 
-from unirna.fold import Fold, Folder, FoldError, draw, load_folder
+from unirna.fold import Fold, FoldError, StructurePredictor, draw, load_structure_predictor
 from unirna.model import Model
 from unirna.serve.errors import FieldError, RequestError, bad_field
 
@@ -27,29 +27,29 @@ class Folding:
 
     def __init__(self, model: Model, max_length: int) -> None:
         self.model, self.max_length = model, max_length
-        self._folder: Folder | None = None
+        self._predictor: StructurePredictor | None = None
         self._loading = threading.Lock()
 
-    def folder(self) -> Folder:
+    def predictor(self) -> StructurePredictor:
         """The predictor.
 
         Raises:
             RequestError: it cannot be loaded (500; the log says why).
         """
         with self._loading:
-            if self._folder is None:
+            if self._predictor is None:
                 try:
-                    self._folder = self._load()
+                    self._predictor = self._load()
                 except FoldError as error:
                     log.warning("the structure predictor cannot be loaded: %s", error)
                     raise RequestError(500, "structures cannot be predicted here; the service's log says why") from error
-            return self._folder
+            return self._predictor
 
-    def _load(self) -> Folder:
+    def _load(self) -> StructurePredictor:
         try:
-            return load_folder(model=self.model)
+            return load_structure_predictor(model=self.model)
         except FoldError:
-            return load_folder(device=str(self.model.device))
+            return load_structure_predictor(device=str(self.model.device))
 
     def check(self, sequences: Sequence[str], *, bounded: bool = True) -> None:
         """See that sequences are short and, where they are `bounded`, few enough.
@@ -76,7 +76,7 @@ class Folding:
 
     def fold(self, sequences: Sequence[str], *, drawing: bool) -> list[dict[str, Any]]:
         """Structures of checked sequences: sequence, structure, pairs, paired and, if asked for, svg."""
-        return [answer(found, drawing) for found in self.folder().fold(sequences)]
+        return [answer(found, drawing) for found in self.predictor().fold(sequences)]
 
 
 def answer(found: Fold, drawing: bool) -> dict[str, Any]:

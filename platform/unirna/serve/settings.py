@@ -10,6 +10,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from unirna.fold.predictor import MAX_LENGTH
+
 MIN_KEY_LENGTH = 16
 
 
@@ -52,7 +54,7 @@ class Settings:
     """Longest sequence in nucleotides."""
     max_fold_length: int = 1_500
     """Longest sequence that is folded; a request of several takes at most as long as one of this length."""
-    max_variant_nucleotides: int = 1_000_000
+    max_variant_nucleotides: int = 500_000
     """Passes of the model over a sequence whose variants are scored, times its length."""
     max_k: int = 1_000
     """Most hits of one search."""
@@ -104,6 +106,8 @@ class Settings:
             value = getattr(self, name)
             if value < smallest:
                 raise SettingsError(f"{_name(name)} is {value}: wanted {smallest} or more")
+        if self.max_fold_length > MAX_LENGTH:
+            raise SettingsError(f"{_name('max_fold_length')} is {self.max_fold_length}: wanted at most {MAX_LENGTH}")
         if self.port > 65535:
             raise SettingsError(f"{_name('port')} is {self.port}: wanted 1 to 65535")
         if self.max_waiting_nucleotides < self.max_sequence_length:

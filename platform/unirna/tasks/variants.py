@@ -24,6 +24,9 @@ SCHEMA: Final = pa.schema(
 )
 """Columns of `variants.parquet`. `place` is that of the first substitution, from 1. What could not be scored has a reason
 instead of a score; a record that could not be read has neither variant nor place."""
+NO_RECORD: Final = "no sequence of this id in the input"
+PART_ROWS: Final = 500_000
+"""Rows of one part file, at most about."""
 PART_NUCLEOTIDES: Final = 2_000_000
 """Nucleotides that pass the model for one part file: what a killed run loses at most."""
 
@@ -78,10 +81,10 @@ def score_collection(config: VariantsConfig) -> dict[str, Any]:
     progress = Progress("score", None, "sequences")
     rows: list[dict[str, Any]] = []
     counted = since = cost = 0
-    seen: set[str] = set()
+    missing = set(wanted or ())
     for record in read(config.inputs, id_column=config.id_column, sequence_column=config.sequence_column):
         counted += 1
-        seen.add(record.id)
+        missing.discard(record.id)
         if counted <= done:
             continue
         fresh, passed, drawing = _score(record, None if wanted is None else wanted.get(record.id, []), config, model)
@@ -91,7 +94,7 @@ def score_collection(config: VariantsConfig) -> dict[str, Any]:
         if drawing and counted <= config.drawings:
             (out / "heat_maps").mkdir(exist_ok=True)
             _write(out / "heat_maps" / f"{counted:06d}.svg", drawing)
-        if cost >= PART_NUCLEOTIDES:
+        if cost >= PART_NUCLEOTIDES or len(rows) >= PART_ROWS:
             _flush(parts, rows, since)
             rows, since, cost = [], 0, 0
             progress.update(counted)
@@ -99,20 +102,13 @@ def score_collection(config: VariantsConfig) -> dict[str, Any]:
         _flush(parts, rows, since)
     progress.update(counted)
     progress.close()
-    lost = (
-        []
-        if wanted is None
-        else [
-            {"id": name, "variant": text, "reason": NO_RECORD}
-            for name in wanted
-            if name not in seen
-            for text in wanted[name]
-        ]
-    )
+    lost = [
+        {"id": name, "variant": text, "reason": NO_RECORD}
+        for name, texts in (wanted or {}).items()
+        if name in missing
+        for text in texts
+    ]
     return _finish(out, parts, lost, counted)
-
-
-NO_RECORD: Final = "no sequence of this id in the input"
 
 
 def _score(
@@ -124,7 +120,8 @@ def _score(
             raise SequenceError("no sequence")
         letters = normalise(record.sequence)
     except SequenceError as error:
-        return [{"id": record.id, "reason": str(error)}], 0, ""
+        where = f" at position {error.position}: {error.letter!r}" if error.position else ""
+        return [{"id": record.id, "reason": f"{error.reason}{where}"}], 0, ""
     rows: list[dict[str, Any]] = []
     good: list[str] = []
     for text in listed or ():
@@ -188,7 +185,8 @@ def _finish(out: Path, parts: Path, lost: list[dict[str, Any]], read: int) -> di
                 rejected += reason is not None and variant is None
                 rejected_variants += reason is not None and variant is not None
                 if reason is not None:
-                    reasons[reason if variant is None or reason == NO_RECORD else "not a variant of its sequence"] += 1
+                    kind = reason.split(" at position ")[0] if variant is None else "not a variant of its sequence"
+                    reasons[NO_RECORD if reason == NO_RECORD else kind] += 1
     (out / ".variants.tmp").replace(out / "variants.parquet")
     summary = {
         "out": str(out),

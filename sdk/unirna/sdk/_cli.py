@@ -118,7 +118,7 @@ class Fold:
     sequences: tyro.conf.Positional[str]
     """RNA or DNA letters; or a FASTA file; or - for FASTA on standard input."""
     svg: Path | None = None
-    """Folder for a drawing of each, ID.svg."""
+    """Folder for a drawing of each, NUMBER_ID.svg."""
     format: Literal["auto", "brackets", "tsv", "jsonl"] = "auto"
     """brackets: three lines for each, as RNAfold prints them; by default these."""
     source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
@@ -130,8 +130,9 @@ class Fold:
             found = client.fold([letters for _, letters in named])
         if self.svg is not None:
             self.svg.mkdir(parents=True, exist_ok=True)
-            for (name, _), structure in zip(named, found, strict=True):
-                (self.svg / (re.sub(r"[^\w.-]", "_", name) + ".svg")).write_text(structure.svg)
+            for number, ((name, _), structure) in enumerate(zip(named, found, strict=True), 1):
+                safe = re.sub(r"[^\w.-]", "_", name)[:100]
+                (self.svg / f"{number:04d}_{safe}.svg").write_text(structure.svg)
             say(f"{len(named):,} drawings in {self.svg}")
         if self.format in ("tsv", "jsonl"):
             rows = [{"id": name, **row} for (name, _), row in zip(named, found.to_dicts(), strict=True)]

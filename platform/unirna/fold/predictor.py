@@ -17,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from unirna.fold.decode import crossing_helices, most_accurate
@@ -24,12 +25,12 @@ from unirna.fold.energies import KIND, Energies, codes_of
 from unirna.fold.network import NetworkConfig, PairNetwork
 from unirna.fold.recursions import fold_all
 from unirna.model import SHIPPED, CheckpointError, Model, load, tokenise
-from unirna.sequence import SequenceError, normalise, write_dot_bracket
+from unirna.sequence import normalise, write_dot_bracket
 
 FORMAT: Final = 1
 NAME: Final = "secondary-structure"
 """Of the predictor that comes with the package."""
-LONGEST: Final = 4_000
+MAX_LENGTH: Final = 4_000
 """Nucleotides that are folded: memory grows with the square of the length, some 3 GB at this one."""
 PAIRS_AT_ONCE: Final = 1_000_000
 """Pairs of nucleotides of the sequences that are folded together."""
@@ -76,7 +77,7 @@ class Fold:
         return [(int(i), int(j), float(p)) for i, j, p in zip(first, second, values, strict=True)]
 
 
-class Folder:
+class StructurePredictor:
     """Predicts secondary structures. Safe to use from several threads.
 
     Attributes:
@@ -90,13 +91,13 @@ class Folder:
         self.least_score = float(info.get("crossing_score") or np.inf)
 
     def __repr__(self) -> str:
-        return f"Folder({self.info.get('name', NAME)!r}, {self.model.name})"
+        return f"StructurePredictor({self.info.get('name', NAME)!r}, {self.model.name})"
 
     def fold(self, sequences: Sequence[str], *, knots: bool = True) -> list[Fold]:
         """Fold sequences, RNA or DNA in either case.
 
         Args:
-            sequences: at most `LONGEST` nucleotides each.
+            sequences: at most `MAX_LENGTH` nucleotides each.
             knots: also look for helices that cross the nested structure.
 
         Raises:
@@ -106,9 +107,9 @@ class Folder:
             raise TypeError("fold wants a list of sequences, got one string. Write fold([sequence])")
         letters = [normalise(text, f"sequence {i}") for i, text in enumerate(sequences)]
         for i, text in enumerate(letters):
-            if len(text) > LONGEST:
+            if len(text) > MAX_LENGTH:
                 raise FoldError(
-                    f"sequence {i} has {len(text):,} nucleotides: structures are predicted up to {LONGEST:,}. "
+                    f"sequence {i} has {len(text):,} nucleotides: structures are predicted up to {MAX_LENGTH:,}. "
                     "Fold its parts"
                 )
         found: list[Fold] = []
@@ -175,7 +176,9 @@ def _chunks(letters: list[str]) -> Iterator[list[str]]:
         yield chunk
 
 
-def load_folder(name_or_path: str | Path = NAME, *, model: Model | None = None, device: str | None = None) -> Folder:
+def load_structure_predictor(
+    name_or_path: str | Path = NAME, *, model: Model | None = None, device: str | None = None
+) -> StructurePredictor:
     """Read a structure predictor.
 
     Args:
@@ -191,7 +194,7 @@ def load_folder(name_or_path: str | Path = NAME, *, model: Model | None = None, 
     try:
         info = json.loads((folder / "fold.json").read_text())
         tensors = load_file(folder / "head.safetensors")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         wanted = f"no structure predictor {str(name_or_path)!r}: wanted a folder of fold.json and head.safetensors"
         raise FoldError(f"{wanted} ({error})") from error
     if info.get("format") != FORMAT:
@@ -211,7 +214,4 @@ def load_folder(name_or_path: str | Path = NAME, *, model: Model | None = None, 
     network.load_state_dict(
         {name.removeprefix("network."): value.float() for name, value in tensors.items() if name.startswith("network.")}
     )
-    return Folder(model, network, Energies.from_flat(tensors["energies"].double().numpy()), info)
-
-
-__all__ = ["Fold", "FoldError", "Folder", "SequenceError", "load_folder"]
+    return StructurePredictor(model, network, Energies.from_flat(tensors["energies"].double().numpy()), info)
