@@ -3,12 +3,14 @@
     python benchmarks/embed.py                                  # a sample of the shipped sequences
     python benchmarks/embed.py --fasta sequences.fasta --size L8 --out embed.json
 
-In one run, on the same sequences and threads, with random weights of one shape, float32:
+In one run, on the same sequences and threads, with random weights of one shape, float32 (on a GPU
+the padded loops in bfloat16):
 
 - matrix rate: the median of 2048 x 2048 x 2048 products, before and after each of the others;
 - padded, file order: a Hugging Face `EsmModel`, 32 sequences a batch, padded to the longest, mean over real tokens;
 - padded, sorted: the same on sequences sorted by length;
-- bare model: `unirna.model.Model.embed`;
+- bare model: `unirna.model.Model.embed` of the final states, on a GPU in bfloat16; and of all layers' states (float32),
+  as a shipped model with its map to vectors takes them;
 - job: `unirna.embed.embed_collection` with an embedded Ray, from a FASTA file to a committed collection; its embedding
   phase alone, in which the workers also start and load the model, and the whole of it.
 
@@ -41,6 +43,7 @@ from unirna.sequence import normalise, read
 
 SAMPLE = Path(__file__).resolve().parent.parent / "jobs" / "demo" / "rfam_sample.parquet"
 BATCH = 32
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class Config:
     """Size of the model: nano, mini, L8, L12, L16 or L24."""
     limit: int | None = None
     """First so many sequences only."""
+    job: bool = True
+    """Measure the job too; it needs Ray."""
     threads: int = 2
     """Threads of torch; also cores of the embedded Ray."""
     cpus_per_worker: int = 1
@@ -93,14 +98,20 @@ def main(config: Config) -> dict[str, Any]:
             best[name] = Result(name, seconds, nucleotides / seconds, operations / seconds / 1e9, around)
 
     rates = [matrix_gflops()]
-    esm = padded_model(shape)
+    esm = padded_model(shape).to(DEVICE)
     padded_embed(esm, sequences[:BATCH])  # warm up
-    bare = model.initialise(config.size, seed=0, device="cpu")
-    bare.embed(sequences[:BATCH])
+    bare = model.initialise(config.size, seed=0, device=DEVICE)
+    white = model.initialise(config.size, seed=0, device=DEVICE)
+    white.encoder.whitening = model.Whitening.identity(shape, model.pooled_layers(shape)).to(DEVICE)
+    bare.embed(sequences[: 8 * BATCH])
+    white.embed(sequences[: 8 * BATCH])
     note("padded, file order", seconds_of(lambda: padded_embed(esm, sequences)))
     for _ in range(config.rounds):
         note("padded, sorted", seconds_of(lambda: padded_embed(esm, sorted(sequences, key=len))))
         note("bare model", seconds_of(lambda: bare.embed(sequences)))
+        note("bare model, all layers", seconds_of(lambda: white.embed(sequences)))
+        if not config.job:
+            continue
         with tempfile.TemporaryDirectory(prefix="unirna-bench-") as folder:
             phase, whole = job_seconds(config, bare, sequences, Path(folder))
         note("job, embedding phase", phase)
@@ -120,6 +131,7 @@ def main(config: Config) -> dict[str, Any]:
         "results": [asdict(row) for row in results],
         "load_average": os.getloadavg()[0],
         "torch": torch.__version__,
+        "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else "CPU",
     }
 
 
@@ -136,12 +148,15 @@ def load_sequences(config: Config, context: int) -> list[str]:
 def seconds_of(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
     return time.perf_counter() - start
 
 
-def matrix_gflops(size: int = 2048, times: int = 12) -> float:
-    """This machine's float32 matrix rate: the median of some products."""
-    a, b = torch.randn(size, size), torch.randn(size, size)
+def matrix_gflops(times: int = 12) -> float:
+    """This machine's matrix rate, float32 on a CPU and bfloat16 on a GPU: the median of some products."""
+    size, kind = (8192, torch.bfloat16) if DEVICE.type == "cuda" else (2048, torch.float32)
+    a, b = (torch.randn(size, size, device=DEVICE, dtype=kind) for _ in range(2))
     a @ b
     return 2 * size**3 / statistics.median(seconds_of(lambda: a @ b) for _ in range(times)) / 1e9
 
@@ -171,10 +186,11 @@ def padded_embed(encoder: Any, sequences: list[str]) -> None:
     for start in range(0, len(sequences), BATCH):
         rows = [torch.tensor([CLS, *tokenise(s).tolist(), EOS]) for s in sequences[start : start + BATCH]]
         ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PAD)
+        ids = ids.to(DEVICE)
         mask = (ids != PAD).long()
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast(DEVICE.type, torch.bfloat16, enabled=DEVICE.type == "cuda"):
             hidden = encoder(input_ids=ids, attention_mask=mask).last_hidden_state
-            (hidden * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)
+            ((hidden * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)).cpu()
 
 
 def job_seconds(config: Config, encoder: model.Model, sequences: list[str], folder: Path) -> tuple[float, float]:

@@ -3,16 +3,19 @@
     python benchmarks/train.py                                           # nano, mini and L8 on the shipped sequences
     python benchmarks/train.py --data seqs.parquet --size mini --profile --out train.json
     python benchmarks/train.py --size mini --scaling                     # one worker against two, a thread each
+    python benchmarks/train.py --size mini L8 --micro-tokens 131072 --padded-batch 128 --optimizer muon   # on a GPU
 
-In one run, in turns, on the same sequences and threads, with random weights of one shape, float32, AdamW, clipping:
+In one run, in turns, on the same sequences and threads, with random weights of one shape, float32 (bfloat16 on a GPU),
+AdamW, clipping:
 
-- padded: `EsmForMaskedLM`, 32 sequences a batch in random order, padded to the longest;
+- padded: `EsmForMaskedLM`, 32 sequences a batch in random order, padded to the longest, on a GPU
+  from batches made beforehand;
 - ours: `unirna.train`, packed batches of `--micro-tokens`.
 
 Both crop sequences at the context of 1,022 nucleotides. Real tokens are those of sequences, `<cls>` and `<eos>` included.
 Useful operations count two for each multiply-add of the linear layers and of attention over real tokens, three times (the
 backward pass is two forward passes); norms, activations, the head and the optimiser are no use. The matrix rate is the
-median of 2048 x 2048 x 2048 products around each turn. Needs `transformers`. Run it on a quiet machine.
+median of 2048 x 2048 x 2048 products around each turn (8192 on a GPU). Needs `transformers`. Run it on a quiet machine.
 """
 
 from __future__ import annotations
@@ -36,12 +39,14 @@ import tyro
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from unirna.corpus import Corpus
 from unirna.model import CLS, EOS, MASK, PAD, SIZES, Encoder, EncoderConfig, tokenise
 from unirna.sequence import normalise, read
 from unirna.train import TrainConfig
+from unirna.train.ahead import batches, default_processes
 from unirna.train.masking import mask_tokens
 from unirna.train.memory import keep_memory
 from unirna.train.metrics import read_metrics
@@ -51,9 +56,9 @@ from unirna.train.parallel import clip
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "jobs" / "demo" / "rfam_sample.parquet"
-BATCH = 32
 PADDED = "padded EsmForMaskedLM"
 OURS = "unirna.train"
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,10 @@ class Config:
     """Count the process's processor time, for a machine with other work on it; only with one thread."""
     optimizer: str = "adamw"
     """Of ours: adamw or muon."""
+    padded_batch: int = 32
+    """Sequences of one batch of the padded model."""
+    compile: bool = False
+    """Run our layers through torch.compile (on a GPU)."""
     padded: bool = True
     """Measure the padded model too."""
     profile: bool = False
@@ -128,7 +137,7 @@ def main(config: Config) -> dict[str, Any]:
     lengths = np.array([len(t) for t in sample.tokens])
     console.print(
         f"{len(sample):,} sequences of {lengths.min():,} to {lengths.max():,}, mean {lengths.mean():.0f}, median "
-        f"{np.median(lengths):.0f} nt; {config.threads} threads"
+        f"{np.median(lengths):.0f} nt; {device_name(config)}"
     )
     results: list[Result] = []
     for size in config.size:
@@ -140,7 +149,18 @@ def main(config: Config) -> dict[str, Any]:
         rates = [f"{row.tokens_per_second:,.0f}", ratio, f"{row.gflops:.1f}", f"{row.matrix_gflops:.0f}"]
         table.add_row(row.size, row.name, *rates, f"{row.gflops / row.matrix_gflops:.0%}")
     console.print(table)
-    return {**asdict(config), "results": [asdict(row) for row in results], "torch": torch.__version__}
+    facts = {"device": device_name(config), "torch": torch.__version__}
+    return {**asdict(config), **facts, "results": [asdict(row) for row in results]}
+
+
+def device_name(config: Config) -> str:
+    return torch.cuda.get_device_name() if DEVICE.type == "cuda" else f"CPU, {config.threads} threads"
+
+
+def settle() -> None:
+    """Wait for what the GPU still does."""
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
 
 
 def measure(config: Config, size: str, sample: Sample, console: Console) -> list[Result]:
@@ -148,18 +168,21 @@ def measure(config: Config, size: str, sample: Sample, console: Console) -> list
     clock = time.process_time if config.processor_time else time.perf_counter
     programs: dict[str, Callable[[int], list[int]]] = {OURS: our_step(config, size, sample)}
     if config.padded:
-        programs[PADDED] = padded_step(size, sample)
+        programs[PADDED] = padded_step(config, size, sample)
     turns: dict[str, list[Result]] = {name: [] for name in programs}
     for name, step in programs.items():
-        step(0)
+        for number in range(4 if DEVICE.type == "cuda" else 1):
+            step(number)
         console.print(f"{size}, {name}: warm", style="dim")
     for turn in range(3):
         for name, step in programs.items():
-            before, start, lengths = matrix_gflops(clock), clock(), list[int]()
+            before, lengths = matrix_gflops(clock), list[int]()
+            start = clock()
             number = 1000 * (turn + 1)
             while clock() - start < config.seconds:
                 lengths += step(number)
                 number += 1
+            settle()
             seconds = clock() - start
             useful = 3 * SIZES[size].flops(lengths) / seconds / 1e9
             turns[name].append(Result(size, name, sum(lengths) / seconds, useful, (before + matrix_gflops(clock)) / 2))
@@ -176,13 +199,19 @@ def our_step(config: Config, size: str, sample: Sample) -> Callable[[int], list[
         micro_tokens=config.micro_tokens,
         optimizer=config.optimizer,
     )
-    encoder = Encoder(settings.encoder).initialise(0)
+    encoder = Encoder(settings.encoder).initialise(0).to(DEVICE)
     objective = build_objective(settings, encoder, cast(Corpus, sample)).train()
     optimiser = Optimiser(encoder, settings)
+    if config.compile:
+        for layer in encoder.layers:
+            layer.compile(dynamic=True)
+    assert objective.source is not None
+    ahead = batches(objective.source, [(number, 0) for number in range(100_000)], default_processes(DEVICE))
 
     def step(number: int) -> list[int]:
-        batch = objective.batch(number, 0)
-        loss, _ = objective(*to_device(batch, torch.device("cpu")))
+        batch = next(ahead)
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=DEVICE.type == "cuda"):
+            loss, _ = objective(*to_device(batch, DEVICE))
         loss.backward()
         clip(encoder.parameters(), settings.clip)
         optimiser.step(1e-4)
@@ -191,16 +220,16 @@ def our_step(config: Config, size: str, sample: Sample) -> Callable[[int], list[
     return step
 
 
-def padded_step(size: str, sample: Sample) -> Callable[[int], list[int]]:
-    """The usual way: batches of 32 sequences padded to the longest, the masked-language-model loss, clipping, AdamW."""
-    encoder = padded_model(SIZES[size])
+def padded_step(config: Config, size: str, sample: Sample) -> Callable[[int], list[int]]:
+    """The usual way: batches of sequences padded to the longest, the masked-language-model loss, clipping, AdamW."""
+    encoder = padded_model(SIZES[size]).to(DEVICE)
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=1e-4, betas=(0.9, 0.98), weight_decay=0.05, fused=True)
     context = SIZES[size].context
 
-    def step(number: int) -> list[int]:
+    def make(number: int) -> tuple[Tensor, Tensor, list[int]]:
         random = np.random.default_rng(number)
         rows, answers = [], []
-        for _ in range(BATCH):
+        for _ in range(config.padded_batch):
             tokens = sample[sample.draw(random)]
             start = int(random.integers(max(0, len(tokens) - context) + 1))
             ids = np.concatenate([[CLS], tokens[start : start + context], [EOS]]).astype(np.uint8)
@@ -211,11 +240,19 @@ def padded_step(size: str, sample: Sample) -> Callable[[int], list[int]]:
             answers.append(torch.from_numpy(labels))
         ids_NL = pad_sequence(rows, batch_first=True, padding_value=PAD)
         labels_NL = pad_sequence(answers, batch_first=True, padding_value=-100)
-        encoder(input_ids=ids_NL, attention_mask=(ids_NL != PAD).long(), labels=labels_NL).loss.backward()
+        return ids_NL.to(DEVICE), labels_NL.to(DEVICE), [len(row) for row in rows]
+
+    ready = [make(number) for number in range(16)] if DEVICE.type == "cuda" else []
+
+    def step(number: int) -> list[int]:
+        ids_NL, labels_NL, lengths = ready[number % len(ready)] if ready else make(number)
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=DEVICE.type == "cuda"):
+            loss = encoder(input_ids=ids_NL, attention_mask=(ids_NL != PAD).long(), labels=labels_NL).loss
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        return [len(row) for row in rows]
+        return lengths
 
     return step
 
@@ -250,14 +287,17 @@ def load_sample(config: Config) -> Sample:
     return Sample([tokenise(normalise(sequences[i])) for i in chosen])
 
 
-def matrix_gflops(clock: Callable[[], float], size: int = 2048, times: int = 5) -> float:
-    """This machine's float32 matrix rate: the median of some products."""
-    a, b = torch.randn(size, size), torch.randn(size, size)
+def matrix_gflops(clock: Callable[[], float], times: int = 5) -> float:
+    """This machine's matrix rate, float32 on a CPU and bfloat16 on a GPU: the median of some products."""
+    size, kind = (8192, torch.bfloat16) if DEVICE.type == "cuda" else (2048, torch.float32)
+    a, b = (torch.randn(size, size, device=DEVICE, dtype=kind) for _ in range(2))
     out = a @ b
+    settle()
     seconds = []
     for _ in range(times):
         start = clock()
         torch.mm(a, b, out=out)
+        settle()
         seconds.append(clock() - start)
     return 2 * size**3 / statistics.median(seconds) / 1e9
 
@@ -278,20 +318,25 @@ def profile(step: Callable[[int], list[int]], console: Console, times: int = 4) 
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as profiler
 
-    with profiler(activities=[ProfilerActivity.CPU]) as run:
+    on_gpu = DEVICE.type == "cuda"
+    with profiler(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]) as run:
         for number in range(times):
             step(number)
+        settle()
     events = run.key_averages()
+    column = "self_device_time_total" if on_gpu else "self_cpu_time_total"
     kinds: Counter[str] = Counter()
     for event in events:
         kind = next((k for k, words in KINDS.items() if any(word in event.key for word in words)), "the rest")
-        kinds[kind] += event.self_cpu_time_total
+        kinds[kind] += (
+            getattr(event, column) if event.key.startswith(("aten", "torch", "Optim", "autograd")) or not on_gpu else 0
+        )
     total = sum(kinds.values())
     table = Table("where our step's time goes", "share")
     for kind, part in kinds.most_common():
         table.add_row(kind, f"{part / total:.1%}")
     console.print(table)
-    console.print(events.table(sort_by="self_cpu_time_total", row_limit=22, max_name_column_width=60))
+    console.print(events.table(sort_by=column, row_limit=24, max_name_column_width=60))
 
 
 def scaling(config: Config, size: str, console: Console) -> dict[str, Any]:

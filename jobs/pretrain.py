@@ -61,6 +61,10 @@ class Config:
     """Longest sequence in training, in nucleotides; longer ones are cropped at random. 0 takes the model's."""
     mask_rate: float = 0.15
     """Share of the nucleotides to predict."""
+    group_share: float = 1.0
+    """Contrastive: share of the pairs that are two members of a group; the others are a sequence and its mutated self."""
+    mutation_rate: float = 0.25
+    """Contrastive: most changes of a mutated sequence, as a share of its nucleotides."""
     token_dropout: bool = True
     """Rescale embeddings for the share of masked tokens."""
     optimizer: str = "adamw"
@@ -87,6 +91,8 @@ class Config:
     """Run the layers through torch.compile."""
     activation_checkpointing: bool = False
     """Less memory for a third more work."""
+    batch_processes: int = -1
+    """Processes that make batches ahead; -1: none on the CPU, most of the cores beside a GPU."""
     checkpoint_every: int = 50
     """Steps between checkpoints."""
     keep: int = 2

@@ -149,7 +149,7 @@ def test_pooled_layers_end_with_the_last_and_are_bounded() -> None:
         layers = pooled_layers(size)
         assert layers[-1] == size.num_layers, name
         assert list(layers) == sorted(set(layers))
-        assert len(layers) * size.hidden_size <= 4096
+        assert len(layers) * size.hidden_size <= 2048
     assert pooled_layers(model.SIZES["mini"]) == (1, 2, 3, 4, 5, 6)
 
 

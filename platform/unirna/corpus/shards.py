@@ -108,7 +108,7 @@ class Corpus:
                 raise CorpusError(
                     f"{path} is not of the size that the manifest gives: the corpus is damaged, build it again"
                 )
-            self._tokens.append(np.memmap(path, np.uint8, "r"))
+            self._tokens.append(np.asarray(np.memmap(path, np.uint8, "r")))  # a plain view: slices cost less
             self._offsets.append(offsets)
             for name, array in arrays.items():
                 self._labels[name].append(array)

@@ -31,7 +31,7 @@ WITHIN_SHRINK = 0.1
 """Share of the total scatter that is mixed into the scatter within groups, which has seen few members of each."""
 
 
-MAX_FEATURES = 4096
+MAX_FEATURES = 2048
 """Most features that are averaged for one vector: the map is fitted by eigenvalues of matrices of this size."""
 
 

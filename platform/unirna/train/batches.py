@@ -9,6 +9,7 @@ work.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,20 @@ from unirna.train.masking import MASK_RATE, mask_tokens
 
 SHORTEST = 8
 """The budget's rest is left empty rather than filled with fewer nucleotides than this."""
+
+
+class Batch(Protocol):
+    """One forward pass's input: arrays for `Objective.forward`, and the lengths that say how much work it is."""
+
+    @property
+    def arrays(self) -> tuple[NDArray[np.generic], ...]:
+        """What `forward` takes, in its order; the workers' loop moves them to the device."""
+        ...
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each sequence."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,9 @@ OPTIMIZERS: Final = ("adamw", "muon")
 PRECISIONS: Final = ("auto", "fp32", "bf16")
 PARALLEL: Final = ("auto", "ddp", "fsdp")
 
-FREE: Final = frozenset({"checkpoint_every", "log_every", "keep", "parallel", "compile", "activation_checkpointing"})
+FREE: Final = frozenset(
+    {"checkpoint_every", "log_every", "keep", "parallel", "compile", "activation_checkpointing", "batch_processes"}
+)
 """Settings that may change from one start of a run to the next: they decide no numbers (beyond rounding)."""
 
 
@@ -46,6 +48,8 @@ class TrainConfig:
         micro_tokens: tokens of one forward pass of one worker; divides `batch_tokens`.
         context: longest sequence in training, in nucleotides, longer ones are cropped at random; 0 takes the model's.
         mask_rate: share of the nucleotides to predict.
+        group_share: share of the contrastive pairs that are two members of a group; the others are a sequence and its
+            mutated self. mutation_rate: most changes of a mutated sequence, as a share of its nucleotides.
         token_dropout: rescale embeddings for the share of masked tokens (a property of the model).
         optimizer: "adamw", or "muon" for the matrices inside the layers and AdamW for the rest.
         learning_rate: peak; 0 takes the size's default. Muon's steps are scaled to the size of AdamW's.
@@ -58,6 +62,7 @@ class TrainConfig:
         parallel: "ddp", "fsdp" (weights, gradients and optimiser sharded), or "auto": DDP up to L12.
         compile: run the layers through torch.compile.
         activation_checkpointing: keep each layer's input alone and compute the rest again in the backward pass.
+        batch_processes: processes that make batches ahead; -1 takes none on the CPU and most of the cores beside a GPU.
         valid_every: steps between validations; also after the last step. valid_tokens: how much is validated on.
         whitening_sequences: training sequences on which the model's whitening is fitted at the end; 0 for none.
         vector_size: length of the vectors that it gives, at most the states of all layers side by side.
@@ -73,6 +78,8 @@ class TrainConfig:
     micro_tokens: int = 8192
     context: int = 0
     mask_rate: float = 0.15
+    group_share: float = 1.0
+    mutation_rate: float = 0.25
     token_dropout: bool = True
     optimizer: str = "adamw"
     learning_rate: float = 0.0
@@ -86,6 +93,7 @@ class TrainConfig:
     parallel: str = "auto"
     compile: bool = False
     activation_checkpointing: bool = False
+    batch_processes: int = -1
     valid_every: int = 100
     valid_tokens: int = 65536
     whitening_sequences: int = 16384
@@ -117,6 +125,9 @@ class TrainConfig:
             raise TrainError("warmup_share and decay_share are more than 1 together")
         if not 0 < self.mask_rate < 1:
             raise TrainError(f"mask_rate is {self.mask_rate}: wanted a share between 0 and 1, such as 0.15")
+        for field in ("group_share", "mutation_rate"):
+            if not 0 <= getattr(self, field) <= 1:
+                raise TrainError(f"{field} is {getattr(self, field)}: wanted a share between 0 and 1")
         longest = SIZES[self.size].context
         if not 0 <= self.context <= longest:
             raise TrainError(

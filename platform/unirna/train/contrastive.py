@@ -25,7 +25,7 @@ from unirna.train.objective import Metrics, Objective
 TEMPERATURE = 0.1
 LEAST_CROP = 0.6
 """Shortest view, as a share of the sequence."""
-MOST_MUTATED = 0.25
+MUTATION_RATE = 0.25
 """Most changes of a view of a sequence that is its own partner, as a share of its nucleotides."""
 SHORTEST = 16
 
@@ -63,11 +63,23 @@ class PairSource:
         budget: tokens of a batch, special tokens included.
         context: longest view, in nucleotides.
         mask_rate: share of the nucleotides to predict.
+        group_share: share of the draws whose partner is another member of the group; the others are their own.
+        mutation_rate: most changes of a view of a sequence that is its own partner, as a share of its nucleotides.
     """
 
-    def __init__(self, corpus: Corpus, *, seed: int, budget: int, context: int, mask_rate: float = MASK_RATE) -> None:
+    def __init__(
+        self,
+        corpus: Corpus,
+        *,
+        seed: int,
+        budget: int,
+        context: int,
+        mask_rate: float = MASK_RATE,
+        group_share: float = 1.0,
+        mutation_rate: float = MUTATION_RATE,
+    ) -> None:
         self.corpus, self.seed, self.budget, self.context = corpus, seed, budget, context
-        self.mask_rate = mask_rate
+        self.mask_rate, self.group_share, self.mutation_rate = mask_rate, group_share, mutation_rate
         groups = corpus.group_numbers()
         self._members = np.argsort(groups, kind="stable")
         self._first = np.searchsorted(groups[self._members], np.arange(len(corpus.groups) + 1))
@@ -100,7 +112,7 @@ class PairSource:
     def _partner(self, index: int, random: np.random.Generator) -> int:
         """Another member of the sequence's group from another cluster, itself if three draws found none."""
         group = self.corpus.group_of(index)
-        if group >= 0:
+        if group >= 0 and (self.group_share == 1 or random.random() < self.group_share):
             first, end = self._first[group : group + 2]
             cluster = self.corpus.cluster_of(index)
             for place in random.integers(first, end, size=3):
@@ -116,7 +128,7 @@ class PairSource:
         size = min(size, self.context)
         start = int(random.integers(len(tokens) - size + 1))
         view = tokens[start : start + size]
-        return mutated(view, MOST_MUTATED * random.random(), random) if mutate else view
+        return mutated(view, self.mutation_rate * random.random(), random) if mutate else view
 
 
 def mutated(tokens: Tokens, rate: float, random: np.random.Generator) -> Tokens:
@@ -167,12 +179,8 @@ class Contrastive(Objective):
     """
 
     def __init__(self, encoder: Encoder, source: PairSource, masked_weight: float) -> None:
-        super().__init__(encoder)
-        self.source, self.masked_weight = source, masked_weight
-
-    def batch(self, step: int, number: int) -> PairBatch:
-        """Masked views of pairs, packed to the token budget."""
-        return self.source.batch(step, number)
+        super().__init__(encoder, source)
+        self.masked_weight = masked_weight
 
     def forward(self, *arrays: Tensor) -> tuple[Tensor, Metrics]:
         """The weighted sum of both losses in nats; both, and the accuracy of each, as metrics."""
@@ -182,7 +190,8 @@ class Contrastive(Objective):
         assert self.encoder.lm_head is not None
         logits = self.encoder.lm_head(hidden_TH.index_select(0, places_M)).float()
         masked = F.cross_entropy(logits, targets_M)
-        contrast, nearest = supervised_info_nce(batch_vectors(hidden_TH.float(), segments), labels_N)
+        with torch.autocast(hidden_TH.device.type, enabled=False):  # similarities over the temperature want their digits
+            contrast, nearest = supervised_info_nce(batch_vectors(hidden_TH.float(), segments), labels_N)
         metrics = {
             "masked_loss": masked,
             "accuracy": (logits.argmax(-1) == targets_M).float().mean(),

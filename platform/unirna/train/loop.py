@@ -21,6 +21,7 @@ from unirna.corpus import Corpus
 from unirna.job import JobStopped
 from unirna.model import CheckpointError, Encoder
 from unirna.model import load as load_model
+from unirna.train.ahead import batches, default_processes
 from unirna.train.card import write_model
 from unirna.train.checkpoints import best_loss, prune, read_checkpoint, save_best, save_state, sound_checkpoint
 from unirna.train.claim import claim_run, claimed
@@ -139,6 +140,12 @@ class _Training:
         self.records = MetricsLog(run, self.start) if self.first else None
         self.rate = workers.sums(matrix_rate(device))[0]
         self.since = _Since(self.start)
+        processes = config.batch_processes if config.batch_processes >= 0 else default_processes(device)
+        micro = range(workers.rank, config.num_micro, workers.world)
+        self.micro = len(micro)
+        places = [(step, number) for step in range(self.start, config.steps) for number in micro]
+        assert self.objective.source is not None
+        self.batches = batches(self.objective.source, places, processes)
         self.skipped_in_a_row = 0
 
     def step(self, step: int) -> None:
@@ -148,7 +155,7 @@ class _Training:
             TrainError: the last of too many steps that had to be skipped. JobStopped: asked to stop.
         """
         config, workers = self.config, self.workers
-        loss, metrics = self._gradients(step)
+        loss, metrics = self._gradients()
         norm = clip(self.encoder.parameters(), config.clip)
         if math.isfinite(norm):
             self.optimiser.step(config.learning_rate_at(step))
@@ -188,14 +195,13 @@ class _Training:
                 whole.whitening = corpus_whitening(whole, self.corpus, size, sequences=sequences, seed=self.config.seed)
             write_model(self.run, whole, self.config, self.corpus.manifest, self.baselines)
 
-    def _gradients(self, step: int) -> tuple[float, Metrics]:
-        """This worker's forward and backward passes of a step; the sums of its losses and of what they log."""
+    def _gradients(self) -> tuple[float, Metrics]:
+        """This worker's forward and backward passes of the next step; the sums of its losses and of what they log."""
         config, device = self.config, self.workers.device
-        micro = range(self.workers.rank, config.num_micro, self.workers.world)
         loss_sum, metrics = torch.zeros((), device=device), Metrics()
-        for number in micro:
-            batch = self.objective.batch(step, number)
-            with without_sync(self.model, last=number == micro[-1]):
+        for number in range(1, self.micro + 1):
+            batch = next(self.batches)
+            with without_sync(self.model, last=number == self.micro):
                 with torch.autocast(device.type, torch.bfloat16, enabled=self.half):
                     loss, values = self.model(*to_device(batch, device))
                 (loss * self.workers.world / config.num_micro).backward()  # the workers' gradients are averaged

@@ -1,54 +1,46 @@
 """What an encoder is trained for. The loop asks an objective for a batch and calls it for the loss; it knows no more.
 
-A new objective is a subclass with its own `batch` and `forward`, a name in `config.OBJECTIVES` and a line in
+A new objective is a subclass with its own `forward` and a source of batches, a name in `config.OBJECTIVES` and a line in
 `build_objective`.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unirna.corpus import Corpus
 from unirna.model import Encoder
 from unirna.model.attention import Segments
-from unirna.train.batches import BatchSource, MaskedBatch
+from unirna.train.ahead import Source
+from unirna.train.batches import Batch, BatchSource
 from unirna.train.config import TrainConfig
 
 Metrics = dict[str, Tensor]
 
 
-class Batch(Protocol):
-    """One forward pass's input: arrays for `Objective.forward`, and the lengths that say how much work it is."""
-
-    @property
-    def arrays(self) -> tuple[NDArray[np.generic], ...]:
-        """What `forward` takes, in its order; the workers' loop moves them to the device."""
-        ...
-
-    @property
-    def lengths(self) -> list[int]:
-        """Tokens of each sequence."""
-        ...
-
-
 class Objective(nn.Module):
-    """An encoder with an objective on top: the module whose gradients the workers share."""
+    """An encoder with an objective on top: the module whose gradients the workers share.
 
-    def __init__(self, encoder: Encoder) -> None:
+    Args:
+        encoder: what is trained.
+        source: of its batches; none is needed to validate.
+    """
+
+    def __init__(self, encoder: Encoder, source: Source | None = None) -> None:
         super().__init__()
+        self.source = source
         if encoder.lm_head is None:
             raise ValueError("the encoder has no language-model head: it cannot be pre-trained")
         self.encoder = encoder
 
     def batch(self, step: int, number: int) -> Batch:
         """Forward pass `number` of optimiser step `step`: a function of these and of the seed alone."""
-        raise NotImplementedError
+        assert self.source is not None
+        return self.source.batch(step, number)
 
     def forward(self, *arrays: Tensor) -> tuple[Tensor, Metrics]:
         """The loss of a batch, and numbers to log, each a mean over the batch."""
@@ -73,15 +65,6 @@ class Objective(nn.Module):
 class MaskedLanguageModel(Objective):
     """The masked-language-model objective: predict the hidden nucleotides."""
 
-    def __init__(self, encoder: Encoder, source: BatchSource | None = None) -> None:
-        super().__init__(encoder)
-        self.source = source
-
-    def batch(self, step: int, number: int) -> MaskedBatch:
-        """Masked sequences, packed to the token budget."""
-        assert self.source is not None
-        return self.source.batch(step, number)
-
     def forward(self, *arrays: Tensor) -> tuple[Tensor, Metrics]:
         """Mean cross-entropy in nats over the chosen places, and the share predicted right."""
         loss_M, right_M = self.losses(*arrays)
@@ -92,11 +75,16 @@ def build_objective(config: TrainConfig, encoder: Encoder, corpus: Corpus) -> Ob
     """The objective that the settings name, over the training split."""
     from unirna.train.contrastive import Contrastive, PairSource  # it builds on this module
 
-    kind = BatchSource if config.objective == "masked" else PairSource
-    source = kind(corpus, seed=config.seed, budget=config.micro_tokens, context=config.crop, mask_rate=config.mask_rate)
-    if isinstance(source, BatchSource):
-        return MaskedLanguageModel(encoder, source)
-    return Contrastive(encoder, source, masked_weight=float(config.objective == "both"))
+    common: dict[str, Any] = {
+        "seed": config.seed,
+        "budget": config.micro_tokens,
+        "context": config.crop,
+        "mask_rate": config.mask_rate,
+    }
+    if config.objective == "masked":
+        return MaskedLanguageModel(encoder, BatchSource(corpus, **common))
+    pairs = PairSource(corpus, **common, group_share=config.group_share, mutation_rate=config.mutation_rate)
+    return Contrastive(encoder, pairs, masked_weight=float(config.objective == "both"))
 
 
 def to_device(batch: Batch, device: torch.device) -> list[Tensor]:
