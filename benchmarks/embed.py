@@ -37,7 +37,6 @@ from rich.console import Console
 from rich.table import Table
 
 from unirna import model
-from unirna.embed import EmbedConfig, embed_collection
 from unirna.model import CLS, EOS, PAD, EncoderConfig, tokenise
 from unirna.sequence import normalise, read
 
@@ -195,6 +194,7 @@ def padded_embed(encoder: Any, sequences: list[str]) -> None:
 
 def job_seconds(config: Config, encoder: model.Model, sequences: list[str], folder: Path) -> tuple[float, float]:
     """Seconds of the job's embedding phase and of the whole job, Ray's start left out."""
+    from unirna.embed import EmbedConfig, embed_collection
     from unirna.job import connect_ray
 
     connect_ray(cpus=config.threads)

@@ -31,6 +31,15 @@ class Linear(nn.Linear):
         """Leave the memory as it is."""
 
 
+class LayerNorm(nn.LayerNorm):
+    """Layer norm with its input's number type, under autocast too: the sums inside the kernel are float32 anyway."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As `torch.nn.LayerNorm`."""
+        with torch.autocast(x.device.type, enabled=False):
+            return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+
+
 class Layer(nn.Module):
     """One pre-norm Transformer layer: h += out(attention(norm(h))); h += fc2(gelu(fc1(norm(h))))."""
 
@@ -38,19 +47,19 @@ class Layer(nn.Module):
         super().__init__()
         size, wide = config.hidden_size, config.intermediate_size
         self.num_heads, self.head_size = config.num_heads, config.head_size
-        self.attention_norm = nn.LayerNorm(size, config.layer_norm_eps)
+        self.attention_norm = LayerNorm(size, config.layer_norm_eps)
         self.qkv = Linear(size, 3 * size)
         self.out = Linear(size, size)
-        self.feed_forward_norm = nn.LayerNorm(size, config.layer_norm_eps)
+        self.feed_forward_norm = LayerNorm(size, config.layer_norm_eps)
         self.fc1 = Linear(size, wide)
         self.fc2 = Linear(wide, size)
 
     def forward(self, hidden_TH: Tensor, cos_T1D: Tensor, sin_T1D: Tensor, segments: Segments) -> Tensor:
         """Hidden states [T, H] -> [T, H]."""
         qkv = self.qkv(self.attention_norm(hidden_TH)).view(-1, 3, self.num_heads, self.head_size)
-        qk = rotate(qkv[:, :2].flatten(1, 2), cos_T1D, sin_T1D)
-        q, k = qk[:, : self.num_heads], qk[:, self.num_heads :]
-        attended = packed_attention(q, k, qkv[:, 2], segments)
+        qk, v = qkv.split((2, 1), dim=1)  # not slices: the gradient of a slice is a tensor of the whole's size
+        q, k = rotate(qk.flatten(1, 2), cos_T1D, sin_T1D).split(self.num_heads, dim=1)
+        attended = packed_attention(q, k, v.squeeze(1), segments)
         hidden_TH = self.out(attended.flatten(1)).add_(hidden_TH)
         hidden_TH = self.fc2(F.gelu(self.fc1(self.feed_forward_norm(hidden_TH)))).add_(hidden_TH)
         return hidden_TH
@@ -70,7 +79,7 @@ class LanguageModelHead(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.dense = Linear(config.hidden_size, config.hidden_size)
-        self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.norm = LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.decoder = Linear(config.hidden_size, NUM_TOKENS)
 
     def forward(self, hidden_MH: Tensor) -> Tensor:
@@ -94,9 +103,9 @@ class Encoder(nn.Module):
         self.checkpoint_activations = False
         table = torch.empty(NUM_TOKENS, config.hidden_size)
         self.embedding = nn.Embedding.from_pretrained(table, freeze=False, padding_idx=PAD)
-        self.embedding_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.embedding_norm = LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
-        self.final_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.final_norm = LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.lm_head: LanguageModelHead | None = LanguageModelHead(config)
         self.whitening: Whitening | None = None
         even = torch.arange(0, config.head_size, 2, dtype=torch.float32)
