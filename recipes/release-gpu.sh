@@ -15,7 +15,7 @@ shift 4
 python=${PYTHON:-.venv/bin/python} tokens=${TOKENS:-131072}
 pretrain() {
   "$python" jobs/pretrain.py --data "$corpus" --workers 0 --size "$size" --objective both --optimizer muon --context 512 \
-    --group-share 0 --mutation-rate 0.75 --batch-tokens "$tokens" --micro-tokens "$tokens" \
+    --group-share 0 --mutation-rate 0.5 --batch-tokens "$tokens" --micro-tokens "$tokens" \
     --learning-rate "${RATE:-3e-3}" --warmup-steps 50 --decay-share 0.4 "$@"
 }
 mkdir -p "$out"

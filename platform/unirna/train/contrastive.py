@@ -1,10 +1,10 @@
 """The contrastive objective: members of one group, or two views of one sequence, get vectors that lie close together.
 
 Every sequence that is drawn brings a partner: another member of its group (such as its Rfam family) from another cluster of
-near-duplicates, or itself. Both are cropped at random; a sequence that is its own partner is also mutated there, and
-nothing is predicted in the mutant, whose letters are no molecule's. The loss is the supervised InfoNCE of Khosla et al.
-2020 over the mean vectors of the batch, standardised with the batch's own mean and deviation, since the mean vectors of a
-language model point almost all the same way.
+near-duplicates, or itself. Both are cropped at random; the two views of a sequence that is its own partner are also
+mutated, each on its own. The loss is the supervised InfoNCE of Khosla et al. 2020 over the mean vectors of the batch,
+standardised with the batch's own mean and deviation, since the mean vectors of a language model point almost all the same
+way.
 """
 
 from __future__ import annotations
@@ -89,14 +89,12 @@ class PairSource:
         """Batch `number` of optimiser step `step`."""
         random = np.random.default_rng((self.seed, step, number))
         views: list[Tokens] = []
-        real: list[bool] = []
         labels: list[int] = []
         room = self.budget
         while True:
             index = self.corpus.draw(random)
             partner = self._partner(index, random)
-            itself = partner == index
-            pair = [self._view(index, random, mutate=False), self._view(partner, random, mutate=itself)]
+            pair = [self._view(i, random, mutate=partner == index) for i in (index, partner)]
             need = sum(map(len, pair)) + 4
             if need > room:
                 if views:
@@ -105,15 +103,12 @@ class PairSource:
                 need = room
             room -= need
             views += pair
-            real += [True, not itself]
             group = self.corpus.group_of(index)
             labels += [group if group >= 0 else -1 - index] * 2
         order = sorted(range(len(views)), key=lambda i: len(views[i]))  # equal lengths side by side, as in `mask_pieces`
         packed = pack_tokens([views[i] for i in order])
         hidden, places, targets = mask_tokens(packed.tokens, random, self.mask_rate)
-        owner = np.searchsorted(packed.boundaries, places, side="right") - 1
-        kept = np.array(real)[order][owner]
-        return PairBatch(hidden, packed.boundaries, places[kept], targets[kept], np.array(labels, np.int64)[order])
+        return PairBatch(hidden, packed.boundaries, places, targets, np.array(labels, np.int64)[order])
 
     def _partner(self, index: int, random: np.random.Generator) -> int:
         """Another member of the sequence's group from another cluster, itself if three draws found none."""
