@@ -4,11 +4,13 @@
         --label-column rna_type --split-column split --task rna_type --registry predictors
     python jobs/finetune.py --data table.csv --sequence-column rna --label-column family \
         --task family --registry predictors --mode full --workers 2
+    python jobs/finetune.py --data utr.csv --target-column load --unit ribosomes --task load --registry predictors
 
-It says how the table was understood: rows, classes, lengths, what was left out and why, and how the rows are divided.
-Without `--split-column` a fifth of each class is held out for the test and a tenth for validation, copies of a sequence on
-one side. `--mode frozen` fits a linear head on the encoder's vectors; `--mode full` trains the encoder with it, on Ray
-Train workers that share the registry's folder.
+It says how the table was understood: rows, classes or values, lengths, what was left out and why, and the split. Without
+`--split-column` a fifth (of each class) is held out for the test and a tenth for validation, copies of a sequence on one
+side. Values get an interval that holds nine of ten new ones, and a plot of predicted against true ones. `--mode frozen`
+fits a linear head on the encoder's vectors; `--mode full` trains the encoder with it, on Ray Train workers that share the
+registry's folder.
 
 Killed and started again, the same command goes on: no vector is computed twice, and full training resumes after its last
 epoch. When the predictor is there and was made from the same, nothing is done and its summary is printed again.
@@ -25,7 +27,7 @@ from typing import Any, Literal
 import tyro
 
 from unirna.job import connect_ray, run_job
-from unirna.tasks import DataConfig, FinetuneConfig, FullConfig, finetune
+from unirna.tasks import DataConfig, FinetuneConfig, FullConfig, TaskError, finetune
 from unirna.train import run_workers
 
 
@@ -35,10 +37,14 @@ class Config:
 
     data: tuple[str, ...]
     """The labelled table: files, folders, globs or URIs (CSV, TSV, Parquet; FASTA with the label as its description)."""
-    label_column: str
-    """Column of the class."""
     task: str
     """Name of the predictor."""
+    label_column: str = ""
+    """Column of the class, to predict classes."""
+    target_column: str = ""
+    """Column of a measured value, to predict values."""
+    unit: str = ""
+    """Unit of the values, shown beside predictions."""
     model: str = "unirna-mini"
     """Encoder: a shipped name, a checkpoint's folder, or a URI."""
     registry: str = "predictors"
@@ -82,9 +88,11 @@ def main() -> int:
         run_workers(function, settings, workers=config.workers, folder=folder)
 
     def job() -> dict[str, Any]:
+        if bool(config.label_column) == bool(config.target_column):
+            raise TaskError("name one column: --label-column for classes, or --target-column for a measured value")
         data = DataConfig(
             config.data,
-            config.label_column,
+            config.label_column or config.target_column,
             config.sequence_column,
             config.id_column,
             config.split_column,
@@ -92,9 +100,12 @@ def main() -> int:
             config.valid_share,
             config.test_share,
             config.seed,
+            numeric=bool(config.target_column),
         )
         full = FullConfig(config.epochs, config.patience, config.batch_size, config.learning_rate, seed=config.seed)
-        wanted = FinetuneConfig(config.task, config.model, data, config.registry, config.mode, full, config.replace)
+        wanted = FinetuneConfig(
+            config.task, config.model, data, config.registry, config.unit, config.mode, full, config.replace
+        )
         return finetune(wanted, on_workers)
 
     return run_job(job)

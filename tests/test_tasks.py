@@ -19,6 +19,7 @@ import pytest
 from unirna import model
 from unirna.sequence import InputError, sequence_sha
 from unirna.tasks import (
+    SEQUENCE_CLASSIFICATION,
     DataConfig,
     EvaluateConfig,
     FinetuneConfig,
@@ -335,9 +336,9 @@ def test_full_training_learns_and_is_the_same_when_killed_between(
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     for work in (whole, broken):
         prepare(work, nano_model_path)
-    full.train_full(config, whole, 3)
+    full.train_full(config, whole, SEQUENCE_CLASSIFICATION, 3)
     curve = losses(whole)
-    assert curve[0][0] > 3 * curve[-1][0] and full.read_epochs(whole)[-1]["valid_accuracy"] > 0.9
+    assert curve[0][0] > 3 * curve[-1][0] and full.read_epochs(whole)[-1]["valid_score"] > 0.9
     before, after = model.load(whole / "base"), model.load(whole / "best")
     assert before.fingerprint != after.fingerprint  # the encoder was trained, not the head alone
 
@@ -350,16 +351,16 @@ def test_full_training_learns_and_is_the_same_when_killed_between(
     with monkeypatch.context() as patch:
         patch.setattr(full, "_save_state", save_and_die)
         with pytest.raises(KeyboardInterrupt):
-            full.train_full(config, broken, 3)
+            full.train_full(config, broken, SEQUENCE_CLASSIFICATION, 3)
     assert len(losses(broken)) == 1
-    full.train_full(config, broken, 3)
+    full.train_full(config, broken, SEQUENCE_CLASSIFICATION, 3)
     np.testing.assert_allclose(losses(broken), curve, rtol=1e-4)
 
 
 def test_training_stops_when_validation_no_longer_falls(tmp_path: Path, nano_model_path: Path) -> None:
     prepare(tmp_path / "work", nano_model_path, count=48)
     config = FullConfig(epochs=9, patience=2, batch_size=8, learning_rate=0.0, head_learning_rate=0.0)
-    full.train_full(config, tmp_path / "work", 3)
+    full.train_full(config, tmp_path / "work", SEQUENCE_CLASSIFICATION, 3)
     curve = [valid for _, valid in losses(tmp_path / "work")]
     assert curve == pytest.approx([np.log(3)] * 3, abs=1e-5)  # the first epoch and two more without a lower loss
 
@@ -370,7 +371,7 @@ def test_long_sequences_train_and_predict_in_windows_alike(tmp_path: Path) -> No
     sequences = [row["sequence"] for row in toy_rows(6)]
     feed = full._Feed(encoder.windows, 64, encoder.device)
     rows = full.Rows([model.tokenise(s) for s in sequences], np.zeros(6, np.int64))
-    classifier = full.Classifier(encoder.encoder, 2)
+    classifier = full.EncoderWithHead(encoder.encoder, 2)
     classifier.head = _identity(config.hidden_size)
     found = np.zeros((6, config.hidden_size), np.float32)
     order = sorted(range(6), key=lambda i: (len(sequences[i]), i))

@@ -226,7 +226,9 @@ def search(address: str, sample: pd.DataFrame) -> dict[str, Any]:
             ten += int(query.family in families)
         predicted = client.predict("family", list(heldout.sequence))
     console.print(table)
-    known = sum(p.label == name for p, name in zip(predicted, heldout.family_name, strict=True))
+    known = sum(
+        isinstance(p, sdk.Prediction) and p.label == name for p, name in zip(predicted, heldout.family_name, strict=True)
+    )
     say(
         f"over all {len(heldout)} held-out sequences: nearest hit of the right family for {first / len(heldout):.0%}, "
         f"one of the first ten for {ten / len(heldout):.0%} (by chance: {1 / sample.family.nunique():.1%}); "

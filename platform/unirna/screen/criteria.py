@@ -3,7 +3,8 @@
 Each criterion is a desirability from 0 (useless) to 1 (as wanted), and the score of a record is their geometric mean
 (Derringer & Suich 1980): a record must do well on every criterion, and its score depends on nothing but itself.
 
-- A label's desirability is its probability.
+- A label's desirability is its probability. A value's is the share of the predictor's training values that it exceeds
+  (task=high) or stays under (task=low), as a normal distribution of their mean and standard deviation has it.
 - Similarity is the cosine of a record's vector with that of the nearest reference. Cosines of one model crowd together in
   a narrow band, so the distance 1 - cosine is measured in a unit of the model's own: d0 / (d0 + 1 - cosine), where d0 is
   the median distance to the references of random RNA of their lengths. It is 1 for a reference itself and about 0.5 for
@@ -20,14 +21,17 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 from unirna.model import Model
-from unirna.tasks import Predictor, find_predictor, load_predictor
+from unirna.tasks import Estimates, Predictor, find_predictor, load_predictor
 
 RANDOM_SEQUENCES = 200
 """How many random sequences, at least one for each of so many references, give the unit of distance."""
 LEAST_UNIT = 1e-5
 """Least unit of distance: below it cosines are rounding."""
+WANTED = {"high": 1.0, "low": -1.0}
+"""What may be wanted of a value."""
 CHUNK = 8192
 """References compared at once."""
 
@@ -97,17 +101,18 @@ def _unit_length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class LabelCriterion:
-    """The probability that a predictor gives a label.
+    """The probability that a predictor gives a label, or how high or low the value is that it predicts.
 
     Attributes:
-        predictor: the predictor's name. label: one of its labels. folder: where it stands.
-        fingerprint: of the encoder whose vectors it reads.
+        predictor: the predictor's name. label: one of its labels, or "high" or "low". folder: where it stands.
+        fingerprint: of the encoder whose vectors it reads. numeric: whether it predicts values.
     """
 
     predictor: str
     label: str
     folder: str
     fingerprint: str
+    numeric: bool = False
 
     @property
     def name(self) -> str:
@@ -119,7 +124,7 @@ def parse_label_criterion(text: str, registry: str) -> LabelCriterion:
     """Read "task=label" and find the predictor.
 
     Raises:
-        ScreenError: no "=", or a label that the predictor does not have; those it has are listed.
+        ScreenError: no "=", or a label that the predictor does not have (of values: high and low); those it has are listed.
         TaskError: no such predictor; those that exist are listed.
     """
     name, equals, label = text.partition("=")
@@ -127,10 +132,12 @@ def parse_label_criterion(text: str, registry: str) -> LabelCriterion:
         raise ScreenError(f"--predict {text!r}: wanted task=label, as in rna_type=tRNA")
     folder = find_predictor(registry, name)
     predictor = load_predictor(folder)
-    if label not in predictor.labels:
+    if predictor.numeric and label not in WANTED:
+        raise ScreenError(f"predictor {name!r} predicts values: wanted {name}=high or {name}=low, got {text!r}")
+    if not predictor.numeric and label not in predictor.labels:
         shown = ", ".join(predictor.labels[:40]) + (" …" if len(predictor.labels) > 40 else "")
         raise ScreenError(f"predictor {name!r} has no label {label!r}. It has: {shown}")
-    return LabelCriterion(name, label, str(folder.absolute()), predictor.encoder_fingerprint)
+    return LabelCriterion(name, label, str(folder.absolute()), predictor.encoder_fingerprint, predictor.numeric)
 
 
 @dataclass(frozen=True)
@@ -168,8 +175,14 @@ class Criteria:
         for criterion in self.labels:
             predictor = predictors[criterion.folder]
             predicted = predictor.predict_vectors(vectors[criterion.fingerprint])
-            chance = predicted.probabilities[:, predicted.classes.index(criterion.label)].astype(np.float64)
-            columns |= {criterion.name: chance, f"predicted {criterion.predictor}": predicted.labels}
+            said: Numbers | list[str]
+            if isinstance(predicted, Estimates):
+                known, said = predictor.info["data"]["values"], predicted.values
+                chance = ndtr(WANTED[criterion.label] * (predicted.values - known["mean"]) / known["sd"])
+            else:
+                said = predicted.labels
+                chance = predicted.probabilities[:, predicted.classes.index(criterion.label)].astype(np.float64)
+            columns |= {criterion.name: chance, f"predicted {criterion.predictor}": said}
             wanted.append(chance)
         with np.errstate(divide="ignore"):  # a probability of 0 makes the score 0
             score = np.exp(np.mean([np.log(d) for d in wanted], axis=0))

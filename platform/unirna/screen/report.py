@@ -195,7 +195,7 @@ def _table(ranked: pa.Table, criteria: Criteria) -> str:
     heads = [("rank", "n", "#"), ("id", "", "id"), ("length", "n", "length (nt)"), ("score", "n", "score")]
     if criteria.references:
         heads += [("similarity", "n", "similarity (cosine)"), ("nearest", "", "nearest reference")]
-    heads += [(name, "n", f"probability of {name}") for name in scores]
+    heads += [(c.name, "n", f"{'desirability' if c.numeric else 'probability'} of {c.name}") for c in criteria.labels]
     heads += [(name, "", name) for name in (*predicted, *filled)]
     rows = []
     for hit in ranked.slice(0, MOST_ROWS).to_pylist():
@@ -225,7 +225,8 @@ def _cell(name: str, kind: str, hit: Mapping[str, Any]) -> str:
     if kind == "n":
         text = f"{value:,}" if isinstance(value, int) else f"{value:.4f}" if name == "similarity" else f"{value:.3f}"
         return f'<td class="n">{text}</td>'
-    return f'<td class="text">{"" if value is None else escape(str(value))}</td>'
+    shown = f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
+    return f'<td class="text">{escape(shown)}</td>'
 
 
 # ---- words ---------------------------------------------------------------------------------------------------------
@@ -241,7 +242,10 @@ def _method(criteria: Criteria) -> str:
             f"{criteria.references.unit:.3g} for this model: a reference itself has 1, random RNA about 0.5.</li>"
         )
     items += [
-        f"<li><b>{escape(c.name)}</b>: the probability that the predictor {escape(c.predictor)} gives to "
+        f"<li><b>{escape(c.name)}</b>: the share of the training values of the predictor {escape(c.predictor)} that lie "
+        f"{'below' if c.label == 'high' else 'above'} the predicted one, as a normal distribution has it.</li>"
+        if c.numeric
+        else f"<li><b>{escape(c.name)}</b>: the probability that the predictor {escape(c.predictor)} gives to "
         f"{escape(c.label)}. Probabilities are not calibrated.</li>"
         for c in criteria.labels
     ]

@@ -22,7 +22,7 @@ from unirna.serve.batcher import Batcher, OverloadedError, Turn
 from unirna.serve.engine import Engine, Limits
 from unirna.serve.errors import FieldError, RequestError, bad_field
 from unirna.serve.guard import Guard, ProblemResponse, problem_response
-from unirna.serve.predictors import check_top, ranked
+from unirna.serve.predictors import answers_of, check_top
 from unirna.serve.settings import Settings
 from unirna.tasks import Predictor
 
@@ -140,7 +140,7 @@ async def embed(body: schemas.EmbedRequest, engine: EngineOf, batcher: BatcherOf
 async def predict(
     task: str, body: schemas.PredictRequest, request: Request, engine: EngineOf, batcher: BatcherOf, settings: SettingsOf
 ) -> Any:
-    """The most probable class of each sequence, by one of the predictors that /v1/models lists."""
+    """The most probable class, or the value, of each sequence, by one of the predictors that /v1/models lists."""
     predictor = await asyncio.to_thread(engine.predictors.get, task)
     sequences = _checked(body.sequences, engine, settings)
     check_top(body.top)
@@ -148,7 +148,7 @@ async def predict(
         batcher = await _own_batcher(request, predictor, settings)
     vectors = await batcher.embed(sequences)
     predictions = await asyncio.to_thread(predictor.predict_vectors, vectors)
-    return {"task": task, "predictions": ranked(predictions, body.top)}
+    return {"task": task, "predictions": answers_of(predictions, body.top)}
 
 
 @api.post("/fold", response_model=schemas.FoldResponse, summary="Secondary structures of sequences")

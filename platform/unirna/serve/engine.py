@@ -20,7 +20,7 @@ from unirna.model import CheckpointError, Model, load
 from unirna.sequence import normalise
 from unirna.serve.errors import FieldError, RequestError, bad_field
 from unirna.serve.folding import Folding
-from unirna.serve.predictors import Predictors, check_top, ranked
+from unirna.serve.predictors import Predictors, answers_of, check_top
 from unirna.serve.values import plain, plain_row
 from unirna.serve.variants import Variants
 from unirna.tasks import TaskError
@@ -343,7 +343,7 @@ class Engine:
     # ---- predict ---------------------------------------------------------------------------------------------------
 
     def predict(self, task: str, sequences: Sequence[str], *, top: int = 5) -> list[dict[str, Any]]:
-        """The most probable class of each sequence, as `ranked` gives it.
+        """The most probable class, or the value, of each sequence, as `answers_of` gives it.
 
         Raises:
             RequestError: an unknown task (404); sequences or a `top` that are not valid (422).
@@ -352,8 +352,8 @@ class Engine:
         letters = self.check_sequences(sequences)
         check_top(top)
         if not self.predictors.share_encoder(predictor):
-            return ranked(predictor.predict(letters), top)
-        return ranked(predictor.predict_vectors(self.model.embed(letters)), top)
+            return answers_of(predictor.predict(letters), top)
+        return answers_of(predictor.predict_vectors(self.model.embed(letters)), top)
 
     # ---- fold ------------------------------------------------------------------------------------------------------
 
@@ -447,6 +447,7 @@ class Engine:
                 "name": p.folder.name,
                 "task": p.task,
                 "labels": p.labels,
+                "unit": p.unit,
                 "mode": p.mode,
                 "fingerprint": p.encoder_fingerprint,
                 "metrics": plain(p.metrics),

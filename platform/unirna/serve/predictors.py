@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections import OrderedDict
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 
 from unirna.model import CheckpointError, Model
 from unirna.serve.errors import RequestError, bad_field
-from unirna.tasks import Predictions, Predictor, TaskError, list_predictors, load_predictor
+from unirna.tasks import Estimates, Predictions, Predictor, TaskError, list_predictors, load_predictor
 
 log = logging.getLogger(__name__)
 
@@ -86,11 +87,25 @@ def check_top(top: object) -> None:
         raise bad_field("top", f"wanted a whole number of classes, 0 for all, got {top!r}")
 
 
-def ranked(predictions: Predictions, top: int) -> list[dict[str, Any]]:
-    """Predictions as the service gives them: label, probability, and the `top` most probable classes (0: all)."""
+def answers_of(predictions: Predictions | Estimates, top: int) -> list[dict[str, Any]]:
+    """Predictions as the service gives them.
+
+    Classes: label, probability, and the `top` most probable classes (0: all). Values: value, low, high (None where the
+    interval has no bounds), unit.
+    """
+    if isinstance(predictions, Estimates):
+        columns = (predictions.values.tolist(), predictions.low.tolist(), predictions.high.tolist())
+        return [
+            {"value": v, "low": _finite(low), "high": _finite(high), "unit": predictions.unit}
+            for v, low, high in zip(*columns, strict=True)
+        ]
     answers = []
     for label, row in zip(predictions.labels, predictions.probabilities, strict=True):
         order = np.argsort(-row, kind="stable")[: top or None].tolist()
         shares = {predictions.classes[i]: float(row[i]) for i in order}
         answers.append({"label": label, "probability": float(row.max()), "probabilities": shares})
     return answers
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -103,11 +103,20 @@ class Prediction(_Response):
     probabilities: dict[str, float] = Field(description="The most probable classes, best first.")
 
 
+class Estimate(_Response):
+    """The value of a sequence."""
+
+    value: float
+    low: float | None = Field(description="Lower end of the interval that holds nine of ten new values, or null.")
+    high: float | None = Field(description="Its upper end.")
+    unit: str = Field(description="Unit of the three, empty where none was named.")
+
+
 class PredictResponse(_Response):
-    """One prediction per sequence, in their order."""
+    """One prediction per sequence, in their order: all of classes, or all of values, by the predictor's task."""
 
     task: str
-    predictions: list[Prediction]
+    predictions: list[Prediction] | list[Estimate]
 
 
 class FoldRequest(_Request):
@@ -182,7 +191,8 @@ class PredictorInfo(_Response):
 
     name: str
     task: str
-    labels: list[str]
+    labels: list[str] = Field(description="Its classes; none where it predicts values.")
+    unit: str = Field("", description="Of its values, empty where none was named.")
     mode: str
     fingerprint: str = Field(description="Of the encoder that it reads.")
     metrics: dict[str, Any]

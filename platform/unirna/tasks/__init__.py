@@ -2,15 +2,21 @@
 
 from unirna.tasks.classification import SEQUENCE_CLASSIFICATION
 from unirna.tasks.data import DataConfig, LabelledTable, read_labelled
+from unirna.tasks.errors import TaskError
 from unirna.tasks.evaluate import EvaluateConfig, evaluate, read_results
 from unirna.tasks.finetune import FinetuneConfig, finetune
 from unirna.tasks.full import FullConfig
-from unirna.tasks.predictor import Predictions, Predictor, find_predictor, list_predictors, load_predictor
-from unirna.tasks.task import Metric, Task, TaskError
+from unirna.tasks.predictor import Estimates, Predictions, Predictor, find_predictor, list_predictors, load_predictor
+from unirna.tasks.regression import SEQUENCE_REGRESSION
+from unirna.tasks.task import Metric, Task
+from unirna.tasks.tasks import TASKS
 
 __all__ = [
     "SEQUENCE_CLASSIFICATION",
+    "SEQUENCE_REGRESSION",
+    "TASKS",
     "DataConfig",
+    "Estimates",
     "EvaluateConfig",
     "FinetuneConfig",
     "FullConfig",

@@ -1,4 +1,4 @@
-"""The simple models that every predictor is set against on the same split: most frequent class, and 4-mer regression."""
+"""What the simple models that every predictor is set against read: the shares of a sequence's 4-mers."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 K: Final = 4
-MOST_FREQUENT: Final = "most frequent class"
-KMER: Final = f"{K}-mer logistic regression"
 
 _DIGIT = np.full(256, -1, np.int64)
 for _digit, _letter in enumerate("ACGU"):

@@ -10,13 +10,13 @@ MOST_CLASSES = 60
 
 def write_card(info: dict[str, Any]) -> str:
     """The card of the predictor that `predictor.json` describes."""
-    data, encoder = info["data"], info["encoder"]
+    data, encoder, numeric = info["data"], info["encoder"], "interval" in info
     lengths = data["lengths"]
     rejected = ", ".join(f"{reason}: {count:,}" for reason, count in data["rejected_by_reason"].items()) or "none"
     lines = [
         f"# {info['name']}",
         "",
-        f"A predictor of `{data['label_column']}` from an RNA sequence ({info['task']}, {len(info['classes'])} classes): "
+        f"A predictor of `{data['label_column']}` from an RNA sequence ({info['task']}, {_what(info)}): "
         + (
             "a linear head on the vectors of a frozen encoder." if info["mode"] == "frozen" else "encoder and head trained."
         ),
@@ -39,13 +39,14 @@ def write_card(info: dict[str, Any]) -> str:
         f"Split: {data['split']}. {data['test_rows_seen']:,} of {data['splits']['test']:,} test rows have a sequence "
         "that also stands in train or validation.",
         "",
-        *_class_table(data["per_class"]),
+        *(_value_table(info) if numeric else _class_table(info.get("per_class") or data["per_class"])),
         "",
         "## Results",
         "",
         "Measured when the predictor was made, with a bootstrap 95 % interval over rows. The simple models were fitted on "
         "the same training rows. The validation rows chose "
-        + ("the penalty of the head." if info["mode"] == "frozen" else "the epoch."),
+        + ("the penalty of the head" if info["mode"] == "frozen" else "the epoch")
+        + (", and the width of the interval." if numeric else "."),
         "",
         *_result_table(info["metrics"]),
         "",
@@ -55,13 +56,35 @@ def write_card(info: dict[str, Any]) -> str:
         "",
         "## Limits",
         "",
-        "- It always answers with one of its classes, also for RNA of none of them; probabilities are not calibrated.",
+        "- It gives a value for any RNA; the interval holds for RNA like that of the validation rows."
+        if numeric
+        else "- It always answers with one of its classes, also for RNA of none of them; probabilities are not calibrated.",
         "- Copies of a sequence are kept apart only as said above, and close relatives of test sequences may stand in",
         "  train: results for unrelated RNA can be worse.",
         f"- Sequences longer than {encoder['context']:,} nucleotides are read in overlapping windows.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _what(info: dict[str, Any]) -> str:
+    if "interval" not in info:
+        return f"{len(info['classes'])} classes"
+    return f"a value in {info['unit']}" if info["unit"] else "a value, its unit not named"
+
+
+def _value_table(info: dict[str, Any]) -> list[str]:
+    values, interval = info["data"]["values"], info["interval"]
+    width = (
+        "without bounds (too few validation rows)" if interval["half_width"] is None else f"± {interval['half_width']:.4g}"
+    )
+    return [
+        "Values {min:.4g} to {max:.4g}, quartiles {lower_quartile:.4g}, {median:.4g}, {upper_quartile:.4g}; mean "
+        "{mean:.4g}, standard deviation {sd:.4g}.".format(**values),
+        "",
+        f"Interval for {interval['coverage']:.0%}: prediction {width} (split conformal, on the validation rows); it holds "
+        f"{interval['test_coverage']:.1%} of the test rows. `predicted.svg` shows predicted against true values of these.",
+    ]
 
 
 def _cell(text: str) -> str:
@@ -99,9 +122,9 @@ def _result_table(metrics: dict[str, dict[str, Any]]) -> list[str]:
 def _training(training: dict[str, Any]) -> list[str]:
     if "epochs" in training:
         rows = [
-            f"| {e['epoch']} | {e['loss']:.4f} | {e['valid_loss']:.4f} | {e['valid_accuracy']:.3f} |"
+            f"| {e['epoch']} | {e['loss']:.4f} | {e['valid_loss']:.4f} | {e['valid_score']:.3f} |"
             for e in training["epochs"]
         ]
-        return ["| epoch | loss | validation loss | validation accuracy |", "|--:|--:|--:|--:|", *rows]
-    end = "converged" if training["converged"] else "stopped at the limit of iterations"
-    return [f"Logistic regression on standardised vectors, C = {training['inverse_penalty']:g}; {end}."]
+        score = training["epochs"][0]["score"]
+        return [f"| epoch | loss | validation loss | validation {score} |", "|--:|--:|--:|--:|", *rows]
+    return [str(training["head"])]

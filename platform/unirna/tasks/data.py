@@ -7,6 +7,7 @@ is counted with its reason. The table is held in memory, as labelled data sets a
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from unirna.sequence import InputError, Piece, clean_table, plan_pieces, read_tables
-from unirna.tasks.task import TaskError
+from unirna.tasks.errors import TaskError
 
 SPLIT_NAMES: Final = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -36,9 +37,10 @@ class DataConfig:
     Attributes:
         data: files, folders, globs or URIs.
         label_column, sequence_column, id_column: its columns; rows of a table without the id column are named by number.
+        numeric: the labels are measured values, not names of classes.
         split_column: says which rows train, validate and test; empty for a random split.
         split_names: further values of that column, as "test=test13". When any is given, rows of other values are left out.
-        valid_share, test_share: shares of the distinct sequences of each class, where no column says.
+        valid_share, test_share: shares of the distinct sequences, of each class if there are any, where no column says.
         seed: of the random split.
     """
 
@@ -51,6 +53,7 @@ class DataConfig:
     valid_share: float = 0.1
     test_share: float = 0.2
     seed: int = 0
+    numeric: bool = False
 
     def __post_init__(self) -> None:
         if not (self.valid_share > 0 and self.test_share > 0 and self.valid_share + self.test_share < 1):
@@ -65,6 +68,7 @@ class LabelledTable:
 
     Attributes:
         ids, sequences, shas, labels: N strings each; sequences normalised.
+        numeric: whether the labels are measured values.
         splits: "train", "valid" or "test" of each row.
         split: how the table was divided, in words.
         counts: what was read, kept and rejected, by reason; classes, lengths, duplicates.
@@ -77,6 +81,12 @@ class LabelledTable:
     splits: NDArray[np.str_]
     split: str
     counts: dict[str, Any]
+    numeric: bool = False
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """The labels as measured values, float64 [N]."""
+        return np.array([float(label) for label in self.labels])
 
     def rows(self, split: str) -> NDArray[np.int64]:
         """Indices of the rows of a split; of all rows for "all"."""
@@ -116,9 +126,13 @@ def read_labelled(config: DataConfig, *, whole: bool = False) -> LabelledTable:
             read += table.num_rows
             good, rejects = clean_table(table, piece.name)
             reasons.update(rejects["reason"].to_pylist())
-            labelled = [bool(label) for label in good["label"].to_pylist()]
-            reasons["no label"] += labelled.count(False)
-            tables.append(good.filter(pa.array(labelled)))
+            found = good["label"].to_pylist()
+            reasons["no label"] += sum(not label for label in found)
+            reasons["label is no number"] += sum(
+                bool(label) and config.numeric and not _is_number(label) for label in found
+            )
+            usable = [bool(label) and (not config.numeric or _is_number(label)) for label in found]
+            tables.append(good.filter(pa.array(usable, pa.bool_())))
     rows = pa.concat_tables(tables) if tables else None
     if rows is None or not rows.num_rows:
         raise TaskError(f"{', '.join(config.data)}: no usable row of {read} read. Rejected: {dict(+reasons) or 'none'}")
@@ -134,17 +148,20 @@ def read_labelled(config: DataConfig, *, whole: bool = False) -> LabelledTable:
                 [x for x, keep in zip(column, used, strict=True) if keep] for column in (ids, sequences, shas, labels)
             )
             splits = splits[used]
-        splits, more = _with_validation(splits, shas, labels, config)
+        splits, more = _with_validation(splits, shas, _strata(labels, config), config)
         text += more
     else:
         shares = {"test": config.test_share, "valid": config.valid_share}
-        splits = _random_splits(shas, labels, shares, config.seed)
+        splits = _random_splits(shas, _strata(labels, config), shares, config.seed)
         text = (
-            f"random by sequence, seed {config.seed}: {config.test_share:.0%} test and {config.valid_share:.0%} validation "
-            "of each class, copies of a sequence on one side"
+            f"random by sequence, seed {config.seed}: {config.test_share:.0%} test and {config.valid_share:.0%} validation"
+            f"{'' if config.numeric else ' of each class'}, copies of a sequence on one side"
         )
     counts = {"read": read, "kept": len(ids), "rejected": sum(reasons.values()), "rejected_by_reason": dict(+reasons)}
-    table = LabelledTable(ids, sequences, shas, labels, splits, text, counts | _describe(sequences, shas, labels, splits))
+    counts |= _describe(sequences, shas, labels, splits)
+    table = LabelledTable(ids, sequences, shas, labels, splits, text, counts, config.numeric)
+    if config.numeric:
+        table.counts["values"] = _summary(table.values)
     for split in ("test",) if whole else ("train", "test"):
         if not len(table.rows(split)):
             raise TaskError(
@@ -182,10 +199,16 @@ def _wanted_columns(table: pa.Table, piece: Piece, config: DataConfig) -> pa.Tab
             have = ", ".join(c for c in table.column_names if c != "number")
             raise InputError(piece.path, f"has no column {column!r}. It has: {have}. Name the right one with {flag}")
     label = table[config.label_column]
-    if pa.types.is_floating(label.type) and any(v is not None and not float(v).is_integer() for v in label.to_pylist()):
+    if config.numeric and not (pa.types.is_integer(label.type) or pa.types.is_floating(label.type) or _is_text(label.type)):
+        raise TaskError(f"{piece.path}: column {config.label_column!r} is of type {label.type}: wanted numbers")
+    if (
+        not config.numeric
+        and pa.types.is_floating(label.type)
+        and any(v is not None and not float(v).is_integer() for v in label.to_pylist())
+    ):
         raise TaskError(
             f"{piece.path}: column {config.label_column!r} holds measured numbers such as {label[0].as_py()}. "
-            "Sequence classification wants names of classes"
+            "Classification wants names of classes; to predict the numbers, name the column with --target-column"
         )
     split = table[config.split_column] if config.split_column else pa.nulls(table.num_rows, pa.string())
     return pa.table(
@@ -193,16 +216,29 @@ def _wanted_columns(table: pa.Table, piece: Piece, config: DataConfig) -> pa.Tab
             "number": table["number"],
             "id": table["id"].cast(pa.string()),
             "sequence": table["sequence"].cast(pa.string()),
-            "label": pa.array([_text(v) for v in label.to_pylist()], pa.string()),
+            "label": pa.array([_text(v, config.numeric) for v in label.to_pylist()], pa.string()),
             "split": pa.array([_text(v) for v in split.to_pylist()], pa.string()),
         }
     )
 
 
-def _text(value: object) -> str:
-    """A label as text: without white space at its ends, whole floating-point numbers without the dot."""
-    if value is None:
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _text(value: object, numeric: bool = False) -> str:
+    """A label as text: without white space at its ends, whole floating-point numbers of a class without the dot."""
+    if value is None or (numeric and value != value):  # NaN is no label
         return ""
+    if numeric and isinstance(value, float):
+        return repr(value)
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
 
 
@@ -230,6 +266,11 @@ def _named_splits(named: Sequence[str], config: DataConfig) -> tuple[NDArray[np.
     return splits, f"column {config.split_column!r} ({shown})"
 
 
+def _strata(labels: list[str], config: DataConfig) -> list[str]:
+    """Within what a random split divides: the classes, or all rows together where the labels are values."""
+    return [""] * len(labels) if config.numeric else labels
+
+
 def _with_validation(
     splits: NDArray[np.str_], shas: list[str], labels: list[str], config: DataConfig
 ) -> tuple[NDArray[np.str_], str]:
@@ -240,7 +281,8 @@ def _with_validation(
     drawn = _random_splits([shas[i] for i in rows], [labels[i] for i in rows], {"valid": config.valid_share}, config.seed)
     splits = splits.copy()
     splits[rows] = drawn
-    return splits, f"; validation is a random {config.valid_share:.0%} of each training class, seed {config.seed}"
+    what = "the training rows" if config.numeric else "each training class"
+    return splits, f"; validation is a random {config.valid_share:.0%} of {what}, seed {config.seed}"
 
 
 def _random_splits(shas: list[str], labels: list[str], shares: dict[str, float], seed: int) -> NDArray[np.str_]:
@@ -288,16 +330,26 @@ def _describe(sequences: list[str], shas: list[str], labels: list[str], splits: 
     }
 
 
+def _summary(values: NDArray[np.float64]) -> dict[str, float]:
+    quantiles = np.quantile(values, [0, 0.25, 0.5, 0.75, 1])
+    names = ("min", "lower_quartile", "median", "upper_quartile", "max")
+    return {"mean": float(values.mean()), "sd": float(values.std())} | dict(zip(names, quantiles.tolist(), strict=True))
+
+
 def describe(table: LabelledTable) -> list[str]:
     """What was understood of a table, as lines for a person."""
     c = table.counts
+    if table.numeric:
+        values = "values {min:.4g} to {max:.4g}, median {median:.4g}, mean {mean:.4g} ± {sd:.4g}".format(**c["values"])
     classes = Counter(table.labels).most_common()
     shown = ", ".join(f"{name} {count:,}" for name, count in classes[:12])
     rejected = ", ".join(f"{count:,} {reason}" for reason, count in c["rejected_by_reason"].items())
     lines = [
         f"read {c['read']:,} rows = {c['kept']:,} kept + {c['rejected']:,} left out"
         + (f" ({rejected})" if rejected else ""),
-        f"{len(classes):,} classes: {shown}" + (f" and {len(classes) - 12:,} more" if len(classes) > 12 else ""),
+        values
+        if table.numeric
+        else f"{len(classes):,} classes: {shown}" + (f" and {len(classes) - 12:,} more" if len(classes) > 12 else ""),
         "lengths {min:,} to {max:,} nucleotides, median {median:,}".format(**c["lengths"])
         + f"; {c['distinct_sequences']:,} distinct sequences",
         f"split: {table.split}: " + ", ".join(f"{count:,} {name}" for name, count in c["splits"].items()),
@@ -308,7 +360,10 @@ def describe(table: LabelledTable) -> list[str]:
             "results are given with and without them"
         )
     if c["sequences_of_several_classes"]:
-        lines.append(f"note: {c['sequences_of_several_classes']:,} sequences carry several classes; their rows are kept")
+        what = "values" if table.numeric else "classes"
+        lines.append(f"note: {c['sequences_of_several_classes']:,} sequences carry several {what}; their rows are kept")
+    if table.numeric:
+        return lines
     trained = set(table.classes_in("train"))  # none where the whole table is measured
     missing = sorted(set(table.classes_in("test")) - trained)
     if trained and missing:

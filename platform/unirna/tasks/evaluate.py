@@ -13,15 +13,15 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from unirna.job import say
-from unirna.tasks.baselines import KMER, MOST_FREQUENT, kmer_frequencies
-from unirna.tasks.classification import SEQUENCE_CLASSIFICATION
+from unirna.tasks.baselines import kmer_frequencies
 from unirna.tasks.data import DataConfig, LabelledTable, describe, read_labelled
+from unirna.tasks.errors import TaskError
 from unirna.tasks.head import LinearHead
 from unirna.tasks.predictor import Predictor, find_predictor, load_predictor
-from unirna.tasks.task import TaskError, measure
+from unirna.tasks.task import Task, Truth, measure
+from unirna.tasks.tasks import TASKS
 
 SCHEMA: Final = pa.schema(
     [
@@ -89,10 +89,14 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     for line in describe(table):
         say(line)
     rows = table.rows(config.split)
-    classes = predictor.labels
+    task, classes = TASKS[predictor.task], predictor.labels
     index = {name: i for i, name in enumerate(classes)}
-    truth = np.array([index.get(table.labels[i], len(classes)) for i in rows], np.int64)
-    foreign = sum(table.labels[i] not in index for i in rows)
+    foreign = 0 if task.numeric else sum(table.labels[i] not in index for i in rows)
+    truth: Truth
+    if task.numeric:
+        truth = table.values[rows]
+    else:
+        truth = np.array([index.get(table.labels[i], len(classes)) for i in rows], np.int64)
     if foreign:
         say(
             f"note: {foreign:,} of {len(rows):,} rows have a class that {predictor.name} does not know: they count as wrong"
@@ -114,12 +118,12 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     }
     sequences = [table.sequences[i] for i in rows]
     fresh: list[dict[str, Any]] = []
-    for model, answer in _models(predictor).items():
+    for model, answer in _models(predictor, task).items():
         started = time.monotonic()
         predicted = answer(sequences)
         seconds = time.monotonic() - started
         for subset, chosen in subsets.items():
-            for score in measure(SEQUENCE_CLASSIFICATION, truth[chosen], predicted[chosen]):
+            for score in measure(task, truth[chosen], predicted[chosen]):
                 numbers = {"value": score.value, "low": score.low, "high": score.high, "n": score.n}
                 row = {"model": model, "rows": subset, "metric": score.metric, "seconds": round(seconds, 3)}
                 fresh.append(fixed | row | numbers)
@@ -151,6 +155,7 @@ def _read(config: EvaluateConfig, predictor: Predictor) -> LabelledTable:
         valid_share=made["valid_share"],
         test_share=made["test_share"],
         seed=made["seed"],
+        numeric=TASKS[predictor.task].numeric,
     )
     if config.split == "all":
         return read_labelled(replace(data, split_column="", split_names=()), whole=True)
@@ -165,15 +170,15 @@ def _read(config: EvaluateConfig, predictor: Predictor) -> LabelledTable:
     return table
 
 
-def _models(predictor: Predictor) -> dict[str, Callable[[list[str]], NDArray[np.int64]]]:
-    """The predictor and the simple models that were fitted with it, each as sequences -> classes [N]."""
+def _models(predictor: Predictor, task: Task) -> dict[str, Callable[[list[str]], Truth]]:
+    """The predictor and the simple models that were fitted with it, each as sequences -> answers [N]."""
     simple = LinearHead.load(predictor.folder / "kmer_head.safetensors")
-    most_frequent = predictor.labels.index(predictor.info["most_frequent_class"])
+    guess = predictor.info["mean"] if task.numeric else predictor.labels.index(predictor.info["most_frequent_class"])
     named = f"{predictor.info['encoder']['name']}, {predictor.mode}"
     return {
-        named: lambda sequences: predictor.predict(sequences).probabilities.argmax(axis=1),
-        KMER: lambda sequences: simple.probabilities(kmer_frequencies(sequences)).argmax(axis=1),
-        MOST_FREQUENT: lambda sequences: np.full(len(sequences), most_frequent),
+        named: lambda sequences: task.answers(predictor.head, predictor.encoder.embed(sequences)),
+        task.kmer_name: lambda sequences: task.answers(simple, kmer_frequencies(sequences)),
+        task.guess_name: lambda sequences: np.full(len(sequences), guess),
     }
 
 

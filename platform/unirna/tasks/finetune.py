@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import platform
 import shutil
 import threading
@@ -24,14 +25,18 @@ from numpy.typing import NDArray
 
 from unirna.job import Progress, say
 from unirna.model import Model, load, save_checkpoint
-from unirna.tasks.baselines import KMER, MOST_FREQUENT, kmer_frequencies
+from unirna.tasks.baselines import kmer_frequencies
 from unirna.tasks.card import write_card
 from unirna.tasks.classification import SEQUENCE_CLASSIFICATION
 from unirna.tasks.data import DataConfig, LabelledTable, describe, read_labelled
+from unirna.tasks.errors import TaskError
 from unirna.tasks.full import FullConfig, read_best, read_epochs, train_full, write_rows
-from unirna.tasks.head import LinearHead, fit_linear_head
+from unirna.tasks.head import Features, Fit, LinearHead
+from unirna.tasks.plot import predicted_against_true
 from unirna.tasks.predictor import FORMAT, list_predictors, load_predictor
-from unirna.tasks.task import TaskError, measure
+from unirna.tasks.regression import COVERAGE, SEQUENCE_REGRESSION, half_width
+from unirna.tasks.task import Task, Truth, measure
+from unirna.tasks.tasks import TASKS
 from unirna.tasks.vectors import VectorCache
 
 UNSEEN = "test, unseen sequences"
@@ -50,6 +55,7 @@ class FinetuneConfig:
         model: a shipped name, a folder or a URI of the encoder.
         data: the labelled table.
         registry: the folder of predictors.
+        unit: of the values, where values are predicted; shown beside them.
         mode: "frozen" leaves the encoder as it is and fits a head on its vectors; "full" trains both.
         full: settings of the full mode.
         replace: whether a predictor of that name, made otherwise, may be replaced.
@@ -59,6 +65,7 @@ class FinetuneConfig:
     model: str
     data: DataConfig
     registry: str
+    unit: str = ""
     mode: Literal["frozen", "full"] = "frozen"
     full: FullConfig = field(default_factory=FullConfig)
     replace: bool = False
@@ -90,9 +97,9 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here) -> dict[str, Any
     table = read_labelled(config.data)
     for line in describe(table):
         say(line)
-    classes = sorted(table.classes_in("train"))
-    if len(classes) < 2:
-        raise TaskError(f"the training rows have one class, {classes[0]!r}: wanted at least two")
+    task = SEQUENCE_REGRESSION if table.numeric else SEQUENCE_CLASSIFICATION
+    classes = [] if task.numeric else sorted(table.classes_in("train"))
+    _check_labels(table, classes)
     model = load(config.model)
     recipe = _recipe(config, table, model)
     registry = Path(config.registry).absolute()  # workers on this machine may stand in another folder
@@ -114,29 +121,28 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here) -> dict[str, Any
 
     # ---- train
     started = time.monotonic()
-    index = {name: i for i, name in enumerate(classes)}
-    truth = np.array([index.get(label, -1) for label in table.labels], np.int64)  # -1: a class that training never saw
-    truth[truth < 0] = len(classes)
     rows = {split: table.rows(split) for split in ("train", "valid", "test")}
-    rows["valid"] = rows["valid"][truth[rows["valid"]] < len(classes)]
+    truth: Truth
+    if task.numeric:
+        truth = table.values
+    else:
+        index = {name: i for i, name in enumerate(classes)}
+        truth = np.array([index.get(label, len(classes)) for label in table.labels], np.int64)  # C: training never saw it
+        rows["valid"] = rows["valid"][truth[rows["valid"]] < len(classes)]
+    num_outputs = len(classes) or 1
     details: dict[str, Any]
     if config.mode == "frozen":
         vectors = _embed(model, table, registry)
-        fit = fit_linear_head(
-            vectors[rows["train"]],
-            truth[rows["train"]],
-            vectors[rows["valid"]],
-            truth[rows["valid"]],
-            len(classes),
-            whiten=True,
-        )
+        fit = _fit(task, vectors, truth, rows, num_outputs, whiten=True)
         head = fit.head
-        details = {"inverse_penalty": fit.inverse_penalty, "converged": fit.converged}
+        details = {"head": fit.story, **fit.settings}
     else:
         if not len(rows["valid"]):
-            raise TaskError("full fine-tuning stops by the validation loss, and no validation row has a training class")
+            raise TaskError(
+                "full fine-tuning stops by the validation loss, and there is no validation row (of a training class)"
+            )
         work = registry / f".work-{hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]}"
-        model, head, history = _train_full(config, work, model, table, truth, rows, len(classes), launch)
+        model, head, history = _train_full(config, work, model, table, task, truth, rows, num_outputs, launch)
         details = {"epochs": history}
         vectors = _embed(model, table, registry)
     seconds = time.monotonic() - started
@@ -144,15 +150,8 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here) -> dict[str, Any
     # ---- measure, beside the simple models
     say("fitting the simple models on the same rows")
     kmers = kmer_frequencies(table.sequences)
-    simple = fit_linear_head(
-        kmers[rows["train"]],
-        truth[rows["train"]],
-        kmers[rows["valid"]],
-        truth[rows["valid"]],
-        len(classes),
-        whiten=False,
-    ).head
-    most_frequent = int(np.bincount(truth[rows["train"]]).argmax())
+    simple = _fit(task, kmers, truth, rows, num_outputs, whiten=False).head
+    guess = task.guess(truth[rows["train"]])
     metrics: dict[str, dict[str, Any]] = {}
     training = {table.shas[i] for split in ("train", "valid") for i in rows[split]}
     unseen = rows["test"][table.unseen(rows["test"], training)]
@@ -160,37 +159,39 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here) -> dict[str, Any
     for subset, chosen in subsets.items():
         if len(chosen) and (subset != UNSEEN or len(unseen) < len(rows["test"])):
             answers = {
-                config.name: head.probabilities(vectors[chosen]).argmax(axis=1),
-                KMER: simple.probabilities(kmers[chosen]).argmax(axis=1),
-                MOST_FREQUENT: np.full(len(chosen), most_frequent),
+                config.name: task.answers(head, vectors[chosen]),
+                task.kmer_name: task.answers(simple, kmers[chosen]),
+                task.guess_name: np.full(len(chosen), guess).astype(truth.dtype),
             }
             metrics[subset] = {
-                who: {s.metric: asdict(s) for s in measure(SEQUENCE_CLASSIFICATION, truth[chosen], answer)}
-                for who, answer in answers.items()
+                who: {s.metric: asdict(s) for s in measure(task, truth[chosen], answer)} for who, answer in answers.items()
             }
 
     # ---- write it beside, rename
-    per_class = {
-        split: dict(sorted(table.classes_in(split).items(), key=lambda item: (-item[1], item[0]))) for split in rows
-    }
-    primary = SEQUENCE_CLASSIFICATION.primary.name
+    primary, simple_names = task.primary.name, (task.kmer_name, task.guess_name)
+    plot = ""
+    if task.numeric:
+        answers_of_all = task.answers(head, vectors)
+        facts = _facts_of_values(truth, answers_of_all, rows, config.unit)
+        plot = predicted_against_true(truth[rows["test"]], answers_of_all[rows["test"]], facts)
+    else:
+        facts = _facts_of_classes(table, classes, int(guess))
     summary = {
         "predictor": str(folder),
-        "task": SEQUENCE_CLASSIFICATION.name,
+        "task": task.name,
         "mode": config.mode,
-        "classes": len(classes),
+        **({"test_rows_in_interval": facts["interval"]["test_coverage"]} if task.numeric else {"classes": len(classes)}),
         **{key: table.counts[key] for key in ("read", "kept", "rejected", "splits")},
         **{s["metric"]: round(s["value"], 4) for s in metrics["test"][config.name].values()},
-        **{f"{primary}, {who}": round(metrics["test"][who][primary]["value"], 4) for who in (KMER, MOST_FREQUENT)},
+        **{f"{primary}, {who}": round(metrics["test"][who][primary]["value"], 4) for who in simple_names},
         "seconds": round(seconds, 1),
     }
     info = {
         "format": FORMAT,
         "name": config.name,
-        "task": SEQUENCE_CLASSIFICATION.name,
+        "task": task.name,
         "mode": config.mode,
-        "classes": classes,
-        "most_frequent_class": classes[most_frequent],
+        **facts,
         "encoder": {
             "name": model.name,
             "fingerprint": model.fingerprint,
@@ -203,7 +204,6 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here) -> dict[str, Any
             "data": [Path(item).name for item in config.data.data],
             "digest": table.digest,
             "split": table.split,
-            "per_class": per_class,
             **table.counts,
         },
         "metrics": metrics,
@@ -218,10 +218,53 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here) -> dict[str, Any
         "recipe": recipe,
         "summary": summary,
     }
-    _publish(folder, info, model, head, simple, training)
+    _publish(folder, info, model, head, simple, training, plot)
     if config.mode == "full":
         shutil.rmtree(work, ignore_errors=True)
     return summary
+
+
+def _check_labels(table: LabelledTable, classes: list[str]) -> None:
+    """See that there is something to learn.
+
+    Raises:
+        TaskError: one class, or one value.
+    """
+    if table.numeric:
+        values = table.values[table.rows("train")]
+        if values.min() == values.max():
+            raise TaskError(f"the value of all {len(values):,} training rows is {values[0]:g}: there is nothing to learn")
+    elif len(classes) < 2:
+        raise TaskError(f"the training rows have one class, {classes[0]!r}: wanted at least two")
+
+
+def _fit(
+    task: Task, features: Features, truth: Truth, rows: dict[str, NDArray[np.int64]], num_outputs: int, *, whiten: bool
+) -> Fit:
+    train, valid = rows["train"], rows["valid"]
+    return task.fit(features[train], truth[train], features[valid], truth[valid], num_outputs, whiten=whiten)
+
+
+def _facts_of_classes(table: LabelledTable, classes: list[str], most_frequent: int) -> dict[str, Any]:
+    """What `predictor.json` says of classes."""
+    per_class = {
+        split: dict(sorted(table.classes_in(split).items(), key=lambda item: (-item[1], item[0])))
+        for split in ("train", "valid", "test")
+    }
+    return {"classes": classes, "most_frequent_class": classes[most_frequent], "per_class": per_class}
+
+
+def _facts_of_values(truth: Truth, answers: Truth, rows: dict[str, NDArray[np.int64]], unit: str) -> dict[str, Any]:
+    """What `predictor.json` says of values: unit, mean, and the interval with its coverage of the test rows."""
+    valid, test = rows["valid"], rows["test"]
+    width = half_width(truth[valid], answers[valid])
+    inside = np.abs(truth[test] - answers[test]) <= width
+    interval = {
+        "coverage": COVERAGE,
+        "half_width": width if math.isfinite(width) else None,
+        "test_coverage": round(float(inside.mean()), 4),
+    }
+    return {"classes": [], "unit": unit, "mean": float(truth[rows["train"]].mean()), "interval": interval}
 
 
 def _recipe(config: FinetuneConfig, table: LabelledTable, model: Model) -> dict[str, Any]:
@@ -232,6 +275,7 @@ def _recipe(config: FinetuneConfig, table: LabelledTable, model: Model) -> dict[
         "content": table.digest,
         "split": table.split,
         "label_column": config.data.label_column,
+        **({"numeric": True, "unit": config.unit} if config.data.numeric else {}),
         **({"full": asdict(config.full)} if config.mode == "full" else {}),
     }
     plain: dict[str, Any] = json.loads(json.dumps(recipe))
@@ -263,27 +307,35 @@ def _train_full(
     work: Path,
     model: Model,
     table: LabelledTable,
-    truth: NDArray[np.int64],
+    task: Task,
+    truth: Truth,
     rows: dict[str, NDArray[np.int64]],
-    num_classes: int,
+    num_outputs: int,
     launch: Launch,
 ) -> tuple[Model, LinearHead, list[dict[str, Any]]]:
     """Train encoder and head in the work folder, through `launch`; what a killed run left there is used."""
     work.mkdir(parents=True, exist_ok=True)
     if (work / "state.pt").exists():
         say(f"going on from {work}")
+    centre, spread = 0.0, 1.0
+    if task.numeric:  # training sees values in units of their deviation from their mean
+        centre, spread = float(truth[rows["train"]].mean()), float(truth[rows["train"]].std())
+        truth = (truth - centre) / spread
     for split in ("train", "valid"):
         write_rows(work / f"{split}.npz", [table.sequences[i] for i in rows[split]], truth[rows[split]])
     model.save(work / "base")
     with _following(work, config.full.epochs):
-        launch(train_on_worker, {"full": asdict(config.full), "work": str(work), "num_classes": num_classes}, work)
+        settings = {"full": asdict(config.full), "work": str(work), "task": task.name, "num_outputs": num_outputs}
+        launch(train_on_worker, settings, work)
     encoder, head = read_best(work)
+    head = head.rescaled(centre, spread) if task.numeric else head
     return Model(encoder, f"{model.name}, fine-tuned on {config.name}", model.device), head, read_epochs(work)
 
 
 def train_on_worker(settings: dict[str, Any]) -> None:
     """One worker's part of full fine-tuning; the settings are plain values, so that they travel between machines."""
-    train_full(FullConfig(**settings["full"]), Path(settings["work"]), settings["num_classes"])
+    task = TASKS[settings["task"]]
+    train_full(FullConfig(**settings["full"]), Path(settings["work"]), task, settings["num_outputs"])
 
 
 @contextmanager
@@ -302,8 +354,8 @@ def _following(work: Path, epochs: int) -> Iterator[None]:
                 left = (epochs - record["epoch"]) * record["seconds"]
                 say(
                     f"epoch {record['epoch']:>3}/{epochs}  loss {record['loss']:.4f}  validation: loss "
-                    f"{record['valid_loss']:.4f}, accuracy {record['valid_accuracy']:.1%}  took {record['seconds']:.1f} s, "
-                    f"left at most {left:.0f} s"
+                    f"{record['valid_loss']:.4f}, {record['score']} {record['valid_score']:.3f}  took "
+                    f"{record['seconds']:.1f} s, left at most {left:.0f} s"
                 )
 
     thread = threading.Thread(target=follow, daemon=True)
@@ -316,7 +368,13 @@ def _following(work: Path, epochs: int) -> Iterator[None]:
 
 
 def _publish(
-    folder: Path, info: dict[str, Any], model: Model, head: LinearHead, simple: LinearHead, training: set[str]
+    folder: Path,
+    info: dict[str, Any],
+    model: Model,
+    head: LinearHead,
+    simple: LinearHead,
+    training: set[str],
+    plot: str,
 ) -> None:
     """Write the predictor's folder beside its place and rename it."""
     beside = folder.with_name(f".{folder.name}.tmp")
@@ -326,6 +384,8 @@ def _publish(
     simple.save(beside / "kmer_head.safetensors")
     pq.write_table(pa.table({"sha": sorted(training)}), beside / "training_sequences.parquet")
     (beside / "card.md").write_text(write_card(info))
+    if plot:
+        (beside / "predicted.svg").write_text(plot)
     (beside / "predictor.json").write_text(json.dumps(info, indent=1) + "\n")
     old = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(old, ignore_errors=True)

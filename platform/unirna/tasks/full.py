@@ -18,15 +18,15 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from unirna.model import Encoder, Window, load, load_checkpoint, pack_tokens, save_checkpoint, tokenise
 from unirna.model.attention import Segments
+from unirna.tasks.errors import TaskError
 from unirna.tasks.head import LinearHead
-from unirna.tasks.task import TaskError
+from unirna.tasks.task import Task, Truth
 
 
 @dataclass(frozen=True)
@@ -59,50 +59,50 @@ class FullConfig:
                 raise TaskError(f"{field} is {getattr(self, field)}: wanted at least 1")
 
 
-class Classifier(nn.Module):
+class EncoderWithHead(nn.Module):
     """An encoder with a linear head on the mean of a sequence's nucleotides: the module whose gradients workers share."""
 
-    def __init__(self, encoder: Encoder, num_classes: int) -> None:
+    def __init__(self, encoder: Encoder, num_outputs: int) -> None:
         super().__init__()
         encoder.lm_head = None  # predicts letters, has no part here
         encoder.whitening = None  # was fitted to other hidden states than training will give
         self.encoder = encoder
-        self.head = nn.Linear(encoder.config.hidden_size, num_classes)
+        self.head = nn.Linear(encoder.config.hidden_size, num_outputs)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
     def forward(self, tokens_T: Tensor, boundaries: Tensor, weights_T: Tensor, owner_T: Tensor, count: int) -> Tensor:
-        """Logits [count, C]; `weights_T` pools each token into the sequence `owner_T` as `Model.embed` does."""
+        """Outputs [count, C]; `weights_T` pools each token into the sequence `owner_T` as `Model.embed` does."""
         hidden_TH = self.encoder(tokens_T, Segments(boundaries, tokens_T.device)).float()
         pooled = torch.zeros(count, hidden_TH.shape[1], device=hidden_TH.device)
         pooled = pooled.index_add(0, owner_T, hidden_TH * weights_T[:, None])
-        logits: Tensor = self.head(pooled)
-        return logits
+        outputs: Tensor = self.head(pooled)
+        return outputs
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Training or validation rows: token arrays, and classes int64 [N]."""
+    """Training or validation rows: token arrays, and what is true of them [N] (`Truth`)."""
 
     tokens: list[NDArray[np.uint8]]
-    classes: NDArray[np.int64]
+    truth: Truth
 
 
-def write_rows(path: Path, sequences: list[str], classes: NDArray[np.int64]) -> None:
+def write_rows(path: Path, sequences: list[str], truth: Truth) -> None:
     """Write rows as one array file that any worker reads."""
     tokens = [tokenise(sequence) for sequence in sequences]
     offsets = np.cumsum([0, *map(len, tokens)])
     with path.open("wb") as file:
-        np.savez(file, tokens=np.concatenate([np.empty(0, np.uint8), *tokens]), offsets=offsets, classes=classes)
+        np.savez(file, tokens=np.concatenate([np.empty(0, np.uint8), *tokens]), offsets=offsets, truth=truth)
 
 
 def read_rows(path: Path) -> Rows:
     """Read what `write_rows` wrote."""
     with np.load(path, allow_pickle=False) as arrays:
-        return Rows(np.split(arrays["tokens"], arrays["offsets"][1:-1]), arrays["classes"])
+        return Rows(np.split(arrays["tokens"], arrays["offsets"][1:-1]), arrays["truth"])
 
 
-def train_full(config: FullConfig, work: Path, num_classes: int) -> None:
+def train_full(config: FullConfig, work: Path, task: Task, num_outputs: int) -> None:
     """Train from `<work>/base/` (a checkpoint) on `<work>/train.npz`, and leave the best epoch in `<work>/best/`.
 
     The best epoch is the one with the lowest validation loss. After every epoch the state goes to `<work>/state.pt`
@@ -112,7 +112,8 @@ def train_full(config: FullConfig, work: Path, num_classes: int) -> None:
     Args:
         config: the settings.
         work: a folder that all workers see.
-        num_classes: C.
+        task: whose loss is lowered; measured values are best given in units of their deviation from their mean.
+        num_outputs: C.
     """
     # ---- where we are
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
@@ -127,7 +128,7 @@ def train_full(config: FullConfig, work: Path, num_classes: int) -> None:
     base = load(work / "base")
     device, windows, budget = base.device, base.windows, base.batch_tokens
     torch.manual_seed(config.seed)
-    classifier = Classifier(base.encoder, num_classes).to(device)
+    classifier = EncoderWithHead(base.encoder, num_outputs).to(device)
     optimizer = _optimizer(classifier, config)
     history, best = _restore(work, classifier, optimizer)
     model: nn.Module = classifier
@@ -136,7 +137,7 @@ def train_full(config: FullConfig, work: Path, num_classes: int) -> None:
         shared = DistributedDataParallel(classifier)
         model, without_sync = shared, shared.no_sync
     feed = _Feed(windows, budget, device)
-    steps_per_epoch = _num_batches(len(train.classes), config.batch_size)
+    steps_per_epoch = _num_batches(len(train.truth), config.batch_size)
     steps = config.epochs * steps_per_epoch
 
     # ---- epochs
@@ -146,7 +147,7 @@ def train_full(config: FullConfig, work: Path, num_classes: int) -> None:
         started = time.monotonic()
         model.train()
         total = 0.0
-        for number, batch in enumerate(_batches(len(train.classes), config.batch_size, config.seed, epoch)):
+        for number, batch in enumerate(_batches(len(train.truth), config.batch_size, config.seed, epoch)):
             step = epoch * steps_per_epoch + number
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * _schedule(step, steps, config.warmup_share)
@@ -154,22 +155,23 @@ def train_full(config: FullConfig, work: Path, num_classes: int) -> None:
             for i, part in enumerate(parts):
                 with contextlib.nullcontext() if i == len(parts) - 1 else without_sync():
                     logits = _logits(model, part)
-                    loss = F.cross_entropy(logits, part.classes, reduction="sum")
+                    loss = task.loss(logits, part.truth)
                     # DDP averages over the workers, the batch's mean is over its rows
                     (loss * world / len(batch)).backward()
                 total += float(loss.detach())
             torch.nn.utils.clip_grad_norm_(classifier.parameters(), config.clip)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        train_loss = _sum_over_workers(total, device) / len(train.classes)
+        train_loss = float(_sum_over_workers(torch.tensor([total], dtype=torch.float64), device)) / len(train.truth)
         if not math.isfinite(train_loss):
             raise TaskError(f"the loss is {train_loss} in epoch {epoch + 1}. Lower the learning rate")
-        valid_loss, right = _validate(classifier, feed, valid, rank, world)
+        valid_loss, score = _validate(classifier, task, feed, valid, rank, world)
         record = {
             "epoch": epoch + 1,
             "loss": round(train_loss, 6),
             "valid_loss": round(valid_loss, 6),
-            "valid_accuracy": round(right, 6),
+            "valid_score": round(score, 6),
+            "score": task.primary.name,
             "seconds": round(time.monotonic() - started, 2),
         }
         history.append(record)
@@ -192,10 +194,11 @@ def train_full(config: FullConfig, work: Path, num_classes: int) -> None:
 
 @dataclass(frozen=True)
 class _Part:
-    """One forward pass: the arguments of `Classifier.forward`, and the classes of its sequences."""
+    """One forward pass: the arguments of `EncoderWithHead.forward`, and what is true of its sequences, the given rows."""
 
     inputs: tuple[Tensor, Tensor, Tensor, Tensor, int]
-    classes: Tensor
+    truth: Tensor
+    rows: list[int]
 
 
 class _Feed:
@@ -232,8 +235,8 @@ class _Feed:
         packed = pack_tokens(pieces)
         arrays = (packed.tokens.astype(np.int32), packed.boundaries, np.concatenate(weights), np.array(owner))
         tokens_T, boundaries, weights_T, owner_T = (torch.from_numpy(a).to(self.device) for a in arrays)
-        classes = torch.from_numpy(rows.classes[group]).to(self.device)
-        return _Part((tokens_T, boundaries, weights_T, owner_T, len(group)), classes)
+        truth = torch.from_numpy(rows.truth[group]).to(self.device)
+        return _Part((tokens_T, boundaries, weights_T, owner_T, len(group)), truth, group)
 
 
 def _num_batches(rows: int, batch_size: int) -> int:
@@ -247,38 +250,43 @@ def _batches(rows: int, batch_size: int, seed: int, epoch: int) -> list[NDArray[
 
 
 def _logits(model: nn.Module, part: _Part) -> Tensor:
-    device = part.classes.device.type
+    device = part.truth.device.type
     with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
         logits: Tensor = model(*part.inputs)
     return logits.float()
 
 
-def _validate(classifier: Classifier, feed: _Feed, valid: Rows, rank: int, world: int) -> tuple[float, float]:
-    """Mean loss in nats and accuracy over the validation rows of all workers."""
+def _validate(
+    classifier: EncoderWithHead, task: Task, feed: _Feed, valid: Rows, rank: int, world: int
+) -> tuple[float, float]:
+    """Mean loss, and the task's primary metric, over the validation rows of all workers."""
     classifier.eval()
-    loss = right = 0.0
+    loss = torch.zeros((), dtype=torch.float64)
+    answers = torch.zeros(len(valid.truth), dtype=torch.float64)
     with torch.inference_mode():
-        for part in feed.parts(valid, np.arange(rank, len(valid.classes), world)):
+        for part in feed.parts(valid, np.arange(rank, len(valid.truth), world)):
             logits = _logits(classifier, part)
-            loss += float(F.cross_entropy(logits, part.classes, reduction="sum"))
-            right += float((logits.argmax(-1) == part.classes).sum())
+            loss += float(task.loss(logits, part.truth))
+            answers[part.rows] = torch.from_numpy(task.answer(logits.double().cpu().numpy())).double()
     device = next(classifier.parameters()).device
-    count = len(valid.classes)
-    return _sum_over_workers(loss, device) / count, _sum_over_workers(right, device) / count
+    sums = _sum_over_workers(torch.cat([loss[None], answers]), device)
+    score = task.primary.compute(valid.truth, sums[1:].numpy().astype(valid.truth.dtype))
+    return float(sums[0]) / len(valid.truth), score
 
 
-def _sum_over_workers(value: float, device: torch.device) -> float:
+def _sum_over_workers(values: Tensor, device: torch.device) -> Tensor:
+    """Each number summed over the workers, on the CPU."""
     if not dist.is_initialized():
-        return value
-    tensor = torch.tensor(value, dtype=torch.float64, device=device)
-    dist.all_reduce(tensor)
-    return float(tensor)
+        return values
+    values = values.to(device)
+    dist.all_reduce(values)
+    return values.cpu()
 
 
 # ---- optimiser and state -------------------------------------------------------------------------------------------
 
 
-def _optimizer(classifier: Classifier, config: FullConfig) -> torch.optim.Optimizer:
+def _optimizer(classifier: EncoderWithHead, config: FullConfig) -> torch.optim.Optimizer:
     encoder = list(classifier.encoder.parameters())
     groups: list[dict[str, Any]] = [
         {"params": [p for p in encoder if p.ndim > 1], "peak": config.learning_rate},
@@ -298,7 +306,7 @@ def _stale(history: list[dict[str, Any]], patience: int) -> bool:
     return len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
 
 
-def _save_best(work: Path, classifier: Classifier) -> None:
+def _save_best(work: Path, classifier: EncoderWithHead) -> None:
     beside = work / "best.tmp"
     shutil.rmtree(beside, ignore_errors=True)
     save_checkpoint(classifier.encoder, beside)
@@ -310,7 +318,7 @@ def _save_best(work: Path, classifier: Classifier) -> None:
 
 
 def _save_state(
-    work: Path, classifier: Classifier, optimizer: torch.optim.Optimizer, history: list[dict[str, Any]], best: float
+    work: Path, classifier: EncoderWithHead, optimizer: torch.optim.Optimizer, history: list[dict[str, Any]], best: float
 ) -> None:
     state = {"model": classifier.state_dict(), "optimizer": optimizer.state_dict(), "history": history, "best": best}
     torch.save(state, work / "state.pt.tmp")
@@ -319,7 +327,9 @@ def _save_state(
         (work / f"{name}.tmp").replace(work / name)
 
 
-def _restore(work: Path, classifier: Classifier, optimizer: torch.optim.Optimizer) -> tuple[list[dict[str, Any]], float]:
+def _restore(
+    work: Path, classifier: EncoderWithHead, optimizer: torch.optim.Optimizer
+) -> tuple[list[dict[str, Any]], float]:
     """Load the state of the last finished epoch; returns the epochs' records and the lowest validation loss so far."""
     if not (work / "state.pt").exists():
         return [], math.inf
@@ -331,7 +341,7 @@ def _restore(work: Path, classifier: Classifier, optimizer: torch.optim.Optimize
 
 
 def read_epochs(work: Path) -> list[dict[str, Any]]:
-    """The records of the finished epochs: epoch, loss, valid_loss, valid_accuracy, seconds."""
+    """The records of the finished epochs: epoch, loss, valid_loss, valid_score and what it is (score), seconds."""
     path = work / "epochs.json"
     records: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
     return records

@@ -1,4 +1,4 @@
-"""The linear head: standardised features -> class probabilities, fitted by penalised maximum likelihood."""
+"""The linear head: standardised features -> probabilities of classes, or a value; fitted with a penalty on its weights."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from unirna.tasks.task import TaskError
+from unirna.tasks.errors import TaskError
 
 PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0)
 """Inverse penalties C, tried in this order until the validation loss rises."""
+STRENGTHS = tuple(10.0**power for power in range(-1, 7))
+"""Ridge penalties, of which the one with the lowest validation error is taken."""
 MAX_ITERATIONS = 300
 FLOOR = 0.01
 """Least standard deviation, in standardised units, that a principal axis is divided by: keeps noise from being blown up."""
@@ -24,10 +26,10 @@ Features = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class LinearHead:
-    """softmax(weight · (x − mean) / scale + bias).
+    """weight · (x − mean) / scale + bias, and the softmax of that where the outputs are classes.
 
     Attributes:
-        weight: float32 [C, F]. bias: float32 [C].
+        weight: float32 [C, F]. bias: float32 [C]; C is 1 for a value.
         mean, scale: float32 [F], the standardisation of the features.
     """
 
@@ -36,8 +38,8 @@ class LinearHead:
     mean: Features
     scale: Features
 
-    def probabilities(self, features: Features) -> Features:
-        """Class probabilities float32 [N, C] of features float32 [N, F].
+    def outputs(self, features: Features) -> NDArray[np.float64]:
+        """The C numbers of each of features float32 [N, F]: float64 [N, C].
 
         Raises:
             TaskError: features of another width, or that are not finite.
@@ -47,11 +49,23 @@ class LinearHead:
             raise TaskError(f"features of shape {list(features.shape)}: this head wants [N, {self.weight.shape[1]}]")
         if not np.isfinite(features).all():
             raise TaskError("the features hold a value that is not finite")
-        logits = ((features - self.mean) / self.scale).astype(np.float64) @ self.weight.T.astype(np.float64) + self.bias
+        standard = ((features - self.mean) / self.scale).astype(np.float64)
+        numbers: NDArray[np.float64] = standard @ self.weight.T.astype(np.float64) + self.bias
+        return numbers
+
+    def probabilities(self, features: Features) -> Features:
+        """Class probabilities float32 [N, C] of features float32 [N, F]; errors as for `outputs`."""
+        logits = self.outputs(features)
         logits -= logits.max(axis=1, keepdims=True)
         odds = np.exp(logits)
         shares: Features = (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)
         return shares
+
+    def rescaled(self, centre: float, spread: float) -> LinearHead:
+        """The head whose outputs are spread · (these) + centre."""
+        return LinearHead(
+            self.weight * np.float32(spread), (self.bias * spread + centre).astype(np.float32), self.mean, self.scale
+        )
 
     def save(self, path: Path) -> None:
         """Write the four arrays as safetensors."""
@@ -76,12 +90,12 @@ class Fit:
     """A fitted head and how it came about.
 
     Attributes:
-        head: the head. inverse_penalty: the C that was chosen. converged: within `MAX_ITERATIONS` steps.
+        head: the head. story: how it was fitted, in words. settings: the penalty that was chosen, and whether it converged.
     """
 
     head: LinearHead
-    inverse_penalty: float
-    converged: bool
+    story: str
+    settings: dict[str, float | bool]
 
 
 def fit_linear_head(
@@ -109,10 +123,7 @@ def fit_linear_head(
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    mean = train.mean(axis=0, dtype=np.float64).astype(np.float32)
-    scale = train.std(axis=0, dtype=np.float64).astype(np.float32)
-    scale[scale < 1e-6] = 1.0  # a constant feature says nothing and may not be blown up
-    standard = ((train - mean) / scale).astype(np.float64)
+    mean, scale, standard = _standardised(train)
     axes = _principal_axes(standard) if whiten else np.eye(train.shape[1])
     turned = standard @ axes
     best: tuple[float, Fit] | None = None
@@ -126,13 +137,57 @@ def fit_linear_head(
         if num_classes == 2:  # scikit-learn keeps one row for two classes: softmax([0, z]) is its sigmoid(z)
             weight, bias = np.vstack([np.zeros_like(weight), weight]), np.concatenate([[0.0], bias])
         head = LinearHead(weight.astype(np.float32), bias.astype(np.float32), mean, scale)
-        fit = Fit(head, penalty, bool(model.n_iter_.max() < MAX_ITERATIONS))
+        converged = bool(model.n_iter_.max() < MAX_ITERATIONS)
+        end = "converged" if converged else "stopped at the limit of iterations"
+        story = f"Logistic regression on standardised vectors, C = {penalty:g}; {end}."
+        fit = Fit(head, story, {"inverse_penalty": penalty, "converged": converged})
         loss = _log_loss(head, valid, valid_classes) if len(valid) else 0.0
         if best is not None and loss >= best[0]:
             break
         best = loss, fit
     assert best is not None
     return best[1]
+
+
+def fit_ridge_head(
+    train: Features,
+    train_values: NDArray[np.float64],
+    valid: Features,
+    valid_values: NDArray[np.float64],
+    num_outputs: int = 1,
+    *,
+    whiten: bool,
+) -> Fit:
+    """Fit ridge regression; the penalty is the one with the lowest squared error on the validation rows (1 without any).
+
+    Args:
+        train, valid: features [N, F]. train_values, valid_values: float64 [N], finite.
+        num_outputs: 1. whiten: as for `fit_linear_head`.
+    """
+    mean, scale, standard = _standardised(train)
+    axes = _principal_axes(standard) if whiten else np.eye(train.shape[1])
+    turned = standard @ axes
+    centre = float(train_values.mean())
+    variance, directions = np.linalg.eigh(turned.T @ turned)  # once for all penalties
+    target = directions.T @ (turned.T @ (train_values - centre))
+    best: tuple[float, Fit] | None = None
+    for strength in STRENGTHS if len(valid) else (1.0,):
+        weight = axes @ (directions @ (target / (np.maximum(variance, 0.0) + strength)))
+        head = LinearHead(weight[None].astype(np.float32), np.array([centre], np.float32), mean, scale)
+        story = f"Ridge regression on standardised vectors, penalty {strength:g}."
+        error = float(((head.outputs(valid)[:, 0] - valid_values) ** 2).mean()) if len(valid) else 0.0
+        if best is None or error < best[0]:
+            best = error, Fit(head, story, {"penalty": strength})
+    assert best is not None
+    return best[1]
+
+
+def _standardised(train: Features) -> tuple[Features, Features, NDArray[np.float64]]:
+    """Mean and standard deviation of the features, float32 [F], and the features in these units, [N, F]."""
+    mean = train.mean(axis=0, dtype=np.float64).astype(np.float32)
+    scale = train.std(axis=0, dtype=np.float64).astype(np.float32)
+    scale[scale < 1e-6] = 1.0  # a constant feature says nothing and may not be blown up
+    return mean, scale, ((train - mean) / scale).astype(np.float64)
 
 
 def _principal_axes(standard: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""A predictor: a folder that holds an encoder and a head, and answers with class probabilities.
+"""A predictor: a folder that holds an encoder and a head, and answers with class probabilities or with a value.
 
 The folder stands alone: `predictor.json` (what it is and what was measured), `head.safetensors`, `encoder/` (a checkpoint
 in the released format) and `card.md`. A registry is a folder of such folders.
@@ -18,11 +18,13 @@ import torch
 from numpy.typing import NDArray
 
 from unirna.model import CheckpointError, Model, load
+from unirna.tasks.errors import TaskError
 from unirna.tasks.head import LinearHead
-from unirna.tasks.task import TaskError
+from unirna.tasks.tasks import TASKS
 
 FORMAT = 1
 Vectors = NDArray[np.float32]
+Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,22 @@ class Predictions:
     labels: list[str]
     probabilities: Vectors
     classes: list[str]
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Predicted values of N sequences, float64 [N] each.
+
+    Attributes:
+        values: the predictions. low, high: ends of their interval, which holds a new value in at least `coverage` of cases
+            if it comes from where the validation rows came from. unit: of the values, as its maker named it.
+    """
+
+    values: Values
+    low: Values
+    high: Values
+    coverage: float
+    unit: str
 
 
 class Predictor:
@@ -56,7 +74,8 @@ class Predictor:
         self._device = device
 
     def __repr__(self) -> str:
-        return f"Predictor({self.name!r}, {self.task}, {len(self.labels)} classes, {self.mode})"
+        what = self.unit or "values" if self.numeric else f"{len(self.labels)} classes"
+        return f"Predictor({self.name!r}, {self.task}, {what}, {self.mode})"
 
     @property
     def name(self) -> str:
@@ -69,13 +88,23 @@ class Predictor:
         return str(self.info["task"])
 
     @property
+    def numeric(self) -> bool:
+        """Whether it predicts values (`Estimates`) rather than classes (`Predictions`)."""
+        return TASKS[self.task].numeric
+
+    @property
+    def unit(self) -> str:
+        """Unit of the values, "" where none was named."""
+        return str(self.info.get("unit", ""))
+
+    @property
     def mode(self) -> Literal["frozen", "full"]:
         """Whether the encoder stayed as it was or was trained with the head."""
         return "full" if self.info["mode"] == "full" else "frozen"
 
     @property
     def labels(self) -> list[str]:
-        """The C class names."""
+        """The C class names; none where values are predicted."""
         return list(self.info["classes"])
 
     @property
@@ -112,16 +141,16 @@ class Predictor:
         model.name = str(self.info["encoder"]["name"])
         return model
 
-    def predict(self, sequences: Sequence[str]) -> Predictions:
-        """Class probabilities of RNA or DNA sequences, in their order; each is the same alone or in any batch.
+    def predict(self, sequences: Sequence[str]) -> Predictions | Estimates:
+        """Class probabilities, or values, of RNA or DNA sequences, in their order; each is the same alone or in any batch.
 
         Raises:
             SequenceError: a sequence that is not RNA or DNA.
         """
         return self.predict_vectors(self.encoder.embed(sequences))
 
-    def predict_vectors(self, vectors: Vectors) -> Predictions:
-        """Class probabilities of vectors that the caller has already embedded.
+    def predict_vectors(self, vectors: Vectors) -> Predictions | Estimates:
+        """Class probabilities, or values, of vectors that the caller has already embedded.
 
         Args:
             vectors: float32 [N, H] of the encoder that `encoder_fingerprint` names; another model's vectors of the same
@@ -130,6 +159,11 @@ class Predictor:
         Raises:
             TaskError: vectors of another width, or that are not finite.
         """
+        if self.numeric:
+            values = TASKS[self.task].answers(self.head, vectors)
+            interval = self.info["interval"]
+            width = float("inf") if interval["half_width"] is None else float(interval["half_width"])
+            return Estimates(values, values - width, values + width, float(interval["coverage"]), self.unit)
         probabilities = self.head.probabilities(vectors)
         classes = self.labels
         return Predictions([classes[i] for i in probabilities.argmax(axis=1).tolist()], probabilities, classes)
@@ -151,7 +185,9 @@ def load_predictor(folder: str | Path, device: str | torch.device | None = None)
     if info.get("format") != FORMAT:
         raise TaskError(f"{folder}: predictor format {info.get('format')!r}; this version of unirna reads {FORMAT}")
     head = LinearHead.load(folder / "head.safetensors")
-    if len(head.weight) != len(info["classes"]):
+    if info["task"] not in TASKS:
+        raise TaskError(f"{folder}: task {info['task']!r}; this version of unirna knows {', '.join(TASKS)}")
+    if len(head.weight) != (1 if TASKS[info["task"]].numeric else len(info["classes"])):
         raise TaskError(f"{folder}: the head has {len(head.weight)} classes, predictor.json {len(info['classes'])}")
     return Predictor(folder, info, head, device)
 

@@ -1,19 +1,20 @@
-"""What a downstream task is: the level it predicts at, its head, and how a prediction is measured."""
+"""What a downstream task is: what it predicts, how its head is fitted and trained, and how a prediction is measured."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
-Scores = NDArray[np.float64]
+from unirna.tasks.errors import TaskError
+from unirna.tasks.head import Features, Fit, LinearHead
 
-
-class TaskError(ValueError):
-    """Data, settings or a predictor that a task cannot use; the message says what to do."""
+Truth = NDArray[Any]
+"""What is true of N rows: numbers of classes int64 [N], or measured values float64 [N]."""
 
 
 @dataclass(frozen=True)
@@ -27,30 +28,49 @@ class Metric:
     """
 
     name: str
-    compute: Callable[[NDArray[np.int64], NDArray[np.int64]], float]
+    compute: Callable[[Truth, Truth], float]
     higher_is_better: bool = True
+
+
+FitHead = Callable[..., Fit]
+"""(train [N, F], its truth, validation [M, F], its truth, outputs, whiten=bool) -> a fitted head."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A kind of prediction.
+    """A kind of prediction. A new one is a file with one of these, and a line in `TASKS`.
 
     Attributes:
         name: as it stands in `predictor.json`.
         level: what one prediction is made for.
-        head: what stands on the encoder.
+        numeric: whether the truth is measured values rather than names of classes.
         metrics: all that are reported, the primary one first.
+        fit: fits a linear head on vectors.
+        answer: a head's outputs [N, C] -> predictions [N] that the metrics compare with the truth.
+        loss: outputs [N, C] and truth [N] -> the summed loss that full fine-tuning lowers.
+        guess: the training rows' truth -> the best answer without looking at a sequence.
+        guess_name, kmer_name: names of the two simple models in tables.
     """
 
     name: str
     level: Literal["sequence", "nucleotide", "pair"]
-    head: Literal["linear"]
+    numeric: bool
     metrics: tuple[Metric, ...]
+    fit: FitHead
+    answer: Callable[[NDArray[np.float64]], Truth]
+    loss: Callable[[Tensor, Tensor], Tensor]
+    guess: Callable[[Truth], float]
+    guess_name: str
+    kmer_name: str
 
     @property
     def primary(self) -> Metric:
         """The metric by which predictors are compared."""
         return self.metrics[0]
+
+    def answers(self, head: LinearHead, features: Features) -> Truth:
+        """What a head says of features [N, F], [N]."""
+        return self.answer(head.outputs(features))
 
 
 @dataclass(frozen=True)
@@ -64,9 +84,7 @@ class Score:
     n: int
 
 
-def measure(
-    task: Task, truth: NDArray[np.int64], prediction: NDArray[np.int64], *, resamples: int = 1000, seed: int = 0
-) -> list[Score]:
+def measure(task: Task, truth: Truth, prediction: Truth, *, resamples: int = 1000, seed: int = 0) -> list[Score]:
     """Every metric of a task with a percentile bootstrap interval over rows (Efron 1979).
 
     Args:

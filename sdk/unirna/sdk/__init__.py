@@ -23,6 +23,7 @@ from unirna.sdk._fasta import read_fasta
 from unirna.sdk._models import (
     Alignment,
     CollectionInfo,
+    Estimate,
     FoldResult,
     Hit,
     ModelInfo,
@@ -39,6 +40,7 @@ __all__ = [
     "AuthenticationError",
     "Client",
     "CollectionInfo",
+    "Estimate",
     "FoldResult",
     "Hit",
     "InvalidRequestError",

@@ -18,6 +18,7 @@ import tyro
 from unirna.sdk._collections import ACTIONS, Collections
 from unirna.sdk._exceptions import InvalidRequestError, ModelMismatchError, NotFoundError, UniRNAError
 from unirna.sdk._fasta import read_fasta
+from unirna.sdk._models import Prediction
 from unirna.sdk._output import Format, say, show
 from unirna.sdk._source import Source
 
@@ -89,7 +90,7 @@ class Embed:
 
 @dataclass(frozen=True)
 class Predict:
-    """Predict a class for each sequence."""
+    """Predict a class, or a value, for each sequence."""
 
     task: tyro.conf.Positional[str]
     """Name of a predictor."""
@@ -106,6 +107,8 @@ class Predict:
             predictions = client.predict(self.task, [letters for _, letters in named])
         rows = [
             {"id": name, "label": p.label, "probability": p.probability}
+            if isinstance(p, Prediction)
+            else {"id": name, "value": p.value, "low": p.low, "high": p.high, "unit": p.unit}
             for (name, _), p in zip(named, predictions, strict=True)
         ]
         show(rows, self.format)

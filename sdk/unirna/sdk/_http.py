@@ -17,13 +17,13 @@ from unirna.sdk._exceptions import ServiceError, ServiceTimeoutError, ServiceUna
 from unirna.sdk._models import (
     CollectionInfo,
     ModelInfo,
-    Prediction,
     PredictionResult,
     SearchResult,
     Structure,
     VariantResult,
     collection_infos,
     model_infos,
+    prediction_result,
     search_result,
     structures,
     variant_result,
@@ -101,11 +101,11 @@ class HTTPClient(Client):
 
     def predict(self, task: str, sequences: Sequence[str], *, top: int = 5) -> PredictionResult:
         """See `Client.predict`."""
-        found: list[Prediction] = []
+        found: list[Mapping[str, Any]] = []
         for first, chunk in _chunks(as_list(sequences)):
             answer = self._post(f"/v1/predict/{quote(task, safe='')}", {"sequences": chunk, "top": as_count(top)}, first)
-            found += [Prediction(**entry) for entry in answer["predictions"]]
-        return PredictionResult(found, task)
+            found += answer["predictions"]
+        return prediction_result(found, task)
 
     def _fold(self, sequences: list[str]) -> list[Structure]:
         found: list[Structure] = []

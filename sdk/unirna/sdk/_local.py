@@ -13,13 +13,13 @@ from unirna.sdk._exceptions import InvalidRequestError, NotFoundError, from_prob
 from unirna.sdk._models import (
     CollectionInfo,
     ModelInfo,
-    Prediction,
     PredictionResult,
     SearchResult,
     Structure,
     VariantResult,
     collection_infos,
     model_infos,
+    prediction_result,
     search_result,
     structures,
     variant_result,
@@ -79,7 +79,7 @@ class LocalClient(Client):
         """See `Client.predict`."""
         with _errors():
             answers = self._engine.predict(task, as_list(sequences), top=as_count(top))
-        return PredictionResult([Prediction(**answer) for answer in answers], task)
+        return prediction_result(answers, task)
 
     def _fold(self, sequences: list[str]) -> list[Structure]:
         with _errors():

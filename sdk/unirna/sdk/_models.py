@@ -79,6 +79,21 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """The predicted value of a sequence.
+
+    Attributes:
+        value: the prediction. low, high: its interval, which holds nine of ten new values; None where it has no bounds.
+        unit: of the three, "" where none was named.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    unit: str = ""
+
+
+@dataclass(frozen=True)
 class Structure:
     """The secondary structure of a sequence of L nucleotides.
 
@@ -143,7 +158,8 @@ class ModelInfo:
         name: its name; of a predictor, what `predict` takes.
         kind: "encoder", or the predictor's task such as "sequence-classification".
         fingerprint: of the encoder. dimension: numbers of a vector, None for a predictor.
-        labels: classes of a predictor. metrics: what was measured of it.
+        labels: classes of a predictor, none where it predicts values. metrics: what was measured of it.
+        unit: of a predictor's values, "" where none was named.
     """
 
     name: str
@@ -152,6 +168,7 @@ class ModelInfo:
     dimension: int | None = None
     labels: tuple[str, ...] = field(default=(), repr=False)
     metrics: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    unit: str = ""
 
 
 class _Rows(Sequence[Item]):
@@ -262,21 +279,23 @@ class SearchResult(_Rows[Hit]):
         return ["rank", "id", "similarity", *more, "length", *labels], rows
 
 
-class PredictionResult(_Rows[Prediction]):
-    """One prediction per sequence, in their order: a sequence of `Prediction`.
+class PredictionResult(_Rows[Prediction | Estimate]):
+    """One prediction per sequence, in their order: a sequence of `Prediction`, or of `Estimate` where values are predicted.
 
     Attributes:
         task: the predictor's name.
     """
 
-    def __init__(self, predictions: Sequence[Prediction], task: str) -> None:
+    def __init__(self, predictions: Sequence[Prediction | Estimate], task: str) -> None:
         super().__init__(predictions)
         self.task = task
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """Keys: label, probability and probabilities."""
+        """Keys: label, probability and probabilities; of values: value, low, high, unit."""
         return [
-            {
+            asdict(p)
+            if isinstance(p, Estimate)
+            else {
                 "label": p.label,
                 "probability": p.probability,
                 "probabilities": [{"label": name, "probability": share} for name, share in p.probabilities.items()],
@@ -286,7 +305,11 @@ class PredictionResult(_Rows[Prediction]):
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Headings and cells as they are shown."""
-        rows = [[p.label, f"{p.probability:.3f}", _others(p)] for p in self]
+        values = [p for p in self if isinstance(p, Estimate)]
+        if values:
+            unit = f" ({values[0].unit})" if values[0].unit else ""
+            return [self.task + unit, "90 % interval"], [[f"{p.value:.4g}", _interval(p)] for p in values]
+        rows = [[p.label, f"{p.probability:.3f}", _others(p)] for p in self if isinstance(p, Prediction)]
         return [self.task, "probability", "next"], rows
 
 
@@ -360,6 +383,16 @@ def variant_result(answer: Mapping[str, Any]) -> VariantResult:
     return VariantResult(scores, answer["sequence"], answer["model"], answer["method"], answer["svg"] or "")
 
 
+def prediction_result(answers: Sequence[Mapping[str, Any]], task: str) -> PredictionResult:
+    """Predictions as the service and the engine give them."""
+    return PredictionResult([Estimate(**a) if "value" in a else Prediction(**a) for a in answers], task)
+
+
+def _interval(estimate: Estimate) -> str:
+    low, high = ("–" if end is None else f"{end:.4g}" for end in (estimate.low, estimate.high))
+    return f"{low} to {high}"
+
+
 def _others(prediction: Prediction) -> str:
     others = [(name, share) for name, share in prediction.probabilities.items() if name != prediction.label]
     return ", ".join(f"{name} {share:.3f}" for name, share in others[:2])
@@ -392,7 +425,7 @@ def model_infos(answer: Mapping[str, Any]) -> list[ModelInfo]:
     """The models, as the service and the engine give them: the encoder first."""
     encoder = answer["encoder"]
     predictors = [
-        ModelInfo(p["name"], p["task"], p["fingerprint"], None, tuple(p["labels"]), p["metrics"])
+        ModelInfo(p["name"], p["task"], p["fingerprint"], None, tuple(p["labels"]), p["metrics"], p["unit"])
         for p in answer["predictors"]
     ]
     return [ModelInfo(encoder["name"], "encoder", encoder["fingerprint"], encoder["dimension"]), *predictors]

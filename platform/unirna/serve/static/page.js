@@ -273,13 +273,20 @@ async function predict() {
   const letters = pasted();
   const task = $("task").value;
   const answer = await call(`/v1/predict/${encodeURIComponent(task)}`, { sequences: [letters], top: 5 });
-  const { probabilities } = answer.predictions[0];
+  const found = answer.predictions[0];
   $("prediction-title").textContent = `Predicted ${task.replaceAll("_", " ")}`;
+  $("value").textContent = found.probabilities ? "" : valueText(found);
   $("classes").replaceChildren(
-    ...Object.entries(probabilities).map(([name, share]) =>
+    ...Object.entries(found.probabilities ?? {}).map(([name, share]) =>
       element("li", {}, element("span", { text: name }), bar(share), element("span", { text: `${(100 * share).toFixed(1)} %`, className: "share" }))),
   );
   $("prediction").hidden = false;
+}
+
+function valueText({ value, low, high, unit }) {
+  const shown = (number) => Number(number.toPrecision(4)).toString();
+  const interval = low === null ? "" : `; nine of ten such RNAs lie between ${shown(low)} and ${shown(high)}`;
+  return `${shown(value)}${unit ? ` ${unit}` : ""}${interval}`;
 }
 
 // ---- structure

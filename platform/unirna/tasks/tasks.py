@@ -1,0 +1,12 @@
+"""All kinds of prediction, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from unirna.tasks.classification import SEQUENCE_CLASSIFICATION
+from unirna.tasks.regression import SEQUENCE_REGRESSION
+from unirna.tasks.task import Task
+
+TASKS: Final[Mapping[str, Task]] = {task.name: task for task in (SEQUENCE_CLASSIFICATION, SEQUENCE_REGRESSION)}

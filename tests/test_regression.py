@@ -1,0 +1,188 @@
+"""Predictors of measured values: reading, fitting, intervals, training, and what screens and tables make of them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.linear_model import Ridge
+from sklearn.metrics import r2_score
+
+from unirna.screen import ScreenConfig, screen_library
+from unirna.tasks import (
+    TASKS,
+    DataConfig,
+    Estimates,
+    EvaluateConfig,
+    FinetuneConfig,
+    FullConfig,
+    TaskError,
+    evaluate,
+    finetune,
+    load_predictor,
+    read_labelled,
+    read_results,
+)
+from unirna.tasks.data import describe
+from unirna.tasks.head import fit_ridge_head
+from unirna.tasks.regression import SEQUENCE_REGRESSION, half_width, pearson, r2, rmse, spearman
+
+
+def rows(count: int, seed: int = 0) -> list[dict[str, str]]:
+    """Sequences whose value is 10 times their share of G, with a little noise."""
+    chance = random.Random(seed)
+    out = []
+    for i in range(count):
+        weight = chance.random() * 4
+        letters = "".join(chance.choices("ACGU", (1, 1, weight, 1), k=chance.randint(30, 60)))
+        value = 10 * letters.count("G") / len(letters) + chance.gauss(0, 0.1)
+        out.append({"id": f"s{i}", "sequence": letters, "load": f"{value:.4f}"})
+    return out
+
+
+def write(path: Path, table: list[dict[str, str]]) -> str:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(table[0]))
+        writer.writeheader()
+        writer.writerows(table)
+    return str(path)
+
+
+@pytest.fixture
+def wanted(tmp_path: Path, nano_model_path: Path) -> FinetuneConfig:
+    data = DataConfig((write(tmp_path / "toy.csv", rows(300)),), "load", numeric=True)
+    return FinetuneConfig("load", str(nano_model_path), data, str(tmp_path / "registry"), unit="ribosomes")
+
+
+def test_values_are_read_and_every_row_accounted_for(tmp_path: Path) -> None:
+    table = rows(40)
+    for place, text in enumerate(("", "nan", "inf", "high", " 3 ", "1e-3", "-2")):
+        table[place]["load"] = text
+    table[9] = {**table[9], "sequence": table[10]["sequence"].replace("U", "t")}
+    read = read_labelled(DataConfig((write(tmp_path / "t.csv", table),), "load", numeric=True))
+    assert read.counts["rejected_by_reason"] == {"no label": 1, "label is no number": 3}
+    assert read.counts["kept"] == 36 == len(read.values)
+    assert read.values[:3].tolist() == [3.0, 0.001, -2.0]
+    side = {sha: set() for sha in read.shas}
+    for sha, split in zip(read.shas, read.splits.tolist(), strict=True):
+        side[sha].add(split)
+    assert all(len(where) == 1 for where in side.values())  # copies on one side
+    assert any("values -2 to" in line for line in describe(read))
+    assert any("1 sequences carry several values" in line for line in describe(read))
+
+
+def test_metrics_agree_with_scikit_learn_and_scipy() -> None:
+    from scipy import stats
+
+    random = np.random.default_rng(0)
+    truth = random.normal(size=200).round(1)  # with ties
+    said = truth + random.normal(size=200)
+    assert r2(truth, said) == pytest.approx(r2_score(truth, said))
+    assert pearson(truth, said) == pytest.approx(stats.pearsonr(truth, said)[0])
+    assert spearman(truth, said) == pytest.approx(stats.spearmanr(truth, said)[0])
+    assert rmse(truth, said) == pytest.approx(np.sqrt(((truth - said) ** 2).mean()))
+    assert pearson(truth, np.zeros(200)) == 0 == r2(np.ones(5), np.zeros(5))
+
+
+@pytest.mark.parametrize("n", [9, 19, 200])
+def test_intervals_hold_nine_of_ten_new_values(n: int) -> None:
+    random = np.random.default_rng(n)
+    held = []
+    for _ in range(1500):
+        errors, new = random.standard_t(3, size=n), random.standard_t(3)
+        held.append(abs(new) <= half_width(errors, np.zeros(n)))
+    assert 0.88 < np.mean(held) < 0.93 + 1 / n  # between coverage and coverage + 1 / (n + 1)
+    assert half_width(np.arange(8.0), np.zeros(8)) == float("inf")  # too few to promise it
+
+
+@pytest.mark.parametrize("whiten", [False, True])
+def test_a_ridge_head_is_that_of_scikit_learn(whiten: bool) -> None:
+    random = np.random.default_rng(1)
+    features = random.normal(size=(300, 20)).astype(np.float32) * np.logspace(-1, 2, 20, dtype=np.float32)
+    values = features[:, 3] * 2 - features[:, 19] * 0.01 + random.normal(size=300) / 2
+    fit = fit_ridge_head(features[:200], values[:200], features[200:], values[200:], whiten=whiten)
+    said = SEQUENCE_REGRESSION.answers(fit.head, features)
+    assert r2(values[200:], said[200:]) > 0.5
+    if not whiten:
+        standard = (features - features[:200].mean(0)) / features[:200].std(0)
+        same = Ridge(fit.settings["penalty"]).fit(standard[:200], values[:200]).predict(standard)
+        np.testing.assert_allclose(said, same, atol=1e-3)
+
+
+def test_a_frozen_predictor_of_values(wanted: FinetuneConfig, tmp_path: Path, capsys: Any, ray_cluster: None) -> None:
+    summary = finetune(wanted)
+    assert summary["task"] == "sequence-regression" and summary["R2"] > 0.8 > summary["R2, mean"]
+    assert 0.75 <= summary["test_rows_in_interval"] <= 1
+    folder = Path(wanted.registry) / "load"
+    predictor = load_predictor(folder)
+    assert predictor.numeric and predictor.unit == "ribosomes" and predictor.labels == []
+    low, high = "ACUACUACUUACUACUUACUAUC", "GGGCGGGAGGGGUGGGGCGGGGA"
+    found = predictor.predict([low, high])
+    assert isinstance(found, Estimates) and found.values[0] + 2 < found.values[1]
+    assert (found.low < found.values).all() and (found.values < found.high).all() and found.coverage == 0.9
+    np.testing.assert_allclose(predictor.predict([high]).values, found.values[1:], rtol=1e-4)  # alone as in company
+    json.dumps(predictor.info, allow_nan=False)
+    assert "in ribosomes" in predictor.card and "holds" in predictor.card
+    plot = (folder / "predicted.svg").read_text()
+    assert plot.count("<circle") == summary["splits"]["test"]
+    assert finetune(wanted) == summary and "nothing to do" in capsys.readouterr().err
+    with pytest.raises(TaskError, match=r"unit was 'ribosomes', is now 'h'"):
+        finetune(replace(wanted, unit="h"))
+
+    # ---- measured again, on its test rows: the same numbers
+    again = evaluate(EvaluateConfig(wanted.registry, "load", wanted.data.data))
+    scores = {(s["model"], s["metric"]): s["value"] for s in again["scores"] if s["rows"] == "all"}
+    assert scores[f"{wanted.model}, frozen", "R2"] == pytest.approx(summary["R2"], abs=2e-4)
+    assert scores["mean", "R2"] == pytest.approx(summary["R2, mean"], abs=2e-4)
+    assert set(read_results(wanted.registry)["metric"].to_pylist()) == {m.name for m in SEQUENCE_REGRESSION.metrics}
+
+    # ---- a screen for high and for low values
+    (tmp_path / "library.fasta").write_text(f">low\n{low}\n>high\n{high}\n>middle\n{low[:11]}{high[:12]}\n")
+    order = {}
+    for wish in ("high", "low"):
+        config = ScreenConfig(
+            (str(tmp_path / "library.fasta"),),
+            str(tmp_path / wish),
+            predict=(f"load={wish}",),
+            model=wanted.model,
+            registry=wanted.registry,
+            workers=1,
+        )
+        with pytest.raises(ValueError, match="load=high or load=low"):
+            screen_library(replace(config, predict=("load=medium",), out=str(tmp_path / "bad")))
+        screen_library(config)
+        with (tmp_path / wish / "ranked.csv").open() as file:
+            ranked = list(csv.DictReader(file))
+        order[wish] = [row["id"] for row in ranked]
+        assert float(ranked[0]["predicted load"]) == pytest.approx(
+            float(predictor.predict([ranked[0]["sequence"]]).values[0])
+        )
+    assert order == {"high": ["high", "middle", "low"], "low": ["low", "middle", "high"]}
+    assert "desirability of load=low" in (tmp_path / "low" / "report.html").read_text()
+
+
+def test_full_training_on_values(wanted: FinetuneConfig) -> None:
+    summary = finetune(replace(wanted, mode="full", full=FullConfig(epochs=4, batch_size=16)))
+    assert summary["R2"] > 0.8
+    predictor = load_predictor(Path(wanted.registry) / "load")
+    epochs = predictor.info["training"]["epochs"]
+    assert epochs[0]["score"] == "R2" and epochs[-1]["valid_score"] > 0.8
+    assert predictor.encoder_fingerprint != load_predictor(Path(wanted.registry) / "load").info["recipe"]["encoder"]
+    assert "validation R2" in predictor.card
+
+
+def test_one_value_is_an_error(wanted: FinetuneConfig, tmp_path: Path) -> None:
+    table = [{**row, "load": "2"} for row in rows(30)]
+    data = replace(wanted.data, data=(write(tmp_path / "flat.csv", table),))
+    with pytest.raises(TaskError, match="nothing to learn"):
+        finetune(replace(wanted, data=data))
+
+
+def test_every_task_has_a_name_and_a_primary_metric() -> None:
+    assert all(name == task.name and task.primary in task.metrics for name, task in TASKS.items())
