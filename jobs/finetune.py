@@ -8,9 +8,10 @@
 
 It says how the table was understood: rows, classes or values, lengths, what was left out and why, and the split. Without
 `--split-column` a fifth (of each class) is held out for the test and a tenth for validation, copies of a sequence on one
-side. Values get an interval that holds nine of ten new ones, and a plot of predicted against true ones. `--mode frozen`
-fits a linear head on the encoder's vectors; `--mode full` trains the encoder with it, on Ray Train workers that share the
-registry's folder.
+side. Values get an interval that holds nine of ten new ones, and a plot of predicted against true ones.
+
+`--mode frozen` fits a linear head on the encoder's vectors; `--mode full` trains the encoder with it, `--mode lora` small
+adapters on the encoder, on Ray Train workers that share the registry's folder.
 
 Killed and started again, the same command goes on: no vector is computed twice, and full training resumes after its last
 epoch. When the predictor is there and was made from the same, nothing is done and its summary is printed again.
@@ -49,8 +50,12 @@ class Config:
     """Encoder: a shipped name, a checkpoint's folder, or a URI."""
     registry: str = "predictors"
     """Folder of the predictors."""
-    mode: Literal["frozen", "full"] = "frozen"
-    """Whether the encoder stays as it is or is trained too."""
+    mode: Literal["frozen", "lora", "full"] = "frozen"
+    """Whether the encoder stays as it is, gets low-rank adapters, or is trained itself."""
+    rank: int = 8
+    """Rank of the adapters (lora)."""
+    compact: bool = False
+    """Keep the name of a shipped encoder, and the adapters, in place of a copy of it (frozen, lora)."""
     sequence_column: str = "sequence"
     """Column of the RNA or DNA letters."""
     id_column: str = "id"
@@ -66,15 +71,15 @@ class Config:
     seed: int = 0
     """Seed of the random split and of the order of training."""
     epochs: int = 10
-    """Most passes over the training rows (full)."""
+    """Most passes over the training rows (lora, full)."""
     patience: int = 3
-    """Epochs without a lower validation loss after which training stops (full)."""
+    """Epochs without a lower validation loss after which training stops (lora, full)."""
     batch_size: int = 32
-    """Sequences of one optimiser step, over all workers (full)."""
-    learning_rate: float = 3e-4
-    """Peak learning rate of the encoder (full)."""
+    """Sequences of one optimiser step, over all workers (lora, full)."""
+    learning_rate: float = 0.0
+    """Peak learning rate of the encoder or its adapters; 0 takes 3e-4 (full) or 2e-3 (lora)."""
     workers: int = 1
-    """Ray Train workers (full)."""
+    """Ray Train workers (lora, full)."""
     replace: bool = False
     """Replace a predictor of the same name that was made otherwise."""
 
@@ -102,9 +107,16 @@ def main() -> int:
             config.seed,
             numeric=bool(config.target_column),
         )
-        full = FullConfig(config.epochs, config.patience, config.batch_size, config.learning_rate, seed=config.seed)
+        full = FullConfig(
+            config.epochs,
+            config.patience,
+            config.batch_size,
+            config.rank if config.mode == "lora" else 0,
+            config.learning_rate,
+            seed=config.seed,
+        )
         wanted = FinetuneConfig(
-            config.task, config.model, data, config.registry, config.unit, config.mode, full, config.replace
+            config.task, config.model, data, config.registry, config.unit, config.mode, full, config.compact, config.replace
         )
         return finetune(wanted, on_workers)
 

@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
 
+from unirna import model
 from unirna.screen import ScreenConfig, screen_library
 from unirna.tasks import (
     TASKS,
@@ -186,3 +188,69 @@ def test_one_value_is_an_error(wanted: FinetuneConfig, tmp_path: Path) -> None:
 
 def test_every_task_has_a_name_and_a_primary_metric() -> None:
     assert all(name == task.name and task.primary in task.metrics for name, task in TASKS.items())
+
+
+# ---- adapters
+
+
+def test_adapters_are_trained_stored_and_added_to_a_shipped_model(tmp_path: Path) -> None:
+    data = DataConfig((write(tmp_path / "toy.csv", rows(120)),), "load", numeric=True)
+    full = FullConfig(epochs=3, batch_size=16, rank=2)
+    config = FinetuneConfig("load", "unirna-mini", data, str(tmp_path / "registry"), mode="lora", full=full, compact=True)
+    summary = finetune(config)
+    folder = Path(config.registry) / "load"
+    assert summary["mode"] == "lora" and summary["R2"] > 0.8
+    assert sum(file.stat().st_size for file in folder.rglob("*")) < 300_000  # the encoder has 16 MB
+    assert sorted(file.name for file in (folder / "encoder").iterdir()) == ["adapter.safetensors", "base.json"]
+
+    # ---- loaded, it is the encoder that was measured; and a plain copy of it is the same
+    predictor = load_predictor(folder)
+    assert predictor.encoder.fingerprint == predictor.encoder_fingerprint != model.load("unirna-mini").fingerprint
+    sequences = [row["sequence"] for row in rows(5, seed=3)]
+    copied = finetune(replace(config, name="copy", compact=False))
+    assert copied["R2"] == pytest.approx(summary["R2"], abs=1e-4)
+    np.testing.assert_allclose(
+        load_predictor(copied["predictor"]).predict(sequences).values, predictor.predict(sequences).values, atol=1e-4
+    )
+
+    # ---- what is refused
+    base = folder / "encoder" / "base.json"
+    base.write_text(base.read_text().replace(model.load("unirna-mini").fingerprint, "0" * 16))
+    with pytest.raises(TaskError, match=r"was made on unirna-mini 0000.*Fine-tune again, or install"):
+        load_predictor(folder).predict(sequences)
+    (folder / "encoder" / "adapter.safetensors").write_bytes(b"no")
+    with pytest.raises(TaskError, match="no sound adapted model"):
+        load_predictor(folder).predict(sequences)
+    with pytest.raises(TaskError, match="compact keeps the name of a shipped encoder"):
+        replace(config, mode="full", full=FullConfig())
+    with pytest.raises(TaskError, match="mode lora with rank 0"):
+        replace(config, full=FullConfig())
+
+
+def test_merged_adapters_are_what_was_trained() -> None:
+    plain = model.initialise("nano", seed=0, device="cpu")
+    trained = model.initialise("nano", seed=0, device="cpu")
+    sequences = ["ACGUGGCAUC" * 4, "GGGAAACCC"]
+    before = plain.embed(sequences)
+    model.add_adapters(trained.encoder, 3)
+    np.testing.assert_allclose(trained.embed(sequences), before, atol=1e-5)  # nothing is added at first
+    random = torch.Generator().manual_seed(0)
+    for parameter in (p for p in trained.encoder.parameters() if p.requires_grad):
+        parameter.data = (torch.randn(parameter.shape, generator=random) / 16).half().float()
+    adapters = model.adapters_of(trained.encoder)
+    assert len(adapters) == 4 * 4 * 2 and all(a.dtype == torch.float16 for a in adapters.values())
+    model.merge_adapters(plain.encoder, adapters)
+    after = plain.embed(sequences)
+    assert np.abs(after - before).max() > 0.01
+    np.testing.assert_allclose(after, trained.embed(sequences), atol=2e-5)
+    with pytest.raises(model.CheckpointError, match="another model's shape"):
+        model.merge_adapters(model.initialise("mini", device="cpu").encoder, adapters)
+
+
+def test_a_frozen_predictor_may_name_its_encoder(tmp_path: Path) -> None:
+    data = DataConfig((write(tmp_path / "toy.csv", rows(60)),), "load", numeric=True)
+    config = FinetuneConfig("load", "unirna-mini", data, str(tmp_path / "registry"), compact=True)
+    finetune(config)
+    folder = Path(config.registry) / "load"
+    assert [file.name for file in (folder / "encoder").iterdir()] == ["base.json"]
+    assert load_predictor(folder).encoder.fingerprint == model.load("unirna-mini").fingerprint

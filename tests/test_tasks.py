@@ -36,9 +36,10 @@ from unirna.tasks import (
     vectors,
 )
 from unirna.tasks.baselines import kmer_frequencies
-from unirna.tasks.classification import accuracy, macro_f1
+from unirna.tasks.classification import accuracy, auc, macro_f1
 from unirna.tasks.data import describe
 from unirna.tasks.head import fit_linear_head
+from unirna.tasks.task import measure
 from unirna.tasks.vectors import VectorCache
 
 BIASES = {"adenine": (5, 1, 1, 1), "cytosine": (1, 5, 1, 1), "guanine": (1, 1, 5, 1)}
@@ -149,13 +150,24 @@ def test_a_split_column_is_followed_and_its_names_are_known(tmp_path: Path) -> N
 
 
 def test_metrics_agree_with_scikit_learn() -> None:
-    from sklearn.metrics import accuracy_score, f1_score
+    from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
     chance = np.random.default_rng(0)
-    truth, prediction = chance.integers(5, size=200), chance.integers(7, size=200)
-    assert accuracy(truth, prediction) == pytest.approx(accuracy_score(truth, prediction))
+    truth, shares = chance.integers(5, size=200), chance.random((200, 7))
+    prediction = shares.argmax(axis=1)
+    assert accuracy(truth, shares) == pytest.approx(accuracy_score(truth, prediction))
     reference = f1_score(truth, prediction, labels=np.unique(truth), average="macro", zero_division=0)
-    assert macro_f1(truth, prediction) == pytest.approx(reference)
+    assert macro_f1(truth, shares) == pytest.approx(reference)
+    two, shares = truth % 2, np.column_stack([1 - prediction / 7, prediction / 7])  # with ties
+    assert auc(two, shares) == pytest.approx(roc_auc_score(two, shares[:, 1]))
+    assert auc(np.zeros(5, int), shares[:5]) == 0.5
+    assert auc(np.append(two, 2), np.vstack([shares, [0.5, 0.5]])) == pytest.approx(auc(two, shares))  # 2: no known class
+    two_classes = measure(SEQUENCE_CLASSIFICATION, two, shares, resamples=10)
+    assert [score.metric for score in two_classes] == ["accuracy", "macro F1", "AUC"]
+    assert [s.metric for s in measure(SEQUENCE_CLASSIFICATION, truth, chance.random((200, 7)), resamples=10)] == [
+        "accuracy",
+        "macro F1",
+    ]
 
 
 def test_4mers_are_counted_without_ambiguous_letters() -> None:

@@ -6,6 +6,7 @@
 (2, 128)
 """
 
+from unirna.model.adapter import adapters_of, add_adapters, merge_adapters, save_adapted
 from unirna.model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from unirna.model.config import SIZES, EncoderConfig
 from unirna.model.encoder import Encoder
@@ -45,14 +46,18 @@ __all__ = [
     "Packed",
     "Whitening",
     "Window",
+    "adapters_of",
+    "add_adapters",
     "fit_whitening",
     "initialise",
     "load",
     "load_checkpoint",
+    "merge_adapters",
     "pack",
     "pack_tokens",
     "plan_windows",
     "pooled_layers",
+    "save_adapted",
     "save_checkpoint",
     "tokenise",
 ]

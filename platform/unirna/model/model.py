@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import unirna
+from unirna.model.adapter import BASE_FILE, merge_adapters, read_adapted
 from unirna.model.attention import Segments
 from unirna.model.checkpoint import CheckpointError, fingerprint, load_checkpoint, save_checkpoint
 from unirna.model.config import SIZES, EncoderConfig
@@ -360,6 +361,8 @@ def _load(name: str, device: str | torch.device | None) -> Model:
                     f"{name} cannot be read ({error}). Wanted the URI of a checkpoint's folder"
                 ) from error
             return Model(load_checkpoint(folder), name, device)
+    if (Path(name) / BASE_FILE).is_file():
+        return Model(_adapted(Path(name)), name, device)
     if Path(name).is_dir():
         return Model(load_checkpoint(name), name, device)
     if (SHIPPED / name / "config.json").is_file():
@@ -369,6 +372,20 @@ def _load(name: str, device: str | torch.device | None) -> Model:
         f"no model {name!r}: not a folder, and not among the shipped names ({', '.join(shipped) or 'none yet'}). "
         "Train one with jobs/pretrain.py, or give the folder of a checkpoint (config.json and model.safetensors)"
     )
+
+
+def _adapted(folder: Path) -> Encoder:
+    """A shipped model with the adapters of a folder (`save_adapted`)."""
+    base, wanted, adapters = read_adapted(folder)
+    loaded = _load(base, "cpu")
+    if loaded.fingerprint != wanted:
+        raise CheckpointError(
+            f"{folder} was made on {base} {wanted}, and the one installed is {loaded.fingerprint}. Fine-tune again, or "
+            "install the version that it was made with"
+        )
+    if adapters:
+        merge_adapters(loaded.encoder, adapters)
+    return loaded.encoder
 
 
 def initialise(size: str | EncoderConfig, *, seed: int = 0, device: str | torch.device | None = None) -> Model:

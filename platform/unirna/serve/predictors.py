@@ -22,7 +22,8 @@ class Predictors:
     """The predictors of a registry. Safe to use from several threads.
 
     Args:
-        registry: folder of predictors, or None for none. model: of the service; frozen predictors may read its vectors.
+        registry: folder of predictors, or None for those alone that come with the package.
+        model: of the service; frozen predictors may read its vectors.
         own_encoders: how many predictors with an encoder of their own stay loaded. Heads are small and all stay.
     """
 
@@ -38,7 +39,7 @@ class Predictors:
         Raises:
             RequestError: none of that name (404), or one that cannot be loaded (500, the log says why).
         """
-        there = {} if self.registry is None else list_predictors(self.registry)
+        there = list_predictors(self.registry)
         folder = there.get(task) if isinstance(task, str) else None
         if folder is None:
             raise bad_field("task", f"no predictor {task!r}. There are: {', '.join(there) or 'none'}", 404)
@@ -52,7 +53,7 @@ class Predictors:
     def all(self) -> list[Predictor]:
         """All predictors that can be loaded, by name."""
         found = []
-        for name in {} if self.registry is None else list_predictors(self.registry):
+        for name in list_predictors(self.registry):
             try:
                 found.append(self.get(name))
             except RequestError as error:

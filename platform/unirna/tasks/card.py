@@ -18,7 +18,11 @@ def write_card(info: dict[str, Any]) -> str:
         "",
         f"A predictor of `{data['label_column']}` from an RNA sequence ({info['task']}, {_what(info)}): "
         + (
-            "a linear head on the vectors of a frozen encoder." if info["mode"] == "frozen" else "encoder and head trained."
+            {
+                "frozen": "a linear head on the vectors of a frozen encoder.",
+                "lora": "low-rank adapters on the encoder, and a linear head, trained.",
+                "full": "encoder and head trained.",
+            }[info["mode"]]
         ),
         "",
         "| | |",

@@ -173,12 +173,15 @@ def _read(config: EvaluateConfig, predictor: Predictor) -> LabelledTable:
 def _models(predictor: Predictor, task: Task) -> dict[str, Callable[[list[str]], Truth]]:
     """The predictor and the simple models that were fitted with it, each as sequences -> answers [N]."""
     simple = LinearHead.load(predictor.folder / "kmer_head.safetensors")
-    guess = predictor.info["mean"] if task.numeric else predictor.labels.index(predictor.info["most_frequent_class"])
+    if task.numeric:
+        guess = np.array([predictor.info["mean"]])
+    else:
+        guess = 1.0 * (np.array(predictor.labels) == predictor.info["most_frequent_class"])
     named = f"{predictor.info['encoder']['name']}, {predictor.mode}"
     return {
         named: lambda sequences: task.answers(predictor.head, predictor.encoder.embed(sequences)),
         task.kmer_name: lambda sequences: task.answers(simple, kmer_frequencies(sequences)),
-        task.guess_name: lambda sequences: np.full(len(sequences), guess),
+        task.guess_name: lambda sequences: task.guesses(guess, len(sequences)),
     }
 
 

@@ -22,9 +22,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from unirna.job import Progress, say
-from unirna.model import Model, load, save_checkpoint
+from unirna.model import SHIPPED, Model, load, save_adapted, save_checkpoint
 from unirna.tasks.baselines import kmer_frequencies
 from unirna.tasks.card import write_card
 from unirna.tasks.classification import SEQUENCE_CLASSIFICATION
@@ -56,8 +57,10 @@ class FinetuneConfig:
         data: the labelled table.
         registry: the folder of predictors.
         unit: of the values, where values are predicted; shown beside them.
-        mode: "frozen" leaves the encoder as it is and fits a head on its vectors; "full" trains both.
-        full: settings of the full mode.
+        mode: "frozen" leaves the encoder as it is and fits a head on its vectors; "lora" trains low-rank adapters on it
+            and the head, "full" the encoder itself and the head.
+        full: settings of the full and the lora mode.
+        compact: keep the name of a shipped encoder (and the adapters), not a copy; not for the full mode.
         replace: whether a predictor of that name, made otherwise, may be replaced.
     """
 
@@ -66,13 +69,23 @@ class FinetuneConfig:
     data: DataConfig
     registry: str
     unit: str = ""
-    mode: Literal["frozen", "full"] = "frozen"
+    mode: Literal["frozen", "lora", "full"] = "frozen"
     full: FullConfig = field(default_factory=FullConfig)
+    compact: bool = False
     replace: bool = False
 
     def __post_init__(self) -> None:
         if not self.name or self.name.startswith(".") or set(self.name) & set("/\\=:"):
             raise TaskError(f"task name {self.name!r}: it names a folder and a URL, so no leading dot and none of / \\ = :")
+        if self.compact and (self.mode == "full" or not (SHIPPED / self.model / "config.json").is_file()):
+            raise TaskError(
+                f"compact keeps the name of a shipped encoder in place of a copy: wanted mode frozen or lora on one, got "
+                f"mode {self.mode} on {self.model}"
+            )
+        if (self.mode == "lora") != bool(self.full.rank):
+            raise TaskError(
+                f"mode {self.mode} with rank {self.full.rank}: adapters have a rank from 1 up, other modes have 0"
+            )
 
 
 def run_here(function: Callable[[dict[str, Any]], None], settings: dict[str, Any], folder: Path) -> None:
@@ -104,7 +117,7 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here) -> dict[str, Any
     recipe = _recipe(config, table, model)
     registry = Path(config.registry).absolute()  # workers on this machine may stand in another folder
     folder = registry / config.name
-    if config.name in list_predictors(registry):
+    if config.name in list_predictors(registry, shipped=False):
         have = load_predictor(folder).info
         if have["recipe"] == recipe:
             say(f"{folder} was made from the same data, model and settings: nothing to do")
@@ -131,6 +144,7 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here) -> dict[str, Any
         rows["valid"] = rows["valid"][truth[rows["valid"]] < len(classes)]
     num_outputs = len(classes) or 1
     details: dict[str, Any]
+    base, adapters = model.fingerprint, dict[str, Tensor]()
     if config.mode == "frozen":
         vectors = _embed(model, table, registry)
         fit = _fit(task, vectors, truth, rows, num_outputs, whiten=True)
@@ -142,7 +156,7 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here) -> dict[str, Any
                 "full fine-tuning stops by the validation loss, and there is no validation row (of a training class)"
             )
         work = registry / f".work-{hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]}"
-        model, head, history = _train_full(config, work, model, table, task, truth, rows, num_outputs, launch)
+        model, head, adapters, history = _train_full(config, work, model, table, task, truth, rows, num_outputs, launch)
         details = {"epochs": history}
         vectors = _embed(model, table, registry)
     seconds = time.monotonic() - started
@@ -161,7 +175,7 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here) -> dict[str, Any
             answers = {
                 config.name: task.answers(head, vectors[chosen]),
                 task.kmer_name: task.answers(simple, kmers[chosen]),
-                task.guess_name: np.full(len(chosen), guess).astype(truth.dtype),
+                task.guess_name: task.guesses(guess, len(chosen)),
             }
             metrics[subset] = {
                 who: {s.metric: asdict(s) for s in measure(task, truth[chosen], answer)} for who, answer in answers.items()
@@ -175,7 +189,7 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here) -> dict[str, Any
         facts = _facts_of_values(truth, answers_of_all, rows, config.unit)
         plot = predicted_against_true(truth[rows["test"]], answers_of_all[rows["test"]], facts)
     else:
-        facts = _facts_of_classes(table, classes, int(guess))
+        facts = _facts_of_classes(table, classes, int(guess.argmax()))
     summary = {
         "predictor": str(folder),
         "task": task.name,
@@ -218,8 +232,8 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here) -> dict[str, Any
         "recipe": recipe,
         "summary": summary,
     }
-    _publish(folder, info, model, head, simple, training, plot)
-    if config.mode == "full":
+    _publish(folder, info, (config.model, base, adapters) if config.compact else model, head, simple, training, plot)
+    if config.mode != "frozen":
         shutil.rmtree(work, ignore_errors=True)
     return summary
 
@@ -276,7 +290,7 @@ def _recipe(config: FinetuneConfig, table: LabelledTable, model: Model) -> dict[
         "split": table.split,
         "label_column": config.data.label_column,
         **({"numeric": True, "unit": config.unit} if config.data.numeric else {}),
-        **({"full": asdict(config.full)} if config.mode == "full" else {}),
+        **({"full": asdict(config.full)} if config.mode != "frozen" else {}),
     }
     plain: dict[str, Any] = json.loads(json.dumps(recipe))
     return plain
@@ -312,7 +326,7 @@ def _train_full(
     rows: dict[str, NDArray[np.int64]],
     num_outputs: int,
     launch: Launch,
-) -> tuple[Model, LinearHead, list[dict[str, Any]]]:
+) -> tuple[Model, LinearHead, dict[str, Tensor], list[dict[str, Any]]]:
     """Train encoder and head in the work folder, through `launch`; what a killed run left there is used."""
     work.mkdir(parents=True, exist_ok=True)
     if (work / "state.pt").exists():
@@ -327,9 +341,10 @@ def _train_full(
     with _following(work, config.full.epochs):
         settings = {"full": asdict(config.full), "work": str(work), "task": task.name, "num_outputs": num_outputs}
         launch(train_on_worker, settings, work)
-    encoder, head = read_best(work)
+    encoder, head, adapters = read_best(work)
     head = head.rescaled(centre, spread) if task.numeric else head
-    return Model(encoder, f"{model.name}, fine-tuned on {config.name}", model.device), head, read_epochs(work)
+    named = f"{model.name}, fine-tuned on {config.name}"
+    return Model(encoder, named, model.device), head, adapters, read_epochs(work)
 
 
 def train_on_worker(settings: dict[str, Any]) -> None:
@@ -370,16 +385,19 @@ def _following(work: Path, epochs: int) -> Iterator[None]:
 def _publish(
     folder: Path,
     info: dict[str, Any],
-    model: Model,
+    encoder: Model | tuple[str, str, dict[str, Tensor]],
     head: LinearHead,
     simple: LinearHead,
     training: set[str],
     plot: str,
 ) -> None:
-    """Write the predictor's folder beside its place and rename it."""
+    """Write the predictor's folder beside its place and rename it; `encoder` is one, or arguments of `save_adapted`."""
     beside = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(beside, ignore_errors=True)
-    save_checkpoint(model.encoder, beside / "encoder")
+    if isinstance(encoder, Model):
+        save_checkpoint(encoder.encoder, beside / "encoder")
+    else:
+        save_adapted(beside / "encoder", *encoder)
     head.save(beside / "head.safetensors")
     simple.save(beside / "kmer_head.safetensors")
     pq.write_table(pa.table({"sha": sorted(training)}), beside / "training_sequences.parquet")

@@ -1,4 +1,4 @@
-"""Full fine-tuning: the encoder and its linear head trained together, in one plain loop that knows nothing of Ray.
+"""Fine-tuning: the encoder, or adapters on it, trained with a linear head, in one plain loop that knows nothing of Ray.
 
 With several processes (torch.distributed) each takes its share of every batch, and the gradient is the same as on one.
 """
@@ -19,14 +19,28 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from unirna.model import Encoder, Window, load, load_checkpoint, pack_tokens, save_checkpoint, tokenise
+from unirna.model import (
+    Encoder,
+    Window,
+    adapters_of,
+    add_adapters,
+    load,
+    load_checkpoint,
+    merge_adapters,
+    pack_tokens,
+    save_checkpoint,
+    tokenise,
+)
 from unirna.model.attention import Segments
 from unirna.tasks.errors import TaskError
 from unirna.tasks.head import LinearHead
 from unirna.tasks.task import Task, Truth
+
+ADAPTERS = "adapters.safetensors"
 
 
 @dataclass(frozen=True)
@@ -37,7 +51,9 @@ class FullConfig:
         epochs: passes over the training rows, at most.
         patience: epochs without a lower validation loss after which training stops.
         batch_size: sequences of one optimiser step, over all workers.
-        learning_rate: peak, of the encoder. head_learning_rate: of the head, which starts from nothing.
+        rank: of adapters that are trained in place of the encoder's own matrices (`unirna.model.add_adapters`); 0 for none.
+        learning_rate: peak, of the encoder or its adapters; 0 takes 3e-4, with adapters 2e-3.
+        head_learning_rate: of the head, which starts from nothing.
         weight_decay: of the matrices (AdamW). clip: largest norm of the gradient.
         warmup_share: share of the steps of linear warm-up; then linear decay to zero.
         seed: of the order of the rows.
@@ -46,7 +62,8 @@ class FullConfig:
     epochs: int = 10
     patience: int = 3
     batch_size: int = 32
-    learning_rate: float = 3e-4
+    rank: int = 0
+    learning_rate: float = 0.0
     head_learning_rate: float = 3e-3
     weight_decay: float = 0.01
     clip: float = 1.0
@@ -57,15 +74,24 @@ class FullConfig:
         for field in ("epochs", "patience", "batch_size"):
             if getattr(self, field) < 1:
                 raise TaskError(f"{field} is {getattr(self, field)}: wanted at least 1")
+        if self.rank < 0 or self.learning_rate < 0:
+            raise TaskError(f"rank {self.rank}, learning rate {self.learning_rate}: wanted numbers from 0 up")
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """Of the encoder or its adapters."""
+        return self.learning_rate or (2e-3 if self.rank else 3e-4)
 
 
 class EncoderWithHead(nn.Module):
     """An encoder with a linear head on the mean of a sequence's nucleotides: the module whose gradients workers share."""
 
-    def __init__(self, encoder: Encoder, num_outputs: int) -> None:
+    def __init__(self, encoder: Encoder, num_outputs: int, rank: int = 0) -> None:
         super().__init__()
         encoder.lm_head = None  # predicts letters, has no part here
         encoder.whitening = None  # was fitted to other hidden states than training will give
+        if rank:
+            add_adapters(encoder, rank)
         self.encoder = encoder
         self.head = nn.Linear(encoder.config.hidden_size, num_outputs)
         nn.init.zeros_(self.head.weight)
@@ -128,7 +154,7 @@ def train_full(config: FullConfig, work: Path, task: Task, num_outputs: int) -> 
     base = load(work / "base")
     device, windows, budget = base.device, base.windows, base.batch_tokens
     torch.manual_seed(config.seed)
-    classifier = EncoderWithHead(base.encoder, num_outputs).to(device)
+    classifier = EncoderWithHead(base.encoder, num_outputs, config.rank).to(device)
     optimizer = _optimizer(classifier, config)
     history, best = _restore(work, classifier, optimizer)
     model: nn.Module = classifier
@@ -178,7 +204,7 @@ def train_full(config: FullConfig, work: Path, task: Task, num_outputs: int) -> 
         if valid_loss < best:
             best = valid_loss
             if rank == 0:
-                _save_best(work, classifier)
+                _save_best(work, classifier, config.rank)
         if rank == 0:
             _save_state(work, classifier, optimizer, history, best)
 
@@ -262,16 +288,15 @@ def _validate(
     """Mean loss, and the task's primary metric, over the validation rows of all workers."""
     classifier.eval()
     loss = torch.zeros((), dtype=torch.float64)
-    answers = torch.zeros(len(valid.truth), dtype=torch.float64)
+    outputs = torch.zeros(len(valid.truth), classifier.head.out_features, dtype=torch.float64)
     with torch.inference_mode():
         for part in feed.parts(valid, np.arange(rank, len(valid.truth), world)):
             logits = _logits(classifier, part)
             loss += float(task.loss(logits, part.truth))
-            answers[part.rows] = torch.from_numpy(task.answer(logits.double().cpu().numpy())).double()
+            outputs[part.rows] = logits.double().cpu()
     device = next(classifier.parameters()).device
-    sums = _sum_over_workers(torch.cat([loss[None], answers]), device)
-    score = task.primary.compute(valid.truth, sums[1:].numpy().astype(valid.truth.dtype))
-    return float(sums[0]) / len(valid.truth), score
+    score = task.primary.compute(valid.truth, task.answer(_sum_over_workers(outputs, device).numpy()))
+    return float(_sum_over_workers(loss, device)) / len(valid.truth), score
 
 
 def _sum_over_workers(values: Tensor, device: torch.device) -> Tensor:
@@ -287,13 +312,13 @@ def _sum_over_workers(values: Tensor, device: torch.device) -> Tensor:
 
 
 def _optimizer(classifier: EncoderWithHead, config: FullConfig) -> torch.optim.Optimizer:
-    encoder = list(classifier.encoder.parameters())
+    encoder = [p for p in classifier.encoder.parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in encoder if p.ndim > 1], "peak": config.learning_rate},
-        {"params": [p for p in encoder if p.ndim <= 1], "peak": config.learning_rate, "weight_decay": 0.0},
+        {"params": [p for p in encoder if p.ndim > 1], "peak": config.peak_learning_rate},
+        {"params": [p for p in encoder if p.ndim <= 1], "peak": config.peak_learning_rate, "weight_decay": 0.0},
         {"params": list(classifier.head.parameters()), "peak": config.head_learning_rate},
     ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
+    return torch.optim.AdamW(groups, lr=config.peak_learning_rate, weight_decay=config.weight_decay)
 
 
 def _schedule(step: int, steps: int, warmup_share: float) -> float:
@@ -306,10 +331,14 @@ def _stale(history: list[dict[str, Any]], patience: int) -> bool:
     return len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
 
 
-def _save_best(work: Path, classifier: EncoderWithHead) -> None:
+def _save_best(work: Path, classifier: EncoderWithHead, rank: int) -> None:
     beside = work / "best.tmp"
     shutil.rmtree(beside, ignore_errors=True)
-    save_checkpoint(classifier.encoder, beside)
+    if rank:
+        beside.mkdir()
+        save_file(adapters_of(classifier.encoder), beside / ADAPTERS)
+    else:
+        save_checkpoint(classifier.encoder, beside)
     size = classifier.encoder.config.hidden_size
     weight, bias = (p.detach().cpu().numpy() for p in (classifier.head.weight, classifier.head.bias))
     LinearHead(weight, bias, np.zeros(size, np.float32), np.ones(size, np.float32)).save(beside / "head.safetensors")
@@ -347,6 +376,11 @@ def read_epochs(work: Path) -> list[dict[str, Any]]:
     return records
 
 
-def read_best(work: Path) -> tuple[Encoder, LinearHead]:
-    """The best epoch's encoder and head."""
-    return load_checkpoint(work / "best"), LinearHead.load(work / "best" / "head.safetensors")
+def read_best(work: Path) -> tuple[Encoder, LinearHead, dict[str, Tensor]]:
+    """The best epoch's encoder and head, and its adapters, which stand in the encoder already; none where it has none."""
+    head = LinearHead.load(work / "best" / "head.safetensors")
+    if not (work / "best" / ADAPTERS).exists():
+        return load_checkpoint(work / "best"), head, {}
+    encoder, adapters = load_checkpoint(work / "base"), load_file(work / "best" / ADAPTERS)
+    merge_adapters(encoder, adapters)
+    return encoder, head, adapters

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unirna.model import CheckpointError, Model, load
+from unirna.model import SHIPPED, CheckpointError, Model, load
 from unirna.tasks.errors import TaskError
 from unirna.tasks.head import LinearHead
 from unirna.tasks.tasks import TASKS
@@ -98,9 +98,10 @@ class Predictor:
         return str(self.info.get("unit", ""))
 
     @property
-    def mode(self) -> Literal["frozen", "full"]:
-        """Whether the encoder stayed as it was or was trained with the head."""
-        return "full" if self.info["mode"] == "full" else "frozen"
+    def mode(self) -> Literal["frozen", "lora", "full"]:
+        """Whether the encoder stayed as it was, got adapters, or was trained itself, with the head."""
+        mode: Literal["frozen", "lora", "full"] = self.info["mode"]
+        return mode
 
     @property
     def labels(self) -> list[str]:
@@ -192,9 +193,16 @@ def load_predictor(folder: str | Path, device: str | torch.device | None = None)
     return Predictor(folder, info, head, device)
 
 
-def list_predictors(registry: str | Path) -> dict[str, Path]:
-    """Names and folders of the predictors in a registry, sorted; empty where there is no such folder."""
-    return {path.parent.name: path.parent for path in sorted(Path(registry).glob("[!.]*/predictor.json"))}
+def list_predictors(registry: str | Path | None, *, shipped: bool = True) -> dict[str, Path]:
+    """Names and folders of the predictors in a registry, sorted, and of those that come with the package.
+
+    Args:
+        registry: a folder, which need not exist, or None for none. Its predictors stand before shipped ones of their name.
+        shipped: count the latter in.
+    """
+    folders = ([SHIPPED / "predictors"] if shipped else []) + ([] if registry is None else [Path(registry)])
+    found = {path.parent.name: path.parent for folder in folders for path in folder.glob("[!.]*/predictor.json")}
+    return dict(sorted(found.items()))
 
 
 def find_predictor(registry: str | Path, name: str) -> Path:

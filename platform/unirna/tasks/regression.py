@@ -58,8 +58,8 @@ def _loss(outputs_N1: Tensor, truth_N: Tensor) -> Tensor:
     return F.mse_loss(outputs_N1[:, 0], truth_N.float(), reduction="sum")
 
 
-def _mean(truth: Truth) -> float:
-    return float(truth.mean())
+def _mean(truth: Truth) -> NDArray[np.float64]:
+    return np.array([truth.mean()])
 
 
 SEQUENCE_REGRESSION = Task(

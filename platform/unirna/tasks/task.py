@@ -23,13 +23,15 @@ class Metric:
 
     Attributes:
         name: as it stands in tables.
-        compute: truth [N] and prediction [N] -> the number.
+        compute: truth [N] and what the task's `answer` gives -> the number.
         higher_is_better: the direction.
+        outputs: it is defined for heads of so many outputs alone; 0 for any.
     """
 
     name: str
     compute: Callable[[Truth, Truth], float]
     higher_is_better: bool = True
+    outputs: int = 0
 
 
 FitHead = Callable[..., Fit]
@@ -46,9 +48,9 @@ class Task:
         numeric: whether the truth is measured values rather than names of classes.
         metrics: all that are reported, the primary one first.
         fit: fits a linear head on vectors.
-        answer: a head's outputs [N, C] -> predictions [N] that the metrics compare with the truth.
+        answer: a head's outputs [N, C] -> predictions that the metrics compare with the truth: [N], or [N, C].
         loss: outputs [N, C] and truth [N] -> the summed loss that full fine-tuning lowers.
-        guess: the training rows' truth -> the best answer without looking at a sequence.
+        guess: the training rows' truth -> outputs [C] that answer best without looking at a sequence.
         guess_name, kmer_name: names of the two simple models in tables.
     """
 
@@ -59,7 +61,7 @@ class Task:
     fit: FitHead
     answer: Callable[[NDArray[np.float64]], Truth]
     loss: Callable[[Tensor, Tensor], Tensor]
-    guess: Callable[[Truth], float]
+    guess: Callable[[Truth], NDArray[np.float64]]
     guess_name: str
     kmer_name: str
 
@@ -69,8 +71,12 @@ class Task:
         return self.metrics[0]
 
     def answers(self, head: LinearHead, features: Features) -> Truth:
-        """What a head says of features [N, F], [N]."""
+        """What a head says of features [N, F]."""
         return self.answer(head.outputs(features))
+
+    def guesses(self, outputs: NDArray[np.float64], count: int) -> Truth:
+        """What outputs [C] say of so many rows."""
+        return self.answer(np.tile(outputs, (count, 1)))
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,7 @@ def measure(task: Task, truth: Truth, prediction: Truth, *, resamples: int = 100
 
     Args:
         task: whose metrics.
-        truth, prediction: [N] each.
+        truth: [N]. prediction: as the task's `answer` gives it.
         resamples: draws of N rows with replacement.
         seed: of the draws.
 
@@ -101,7 +107,10 @@ def measure(task: Task, truth: Truth, prediction: Truth, *, resamples: int = 100
     random = np.random.default_rng(seed)
     draws = [random.integers(len(truth), size=len(truth)) for _ in range(resamples)]
     scores = []
+    outputs = 1 if prediction.ndim == 1 else prediction.shape[1]
     for metric in task.metrics:
+        if metric.outputs not in (0, outputs):
+            continue
         resampled = [metric.compute(truth[rows], prediction[rows]) for rows in draws]
         low, high = np.percentile(resampled, [2.5, 97.5])
         value = metric.compute(truth, prediction)
