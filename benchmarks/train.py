@@ -46,7 +46,7 @@ from unirna.corpus import Corpus
 from unirna.model import CLS, EOS, MASK, PAD, SIZES, Encoder, EncoderConfig, tokenise
 from unirna.sequence import normalise, read
 from unirna.train import TrainConfig
-from unirna.train.ahead import batches, default_processes
+from unirna.train.ahead import Places, batches, default_processes
 from unirna.train.masking import mask_tokens
 from unirna.train.memory import keep_memory
 from unirna.train.metrics import read_metrics
@@ -206,7 +206,7 @@ def our_step(config: Config, size: str, sample: Sample) -> Callable[[int], list[
         for layer in encoder.layers:
             layer.compile(dynamic=True)
     assert objective.source is not None
-    ahead = batches(objective.source, [(number, 0) for number in range(100_000)], default_processes(DEVICE))
+    ahead = batches(objective.source, Places(0, 1_000_000, range(1)), default_processes(DEVICE))
 
     def step(number: int) -> list[int]:
         batch = next(ahead)

@@ -22,11 +22,12 @@ mkdir -p "$out"
 if [ ! -e "$out/$size.steps" ]; then
   pretrain --out "$out/$size-speed" --steps 40 --log-every 10 --valid-every 1000 --checkpoint-every 1000 \
     --whitening-sequences 0 "$@" > "$out/$size-speed.log"
-  "$python" - "$out/$size-speed/metrics.jsonl" "$seconds" "$tokens" > "$out/$size.steps" <<'PYTHON'
+  "$python" - "$out/$size-speed/metrics.jsonl" "$seconds" "$tokens" > "$out/$size.steps.tmp" <<'PYTHON'
 import json, sys
 speeds = [json.loads(line)["tokens_per_second"] for line in open(sys.argv[1])]
 print(max(100, int(float(sys.argv[2]) * max(speeds[1:-1]) / float(sys.argv[3]))))
 PYTHON
+  mv "$out/$size.steps.tmp" "$out/$size.steps"
 fi
 mkdir -p "$out/$size"
 [ -e "$out/$size/markov.json" ] || cp "$out/$size-speed/markov.json" "$out/$size/"

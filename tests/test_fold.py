@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from unirna.fold import Energies, FoldError, StructurePredictor, draw, fold_all, load_structure_predictor
+from unirna.fold import Energies, Fold, FoldError, StructurePredictor, draw, fold_all, load_structure_predictor
 from unirna.fold.count import count_structure
 from unirna.fold.decode import crossing_helices, most_accurate
 from unirna.fold.drawing import layout
@@ -87,6 +87,27 @@ def test_long_sequences_stay_in_range() -> None:
     assert np.isfinite(found.log_z)
     assert found.log_z > 300
     assert either.max() <= 1 + 1e-9
+
+
+def test_a_long_start_that_cannot_pair_stays_in_range() -> None:
+    energies = Energies.published()
+    alone = fold_all("GGGGCAAAAGCCCC" * 20, energies)
+    found = fold_all("N" * 2900 + "GGGGCAAAAGCCCC" * 20, energies)
+    assert np.isfinite(found.pairs).all()
+    np.testing.assert_allclose(found.pairs[2900:, 2900:], alone.pairs, atol=1e-9)
+
+
+def test_a_crossing_helix_that_opens_first_is_in_the_second_brackets() -> None:
+    sequence = "GGGCGAAAGCCGGAACGCCCAAAAAACCGGC"
+    nested = np.array([[8, 30], [9, 29], [10, 28], [11, 27], [12, 26]])
+    crossing = np.array([[0, 19], [1, 18], [2, 17]])
+    found = Fold(sequence, nested, crossing, np.zeros((31, 31), np.float32), 0.0)
+    assert found.dot_bracket == "[[[.....(((((....]]]......)))))"
+    assert found.pairs[:, 0].tolist() == [0, 1, 2, 8, 9, 10, 11, 12]
+    drawing = draw(sequence, found.nested, crossing=found.crossing)
+    assert drawing.count("stroke-dasharray") == 3
+    both = Fold(sequence, nested, np.array([[0, 19], [5, 24]]), np.zeros((31, 31), np.float32), 0.0)
+    assert both.dot_bracket[0] == "[" and both.dot_bracket[5] == "{" and both.dot_bracket[24] == "}"
 
 
 @pytest.mark.parametrize("seed", range(4))

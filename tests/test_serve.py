@@ -409,16 +409,31 @@ def test_one_turn_at_a_time_and_few_wait() -> None:
     async def scenario() -> None:
         turn, order = Turn(waiting=1), list[int]()
 
-        async def one(number: int) -> None:
-            async with turn:
-                order.append(number)
-                await asyncio.sleep(0.01)
-                assert order[-1] == number  # nobody came between
+        def work(number: int, seconds: float = 0.01) -> int:
+            order.append(number)
+            time.sleep(seconds)
+            assert order[-1] == number  # nobody came between
+            return number
+
+        async def one(number: int, seconds: float = 0.01) -> int:
+            return await turn.run(lambda: work(number, seconds))
 
         results = await asyncio.gather(*(one(i) for i in range(3)), return_exceptions=True)
-        assert [type(r) for r in results] == [type(None), type(None), OverloadedError]
-        await one(9)
+        assert [type(r) for r in results] == [int, int, OverloadedError]
+        assert await one(9) == 9
         assert order == [0, 1, 9]
+
+        # ---- callers who go: what had begun is finished before the next, what had not is dropped, none is let in beside
+        gone = [asyncio.create_task(one(number, 0.3)) for number in (20, 21)]
+        await asyncio.sleep(0.05)
+        for task in gone:
+            task.cancel()
+        await asyncio.sleep(0.05)
+        assert await one(22) == 22
+        assert order[3:] == [20, 22]
+        with pytest.raises(ZeroDivisionError):
+            await turn.run(lambda: 1 // 0)
+        assert await one(23) == 23
 
     asyncio.run(scenario())
 

@@ -16,6 +16,7 @@ from unirna import model
 from unirna.corpus import BuildConfig, Corpus, build_corpus
 from unirna.model import MASK
 from unirna.train import BatchSource, TrainConfig, TrainError, latest_checkpoint, mask_tokens, run_workers, train
+from unirna.train.ahead import Places, batches
 from unirna.train.metrics import format_record, read_metrics
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -105,6 +106,17 @@ def test_learning_rate_warms_up_holds_and_decays() -> None:
 def test_bad_settings_are_named(field: str, value: object, says: str) -> None:
     with pytest.raises(TrainError, match=says):
         TrainConfig(**{field: value})
+
+
+def test_batches_made_ahead_are_those_made_here(corpus: Path) -> None:
+    source = BatchSource(Corpus(corpus), seed=3, budget=1000, context=200)
+    places = Places(2, 6, range(1, 5, 2))
+    assert len(places) == 8 and list(places)[:3] == [(2, 1), (2, 3), (3, 1)]
+    here, ahead = (list(batches(source, places, processes)) for processes in (0, 2))
+    assert len(here) == len(ahead) == 8
+    for one, other in zip(here, ahead, strict=True):
+        np.testing.assert_array_equal(one.arrays[0], other.arrays[0])
+        np.testing.assert_array_equal(one.arrays[2], other.arrays[2])
 
 
 # ---- the loop

@@ -342,6 +342,26 @@ def wait_for(condition: Callable[[], object], process: subprocess.Popen[str], se
         time.sleep(0.05)
 
 
+def test_a_signal_to_the_whole_group_leaves_the_batches_to_the_trainer(rfam_sample: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    command = [sys.executable, str(ROOT / "jobs" / "pretrain.py"), "--workers", "0", "--data", str(rfam_sample)]
+    command += ["--out", str(run), "--batch-tokens", "1024", "--micro-tokens", "1024", "--log-every", "1"]
+    command += ["--valid-tokens", "1024", "--checkpoint-every", "100000", "--steps", "100000", "--batch-processes", "1"]
+    job = subprocess.Popen(
+        command,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    wait_for(lambda: (run / "metrics.jsonl").exists() and len(read_metrics(run)) > 3, job)
+    os.killpg(job.pid, signal.SIGTERM)
+    _, said = job.communicate(timeout=60)
+    assert job.returncode == 75, said
+    assert latest_checkpoint(run) is not None
+
+
 @pytest.mark.parametrize("torchrun", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_sigterm_writes_a_checkpoint_without_ray(rfam_sample: Path, tmp_path: Path, torchrun: bool) -> None:
     (tmp_path / "ray").mkdir()

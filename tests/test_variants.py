@@ -1,12 +1,14 @@
 """Scores of variants: what they are, bad variants, the job, and what the shipped model knows of helices."""
 
 import csv
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -170,3 +172,19 @@ def test_a_killed_job_goes_on(nano: Model, tmp_path: Path, monkeypatch: pytest.M
     one, other = (pq.read_table(tmp_path / name / "variants.parquet") for name in ("cut", "whole"))
     assert one.drop_columns("score").equals(other.drop_columns("score"))
     np.testing.assert_allclose(one["score"], other["score"], atol=1e-5)
+
+
+def test_one_run_at_a_time_and_not_into_its_own_input(fasta: Path, nano: Model, tmp_path: Path) -> None:
+    folder = nano.save(tmp_path / "model")
+    config = VariantsConfig((str(fasta),), str(tmp_path / "out"), model=str(folder), drawings=0)
+    (tmp_path / "out").mkdir()
+    with (tmp_path / "out" / ".lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(JobError, match="another run writes into"):
+            score_collection(config)
+    summary = score_collection(config)
+    (tmp_path / "out" / ".parts").mkdir()  # as a kill just after the summary leaves it
+    assert score_collection(config) == summary
+    assert not (tmp_path / "out" / ".parts").exists()
+    with pytest.raises(JobError, match="lies inside the input"):
+        score_collection(replace(config, inputs=(str(tmp_path),), out=str(tmp_path / "inside")))

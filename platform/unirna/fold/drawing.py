@@ -53,16 +53,23 @@ def layout(pairs: NDArray[np.int64], length: int) -> NDArray[np.float64]:
     return places
 
 
-def draw(sequence: str, pairs: NDArray[np.int64], certainty: Sequence[float] | None = None, title: str = "") -> str:
+def draw(
+    sequence: str,
+    pairs: NDArray[np.int64],
+    certainty: Sequence[float] | None = None,
+    title: str = "",
+    crossing: NDArray[np.int64] | None = None,
+) -> str:
     """A structure as an SVG document.
 
     Args:
         sequence: L letters.
-        pairs: int64 [P, 2]; those that cross are drawn as arcs over the nested ones.
+        pairs: int64 [P, 2], nested. crossing: int64 [Q, 2], drawn as arcs over these; without it, those of `pairs` that
+            cross an earlier one are.
         certainty: of each nucleotide's place in the structure, 0 to 1: its colour. title: read out by screen readers.
     """
     length = len(sequence)
-    nested, crossing = _split(pairs)
+    nested, crossing = _split(pairs) if crossing is None else (pairs, crossing)
     places = layout(nested, length) * UNIT
     places[:, 1] *= -1
     low, high = (places.min(axis=0), places.max(axis=0)) if length else (np.zeros(2), np.zeros(2))

@@ -37,6 +37,9 @@ PAIRS_AT_ONCE: Final = 1_000_000
 FAINT: Final = 0.01
 """Probability below which a pair is not listed."""
 
+ONE_ON: Final = str.maketrans("()[]{}<", "[]{}<>A")
+"""Brackets of crossing helices: the next kind, since the first is the nested structure's."""
+
 Array = NDArray[np.float64]
 
 
@@ -49,20 +52,30 @@ class Fold:
     """The structure of a sequence of L nucleotides.
 
     Attributes:
-        sequence: normalised letters. pairs: int64 [P, 2], 0-based, ascending; pairs that cross others are included.
+        sequence: normalised letters.
+        nested: int64 [P, 2], pairs of the nested structure, 0-based, ascending. crossing: [Q, 2], of helices that cross it.
         matrix: float32 [L, L], probability of each pair in the upper triangle, over nested structures.
         log_z: natural logarithm of the sum of the weights of all of them.
     """
 
     sequence: str
-    pairs: NDArray[np.int64]
+    nested: NDArray[np.int64]
+    crossing: NDArray[np.int64]
     matrix: NDArray[np.float32]
     log_z: float
 
     @cached_property
     def dot_bracket(self) -> str:
-        """The structure in brackets; crossing helices in `[]`."""
-        return write_dot_bracket(self.pairs, len(self.sequence))
+        """The structure in brackets; crossing helices in `[]`, and in `{}` and so on those that cross these too."""
+        length = len(self.sequence)
+        nested, crossing = (write_dot_bracket(pairs, length) for pairs in (self.nested, self.crossing))
+        return "".join(a if b == "." else b.translate(ONE_ON) for a, b in zip(nested, crossing, strict=True))
+
+    @cached_property
+    def pairs(self) -> NDArray[np.int64]:
+        """All pairs, int64 [P + Q, 2], ascending."""
+        both = np.concatenate([self.nested, self.crossing])
+        return both[np.argsort(both[:, 0])]
 
     @cached_property
     def paired(self) -> NDArray[np.float32]:
@@ -135,14 +148,20 @@ class StructurePredictor:
         return found
 
     def decode(self, sequence: str, scores: Array, *, knots: bool = True) -> Fold:
-        """The structure of a normalised sequence with given pair scores."""
-        ensemble = fold_all(sequence, self.energies, scores)
-        pairs = most_accurate(ensemble.pairs, self.gamma)
+        """The structure of a normalised sequence with given pair scores.
+
+        Raises:
+            FoldError: no scale keeps the sums over its structures within a double's range.
+        """
+        try:
+            ensemble = fold_all(sequence, self.energies, scores)
+        except FloatingPointError as error:
+            raise FoldError(f"{error}: it cannot be folded. Fold its parts") from error
+        nested = most_accurate(ensemble.pairs, self.gamma)
+        crossing = np.zeros((0, 2), np.int64)
         if knots and np.isfinite(self.least_score):
-            crossing = crossing_helices(sequence, pairs, self.energies, scores, least_score=self.least_score)
-            pairs = np.concatenate([pairs, crossing])
-            pairs = pairs[np.argsort(pairs[:, 0])]
-        return Fold(sequence, pairs, ensemble.pairs.astype(np.float32), ensemble.log_z)
+            crossing = crossing_helices(sequence, nested, self.energies, scores, least_score=self.least_score)
+        return Fold(sequence, nested, crossing, ensemble.pairs.astype(np.float32), ensemble.log_z)
 
     def save(self, folder: str | Path) -> Path:
         """Write the predictor's folder, the encoder left out."""

@@ -63,10 +63,10 @@ def fold_all(sequence: str, energies: Energies, extra: Array | None = None, *, c
         tables = _weights(energies, length, mu)
         weights = np.exp(added - 2 * mu)
         inside = _inside(codes, kind, weights, tables)
-        total = float(inside[0][-1])
-        if np.isfinite(total) and SMALL < total < 1 / SMALL:
+        total, least = float(inside[0][-1]), float(inside[0].min())  # least: of a long start that cannot pair, say
+        if np.isfinite(total) and min(total, least) > SMALL and total < 1 / SMALL:
             break
-        if total > 1 or not np.isfinite(total):  # too large: more has to be divided out
+        if not np.isfinite(total) or total >= 1 / SMALL:  # too large: more has to be divided out
             low = mu
             mu = (low + high) / 2 if np.isfinite(high) else 2 * mu + 0.1
         else:
@@ -75,6 +75,8 @@ def fold_all(sequence: str, energies: Energies, extra: Array | None = None, *, c
     else:
         raise FloatingPointError(f"the scores of a sequence of {length} nucleotides are out of range")
     pairs, *found = _outside(codes, kind, weights, tables, *inside, counts)
+    if not np.isfinite(pairs).all():
+        raise FloatingPointError(f"the scores of a sequence of {length} nucleotides are out of range")
     log_z = float(np.log(total)) + mu * length
     return Ensemble(log_z, pairs, _collect(found, length) if counts else None)
 

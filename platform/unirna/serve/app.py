@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -157,9 +158,7 @@ async def fold(body: schemas.FoldRequest, request: Request, engine: EngineOf, se
     sequences = _checked(body.sequences, engine, settings)
     engine.folding.check(sequences)
     turn: Turn = request.app.state.long_turn
-    async with turn:
-        structures = await asyncio.to_thread(engine.folding.fold, sequences, drawing=body.drawing)
-    return {"structures": structures}
+    return {"structures": await turn.run(partial(engine.folding.fold, sequences, drawing=body.drawing))}
 
 
 @api.post("/score-variants", response_model=schemas.VariantsResponse, summary="Scores of variants of a sequence")
@@ -168,8 +167,7 @@ async def score_variants(body: schemas.VariantsRequest, request: Request, engine
     letters = engine.check_sequence(body.sequence, "sequence")
     await asyncio.to_thread(engine.variants.check, letters, body.variants, body.method)
     turn: Turn = request.app.state.long_turn
-    async with turn:
-        return await asyncio.to_thread(engine.variants.score, letters, body.variants, body.method, drawing=body.drawing)
+    return await turn.run(partial(engine.variants.score, letters, body.variants, body.method, drawing=body.drawing))
 
 
 async def _own_batcher(request: Request, predictor: Predictor, settings: Settings) -> Batcher:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 from unirna.serve.errors import bad_field
 
 Vectors = NDArray[np.float32]
+Result = TypeVar("Result")
 
 
 class OverloadedError(RuntimeError):
@@ -29,27 +32,40 @@ class OverloadedError(RuntimeError):
 
 
 class Turn:
-    """Lets one through at a time, and only so many wait.
+    """Does long work one after the other, in a thread of its own, and lets only so many wait.
+
+    What a caller who has gone had started is finished before the next begins; what had not begun is dropped.
 
     Args:
         waiting: how many may wait.
     """
 
     def __init__(self, waiting: int) -> None:
-        self._waiting, self._most = 0, waiting
-        self._lock = asyncio.Lock()
+        self._pending, self._most = 0, waiting + 1
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="long")
 
-    async def __aenter__(self) -> None:
-        if self._lock.locked() and self._waiting >= self._most:
-            raise OverloadedError(f"{self._waiting} requests already wait for theirs", retry_after=2)
-        self._waiting += 1
-        try:
-            await self._lock.acquire()
-        finally:
-            self._waiting -= 1
+    async def run(self, work: Callable[[], Result]) -> Result:
+        """The result of `work`, when its turn has come.
 
-    async def __aexit__(self, *error: object) -> None:
-        self._lock.release()
+        Raises:
+            OverloadedError: too many wait already.
+        """
+        if self._pending >= self._most:
+            raise OverloadedError(f"{self._pending - 1} requests already wait for theirs", retry_after=2)
+        self._pending += 1
+        job = self._thread.submit(work)
+        job.add_done_callback(self._count_down(asyncio.get_running_loop()))  # of work, not of its caller
+        return await asyncio.wrap_future(job)
+
+    def _count_down(self, loop: asyncio.AbstractEventLoop) -> Callable[[object], None]:
+        def later(_: object) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(self._one_less)
+
+        return later
+
+    def _one_less(self) -> None:
+        self._pending -= 1
 
 
 @dataclass

@@ -48,7 +48,7 @@ class Limits:
     max_sequence_length: int = 20_000
     max_k: int = 1_000
     max_fold_length: int = 1_500
-    max_variant_nucleotides: int = 500_000
+    max_variant_nucleotides: int = 150_000
 
 
 @dataclass(frozen=True)

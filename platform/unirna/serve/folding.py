@@ -16,6 +16,10 @@ LISTED: Final = 0.05
 """Probability below which a pair is not in an answer."""
 
 
+SHORT: Final = 500
+"""Up to this length the encoder, the network and the drawing count more than the cube of the length: all count as this."""
+
+
 class Folding:
     """Loads the structure predictor at its first use. Safe to use from several threads.
 
@@ -67,7 +71,8 @@ class Folding:
         ]
         if errors:
             raise RequestError(422, f"{errors[0].field}: {errors[0].message}", *errors[:100])
-        if bounded and sum(len(letters) ** 3 for letters in sequences) > self.max_length**3:
+        cost = sum(max(len(letters), SHORT) ** 3 for letters in sequences)
+        if bounded and len(sequences) > 1 and cost > self.max_length**3:
             message = (
                 f"these {len(sequences):,} sequences take longer to fold than one of {self.max_length:,} nucleotides "
                 "(max_fold_length): send fewer at once"
@@ -76,7 +81,10 @@ class Folding:
 
     def fold(self, sequences: Sequence[str], *, drawing: bool) -> list[dict[str, Any]]:
         """Structures of checked sequences: sequence, structure, pairs, paired and, if asked for, svg."""
-        return [answer(found, drawing) for found in self.predictor().fold(sequences)]
+        try:
+            return [answer(found, drawing) for found in self.predictor().fold(sequences)]
+        except FoldError as error:
+            raise bad_field("sequences", str(error)) from error
 
 
 def answer(found: Fold, drawing: bool) -> dict[str, Any]:
@@ -89,5 +97,5 @@ def answer(found: Fold, drawing: bool) -> dict[str, Any]:
         "structure": found.dot_bracket,
         "pairs": [[i, j, round(p, 4)] for i, j, p in found.probabilities(LISTED)],
         "certainty": [round(float(share), 4) for share in sure],
-        "svg": draw(found.sequence, found.pairs, sure.tolist()) if drawing else None,
+        "svg": draw(found.sequence, found.nested, sure.tolist(), crossing=found.crossing) if drawing else None,
     }

@@ -54,7 +54,7 @@ class Settings:
     """Longest sequence in nucleotides."""
     max_fold_length: int = 1_500
     """Longest sequence that is folded; a request of several takes at most as long as one of this length."""
-    max_variant_nucleotides: int = 500_000
+    max_variant_nucleotides: int = 150_000
     """Passes of the model over a sequence whose variants are scored, times its length."""
     max_k: int = 1_000
     """Most hits of one search."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import shutil
@@ -62,7 +63,20 @@ def score_collection(config: VariantsConfig) -> dict[str, Any]:
         InputError: inputs that cannot be read. JobError: a folder that holds the results of another command.
     """
     out = Path(config.out)
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise JobError(f"another run writes into {out}: wait for its end, or give another --out") from error
+        return _score_collection(config, out)
+
+
+def _score_collection(config: VariantsConfig, out: Path) -> dict[str, Any]:
     parts = out / ".parts"
+    for item in config.inputs:
+        if "://" not in item and out.resolve().is_relative_to(Path(item).resolve()):
+            raise JobError(f"--out {out} lies inside the input {item}, so its results would be read as input. Give another")
     model = load(config.model)
     wanted = _listed(config) if config.variants else None
     key = _key(config, model.fingerprint, wanted)
@@ -71,6 +85,7 @@ def score_collection(config: VariantsConfig) -> dict[str, Any]:
             raise JobError(f"{out} holds the results of another command: give another --out, or remove it")
         if (out / "summary.json").exists():
             say(f"{out} is complete: nothing to do")
+            shutil.rmtree(parts, ignore_errors=True)  # a run that was killed after its summary leaves them
             return dict(json.loads((out / "summary.json").read_text()))
     parts.mkdir(parents=True, exist_ok=True)
     _write(out / "job.json", json.dumps({"key": key, **asdict(config)}, indent=1))

@@ -7,11 +7,12 @@ A GPU takes a batch in the time in which one core draws and crops its sequences,
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from typing import Any, Protocol
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from unirna.job import num_cpus
 from unirna.train.batches import Batch
@@ -38,7 +39,20 @@ class _Batches(Dataset[Batch]):
         return self.source.batch(*place)
 
 
-def batches(source: Source, places: list[Place], processes: int) -> Iterator[Batch]:
+class Places(Sampler[Place]):
+    """The forward passes `micro` of the steps from `start` to `end`, in their order."""
+
+    def __init__(self, start: int, end: int, micro: range) -> None:
+        self.start, self.end, self.micro = start, end, micro
+
+    def __iter__(self) -> Iterator[Place]:
+        return ((step, number) for step in range(self.start, self.end) for number in self.micro)
+
+    def __len__(self) -> int:
+        return (self.end - self.start) * len(self.micro)
+
+
+def batches(source: Source, places: Places, processes: int) -> Iterator[Batch]:
     """The batches of these places, in their order, up to four for each process ahead; made here if `processes` is 0."""
     if not processes:
         return (source.batch(*place) for place in places)
@@ -49,7 +63,7 @@ def batches(source: Source, places: list[Place], processes: int) -> Iterator[Bat
         num_workers=processes,
         prefetch_factor=4,
         collate_fn=_as_it_is,
-        worker_init_fn=_one_thread,
+        worker_init_fn=_settle_down,
     )
     return iter(loader)
 
@@ -66,5 +80,8 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def _one_thread(_: int) -> None:
+def _settle_down(_: int) -> None:
+    """A process that makes batches takes one thread, and leaves signals to the one that trains, which ends it."""
     torch.set_num_threads(1)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)

@@ -21,7 +21,7 @@ from unirna.corpus import Corpus
 from unirna.job import JobStopped
 from unirna.model import CheckpointError, Encoder
 from unirna.model import load as load_model
-from unirna.train.ahead import batches, default_processes
+from unirna.train.ahead import Places, batches, default_processes
 from unirna.train.card import write_model
 from unirna.train.checkpoints import best_loss, prune, read_checkpoint, save_best, save_state, sound_checkpoint
 from unirna.train.claim import claim_run, claimed
@@ -143,9 +143,8 @@ class _Training:
         processes = config.batch_processes if config.batch_processes >= 0 else default_processes(device)
         micro = range(workers.rank, config.num_micro, workers.world)
         self.micro = len(micro)
-        places = [(step, number) for step in range(self.start, config.steps) for number in micro]
         assert self.objective.source is not None
-        self.batches = batches(self.objective.source, places, processes)
+        self.batches = batches(self.objective.source, Places(self.start, config.steps, micro), processes)
         self.skipped_in_a_row = 0
 
     def step(self, step: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -109,10 +109,20 @@ class HTTPClient(Client):
 
     def _fold(self, sequences: list[str]) -> list[Structure]:
         found: list[Structure] = []
-        for first, chunk in _chunks(sequences, power=3, most=FOLD_COST):
-            answer = self._post("/v1/fold", {"sequences": chunk, "drawing": True}, first)
-            found += structures(answer["structures"])
+        for first, chunk in _chunks(sequences, _fold_cost, FOLD_COST):
+            found += self._fold_chunk(first, chunk)
         return found
+
+    def _fold_chunk(self, first: int, chunk: list[str]) -> list[Structure]:
+        """Structures of sequences; in halves where the service finds them too many for one request."""
+        try:
+            answer = self._post("/v1/fold", {"sequences": chunk, "drawing": True}, first)
+        except UniRNAError as error:
+            if error.status != 413 or len(chunk) == 1:
+                raise
+            half = len(chunk) // 2
+            return self._fold_chunk(first, chunk[:half]) + self._fold_chunk(first + half, chunk[half:])
+        return structures(answer["structures"])
 
     def score_variants(
         self, sequence: str, variants: Sequence[str] | None = None, *, method: str = "masked"
@@ -187,11 +197,17 @@ class HTTPClient(Client):
         )
 
 
-def _chunks(sequences: list[str], power: int = 1, most: int = CHUNK_NUCLEOTIDES) -> Iterator[tuple[int, list[str]]]:
+def _fold_cost(length: int) -> int:
+    return int(max(length, 500) ** 3)  # below, other things than the sum over structures take the time
+
+
+def _chunks(
+    sequences: list[str], cost_of: Callable[[int], int] = int, most: int = CHUNK_NUCLEOTIDES
+) -> Iterator[tuple[int, list[str]]]:
     """Requests of a size that any service takes: the index of the first sequence, and the sequences."""
     first = size = 0
     for i, letters in enumerate(sequences):
-        cost = len(letters) ** power if isinstance(letters, str) else 0
+        cost = cost_of(len(letters)) if isinstance(letters, str) else 0
         if i > first and (i - first == CHUNK_SEQUENCES or size + cost > most):
             yield first, sequences[first:i]
             first, size = i, 0
