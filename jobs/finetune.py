@@ -44,6 +44,8 @@ class Config:
     """Column of the class, to predict classes."""
     target_column: str = ""
     """Column of a measured value, to predict values."""
+    about: str = ""
+    """Source and licence of the data, for the card."""
     unit: str = ""
     """Unit of the values, shown beside predictions."""
     model: str = "unirna-mini"
@@ -116,7 +118,16 @@ def main() -> int:
             seed=config.seed,
         )
         wanted = FinetuneConfig(
-            config.task, config.model, data, config.registry, config.unit, config.mode, full, config.compact, config.replace
+            name=config.task,
+            model=config.model,
+            data=data,
+            registry=config.registry,
+            about=config.about,
+            unit=config.unit,
+            mode=config.mode,
+            full=full,
+            compact=config.compact,
+            replace=config.replace,
         )
         return finetune(wanted, on_workers)
 

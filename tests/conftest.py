@@ -63,7 +63,7 @@ class Library:
 
     Attributes:
         store: holds `rfam`, made with `model`, and `other`, made with another model.
-        registry: predictors `rna_type`, which reads `model`, and `family`, which has an encoder of its own.
+        registry: predictors `rna_type` and `gc` (values), which read `model`, and `family`, which has its own encoder.
         rows: of `rfam`, with its columns. heldout: rows of the same families that are not in it.
     """
 
@@ -108,6 +108,11 @@ def library(nano_model_path: Path, rfam_sample: Path, tmp_path_factory: pytest.T
     for task, encoder in (("rna_type", models["rfam"]), ("family", models["other"])):
         data = DataConfig((str(folder / "table.parquet"),), label_column=task, split_column="split")
         finetune(FinetuneConfig(task, encoder.name, data, str(folder / "registry")))
+    letters = good["sequence"].to_pylist()
+    shares = pa.array([100 * (text.count("G") + text.count("C")) / len(text) for text in letters])
+    pq.write_table(good.drop_columns(["number"]).append_column("gc", shares), folder / "gc.parquet")
+    data = DataConfig((str(folder / "gc.parquet"),), label_column="gc", split_column="split", numeric=True)
+    finetune(FinetuneConfig("gc", models["rfam"].name, data, str(folder / "registry"), unit="%"))
     heldout = good.filter(pc.equal(good["split"], "heldout")).to_pylist()
     return Library(str(folder / "store"), str(nano_model_path), str(folder / "registry"), train.to_pylist(), heldout)
 

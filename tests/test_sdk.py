@@ -123,6 +123,16 @@ def test_both_clients_predict_the_same(clients: dict[str, sdk.Client], library: 
         np.testing.assert_allclose(list(one.probabilities.values()), list(other.probabilities.values()), atol=1e-4)
 
 
+def test_both_clients_predict_the_same_values(clients: dict[str, sdk.Client], library: Any) -> None:
+    sequences = [row["sequence"] for row in (library.rows * 2)[:70]]
+    http, local = (c.predict("gc", sequences) for c in clients.values())
+    assert len(http) == 70 and all(isinstance(p, sdk.Estimate) and p.unit == "%" for p in http)
+    np.testing.assert_allclose([p.value for p in http], [p.value for p in local], atol=1e-3)
+    assert all(p.low < p.value < p.high for p in local)
+    assert list(local.to_pandas().columns) == ["value", "low", "high", "unit"]
+    assert "gc (%)" in local._repr_html_() and "90 % interval" in str(local)
+
+
 TRNA = "GCGGAUUUAGCUCAGUUGGGAGAGCGCCAGACUGAAGAUCUGGAGGUCCUGUGUUCGAUCCACAGAAUUCGCACCA"
 CLOVERLEAF = "(((((((..((((........)))).(((((.......))))).....(((((.......))))))))))))...."
 
@@ -164,7 +174,9 @@ def test_both_clients_describe_the_same(clients: dict[str, sdk.Client], library:
     assert http.models() == local.models()
     rfam = next(c for c in http.collections() if c.default)
     assert (rfam.name, rfam.num_rows, rfam.searchable) == ("rfam", len(library.rows), True)
-    assert [m.kind for m in http.models()] == ["encoder", "sequence-classification", "sequence-classification"]
+    kinds = {m.name: (m.kind, m.unit) for m in http.models()}
+    assert http.models()[0].kind == "encoder"
+    assert kinds["rna_type"] == ("sequence-classification", "") and kinds["gc"] == ("sequence-regression", "%")
 
 
 ERRORS: dict[str, tuple[Bad, type[Exception], str | None]] = {
@@ -438,6 +450,9 @@ def test_command_embed_predict_collections(
         assert saved["ids"].tolist() == ["a", "b"] and saved["vectors"].shape == (2, 128)
     assert _cli.main(["predict", "rna_type", str(fasta), "--format", "jsonl", "--url", service.url]) == 0
     assert [json.loads(line)["id"] for line in capsys.readouterr().out.splitlines()] == ["a", "b"]
+    assert _cli.main(["predict", "gc", str(fasta), "--format", "tsv", "--url", service.url]) == 0
+    heads, first, second = (line.split("\t") for line in capsys.readouterr().out.splitlines())
+    assert heads == ["id", "value", "low", "high", "unit"] and [first[0], second[0]] == ["a", "b"]
     assert _cli.main(["collections", "--store", library.store, "--model", library.model]) == 0
     assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == ["name", "other", "rfam"]
 
@@ -522,3 +537,26 @@ def test_without_the_platform_a_store_is_refused_with_the_extra(monkeypatch: pyt
 def test_all_is_sorted_and_there() -> None:
     assert sdk.__all__ == sorted(sdk.__all__)
     assert all(hasattr(sdk, name) for name in sdk.__all__)
+
+
+def test_sequences_that_are_too_many_to_fold_at_once_go_in_halves(service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from unirna.sdk._http import HTTPClient
+
+    client = sdk.connect(service.url)
+    assert isinstance(client, HTTPClient)
+    sizes: list[int] = []
+    post = client._post
+
+    def small(path: str, body: Any, first: int = 0) -> Any:
+        sizes.append(len(body["sequences"]))
+        if len(body["sequences"]) > 2:
+            raise sdk.InvalidRequestError("send fewer at once", status=413)
+        return post(path, body, first)
+
+    sequences = [f"GGGG{'A' * n}CCCC" for n in range(4, 9)]
+    wanted = [found.structure for found in client.fold(sequences)]
+    monkeypatch.setattr(client, "_post", small)
+    assert [found.structure for found in client.fold(sequences)] == wanted
+    assert sizes == [5, 2, 3, 1, 2]
+    with pytest.raises(sdk.InvalidRequestError, match="nucleotides"):
+        client.fold(["A" * 5000])

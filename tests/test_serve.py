@@ -26,6 +26,7 @@ from unirna.serve.batcher import Batcher, OverloadedError, Turn
 from unirna.serve.engine import Engine, Limits
 from unirna.serve.errors import RequestError
 from unirna.serve.settings import Settings, SettingsError, is_loopback
+from unirna.tasks import list_predictors, load_predictor
 
 ROOT = Path(__file__).resolve().parent.parent
 KEY = "0123456789abcdef-a-key"
@@ -111,8 +112,6 @@ def test_both_encodings_of_vectors_are_the_models(http: httpx2.Client, library: 
 
 
 def test_predict_with_a_shared_and_with_an_own_encoder(http: httpx2.Client, library: Any) -> None:
-    from unirna.tasks import load_predictor
-
     sequences = [row["sequence"] for row in library.heldout[:4]]
     for task in ("rna_type", "family"):
         wanted = load_predictor(Path(library.registry) / task).predict(sequences)
@@ -124,13 +123,28 @@ def test_predict_with_a_shared_and_with_an_own_encoder(http: httpx2.Client, libr
             assert shares[0] == prediction["probability"] == pytest.approx(float(row.max()), abs=1e-4)
 
 
+def test_predicted_values(http: httpx2.Client, library: Any) -> None:
+    sequences = [row["sequence"] for row in library.heldout[:4]]
+    wanted = load_predictor(Path(library.registry) / "gc").predict(sequences)
+    answers = http.post("/v1/predict/gc", json={"sequences": sequences}).json()["predictions"]
+    for answer, value, letters in zip(answers, wanted.values, sequences, strict=True):
+        assert answer["value"] == pytest.approx(value, abs=1e-3) and answer["unit"] == "%"
+        assert answer["low"] < answer["value"] < answer["high"]
+        assert answer["value"] == pytest.approx(100 * (letters.count("G") + letters.count("C")) / len(letters), abs=10)
+        assert set(answer) == {"value", "low", "high", "unit"}
+
+
 def test_models_collections_and_records(http: httpx2.Client, library: Any) -> None:
     models = http.get("/v1/models").json()
     assert models["encoder"]["dimension"] == 128
-    assert [(p["name"], p["task"]) for p in models["predictors"]] == [
-        ("family", "sequence-classification"),
-        ("rna_type", "sequence-classification"),
-    ]
+    made = {p["name"]: (p["task"], p["unit"]) for p in models["predictors"] if p["name"] in ("family", "gc", "rna_type")}
+    assert made == {
+        "family": ("sequence-classification", ""),
+        "gc": ("sequence-regression", "%"),
+        "rna_type": ("sequence-classification", ""),
+    }
+    shipped = list_predictors(None)
+    assert [p["name"] for p in models["predictors"]] == sorted({*made, *shipped})
     listed = http.get("/v1/collections").json()
     assert listed["default"] == "rfam"
     assert [(c["name"], c["searchable"]) for c in listed["collections"]] == [("other", False), ("rfam", True)]
@@ -532,6 +546,7 @@ def test_own_encoders_are_kept_within_bounds(library: Any, tmp_path: Path) -> No
         assert engine.predict(name, ["ACGUACGU"])
     assert [name for name, _ in engine.predictors._loaded] == ["c", "a"]
     (tmp_path / "b" / "head.safetensors").write_bytes(b"damaged")
-    assert [p.folder.name for p in engine.predictors.all()] == ["a", "c"]
+    own = [p.folder.name for p in engine.predictors.all() if p.folder.parent == tmp_path]
+    assert own == ["a", "c"]
     with pytest.raises(RequestError, match="the service's log says why"):
         engine.predict("b", ["ACGU"])

@@ -72,7 +72,7 @@ class Predictors:
                     del self._loaded[old]
                 self._loaded[key] = load_predictor(folder, self.model.device)
             self._loaded.move_to_end(key)
-            own = [k for k, p in self._loaded.items() if not self.share_encoder(p)]
+            own = [k for k, p in self._loaded.items() if p.encoder_loaded and not self.share_encoder(p)]
             for old in own[: -self._own_encoders]:
                 del self._loaded[old]
             return self._loaded[key]

@@ -36,6 +36,7 @@ def write_card(info: dict[str, Any]) -> str:
         "",
         "## Data",
         "",
+        *([info["about"], ""] if info.get("about") else []),
         f"{', '.join(data['data'])} (content `{data['digest']}`): read {data['read']:,} = {data['kept']:,} kept + "
         f"{data['rejected']:,} left out ({rejected}). Lengths {lengths['min']:,} to {lengths['max']:,} nucleotides, median "
         f"{lengths['median']:,}. {data['distinct_sequences']:,} distinct sequences.",

@@ -56,6 +56,7 @@ class FinetuneConfig:
         model: a shipped name, a folder or a URI of the encoder.
         data: the labelled table.
         registry: the folder of predictors.
+        about: the data's source and licence in words, for the card.
         unit: of the values, where values are predicted; shown beside them.
         mode: "frozen" leaves the encoder as it is and fits a head on its vectors; "lora" trains low-rank adapters on it
             and the head, "full" the encoder itself and the head.
@@ -68,6 +69,7 @@ class FinetuneConfig:
     model: str
     data: DataConfig
     registry: str
+    about: str = ""
     unit: str = ""
     mode: Literal["frozen", "lora", "full"] = "frozen"
     full: FullConfig = field(default_factory=FullConfig)
@@ -203,6 +205,7 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here) -> dict[str, Any
     info = {
         "format": FORMAT,
         "name": config.name,
+        "about": config.about,
         "task": task.name,
         "mode": config.mode,
         **facts,

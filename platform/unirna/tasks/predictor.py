@@ -142,6 +142,11 @@ class Predictor:
         model.name = str(self.info["encoder"]["name"])
         return model
 
+    @property
+    def encoder_loaded(self) -> bool:
+        """Whether the encoder is in memory: it is, from its first use on."""
+        return "encoder" in self.__dict__
+
     def predict(self, sequences: Sequence[str]) -> Predictions | Estimates:
         """Class probabilities, or values, of RNA or DNA sequences, in their order; each is the same alone or in any batch.
 
