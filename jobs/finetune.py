@@ -81,7 +81,7 @@ class Config:
     learning_rate: float = 0.0
     """Peak learning rate of the encoder or its adapters; 0 takes 3e-4 (full) or 2e-3 (lora)."""
     workers: int = 1
-    """Ray Train workers (lora, full)."""
+    """Ray Train workers (lora, full); 0 trains in this process, without Ray."""
     replace: bool = False
     """Replace a predictor of the same name that was made otherwise."""
 
@@ -129,7 +129,7 @@ def main() -> int:
             compact=config.compact,
             replace=config.replace,
         )
-        return finetune(wanted, on_workers)
+        return finetune(wanted, on_workers) if config.workers else finetune(wanted)
 
     return run_job(job)
 

@@ -275,6 +275,7 @@ async function predict() {
   const answer = await call(`/v1/predict/${encodeURIComponent(task)}`, { sequences: [letters], top: 5 });
   const found = answer.predictions[0];
   $("prediction-title").textContent = `Predicted ${task.replaceAll("_", " ")}`;
+  $("value").hidden = Boolean(found.probabilities);
   $("value").textContent = found.probabilities ? "" : valueText(found);
   $("classes").replaceChildren(
     ...Object.entries(found.probabilities ?? {}).map(([name, share]) =>
