@@ -33,6 +33,7 @@ from unirna.tasks import (
 )
 from unirna.tasks.data import describe
 from unirna.tasks.head import fit_ridge_head
+from unirna.tasks.plot import ticks
 from unirna.tasks.regression import SEQUENCE_REGRESSION, half_width, pearson, r2, rmse, spearman
 
 
@@ -184,6 +185,13 @@ def test_one_value_is_an_error(wanted: FinetuneConfig, tmp_path: Path) -> None:
     data = replace(wanted.data, data=(write(tmp_path / "flat.csv", table),))
     with pytest.raises(TaskError, match="nothing to learn"):
         finetune(replace(wanted, data=data))
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.9, 7.9), (-3, 3), (0, 1.37), (1e-5, 4e-5), (12_000, 980_000), (5, 5.001)])
+def test_ticks_are_round_and_few(low: float, high: float) -> None:
+    found = ticks(low, high)
+    assert 3 <= len(found) <= 7 and low <= found[0] and found[-1] <= high
+    assert all(len(f"{value:g}") <= 7 for value in found)
 
 
 def test_every_task_has_a_name_and_a_primary_metric() -> None:

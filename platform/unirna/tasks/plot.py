@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -47,9 +48,10 @@ def predicted_against_true(truth: Truth, prediction: Truth, facts: dict[str, Any
         for t, p in zip(truth[chosen].tolist(), prediction[chosen].tolist(), strict=True)
     ]
     lines.append(f'</g><rect x="{MARGIN}" y="{MARGIN}" width="{inner}" height="{inner}" fill="none" stroke="#444"/>')
-    for value in np.linspace(low + room, high - room, 5).tolist():
-        lines.append(f'<text x="{x(value):.1f}" y="{SIZE - MARGIN + 16}" text-anchor="middle">{value:.3g}</text>')
-        lines.append(f'<text x="{MARGIN - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{value:.3g}</text>')
+    for value in ticks(low, high):
+        lines.append(f'<path d="M{x(value):.1f} {SIZE - MARGIN}v4M{MARGIN} {y(value):.1f}h-4" stroke="#444"/>')
+        lines.append(f'<text x="{x(value):.1f}" y="{SIZE - MARGIN + 16}" text-anchor="middle">{value:g}</text>')
+        lines.append(f'<text x="{MARGIN - 7}" y="{y(value) + 4:.1f}" text-anchor="end">{value:g}</text>')
     unit = f" ({escape(facts['unit'])})" if facts["unit"] else ""
     lines += [
         f'<text x="{SIZE / 2}" y="{SIZE - 14}" text-anchor="middle">true value{unit}</text>',
@@ -59,3 +61,10 @@ def predicted_against_true(truth: Truth, prediction: Truth, facts: dict[str, Any
         "</svg>",
     ]
     return "\n".join(lines) + "\n"
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """Three to seven multiples of 1, 2 or 5 times a power of ten between two numbers."""
+    power = 10.0 ** math.floor(math.log10((high - low) / 3))
+    step = next(factor * power for factor in (1, 2, 5, 10) if (high - low) / (factor * power) < 7)
+    return [round(number * step, 12) for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
