@@ -172,6 +172,12 @@ def test_the_example_and_a_prediction(page: Browser) -> None:
     assert page.text("#prediction-title") == "Predicted rna type"
     shares = [float(text.removesuffix(" %")) for text in page.texts("#classes .share")]
     assert len(shares) == 4 and shares == sorted(shares, reverse=True)
+    assert page.text("#value") == "" == page.text("#beyond")
+    page.run("document.querySelector('#task').value = 'sirna'")  # values, of sequences of 21 nt
+    page.click("#predict")
+    page.wait("document.querySelector('#prediction-title').innerText === 'Predicted sirna'")
+    assert "normalised inhibition; nine of ten" in page.text("#value") and page.texts("#classes li") == []
+    assert "made from sequences of 21 nucleotides" in page.text("#beyond")
     assert page.console() == []
 
 

@@ -177,6 +177,7 @@ def test_both_clients_describe_the_same(clients: dict[str, sdk.Client], library:
     kinds = {m.name: (m.kind, m.unit) for m in http.models()}
     assert http.models()[0].kind == "encoder"
     assert kinds["rna_type"] == ("sequence-classification", "") and kinds["gc"] == ("sequence-regression", "%")
+    assert next(m.lengths for m in http.models() if m.name == "sirna") == (21, 21)
 
 
 ERRORS: dict[str, tuple[Bad, type[Exception], str | None]] = {

@@ -448,6 +448,7 @@ class Engine:
                 "task": p.task,
                 "labels": p.labels,
                 "unit": p.unit,
+                "lengths": list(p.lengths),
                 "mode": p.mode,
                 "fingerprint": p.encoder_fingerprint,
                 "metrics": plain(p.metrics),

@@ -193,6 +193,7 @@ class PredictorInfo(_Response):
     task: str
     labels: list[str] = Field(description="Its classes; none where it predicts values.")
     unit: str = Field("", description="Of its values, empty where none was named.")
+    lengths: tuple[int, int] = Field(description="Shortest and longest sequence it was made from, in nucleotides.")
     mode: str
     fingerprint: str = Field(description="Of the encoder that it reads.")
     metrics: dict[str, Any]

@@ -98,6 +98,12 @@ class Predictor:
         return str(self.info.get("unit", ""))
 
     @property
+    def lengths(self) -> tuple[int, int]:
+        """Shortest and longest sequence that it was made from, in nucleotides: beyond, its answers are guesses."""
+        lengths = self.info["data"]["lengths"]
+        return int(lengths["min"]), int(lengths["max"])
+
+    @property
     def mode(self) -> Literal["frozen", "lora", "full"]:
         """Whether the encoder stayed as it was, got adapters, or was trained itself, with the head."""
         mode: Literal["frozen", "lora", "full"] = self.info["mode"]

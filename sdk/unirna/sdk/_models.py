@@ -160,6 +160,7 @@ class ModelInfo:
         fingerprint: of the encoder. dimension: numbers of a vector, None for a predictor.
         labels: classes of a predictor, none where it predicts values. metrics: what was measured of it.
         unit: of a predictor's values, "" where none was named.
+        lengths: shortest and longest sequence that a predictor was made from, in nucleotides.
     """
 
     name: str
@@ -169,6 +170,7 @@ class ModelInfo:
     labels: tuple[str, ...] = field(default=(), repr=False)
     metrics: Mapping[str, Any] = field(default_factory=dict, repr=False)
     unit: str = ""
+    lengths: tuple[int, int] | None = None
 
 
 class _Rows(Sequence[Item]):
@@ -425,7 +427,9 @@ def model_infos(answer: Mapping[str, Any]) -> list[ModelInfo]:
     """The models, as the service and the engine give them: the encoder first."""
     encoder = answer["encoder"]
     predictors = [
-        ModelInfo(p["name"], p["task"], p["fingerprint"], None, tuple(p["labels"]), p["metrics"], p["unit"])
+        ModelInfo(
+            p["name"], p["task"], p["fingerprint"], None, tuple(p["labels"]), p["metrics"], p["unit"], tuple(p["lengths"])
+        )
         for p in answer["predictors"]
     ]
     return [ModelInfo(encoder["name"], "encoder", encoder["fingerprint"], encoder["dimension"]), *predictors]

@@ -5,6 +5,7 @@ const FIRST_LABELS = ["family", "family_name", "rna_type"];
 const TABLE_LABELS = 4;
 const OWN = ["id", "sequence", "length", "sha", "vector"];
 let collections = new Map();
+let predictors = new Map();
 
 function element(tag, { text, className, attributes = {} } = {}, ...children) {
   const made = document.createElement(tag);
@@ -112,6 +113,7 @@ async function start() {
       ...listed.collections.map((entry) => new Option(`${entry.name} (${entry.num_rows.toLocaleString("en")})`, entry.name)),
     );
     if (listed.default) $("collection").value = listed.default;
+    predictors = new Map(models.predictors.map((p) => [p.name, p]));
     $("task").replaceChildren(...models.predictors.map((p) => new Option(p.name, p.name)));
     $("predict-box").hidden = models.predictors.length === 0;
     $("key-form").hidden = true;
@@ -281,6 +283,10 @@ async function predict() {
     ...Object.entries(found.probabilities ?? {}).map(([name, share]) =>
       element("li", {}, element("span", { text: name }), bar(share), element("span", { text: `${(100 * share).toFixed(1)} %`, className: "share" }))),
   );
+  const [shortest, longest] = predictors.get(task).lengths;
+  const usual = shortest === longest ? `${shortest}` : `${shortest} to ${longest}`;
+  $("beyond").hidden = letters.length >= shortest && letters.length <= longest;
+  $("beyond").textContent = `This predictor was made from sequences of ${usual} nucleotides; yours has ${letters.length}, so take it for a guess.`;
   $("prediction").hidden = false;
 }
 
