@@ -230,9 +230,28 @@ def test_a_frozen_predictor_is_made_saved_and_read_back(wanted: FinetuneConfig, 
         finetune(other)
     assert finetune(replace(other, replace=True))["accuracy"] > 0.8
     assert "150 taken from" in capsys.readouterr().err
-    assert list(list_predictors(wanted.registry)) == ["kind"]
-    with pytest.raises(TaskError, match=r"no predictor 'colour'.*It holds: kind"):
+    assert list(list_predictors(wanted.registry, shipped=False)) == ["kind"]
+    assert list(list_predictors(wanted.registry)) == sorted(["kind", *list_predictors(None)])
+    with pytest.raises(TaskError, match=r"no predictor 'colour'.*It holds: kind; with the package come: ncrna_class, "):
         find_predictor(wanted.registry, "colour")
+
+
+def test_predictors_of_the_package_are_found_and_ones_own_go_first(wanted: FinetuneConfig) -> None:
+    shipped = find_predictor(wanted.registry, "ncrna_class")
+    predictor = load_predictor(shipped)
+    trna = "GCGGAUUUAGCUCAGUUGGGAGAGCGCCAGACUGAAGAUCUGGAGGUCCUGUGUUCGAUCCACAGAAUUCGCACCA"
+    assert predictor.predict([trna]).labels == ["tRNA"] and predictor.encoder.name == "unirna-mini"
+    finetune(replace(wanted, name="ncrna_class"))
+    own = find_predictor(wanted.registry, "ncrna_class")
+    assert own != shipped and load_predictor(own).labels == sorted(BIASES)
+    for folder in list_predictors(
+        None
+    ).values():  # each stands on the encoder that comes along, and its card names its data
+        predictor = load_predictor(folder)
+        assert predictor.encoder.fingerprint == predictor.encoder_fingerprint
+        assert predictor.info["about"] in predictor.card and any(
+            word in predictor.card for word in ("licence", "GPL", "CC0")
+        )
 
 
 def test_one_class_is_an_error(tmp_path: Path, nano_model_path: Path) -> None:

@@ -224,7 +224,9 @@ def find_predictor(registry: str | Path, name: str) -> Path:
     """
     have = list_predictors(registry)
     if name not in have:
+        own = list_predictors(registry, shipped=False)
         raise TaskError(
-            f"no predictor {name!r} in {registry}. It holds: {', '.join(have) or 'none'}. Make one with jobs/finetune.py"
+            f"no predictor {name!r} in {registry}. It holds: {', '.join(own) or 'none'}; with the package come: "
+            f"{', '.join(list_predictors(None)) or 'none'}. Make one with jobs/finetune.py"
         )
     return have[name]
