@@ -116,6 +116,10 @@ class Corpus:
         self._weight = np.cumsum([0.0, *(float(c[-1]) for c in self._labels["cumulative"])])
         self.num_tokens = int(sum(len(t) for t in self._tokens))
 
+    def __reduce__(self) -> tuple[type[Corpus], tuple[str, str]]:
+        """Travels to other processes as its place, and is opened there."""
+        return Corpus, (str(self.folder.absolute()), self.split)
+
     def __len__(self) -> int:
         return int(self._first[-1])
 
