@@ -64,7 +64,7 @@ def batches(source: Source, places: Places, processes: int) -> Iterator[Batch]:
         prefetch_factor=4,
         collate_fn=_as_it_is,
         worker_init_fn=_settle_down,
-        multiprocessing_context="forkserver",  # a fork of a process that is connected to Ray leaves Ray's calls hanging
+        multiprocessing_context="spawn",  # a fork of a process that is connected to Ray leaves its calls hanging
     )
     return iter(loader)
 
