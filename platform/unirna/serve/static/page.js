@@ -285,8 +285,9 @@ async function predict() {
   );
   const [shortest, longest] = predictors.get(task).lengths;
   const usual = shortest === longest ? `${shortest}` : `${shortest} to ${longest}`;
-  $("beyond").hidden = letters.length >= shortest && letters.length <= longest;
-  $("beyond").textContent = `This predictor was made from sequences of ${usual} nucleotides; yours has ${letters.length}, so take it for a guess.`;
+  const within = letters.length >= shortest && letters.length <= longest;
+  $("beyond").hidden = within;
+  $("beyond").textContent = within ? "" : `This predictor was made from sequences of ${usual} nucleotides; yours has ${letters.length}, so take it for a guess.`;
   $("prediction").hidden = false;
 }
 
