@@ -3,7 +3,7 @@
 Each criterion is a desirability from 0 (useless) to 1 (as wanted), and the score of a record is their geometric mean
 (Derringer & Suich 1980): a record must do well on every criterion, and its score depends on nothing but itself.
 
-- A label's desirability is its probability. A value's is the share of the predictor's training values that it exceeds
+- A label's desirability is its probability. A value's is the share of the values of the predictor's table that it exceeds
   (task=high) or stays under (task=low), as a normal distribution of their mean and standard deviation has it.
 - Similarity is the cosine of a record's vector with that of the nearest reference. Cosines of one model crowd together in
   a narrow band, so the distance 1 - cosine is measured in a unit of the model's own: d0 / (d0 + 1 - cosine), where d0 is

@@ -155,7 +155,7 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here) -> dict[str, Any
     else:
         if not len(rows["valid"]):
             raise TaskError(
-                "full fine-tuning stops by the validation loss, and there is no validation row (of a training class)"
+                f"mode {config.mode} stops by the validation loss, and there is no validation row (of a training class)"
             )
         work = registry / f".work-{hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]}"
         model, head, adapters, history = _train_full(config, work, model, table, task, truth, rows, num_outputs, launch)
