@@ -242,7 +242,7 @@ def _method(criteria: Criteria) -> str:
             f"{criteria.references.unit:.3g} for this model: a reference itself has 1, random RNA about 0.5.</li>"
         )
     items += [
-        f"<li><b>{escape(c.name)}</b>: the share of the values in the table of the predictor {escape(c.predictor)} that lie "
+        f"<li><b>{escape(c.name)}</b>: the share of the values in the table of predictor {escape(c.predictor)} that lie "
         f"{'below' if c.label == 'high' else 'above'} the predicted one, as a normal distribution has it.</li>"
         if c.numeric
         else f"<li><b>{escape(c.name)}</b>: the probability that the predictor {escape(c.predictor)} gives to "
