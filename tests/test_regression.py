@@ -226,6 +226,9 @@ def test_adapters_are_trained_stored_and_added_to_a_shipped_model(tmp_path: Path
     base.write_text(base.read_text().replace(model.load("unirna-mini").fingerprint, "0" * 16))
     with pytest.raises(TaskError, match=r"was made on unirna-mini 0000.*Fine-tune again, or install"):
         load_predictor(folder).predict(sequences)
+    base.write_text(base.read_text().replace("unirna-mini", "unirna-none"))
+    with pytest.raises(TaskError, match="'unirna-none', which does not come with this version"):
+        load_predictor(folder).predict(sequences)
     (folder / "encoder" / "adapter.safetensors").write_bytes(b"no")
     with pytest.raises(TaskError, match="no sound adapted model"):
         load_predictor(folder).predict(sequences)

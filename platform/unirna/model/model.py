@@ -377,6 +377,8 @@ def _load(name: str, device: str | torch.device | None) -> Model:
 def _adapted(folder: Path) -> Encoder:
     """A shipped model with the adapters of a folder (`save_adapted`)."""
     base, wanted, adapters = read_adapted(folder)
+    if not (SHIPPED / base / "config.json").is_file():
+        raise CheckpointError(f"{folder} was made on {base!r}, which does not come with this version of the package")
     loaded = _load(base, "cpu")
     if loaded.fingerprint != wanted:
         raise CheckpointError(

@@ -423,13 +423,17 @@ def collection_infos(answer: Mapping[str, Any]) -> list[CollectionInfo]:
     return [CollectionInfo(**entry, default=entry["name"] == answer["default"]) for entry in answer["collections"]]
 
 
+def _of_later_services(predictor: Mapping[str, Any]) -> tuple[str, tuple[int, int] | None]:
+    """What services of 0.1.0 do not tell of a predictor: its unit and lengths."""
+    lengths = predictor.get("lengths")
+    return str(predictor.get("unit", "")), None if lengths is None else (int(lengths[0]), int(lengths[1]))
+
+
 def model_infos(answer: Mapping[str, Any]) -> list[ModelInfo]:
     """The models, as the service and the engine give them: the encoder first."""
     encoder = answer["encoder"]
     predictors = [
-        ModelInfo(
-            p["name"], p["task"], p["fingerprint"], None, tuple(p["labels"]), p["metrics"], p["unit"], tuple(p["lengths"])
-        )
+        ModelInfo(p["name"], p["task"], p["fingerprint"], None, tuple(p["labels"]), p["metrics"], *_of_later_services(p))
         for p in answer["predictors"]
     ]
     return [ModelInfo(encoder["name"], "encoder", encoder["fingerprint"], encoder["dimension"]), *predictors]
