@@ -4,11 +4,12 @@
     python benchmarks/search.py --sequences rrna.fasta.gz --rows 1000000 --model runs/demo/model --kinds memory hnsw ivf_sq
     python benchmarks/search_page.py a.json b.json   # what --out wrote, as docs/indexes.md with its plot
 
-Windows of the sequences, 60 to 200 nucleotides each, are embedded into a collection (once: the store is kept) until there
-are enough rows; 1,000 more, which are not stored, are the queries. Each is asked alone, one after the other. Recall is
-by similarity: of several equally near rows each is as good as the other. faiss stands beside it, on the same vectors, where
-it is installed (`pip install faiss-cpu`), with as many threads; it holds vectors alone and returns no rows. Indexes are
-built by a process of their own, whose memory at its peak is given; `curve` is recall and time at other efforts of a search.
+Windows of the sequences, 60 to 200 nucleotides each, are embedded into a collection (once: the store is kept, and a run
+that was stopped goes on) until there are enough rows; 1,000 more, which are not stored, are the queries. Each is asked
+alone, one after the other. Recall is by similarity: of several equally near rows each is as good as the other. faiss
+stands beside it, on the same vectors, where it is installed (`pip install faiss-cpu`), with as many threads; it holds
+vectors alone and returns no rows. Indexes are built by a process of their own, whose memory at its peak is given; `curve`
+is recall and time at other efforts of a search.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ from unirna.vectorstore.schema import Index
 
 Vectors = NDArray[np.float32]
 K = 10
+CHUNK = 10_000
+"""Rows that are embedded and committed at once."""
 RARE = "one_in_100"
 """A label that 1 % of the rows have."""
 EFFORTS = (0.25, 0.5, 1, 2, 4, 8)
@@ -78,8 +81,7 @@ def main(config: Config) -> None:
     encoder = model.load(config.model)
     name = f"windows-{config.rows}-{encoder.fingerprint}"
     asked = Path(config.store) / f"{name}.npy"
-    if not vectorstore.exists(config.store, name):
-        _fill(config, encoder, name, asked)
+    _fill(config, encoder, name, asked)
     queries: Vectors = np.load(asked)[: config.queries]
     collection = vectorstore.open(config.store, name)
     MEMORY.budget = 1 << 40
@@ -126,33 +128,35 @@ def windows(path: str, id_column: str, random: np.random.Generator) -> Iterator[
 
 
 def _fill(config: Config, encoder: model.Model, name: str, asked: Path) -> None:
-    """Embed the windows, the queries first."""
-    random = np.random.default_rng(0)
-    drawn = windows(config.sequences, config.id_column, random)
-    asked.parent.mkdir(parents=True, exist_ok=True)
-    np.save(asked, encoder.embed(list(islice(drawn, config.queries))))
+    """Embed the windows, the queries first; what an earlier run has committed is kept."""
+    drawn = windows(config.sequences, config.id_column, np.random.default_rng(0))
+    queries = list(islice(drawn, config.queries))
+    if not asked.exists():
+        asked.parent.mkdir(parents=True, exist_ok=True)
+        np.save(asked, encoder.embed(queries))
     labels = pa.schema([(RARE, pa.bool_())])
     provenance = vectorstore.Provenance(encoder.name, encoder.fingerprint)
     schema = vectorstore.collection_schema(encoder.dimension, labels, provenance)
+    there = len(vectorstore.open(config.store, name)) if vectorstore.exists(config.store, name) else 0
     started = time.monotonic()
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        for first in range(0, config.rows, 10_000):
-            sequences = list(islice(drawn, min(10_000, config.rows - first)))
-            columns = [
-                pa.array([f"w{first + i:08d}" for i in range(len(sequences))]),
-                pa.array(sequences),
-                pa.array([len(text) for text in sequences], pa.int32()),
-                pa.array([sequence_sha(text) for text in sequences]),
-                vectorstore.vector_array(encoder.embed(sequences)),
-                pa.array(random.random(len(sequences)) < 0.01),
-            ]
-            yield pa.record_batch(columns, schema=schema)
-            done = first + len(sequences)
-            print(f"embedded {done:,} of {config.rows:,}, {done / (time.monotonic() - started):,.0f}/s", flush=True)
-
-    files = vectorstore.write_rows(config.store, name, batches(), schema)
-    vectorstore.commit(config.store, name, schema, files, key="benchmark", read_version=0)
+    for first in range(0, config.rows, CHUNK):
+        sequences = list(islice(drawn, min(CHUNK, config.rows - first)))
+        done = first + len(sequences)
+        if done <= there:
+            continue
+        columns = [
+            pa.array([f"w{first + i:08d}" for i in range(len(sequences))]),
+            pa.array(sequences),
+            pa.array([len(text) for text in sequences], pa.int32()),
+            pa.array([sequence_sha(text) for text in sequences]),
+            vectorstore.vector_array(encoder.embed(sequences)),
+            pa.array(np.random.default_rng(done).random(len(sequences)) < 0.01),
+        ]
+        files = vectorstore.write_rows(config.store, name, iter([pa.record_batch(columns, schema=schema)]), schema)
+        version = vectorstore.table_version(config.store, name) if first else 0
+        vectorstore.commit(config.store, name, schema, files, key=f"rows-{first}", read_version=version)
+        rate = (done - there) / (time.monotonic() - started)
+        print(f"embedded {done:,} of {config.rows:,}, {rate:,.0f}/s", flush=True)
 
 
 def _last(collection: vectorstore.Collection, queries: Vectors, where: str | None) -> Vectors:

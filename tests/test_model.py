@@ -1,6 +1,7 @@
 """The encoder: released format, and a vector that depends on its own sequence alone."""
 
 import json
+import pickle
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -123,6 +124,19 @@ def test_pseudo_perplexity_is_that_of_its_definition(nano: Model) -> None:
     assert 1 < windowed.pseudo_perplexity(letters) == windowed.pseudo_perplexity(letters.replace("U", "T").lower())
     with pytest.raises(SequenceError, match="without A, C, G or U"):
         nano.pseudo_perplexity("NNN")
+
+
+@pytest.mark.parametrize("name", ["unirna-mini", "nano", "a layer"])
+def test_a_shared_model_is_the_model_on_the_very_arrays(nano: Model, nano_model_path: Path, name: str) -> None:
+    loaded = {"nano": nano, "a layer": model.load(nano_model_path, layer=2)}.get(name) or model.load(name, device="cpu")
+    shared = pickle.loads(pickle.dumps(model.SharedModel.of(loaded)))
+    for array in shared.arrays.values():
+        array.flags.writeable = False  # as Ray's object store gives them
+    again = shared.load("cpu")
+    assert again.fingerprint == loaded.fingerprint and again.name == loaded.name
+    assert (again.embed(["GGGAAACCC", "ACGU" * 40]) == loaded.embed(["GGGAAACCC", "ACGU" * 40])).all()
+    for key, tensor in again.encoder.state_dict().items():
+        assert np.shares_memory(tensor.numpy(), shared.arrays[key]), key
 
 
 def test_pytorch_bin_half_precision_and_no_head(nano: Model, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import ray
 import torch
 from numpy.typing import NDArray
 
@@ -27,24 +28,18 @@ NUCLEOTIDES_AT_ONCE: Final = 8192
 
 
 class Embedder:
-    """Embeds chunks and writes them beside the collection; loads the model once."""
+    """Embeds chunks and writes them beside the collection."""
 
-    def __init__(self, plan: Plan, recipe: Recipe) -> None:
+    def __init__(self, plan: Plan, recipe: Recipe, shared: ray.ObjectRef[model.SharedModel]) -> None:
         torch.set_num_threads(recipe.threads)
-        self.plan, self.recipe = plan, recipe
+        self.plan, self.recipe, self.shared = plan, recipe, shared
         self.trouble: Exception | None = None  # of the rows: within Lance's writer it comes out as an error of Lance's
 
     @cached_property
     def model(self) -> model.Model:
-        """The model, loaded with the first chunk, so that what goes wrong is told like all else."""
-        recipe = self.recipe
-        loaded = model.load(recipe.path, layer=recipe.layer)
-        if loaded.fingerprint != recipe.fingerprint:
-            raise JobError(
-                f"model {recipe.path} is {loaded.fingerprint} on a worker and {recipe.fingerprint} where the job was "
-                "started: put it where every machine sees the same files"
-            )
-        return loaded
+        """The model, on the one copy of its weights that this node has; made with the first chunk."""
+        shared: model.SharedModel = ray.get(self.shared)
+        return shared.load()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """One row of `COUNTS`, and why it failed (`tell`), for each chunk of a batch."""
@@ -125,5 +120,5 @@ class Embedder:
         if not np.all(sound):
             bad = chunk["id"][int(first[np.flatnonzero(~sound)[0]])].as_py()
             raise JobError(
-                f"record {bad}: model {self.recipe.path} gives a vector with NaN or infinity; its weights are unsound"
+                f"record {bad}: model {self.model.name} gives a vector with NaN or infinity; its weights are unsound"
             )

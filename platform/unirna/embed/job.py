@@ -227,9 +227,9 @@ def _attempt(config: EmbedConfig, started: float) -> dict[str, Any]:
     embedding = time.monotonic()
     if at_first < nucleotides:
         workers = min(workers, -(-(nucleotides - at_first) // size))  # no more than there are chunks
-        recipe = Recipe(path, encoder.fingerprint, config.batch_tokens, config.cpus_per_worker, config.level, config.layer)
+        recipe = Recipe(config.batch_tokens, config.cpus_per_worker, config.level)
         rows_of_parts = [sum(s["parts"][part] for s in scanned) for part in range(parts)]
-        embed(plan, recipe, earlier, rows_of_parts, workers, at_first, nucleotides)
+        embed(plan, recipe, encoder, earlier, rows_of_parts, workers, at_first, nucleotides)
     seconds = time.monotonic() - embedding
 
     # ---- commit

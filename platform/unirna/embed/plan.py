@@ -40,20 +40,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Which model an actor loads, and how it runs.
+    """How an actor runs the model.
 
     Attributes:
-        path: name, folder or URI. fingerprint: that the driver saw there.
         batch_tokens: tokens of one forward pass, None for the model's own choice. threads: of torch in one actor.
-        level: "sequence" or "nucleotide". layer: whose states (`unirna.model.load`).
+        level: "sequence" or "nucleotide".
     """
 
-    path: str
-    fingerprint: str
     batch_tokens: int | None
     threads: int
     level: str = "sequence"
-    layer: int = -1
 
 
 def read_record(state: State, name: str) -> dict[str, Any]:

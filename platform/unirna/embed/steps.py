@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,9 @@ from unirna.embed.state import State, by_part
 from unirna.embed.stream import among, chunk_row, chunks_of, pack_chunk, places
 from unirna.job import Progress, raise_told, tell
 from unirna.sequence import Piece
+
+if TYPE_CHECKING:
+    from unirna.model import Model  # tasks that only read import this module without torch
 
 HELD_ROWS: Final = 1_000_000
 """Rows of the collection for each bucket, and for each task that reads its ids."""
@@ -107,17 +110,26 @@ def _each(count: int, work: Callable[[int], object]) -> Iterator[None]:
 
 
 def embed(
-    plan: Plan, recipe: Recipe, earlier: list[str], rows: list[int], workers: int, at_first: int, nucleotides: int
+    plan: Plan,
+    recipe: Recipe,
+    encoder: Model,
+    earlier: list[str],
+    rows: list[int],
+    workers: int,
+    at_first: int,
+    nucleotides: int,
 ) -> None:
     """Stream what is left through the actor pool.
 
     Args:
+        encoder: on the CPU; its weights travel through Ray's object store, one copy for each node.
         earlier: names of the records of earlier runs. rows: good records of each part.
         at_first, nucleotides: embedded by earlier runs, and in all.
     """
     import ray
 
     from unirna.embed.embedder import Embedder
+    from unirna.model import SharedModel
 
     records = by_part(earlier)
 
@@ -139,7 +151,7 @@ def embed(
     actors = ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=2)
     finished = todo.map_batches(chunks, batch_size=1, num_cpus=0, compute=readers).map_batches(
         Embedder,
-        fn_constructor_args=(plan, recipe),
+        fn_constructor_args=(plan, recipe, ray.put(SharedModel.of(encoder))),
         batch_size=1,
         batch_format="pyarrow",
         num_cpus=recipe.threads,

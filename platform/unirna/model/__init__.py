@@ -11,6 +11,7 @@ from unirna.model.checkpoint import CheckpointError, load_checkpoint, save_check
 from unirna.model.config import SIZES, EncoderConfig
 from unirna.model.encoder import Encoder
 from unirna.model.model import SHIPPED, Model, initialise, load
+from unirna.model.shared import SharedModel
 from unirna.model.tokens import (
     CLS,
     EOS,
@@ -44,6 +45,7 @@ __all__ = [
     "EncoderConfig",
     "Model",
     "Packed",
+    "SharedModel",
     "Whitening",
     "Window",
     "adapters_of",
