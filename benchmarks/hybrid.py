@@ -2,8 +2,9 @@
 
     python benchmarks/hybrid.py --bench ../shared/bench/retrieval_dev --score ../shared/bench/score_retrieval.py
 
-Embeds the benchmark's 22,078 sequences into a collection (once; some minutes), asks its 604 queries and has the hits scored
-by the benchmark's own script. Milliseconds are of one query after the other, embedding it left out, and stated beside it.
+Embeds the benchmark's 22,078 sequences into a collection (once; some minutes), asks its 604 queries and has the hits
+scored by the benchmark's own script. On disk: nothing is held in memory, vectors are scanned by LanceDB and words found
+by its index. Milliseconds are of one query after the other, embedding it left out, and stated beside it.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from rich.table import Table
 from unirna import model, vectorstore
 from unirna.job import num_cpus
 from unirna.sequence import normalise, sequence_sha
+from unirna.vectorstore.memory import BUDGET, MEMORY
 
 HITS = 1000
 
@@ -56,6 +58,8 @@ def main(config: Config) -> None:
     encoder = model.load(config.model)
     corpus, queries = (pd.read_parquet(config.bench / f"{name}.parquet") for name in ("corpus", "queries"))
     collection = _collection(config.store, encoder, corpus)
+    if not collection.has_word_index:
+        print(f"words indexed in {vectorstore.build_word_index(collection.uri, collection.name)} s")
     letters = [normalise(text) for text in queries.sequence]
     started = time.perf_counter()
     vectors = np.concatenate([encoder.embed([text]) for text in letters])
@@ -64,12 +68,15 @@ def main(config: Config) -> None:
     def by_vector(i: int, k: int) -> pa.Table:
         return collection.search(vectors[i], k=k, columns=["id"])
 
-    def both(verify: bool) -> Callable[[int, int], pa.Table]:
-        return lambda i, k: vectorstore.search_hybrid(
-            collection, [letters[i]], vectors[i], k=k, columns=["id"], verify=verify
-        )
+    def both(verify: bool, memory: bool = True) -> Callable[[int, int], pa.Table]:
+        def ask(i: int, k: int) -> pa.Table:
+            MEMORY.budget = BUDGET if memory else 0
+            return vectorstore.search_hybrid(collection, [letters[i]], vectors[i], k=k, columns=["id"], verify=verify)
+
+        return ask
 
     kinds = {"vectors": by_vector, "vectors and words": both(False), "vectors and words, verified": both(True)}
+    kinds |= {"vectors and words on disk": both(False, False), "the same, verified": both(True, False)}
     results = {name: _score(config, kind, list(queries.id)) for name, kind in kinds.items()}
     table = Table("search", "R@1", "below 80 %", "below 60 %", "MAP@100", "ms, 10 hits, p50", "p99")
     for name, row in results.items():

@@ -24,6 +24,7 @@ from unirna.embed.stream import chunks_of
 from unirna.job import JobError
 from unirna.sequence import plan_pieces, sequence_sha
 from unirna.vectorstore import ChangedError, StoreError, ingest
+from unirna.vectorstore.memory import MEMORY
 
 
 def letters(length: int, seed: int) -> str:
@@ -311,7 +312,9 @@ def test_labels_with_names_of_our_own(ray_cluster: None, nano_model_path: Path, 
 
 
 @pytest.mark.slow
-def test_the_job_builds_the_index_that_is_asked_for(ray_cluster: None, nano_model_path: Path, tmp_path: Path) -> None:
+def test_the_job_builds_the_index_that_is_asked_for(
+    ray_cluster: None, nano_model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = fasta(tmp_path / "a.fasta", {f"s{i}": letters(30, i) for i in range(1200)})
     settings = config(tmp_path / "store", nano_model_path, source)
     assert embed_collection(settings)["index"] is None  # it fits in memory
@@ -324,6 +327,14 @@ def test_the_job_builds_the_index_that_is_asked_for(ray_cluster: None, nano_mode
     assert "finds" in refused["index"] and len(vectorstore.open(str(tmp_path / "store"), "c")) == 1200
     with pytest.raises(JobError, match="--index tree: wanted auto, none, hnsw"):
         embed_collection(replace(settings, index="tree"))
+    collection = vectorstore.open(str(tmp_path / "store"), "c")
+    assert not collection.has_word_index
+    monkeypatch.setattr(MEMORY, "budget", 1200 * 4 * collection.info.dimension + 100_000)  # not for the words as well
+    assert embed_collection(settings)["index"] is None
+    assert collection.fits_in_memory and collection.index is None and collection.has_word_index
+    monkeypatch.setattr(MEMORY, "budget", 0)
+    summary = embed_collection(replace(settings, min_recall=0.5))
+    assert summary["index"]["kind"] == "hnsw" and collection.index is not None
 
 
 @pytest.mark.parametrize("level", ["sequence", pytest.param("nucleotide", marks=pytest.mark.slow)])

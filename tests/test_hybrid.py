@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -105,7 +106,7 @@ def test_alignments_are_the_best_and_add_up(query: str, target: str, related: bo
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Library:
     sequences = [drawn(int(length)) for length in RANDOM.integers(60, 200, 600)]
     vectors = RANDOM.standard_normal((600, D)).astype(np.float32)
     rows = pa.table(
@@ -121,6 +122,24 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
     uri = str(tmp_path_factory.mktemp("store"))
     vectorstore.append_rows(uri, "c", rows.cast(SCHEMA), key="k")
     return vectorstore.open(uri, "c"), sequences, vectors
+
+
+@pytest.fixture(params=["memory", "disk"])
+def library(request: pytest.FixtureRequest, made: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Library:
+    """A collection that is held in memory, or one whose vectors are scanned and whose words are in an index."""
+    if request.param == "memory":
+        return made
+    monkeypatch.setattr(MEMORY, "budget", 0)
+    vectorstore.copy(made[0].uri, "c", str(tmp_path), "c")
+    vectorstore.build_word_index(str(tmp_path), "c")
+    return vectorstore.open(str(tmp_path), "c"), *made[1:]
+
+
+def copied(library: Library, to: Path) -> Collection:
+    vectorstore.copy(library[0].uri, "c", str(to), "c")
+    if library[0].has_word_index:
+        vectorstore.build_word_index(str(to), "c")
+    return vectorstore.open(str(to), "c")
 
 
 def test_each_ranking_finds_what_the_other_misses_and_says_so(
@@ -150,7 +169,7 @@ def test_verified_hits_are_ranked_by_their_alignment(library: Library) -> None:
     assert found[0]["alignment_score"] == smith_waterman(query, sequences[300])
 
 
-def test_filters_columns_and_new_rows(library: Library, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_filters_columns_and_new_rows(library: Library, tmp_path: Path) -> None:
     collection, sequences, vectors = library
     found = vectorstore.search_hybrid(
         collection, sequences[:3], vectors[:3], k=20, where="family = 'fam1'", columns=["id", "family"]
@@ -163,26 +182,22 @@ def test_filters_columns_and_new_rows(library: Library, tmp_path_factory: pytest
         vectorstore.search_hybrid(collection, sequences[:1], vectors[:1], where="lenth < 3")
     with pytest.raises(ValueError, match="2 sequences and 1 vectors"):
         vectorstore.search_hybrid(collection, sequences[:2], vectors[:1])
-    uri = str(tmp_path_factory.mktemp("copy"))
-    vectorstore.copy(collection.uri, "c", uri, "c")
-    copied = vectorstore.open(uri, "c")
-    vectorstore.search_hybrid(copied, sequences[:1], vectors[:1])
+    other = copied(library, tmp_path / "copy")
+    vectorstore.search_hybrid(other, sequences[:1], vectors[:1])
     new = drawn(90)
     row = pa.table({"id": ["new"], "sequence": [new], "vector": vectorstore.vector_array(-vectors[:1])})
-    vectorstore.add(uri, "c", row, fingerprint="feed")
-    hit = vectorstore.search_hybrid(copied, [new[20:70]], vectors[:1], k=1, verify=True).to_pylist()[0]
+    vectorstore.add(other.uri, "c", row, fingerprint="feed")
+    hit = vectorstore.search_hybrid(other, [new[20:70]], vectors[:1], k=1, verify=True).to_pylist()[0]
     assert (hit["id"], hit["identity"], hit["query_coverage"], hit["target_start"]) == ("new", 1.0, 1.0, 20)
 
 
 def test_equals_stand_by_id_and_long_queries_are_aligned_as_far_as_it_pays(
-    library: Library, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    collection, sequences, vectors = library
-    uri = str(tmp_path_factory.mktemp("equal"))
-    vectorstore.copy(collection.uri, "c", uri, "c")
+    _, sequences, vectors = library
+    opened = copied(library, tmp_path / "equal")
     twins = {"id": ["b", "a"], "sequence": [sequences[5]] * 2, "vector": vectorstore.vector_array(vectors[[5, 5]])}
-    vectorstore.add(uri, "c", pa.table(twins), fingerprint="feed")
-    opened = vectorstore.open(uri, "c")
+    vectorstore.add(opened.uri, "c", pa.table(twins), fingerprint="feed")
     for verify in (False, True):
         found = vectorstore.search_hybrid(opened, [sequences[5]], vectors[[5]], k=3, verify=verify)
         assert found["id"].to_pylist() == ["a", "b", "r005"]
@@ -199,7 +214,32 @@ def test_a_filter_that_fails_on_a_row(library: Library) -> None:
         vectorstore.search_hybrid(library[0], library[1][:1], library[2][:1], where="1 / (length - length) = 1")
 
 
-def test_a_collection_larger_than_the_memory_says_what_to_do(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_collection_larger_than_the_memory_says_what_to_do(made: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MEMORY, "budget", 0)
-    with pytest.raises(StoreError, match="UNIRNA_SEARCH_MEMORY_GB"):
-        vectorstore.search_hybrid(library[0], library[1][:1], library[2][:1])
+    with pytest.raises(StoreError, match=r"UNIRNA_SEARCH_MEMORY_GB.*--kind words"):
+        vectorstore.search_hybrid(made[0], made[1][:1], made[2][:1])
+
+
+def test_both_ways_find_the_same(made: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = copied(made, tmp_path)
+    vectorstore.build_word_index(str(tmp_path), "c")
+    queries = [drawn(30) + made[1][i][5:60] for i in range(20)]
+    found = []
+    for collection, budget in ((made[0], MEMORY.budget), (disk, 0)):
+        monkeypatch.setattr(MEMORY, "budget", budget)
+        found.append(vectorstore.search_hybrid(collection, queries, made[2][100:120], k=2, verify=True))
+    columns = ["query", "rank", "id", "similarity", "alignment_score", "cigar"]
+    assert found[0].select(columns).equals(found[1].select(columns))
+
+
+def test_a_word_index_lives_beside_that_of_the_vectors(made: Library, tmp_path: Path) -> None:
+    disk = copied(made, tmp_path)
+    vectorstore.build_word_index(str(tmp_path), "c")
+    assert disk.has_word_index and disk.index is None
+    vectorstore.compact(str(tmp_path), "c")
+    assert disk.has_word_index
+    vectorstore.drop_index(str(tmp_path), "c")
+    assert disk.has_word_index
+    vectorstore.drop_word_index(str(tmp_path), "c")
+    vectorstore.drop_word_index(str(tmp_path), "c")
+    assert not disk.has_word_index

@@ -63,8 +63,9 @@ class EmbedConfig:
             table of their own, `<collection>.nucleotides`.
         layer: -1 for the model's own vectors; -2, -3, … for the states of the last layer but one, but two, …, without
             whitening; 1, 2, … counts from the first layer.
-        index: "auto" for an index over the vectors where they do not fit in the memory set aside for searches and there is
-            none, "none", or a kind (`unirna.vectorstore.KINDS`). min_recall: with less the index is not kept.
+        index: "auto" for indexes of the vectors, and of the words, where they do not fit in the memory set aside for
+            searches and there are none, "none", or a kind (`unirna.vectorstore.KINDS`). min_recall: with less the index of
+            the vectors is not kept.
         switch_model: embed what the collection holds, and no input, with this model, and switch it over when all is done.
         batch_tokens: tokens of one forward pass; None for what suits the device.
         workers: processes that hold the model; None for one to each GPU, or as the cores allow.
@@ -308,6 +309,9 @@ def _index(store: str, name: str, config: EmbedConfig) -> dict[str, Any] | str |
     there = collection.index
     if config.index == "none":
         return None
+    if config.index == "auto" and not collection.words_fit_in_memory and not collection.has_word_index:
+        say("building an index of the words, for hybrid and verified searches")
+        say(f"words indexed in {vectorstore.build_word_index(store, name):,.0f} s")
     if config.index == "auto" and (there is not None or collection.fits_in_memory):
         return None
     kind = DEFAULT_INDEX if config.index == "auto" else config.index

@@ -96,6 +96,7 @@ class Show(InStore):
             "version": opened.info.version,
             **asdict(found),
             "index": None if opened.index is None else asdict(opened.index),
+            "word_index": opened.has_word_index,
             "columns": opened.info.columns,
         }
         if self.json:
@@ -214,8 +215,9 @@ class Compact(InStore):
 class Index(InStore):
     """Build an index for approximate search, measure it, and keep it if it finds enough. Small collections need none."""
 
-    kind: Literal["hnsw", "ivf_flat", "ivf_sq", "ivf_pq", "ivf_rq"] = "hnsw"
-    """hnsw: a graph, the fastest to search; the ivf kinds are built faster and smaller."""
+    kind: Literal["hnsw", "ivf_flat", "ivf_sq", "ivf_pq", "ivf_rq", "words"] = "hnsw"
+    """hnsw: a graph, the fastest to search; the ivf kinds are built faster and smaller. words: of 8-mers, for hybrid and
+    verified searches of a collection that does not fit in memory; it stands beside the others."""
     min_recall: float = 0.95
     """Least share of the 10 nearest rows that it must find."""
     drop: bool = False
@@ -224,6 +226,13 @@ class Index(InStore):
     def run(self) -> None:
         """Build it."""
         store = _vectorstore()
+        if self.kind == "words":
+            if self.drop:
+                store.drop_word_index(self.store, self.name)
+                say(f"{self.name} has no index of its words now")
+            else:
+                say(f"{self.name}: its words are indexed, in {store.build_word_index(self.store, self.name):,.0f} s")
+            return
         if self.drop:
             store.drop_index(self.store, self.name)
             say(f"{self.name} has no index now: every search is exact")

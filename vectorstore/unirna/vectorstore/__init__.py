@@ -47,6 +47,7 @@ from unirna.vectorstore.schema import (
     nucleotides_array,
     vector_array,
 )
+from unirna.vectorstore.word_index import build_word_index, drop_word_index
 
 __all__ = [
     "KINDS",
@@ -67,6 +68,7 @@ __all__ = [
     "add_labels",
     "append_rows",
     "build_index",
+    "build_word_index",
     "check_name",
     "collection_schema",
     "commit",
@@ -76,6 +78,7 @@ __all__ = [
     "delete",
     "drop",
     "drop_index",
+    "drop_word_index",
     "exists",
     "files_there",
     "list_collections",

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from unirna.vectorstore.errors import ChangedError, ModelMismatchError, StoreError
 from unirna.vectorstore.filters import check_filter, filter_errors
 from unirna.vectorstore.memory import MEMORY, ROUNDING, Matrix, Places, cosines_of
-from unirna.vectorstore.schema import INDEX_KEY, Index, Provenance
+from unirna.vectorstore.schema import INDEX_KEY, VECTOR_INDEX, WORD_INDEX, Index, Provenance
 
 METRIC: Final = "cosine"
 REJECTS: Final = ".rejects"
@@ -220,9 +220,19 @@ class Collection:
         return _index_of(self.dataset)
 
     @property
+    def has_word_index(self) -> bool:
+        """Whether there is an index of the words on disk (`build_word_index`)."""
+        return has_index(self.dataset, WORD_INDEX)
+
+    @property
     def fits_in_memory(self) -> bool:
         """Whether the vectors fit the memory set aside for searches, which are then exact without an index."""
         return MEMORY.fits(self.dataset)
+
+    @property
+    def words_fit_in_memory(self) -> bool:
+        """Whether its words fit beside them, which hybrid and verified searches want (else: `build_word_index`)."""
+        return MEMORY.fits(self.dataset, words=True)
 
     def search_index(
         self, index: Index, vector: NDArray[np.float32], *, k: int, columns: Sequence[str], where: str | None = None
@@ -391,10 +401,15 @@ class Collection:
         return _ordered(found, cosines_of(_matrix(found["vector"], self._dimension), query)).slice(offset, k)
 
 
+def has_index(dataset: lance.LanceDataset, name: str) -> bool:
+    """Whether a version of a table has an index of this name."""
+    return any(index.name == name for index in dataset.describe_indices())
+
+
 def _index_of(dataset: lance.LanceDataset) -> Index | None:
     record = dataset.config().get(INDEX_KEY)
-    if record is None or not dataset.describe_indices():  # a restored or overwritten version may have the record alone
-        return None
+    if record is None or not has_index(dataset, VECTOR_INDEX):
+        return None  # a restored or overwritten version may have the record alone
     return Index.from_json(record)
 
 

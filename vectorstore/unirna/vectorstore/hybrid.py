@@ -6,20 +6,24 @@ ranked by the sum of the two cosines; aligned, by the score of the local alignme
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass
+from functools import partial
 from typing import Any, Final
 
+import lance
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from unirna.vectorstore.align import Aligner, Alignment
-from unirna.vectorstore.collection import Collection
+from unirna.vectorstore.collection import Collection, has_index
 from unirna.vectorstore.errors import StoreError
 from unirna.vectorstore.filters import check_filter, filter_errors
 from unirna.vectorstore.memory import MEMORY, Matrix, Places, cosines_of
-from unirna.vectorstore.schema import VERIFIED
+from unirna.vectorstore.schema import VERIFIED, WORD_INDEX
+from unirna.vectorstore.word_index import rows_sharing, shares
 from unirna.vectorstore.words import Words
 
 DEPTH: Final = 200
@@ -43,7 +47,8 @@ def search_hybrid(
     """The k rows of a collection nearest to each sequence by its vector and its words.
 
     Args:
-        collection: one whose vectors and words fit the memory set aside for searches.
+        collection: one whose vectors and words fit the memory set aside for searches, or that has an index of its words
+            (`build_word_index`); then the vectors are searched as `Collection.search` does.
         sequences: normalised, of the queries.
         vectors: theirs, by the collection's model: float32 [Q, D].
         k: rows for each, at most the candidates: twice `depth`. where, columns: as for `Collection.search`.
@@ -58,7 +63,8 @@ def search_hybrid(
         the collection's columns. Equals stand in the order of their ids.
 
     Raises:
-        StoreError: the collection does not fit in memory. FilterError, ValueError: as for `Collection.search`.
+        StoreError: the collection does not fit in memory, and has no index of its words.
+        FilterError, ValueError: as for `Collection.search`.
     """
     queries = collection.check_queries(vectors)
     if len(sequences) != len(queries):
@@ -70,23 +76,89 @@ def search_hybrid(
     check_filter(dataset, where)
     matrix = MEMORY.matrix(dataset, collection.version)
     words = None if matrix is None else MEMORY.words(matrix)
-    if matrix is None or words is None:
+    if words is None and not has_index(dataset, WORD_INDEX):
         raise StoreError(
             f"the vectors and words of collection {collection.name!r} are larger than the memory for searches "
-            f"({MEMORY.budget / (1 << 30):.1f} GB). Set UNIRNA_SEARCH_MEMORY_GB to more, or search by vectors alone"
+            f"({MEMORY.budget / (1 << 30):.1f} GB). Set UNIRNA_SEARCH_MEMORY_GB to more, build an index of the words "
+            f"on disk (unirna collections index {collection.name} --kind words), or search by vectors alone"
         )
     with filter_errors(where, dataset.schema.names):
-        places = None if where is None else matrix.places(where)
+        if matrix is not None and words is not None:
+            candidates = _in_memory(matrix, words, sequences, queries, where, depth)
+        else:
+            candidates = _on_disk(collection, dataset, sequences, queries, where, depth, wanted)
+        found = [_Found.of(part, sequence, k, verify) for part, sequence in zip(candidates, sequences, strict=True)]
+    if matrix is not None and words is not None:
+        every = np.unique(np.concatenate([part.places for part in found]))
+        held = matrix.dataset.take(every, columns=wanted)
+        rows = [held.take(np.searchsorted(every, part.places)) for part in found]
+    else:
+        rows = [part.rows.take(part.places) for part in found if part.rows is not None]
+    return pa.concat_tables([part.table(number, rows[number], verify) for number, part in enumerate(found)])
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """Rows that one of the rankings or both found for a query.
+
+    Attributes:
+        places: where each stands, in the matrix or in `rows`. ids, cosines, shared: of each, by vector and by words.
+        by: 1 found by its vector, 2 by its words, 3 by both. sequence: letters of one of them, by its number.
+        rows: the columns that are wanted, where they have been read already.
+    """
+
+    places: Places
+    ids: Sequence[str]
+    cosines: NDArray[np.float32]
+    shared: NDArray[np.float32]
+    by: NDArray[np.int64]
+    sequence: Callable[[int], str]
+    rows: pa.Table | None = None
+
+
+def _in_memory(
+    matrix: Matrix, words: Words, sequences: Sequence[str], queries: NDArray[np.float32], where: str | None, depth: int
+) -> Iterator[_Candidates]:
+    """The candidates of each query by products and by the words that are held."""
+    places = None if where is None else matrix.places(where)
     near = matrix.nearest(queries, depth, places)
-    found = [
-        _Found.of(matrix, words, sequence, query, by_vector, places, k, depth, verify)
-        for sequence, query, by_vector in zip(sequences, queries, near, strict=True)
-    ]
-    every = np.unique(np.concatenate([part.places for part in found]))
-    rows = matrix.dataset.take(every, columns=wanted)
-    return pa.concat_tables(
-        [part.table(number, rows.take(np.searchsorted(every, part.places)), verify) for number, part in enumerate(found)]
-    )
+    for text, query, (vector_places, similarities) in zip(sequences, queries, near, strict=True):
+        vector_places = vector_places[np.argsort(-similarities, kind="stable")][:depth]
+        shared = words.cosines(text)
+        word_places = _largest(shared if places is None else shared[places], depth)
+        word_places = word_places if places is None else places[word_places]
+        found = np.union1d(vector_places, word_places)
+        by = np.isin(found, vector_places) + 2 * np.isin(found, word_places)
+        ids = [words.id(int(place)) for place in found]
+        letters = partial(_letters, words, found)
+        yield _Candidates(found, ids, cosines_of(matrix.take(found), query), shared[found], by, letters)
+
+
+def _letters(words: Words, places: Places, number: int) -> str:
+    return words.sequence(int(places[number]))
+
+
+def _on_disk(
+    collection: Collection,
+    dataset: lance.LanceDataset,
+    sequences: Sequence[str],
+    queries: NDArray[np.float32],
+    where: str | None,
+    depth: int,
+    wanted: Sequence[str],
+) -> Iterator[_Candidates]:
+    """The candidates of each query by the collection's indexes, of vectors and of words."""
+    columns = list(dict.fromkeys(["id", "sequence", "vector", *wanted]))
+    for text, query in zip(sequences, queries, strict=True):
+        sharing = rows_sharing(dataset, text, depth, where, columns)
+        near = collection.search(query, k=depth, where=where, columns=columns).select(columns).cast(sharing.schema)
+        rows = pa.concat_tables([near, sharing.filter(pc.invert(pc.is_in(sharing["id"], near["id"])))])
+        ids, letters = rows["id"].to_pylist(), rows["sequence"].to_pylist()
+        in_words = pc.is_in(rows["id"], sharing["id"]).to_numpy()
+        by = (np.arange(len(ids)) < near.num_rows) + 2 * in_words
+        vectors = rows["vector"].combine_chunks().flatten().to_numpy().reshape(len(ids), len(query))
+        cosines, shared = cosines_of(vectors, query), shares(text, letters)
+        yield _Candidates(np.arange(len(ids)), ids, cosines, shared, by, letters.__getitem__, rows.select(wanted))
 
 
 @dataclass(frozen=True)
@@ -94,37 +166,21 @@ class _Found:
     """The hits of one query, best first."""
 
     places: Places
+    rows: pa.Table | None
     similarity: NDArray[np.float32]
     found_by: list[str]
     alignments: list[Alignment | None]
 
     @classmethod
-    def of(
-        cls,
-        matrix: Matrix,
-        words: Words,
-        sequence: str,
-        query: NDArray[np.float32],
-        by_vector: tuple[Places, NDArray[np.float32]],
-        places: Places | None,
-        k: int,
-        depth: int,
-        verify: bool,
-    ) -> _Found:
-        vector_places = by_vector[0][np.argsort(-by_vector[1], kind="stable")][:depth]
-        shared = words.cosines(sequence)
-        word_places = _largest(shared if places is None else shared[places], depth)
-        word_places = word_places if places is None else places[word_places]
-        candidates = np.union1d(vector_places, word_places)
-        cosines = cosines_of(matrix.take(candidates), query)
-        by = np.isin(candidates, vector_places) + 2 * np.isin(candidates, word_places)
-        ids = [words.id(int(place)) for place in candidates]
-        order = sorted(range(len(candidates)), key=lambda i: (-(cosines[i] + shared[candidates[i]]), ids[i]))
+    def of(cls, candidates: _Candidates, sequence: str, k: int, verify: bool) -> _Found:
+        """The k best of the candidates, aligned if they are to be verified."""
+        joined = candidates.cosines + candidates.shared
+        order = sorted(range(len(joined)), key=lambda i: (-joined[i], candidates.ids[i]))
         aligner, count = Aligner(sequence), 0
         if verify:
             scores, cells = list[int](), 0
             for i in order:
-                target = words.sequence(int(candidates[i]))
+                target = candidates.sequence(i)
                 cells += len(sequence) * len(target)
                 if cells > CELLS and scores:
                     break
@@ -133,10 +189,10 @@ class _Found:
             best = sorted(range(count), key=lambda place: -scores[place])  # stable: equals as they stood
             order = [order[place] for place in best] + order[count:]
         order = order[:k]
-        chosen = candidates[order]
-        alignments = [aligner.align(words.sequence(int(place))) for place in chosen[:count]]
-        none: list[Alignment | None] = [None] * (len(chosen) - len(alignments))
-        return cls(chosen, cosines[order], [FOUND_BY[by[i] - 1] for i in order], [*alignments, *none])
+        alignments = [aligner.align(candidates.sequence(i)) for i in order[:count]]
+        none: list[Alignment | None] = [None] * (len(order) - len(alignments))
+        by = [FOUND_BY[candidates.by[i] - 1] for i in order]
+        return cls(candidates.places[order], candidates.rows, candidates.cosines[order], by, [*alignments, *none])
 
     def table(self, query: int, rows: pa.Table, verify: bool) -> pa.Table:
         """As rows of the result."""

@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from unirna.vectorstore.collection import Collection, open
+from unirna.vectorstore.collection import Collection, has_index, open
 from unirna.vectorstore.errors import StoreError
 from unirna.vectorstore.memory import ROUNDING
-from unirna.vectorstore.schema import INDEX_KEY, Index, Measurement
+from unirna.vectorstore.schema import INDEX_KEY, VECTOR_INDEX, Index, Measurement
 
 KINDS: Final[Mapping[str, Index]] = MappingProxyType(
     {
@@ -88,7 +88,7 @@ def build_index(
     if kind == "ivf_pq":
         dimension = collection.info.dimension
         settings["num_sub_vectors"] = next(dimension // size for size in (8, 4, 2, 1) if dimension % size == 0)
-    dataset.create_index("vector", LANCE[kind], name="vector_index", metric="cosine", replace=True, **settings)
+    dataset.create_index("vector", LANCE[kind], name=VECTOR_INDEX, metric="cosine", replace=True, **settings)
     seconds = round(time.monotonic() - started, 1)
     index = replace(KINDS[kind], rows=rows, seconds=seconds)
     for _ in range(DOUBLINGS + 1):
@@ -108,8 +108,8 @@ def build_index(
 def drop_index(uri: str, name: str) -> None:
     """Remove a collection's index; searches are exact again."""
     dataset = open(uri, name).dataset
-    if any(found.name == "vector_index" for found in dataset.describe_indices()):
-        dataset.drop_index("vector_index")
+    if has_index(dataset, VECTOR_INDEX):
+        dataset.drop_index(VECTOR_INDEX)
     if INDEX_KEY in dataset.config():
         dataset.delete_config_keys([INDEX_KEY])
 

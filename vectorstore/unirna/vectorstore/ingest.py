@@ -19,9 +19,9 @@ import pyarrow.fs
 from lance.commit import CommitConflictError
 from lance.fragment import FragmentMetadata, write_fragments
 
-from unirna.vectorstore.collection import NUCLEOTIDES, REJECTS, SIDECARS, exists, filesystem_of, table_uri
+from unirna.vectorstore.collection import NUCLEOTIDES, REJECTS, SIDECARS, exists, filesystem_of, has_index, table_uri
 from unirna.vectorstore.errors import ChangedError, StoreError
-from unirna.vectorstore.schema import INDEX_KEY, Provenance
+from unirna.vectorstore.schema import INDEX_KEY, VECTOR_INDEX, Provenance
 
 JOB_PROPERTY: Final = "unirna.job"
 CHANGE: Final = "unirna.change"
@@ -174,7 +174,7 @@ def tidy_overwritten(uri: str, name: str, before: int) -> None:
         dataset.tags.update(label, before)
     else:
         dataset.tags.create(label, before)
-    if INDEX_KEY in dataset.config() and not dataset.describe_indices():
+    if INDEX_KEY in dataset.config() and not has_index(dataset, VECTOR_INDEX):
         dataset.delete_config_keys([INDEX_KEY])
 
 

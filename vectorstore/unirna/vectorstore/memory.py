@@ -118,7 +118,7 @@ class Matrix:
     @cached_property
     def words_bytes(self) -> int:
         """About what the words take in memory, read or not; counted from the lengths."""
-        return WORD_BYTES * int(pc.sum(self.dataset.to_table(columns=["length"])["length"]).as_py() or 0)
+        return _words_bytes(self.dataset)
 
     @property
     def bytes(self) -> int:
@@ -258,9 +258,9 @@ class Memory:
                     self._shrink()
         return matrix
 
-    def fits(self, dataset: lance.LanceDataset) -> bool:
-        """Whether the vectors of a collection fit the budget."""
-        return _bytes(dataset) <= self.budget
+    def fits(self, dataset: lance.LanceDataset, *, words: bool = False) -> bool:
+        """Whether the vectors of a collection, and its words, fit the budget."""
+        return _bytes(dataset) <= self.budget and (not words or _bytes(dataset) + _words_bytes(dataset) <= self.budget)
 
     def words(self, matrix: Matrix) -> Words | None:
         """The words of a matrix, read if they are not held; None where they do not fit the budget beside its vectors."""
@@ -288,6 +288,10 @@ def _older(dataset: lance.LanceDataset, other: lance.LanceDataset) -> bool:
 
 def _bytes(dataset: lance.LanceDataset) -> int:
     return int(dataset.count_rows()) * int(dataset.schema.field("vector").type.list_size) * 4
+
+
+def _words_bytes(dataset: lance.LanceDataset) -> int:
+    return WORD_BYTES * int(pc.sum(dataset.to_table(columns=["length"])["length"]).as_py() or 0)
 
 
 MEMORY: Final = Memory()

@@ -16,6 +16,9 @@ from unirna.vectorstore.errors import StoreError
 PROVENANCE_KEY: Final = b"unirna.provenance"
 INDEX_KEY: Final = "unirna.index"
 """Key of the index's record in the table's configuration."""
+VECTOR_INDEX: Final = "vector_index"
+WORD_INDEX: Final = "word_index"
+"""Names of a table's indexes."""
 OWN: Final = ("id", "sequence", "length", "sha", "vector")
 """Columns that every collection has, in this order; label columns follow."""
 VERIFIED: Final = pa.schema(

@@ -112,8 +112,7 @@ class Words:
 
     def cosines(self, sequence: str) -> NDArray[np.float32]:
         """What each row shares with a normalised sequence: tf-idf cosines, float32 [N]; 0 where it is no word."""
-        words = _words(np.frombuffer(sequence.encode("ascii"), np.uint8))
-        words = np.unique(words[words >= 0])
+        words = distinct_words(sequence)
         scores = np.concatenate([np.zeros(0), *(self._scores(words, number) for number in range(len(self.pieces)))])
         length = np.sqrt(self._weights[words].sum()) or 1.0
         return (scores / length).astype(np.float32)
@@ -127,6 +126,12 @@ class Words:
         sums = np.bincount(piece.word_rows[at], np.repeat(self._weights[words], counts), minlength=len(piece))
         scores: NDArray[np.float64] = sums / np.maximum(self._norms[number], 1e-30)
         return scores
+
+
+def distinct_words(sequence: str) -> NDArray[np.int64]:
+    """The words of a normalised sequence as numbers, each once, ascending."""
+    words = _words(np.frombuffer(sequence.encode("ascii"), np.uint8))
+    return np.unique(words[words >= 0])
 
 
 def _words(letters: NDArray[np.uint8]) -> NDArray[np.int64]:

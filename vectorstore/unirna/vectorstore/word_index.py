@@ -1,0 +1,87 @@
+"""An index of 8-mers on disk, for collections whose words do not fit in memory: LanceDB's full-text index.
+
+It says which rows share rare words with a sequence (BM25). Rows that came after it was built are compared one by one, so
+they are found at once; `compact` takes them into the index.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import lance
+import numpy as np
+import pyarrow as pa
+from lance.query import MatchQuery
+from numpy.typing import NDArray
+
+from unirna.vectorstore.collection import has_index, open
+from unirna.vectorstore.errors import StoreError
+from unirna.vectorstore.schema import WORD_INDEX
+from unirna.vectorstore.words import K, distinct_words
+
+
+def build_word_index(uri: str, name: str) -> float:
+    """Index the 8-mers of a collection's sequences; one that was there is replaced.
+
+    Args:
+        uri: the store. name: the collection.
+
+    Returns:
+        Seconds that it took.
+
+    Raises:
+        StoreError: the collection is empty, or not there.
+    """
+    collection = open(uri, name)
+    if not len(collection):
+        raise StoreError(f"collection {name!r} is empty: there are no words to index")
+    started = time.monotonic()
+    collection.dataset.create_scalar_index(
+        "sequence",
+        "INVERTED",
+        name=WORD_INDEX,
+        replace=True,
+        with_position=False,
+        base_tokenizer="ngram",
+        min_ngram_length=K,
+        max_ngram_length=K,
+        prefix_only=False,
+        lower_case=False,
+        stem=False,
+        remove_stop_words=False,
+        ascii_folding=False,
+    )
+    return round(time.monotonic() - started, 1)
+
+
+def drop_word_index(uri: str, name: str) -> None:
+    """Remove it, if it is there."""
+    dataset = open(uri, name).dataset
+    if has_index(dataset, WORD_INDEX):
+        dataset.drop_index(WORD_INDEX)
+
+
+def rows_sharing(
+    dataset: lance.LanceDataset, sequence: str, count: int, where: str | None, columns: Sequence[str]
+) -> pa.Table:
+    """The rows that share most words with a normalised sequence, best first, at most `count` of what passes a filter."""
+    scanner = dataset.scanner(
+        columns=[*columns, "_score"],
+        full_text_query=MatchQuery(sequence, "sequence"),
+        filter=where,
+        prefilter=where is not None,
+        limit=count,
+    )
+    return scanner.to_table().sort_by([("_score", "descending"), ("id", "ascending")]).drop_columns("_score")
+
+
+def shares(sequence: str, others: Sequence[str]) -> NDArray[np.float32]:
+    """Cosines of the sets of words of a sequence and of others, float32 [N]: every word counts alike."""
+    own = distinct_words(sequence)
+    found = np.zeros(len(others), np.float32)
+    for i, other in enumerate(others):
+        theirs = distinct_words(other)
+        both = len(np.intersect1d(own, theirs, assume_unique=True))
+        found[i] = both / np.sqrt(max(len(own), 1) * max(len(theirs), 1))
+    return found
