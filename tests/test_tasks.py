@@ -36,9 +36,9 @@ from unirna.tasks import (
     vectors,
 )
 from unirna.tasks.baselines import kmer_frequencies
-from unirna.tasks.classification import accuracy, auc, macro_f1
+from unirna.tasks.classification import accuracy, auc, calibrate, calibration_error, macro_f1
 from unirna.tasks.data import describe
-from unirna.tasks.head import fit_linear_head
+from unirna.tasks.head import LinearHead, fit_linear_head
 from unirna.tasks.task import measure
 from unirna.tasks.vectors import VectorCache
 
@@ -163,11 +163,35 @@ def test_metrics_agree_with_scikit_learn() -> None:
     assert auc(np.zeros(5, int), shares[:5]) == 0.5
     assert auc(np.append(two, 2), np.vstack([shares, [0.5, 0.5]])) == pytest.approx(auc(two, shares))  # 2: no known class
     two_classes = measure(SEQUENCE_CLASSIFICATION, two, shares, resamples=10)
-    assert [score.metric for score in two_classes] == ["accuracy", "macro F1", "AUC"]
+    assert [score.metric for score in two_classes] == ["accuracy", "macro F1", "AUC", "calibration error"]
     assert [s.metric for s in measure(SEQUENCE_CLASSIFICATION, truth, chance.random((200, 7)), resamples=10)] == [
         "accuracy",
         "macro F1",
+        "calibration error",
     ]
+
+
+def test_calibration_error_is_that_of_its_definition() -> None:
+    sure = np.array([0.95, 0.95, 0.6, 0.6, 0.6])  # the first two bins' rows: half are right, and two in three
+    shares = np.column_stack([sure, 1 - sure])
+    truth = np.array([0, 1, 0, 0, 1])
+    assert calibration_error(truth, shares) == pytest.approx((2 * (0.95 - 0.5) + 3 * (2 / 3 - 0.6)) / 5)
+    assert calibration_error(np.zeros(3, int), np.array([[1.0, 0.0]] * 3)) == 0
+    assert calibration_error(np.full(4, 2), np.array([[1.0, 0.0]] * 4)) == 1  # a class that training never saw
+
+
+@pytest.mark.parametrize("factor", [0.3, 1.0, 4.0])
+def test_the_temperature_undoes_a_wrong_scale(factor: float) -> None:
+    chance = np.random.default_rng(1)
+    outputs = 1.5 * chance.standard_normal((20_000, 4))
+    truth = np.array(outputs + chance.gumbel(size=outputs.shape)).argmax(axis=1)  # drawn from their softmax
+    assert calibrate(factor * outputs, truth) == pytest.approx(factor, rel=0.05)
+    head = LinearHead(*(x.astype(np.float32) for x in (factor * np.eye(4), np.zeros(4), np.zeros(4), np.ones(4))))
+    calibrated, temperature = SEQUENCE_CLASSIFICATION.calibrated(head, outputs.astype(np.float32), truth)
+    assert temperature == pytest.approx(factor, rel=0.05)
+    error = calibration_error(truth, SEQUENCE_CLASSIFICATION.answers(calibrated, outputs.astype(np.float32)))
+    assert error < 0.02 and (factor == 1 or calibration_error(truth, head.probabilities(outputs)) > 0.1)
+    assert SEQUENCE_CLASSIFICATION.calibrated(head, np.zeros((0, 4), np.float32), truth[:0]) == (head, 1.0)
 
 
 def test_4mers_are_counted_without_ambiguous_letters() -> None:

@@ -55,6 +55,7 @@ def write_card(info: dict[str, Any]) -> str:
         "",
         *_result_table(info["metrics"]),
         "",
+        *([] if numeric else _calibration(info)),
         "## Training",
         "",
         *_training(info["training"]),
@@ -63,7 +64,7 @@ def write_card(info: dict[str, Any]) -> str:
         "",
         "- It gives a value for any RNA; the interval holds for RNA like that of the validation rows."
         if numeric
-        else "- It always answers with one of its classes, also for RNA of none of them; probabilities are not calibrated.",
+        else "- It always answers with one of its classes, also for RNA of none of them.",
         "- Copies of a sequence are kept apart only as said above, and close relatives of test sequences may stand in",
         "  train: results for unrelated RNA can be worse.",
         f"- Sequences longer than {encoder['context']:,} nucleotides are read in overlapping windows.",
@@ -89,6 +90,20 @@ def _value_table(info: dict[str, Any]) -> list[str]:
         "",
         f"Interval for {interval['coverage']:.0%}: prediction {width} (split conformal, on the validation rows); it holds "
         f"{interval['test_coverage']:.1%} of the test rows. `predicted.svg` shows predicted against true values of these.",
+    ]
+
+
+def _calibration(info: dict[str, Any]) -> list[str]:
+    """How far probabilities can be believed."""
+    found = info.get("calibration")
+    if found is None:
+        return ["The probabilities are not calibrated.", ""]
+    after = info["metrics"]["test"][info["name"]]["calibration error"]["value"]
+    return [
+        f"Probabilities: outputs are divided by {found['temperature']:.3g}, the temperature with the lowest log loss on "
+        f"the validation rows. The calibration error of the test rows (15 bins) is {after:.3f}; without it "
+        f"{found['test_error_before']:.3f}. It holds for RNA like these rows.",
+        "",
     ]
 
 

@@ -10,6 +10,11 @@ from torch import Tensor
 from unirna.tasks.head import fit_linear_head
 from unirna.tasks.task import Metric, Task, Truth
 
+BINS = 15
+"""Of the calibration error."""
+HOTTEST = 20.0
+"""Highest temperature that is tried; the lowest is one over it."""
+
 
 def accuracy(truth: Truth, probabilities: Truth) -> float:
     """Share of the N rows whose most probable class, of [N, C], is right."""
@@ -40,6 +45,28 @@ def auc(truth: Truth, probabilities: Truth) -> float:
     return float((ranks[positive[known]].sum() - many * (many + 1) / 2) / (many * few))
 
 
+def calibration_error(truth: Truth, probabilities: Truth) -> float:
+    """By how much the most probable class's probability differs from the share that is right: the mean over 15 bins of
+    equal width, weighted by their rows (expected calibration error, Guo et al. 2017, arXiv:1706.04599)."""
+    sure = probabilities.max(axis=1)
+    right = truth == probabilities.argmax(axis=1)
+    bins = np.minimum((sure * BINS).astype(int), BINS - 1)
+    gaps = np.bincount(bins, sure, BINS) - np.bincount(bins, right, BINS)
+    return float(np.abs(gaps).sum() / len(truth))
+
+
+def calibrate(outputs: NDArray[np.float64], truth: Truth) -> float:
+    """The temperature from .05 to 20 that held-out outputs [N, C] have to be divided by for the lowest log loss."""
+    from scipy.optimize import minimize_scalar
+
+    def loss(log_temperature: float) -> float:
+        chances = _probabilities(outputs / np.exp(log_temperature))
+        return float(-np.log(np.maximum(chances[np.arange(len(truth)), truth], 1e-300)).mean())
+
+    best = minimize_scalar(loss, bounds=(-np.log(HOTTEST), np.log(HOTTEST)), method="bounded")
+    return float(np.exp(best.x))
+
+
 def _probabilities(outputs: NDArray[np.float64]) -> Truth:
     odds = np.exp(outputs - outputs.max(axis=1, keepdims=True))
     shares: Truth = odds / odds.sum(axis=1, keepdims=True)
@@ -55,13 +82,15 @@ def _shares(truth: Truth) -> NDArray[np.float64]:
     return logits
 
 
+CALIBRATION = Metric("calibration error", calibration_error, higher_is_better=False)
 SEQUENCE_CLASSIFICATION = Task(
     name="sequence-classification",
     level="sequence",
     numeric=False,
-    metrics=(Metric("accuracy", accuracy), Metric("macro F1", macro_f1), Metric("AUC", auc, outputs=2)),
+    metrics=(Metric("accuracy", accuracy), Metric("macro F1", macro_f1), Metric("AUC", auc, outputs=2), CALIBRATION),
     fit=fit_linear_head,
     answer=_probabilities,
+    calibrate=calibrate,
     loss=_loss,
     guess=_shares,
     guess_name="most frequent class",

@@ -28,7 +28,7 @@ from unirna.job import Progress, say
 from unirna.model import SHIPPED, Model, load, save_adapted, save_checkpoint
 from unirna.tasks.baselines import kmer_frequencies
 from unirna.tasks.card import write_card
-from unirna.tasks.classification import SEQUENCE_CLASSIFICATION
+from unirna.tasks.classification import SEQUENCE_CLASSIFICATION, calibration_error
 from unirna.tasks.data import DataConfig, LabelledTable, describe, read_labelled
 from unirna.tasks.errors import TaskError
 from unirna.tasks.full import FullConfig, read_best, read_epochs, train_full, write_rows
@@ -161,12 +161,15 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here) -> dict[str, Any
         model, head, adapters, history = _train_full(config, work, model, table, task, truth, rows, num_outputs, launch)
         details = {"epochs": history}
         vectors = _embed(model, table, registry)
+    raw = head
+    head, temperature = task.calibrated(head, vectors[rows["valid"]], truth[rows["valid"]])
     seconds = time.monotonic() - started
 
     # ---- measure, beside the simple models
     say("fitting the simple models on the same rows")
     kmers = kmer_frequencies(table.sequences)
     simple = _fit(task, kmers, truth, rows, num_outputs, whiten=False).head
+    simple, _ = task.calibrated(simple, kmers[rows["valid"]], truth[rows["valid"]])
     guess = task.guess(truth[rows["train"]])
     metrics: dict[str, dict[str, Any]] = {}
     training = {table.shas[i] for split in ("train", "valid") for i in rows[split]}
@@ -191,7 +194,10 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here) -> dict[str, Any
         facts = _facts_of_values(truth, answers_of_all, rows, config.unit)
         plot = predicted_against_true(truth[rows["test"]], answers_of_all[rows["test"]], facts)
     else:
+        before = calibration_error(truth[rows["test"]], task.answers(raw, vectors[rows["test"]]))
         facts = _facts_of_classes(table, classes, int(guess.argmax()))
+        if len(rows["valid"]):
+            facts["calibration"] = {"temperature": temperature, "test_error_before": before}
     summary = {
         "predictor": str(folder),
         "task": task.name,

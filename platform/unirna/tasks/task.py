@@ -52,6 +52,7 @@ class Task:
         loss: outputs [N, C] and truth [N] -> the summed loss that full fine-tuning lowers.
         guess: the training rows' truth -> outputs [C] that answer best without looking at a sequence.
         guess_name, kmer_name: names of the two simple models in tables.
+        calibrate: outputs [N, C] and truth [N] of held-out rows -> the temperature that the outputs are divided by.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Task:
     guess: Callable[[Truth], NDArray[np.float64]]
     guess_name: str
     kmer_name: str
+    calibrate: Callable[[NDArray[np.float64], Truth], float] | None = None
 
     @property
     def primary(self) -> Metric:
@@ -73,6 +75,13 @@ class Task:
     def answers(self, head: LinearHead, features: Features) -> Truth:
         """What a head says of features [N, F]."""
         return self.answer(head.outputs(features))
+
+    def calibrated(self, head: LinearHead, features: Features, truth: Truth) -> tuple[LinearHead, float]:
+        """A head whose outputs are divided by a temperature fitted on held-out rows, and that; 1 where there are none."""
+        if self.calibrate is None or not len(truth):
+            return head, 1.0
+        temperature = self.calibrate(head.outputs(features), truth)
+        return head.rescaled(0.0, 1 / temperature), temperature
 
     def guesses(self, outputs: NDArray[np.float64], count: int) -> Truth:
         """What outputs [C] say of so many rows."""
