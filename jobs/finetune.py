@@ -56,6 +56,9 @@ class Config:
     """Whether the encoder stays as it is, gets low-rank adapters, or is trained itself."""
     rank: int = 8
     """Rank of the adapters (lora)."""
+    reads: Literal["vector", "state"] = "state"
+    """What the head reads (lora, full): the model's own vector, beginning with the frozen mode's head, or the mean of the
+    last layer's states, beginning with nothing."""
     compact: bool = False
     """Keep the name of a shipped encoder, and the adapters, in place of a copy of it (frozen, lora)."""
     sequence_column: str = "sequence"
@@ -114,6 +117,7 @@ def main() -> int:
             config.patience,
             config.batch_size,
             config.rank if config.mode == "lora" else 0,
+            config.reads,
             config.learning_rate,
             seed=config.seed,
         )

@@ -7,7 +7,7 @@ import json
 import random
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -171,7 +171,7 @@ def test_a_frozen_predictor_of_values(wanted: FinetuneConfig, tmp_path: Path, ca
 
 
 def test_full_training_on_values(wanted: FinetuneConfig) -> None:
-    summary = finetune(replace(wanted, mode="full", full=FullConfig(epochs=4, batch_size=16)))
+    summary = finetune(replace(wanted, mode="full", full=FullConfig(epochs=4, batch_size=16, reads="state")))
     assert summary["R2"] > 0.8
     predictor = load_predictor(Path(wanted.registry) / "load")
     epochs = predictor.info["training"]["epochs"]
@@ -201,9 +201,12 @@ def test_every_task_has_a_name_and_a_primary_metric() -> None:
 # ---- adapters
 
 
-def test_adapters_are_trained_stored_and_added_to_a_shipped_model(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reads", ["vector", "state"])
+def test_adapters_are_trained_stored_and_added_to_a_shipped_model(
+    tmp_path: Path, reads: Literal["vector", "state"]
+) -> None:
     data = DataConfig((write(tmp_path / "toy.csv", rows(120)),), "load", numeric=True)
-    full = FullConfig(epochs=3, batch_size=16, rank=2)
+    full = FullConfig(epochs=3, batch_size=16, rank=2, reads=reads)
     config = FinetuneConfig("load", "unirna-mini", data, str(tmp_path / "registry"), mode="lora", full=full, compact=True)
     summary = finetune(config)
     folder = Path(config.registry) / "load"

@@ -387,7 +387,7 @@ def losses(work: Path) -> list[tuple[float, float]]:
 def test_full_training_learns_and_is_the_same_when_killed_between(
     tmp_path: Path, nano_model_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = FullConfig(epochs=3, batch_size=16)
+    config = FullConfig(epochs=3, batch_size=16, reads="state")
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     for work in (whole, broken):
         prepare(work, nano_model_path)
@@ -414,10 +414,41 @@ def test_full_training_learns_and_is_the_same_when_killed_between(
 
 def test_training_stops_when_validation_no_longer_falls(tmp_path: Path, nano_model_path: Path) -> None:
     prepare(tmp_path / "work", nano_model_path, count=48)
-    config = FullConfig(epochs=9, patience=2, batch_size=8, learning_rate=0.0, head_learning_rate=0.0)
+    config = FullConfig(epochs=9, patience=2, batch_size=8, reads="state", learning_rate=0.0, head_learning_rate=0.0)
     full.train_full(config, tmp_path / "work", SEQUENCE_CLASSIFICATION, 3)
     curve = [valid for _, valid in losses(tmp_path / "work")]
     assert curve == pytest.approx([np.log(3)] * 3, abs=1e-5)  # the first epoch and two more without a lower loss
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_training_begins_with_the_frozen_head_and_makes_it_no_worse(tmp_path: Path, rank: int) -> None:
+    rows = toy_rows(90)
+    sequences = [row["sequence"] for row in rows]
+    truth = np.array([sorted(BIASES).index(row["kind"]) for row in rows], np.int64)
+    mini, work = model.load("unirna-mini", device="cpu"), tmp_path / "work"
+    mini.save(work / "base")
+    full.write_rows(work / "train.npz", sequences[:60], truth[:60])
+    full.write_rows(work / "valid.npz", sequences[60:], truth[60:])
+    vectors = mini.embed(sequences)
+    head = fit_linear_head(vectors[:60], truth[:60], vectors[60:], truth[60:], 3, whiten=True).head
+    head.save(work / full.START)
+
+    classifier = full.EncoderWithHead(model.load("unirna-mini", device="cpu").encoder, 3, rank, head)
+    feed = full._Feed(mini.windows, 4096, mini.device)
+    parts = list(feed.parts(full.Rows([model.tokenise(s) for s in sequences], truth), np.arange(90)))
+    for part in parts:
+        np.testing.assert_allclose(
+            classifier(*part.inputs).detach().numpy(), head.outputs(vectors[part.rows]), atol=2e-3, rtol=1e-3
+        )
+
+    # ---- a step far too long: the best is the beginning
+    spoilt = FullConfig(epochs=1, batch_size=30, rank=rank, reads="vector", learning_rate=1.0, head_learning_rate=1.0)
+    full.train_full(spoilt, work, SEQUENCE_CLASSIFICATION, 3)
+    (record,) = full.read_epochs(work)
+    encoder, kept, _ = full.read_best(work)
+    found = kept.outputs(model.Model(encoder, "best", "cpu").embed(sequences))
+    np.testing.assert_allclose(found, head.outputs(vectors), atol=2e-3, rtol=1e-3)
+    assert record["valid_loss"] > 1
 
 
 def test_long_sequences_train_and_predict_in_windows_alike(tmp_path: Path) -> None:

@@ -70,8 +70,10 @@ def adapters_of(encoder: Encoder) -> dict[str, Tensor]:
     }
 
 
-def merge_adapters(encoder: Encoder, adapters: Mapping[str, Tensor]) -> None:
-    """Add adapters to the matrices of a plain encoder, in place; its language-model head and whitening go.
+def merge_adapters(encoder: Encoder, adapters: Mapping[str, Tensor], *, whitened: bool = False) -> None:
+    """Add adapters to the matrices of a plain encoder, in place; its language-model head goes.
+
+    Its whitening, which was fitted to other states, goes too, unless the adapters were trained through it (`whitened`).
 
     The sum is made rank by rank with one rounding for each product and addition, so every machine gets the same bits and
     thus the same fingerprint.
@@ -80,7 +82,8 @@ def merge_adapters(encoder: Encoder, adapters: Mapping[str, Tensor]) -> None:
         CheckpointError: adapters of another shape.
     """
     encoder.lm_head = None  # made for other states than these
-    encoder.whitening = None
+    if not whitened:
+        encoder.whitening = None
     for number, layer in enumerate(encoder.layers):
         for name in ADAPTED:
             linear = getattr(layer, name)
@@ -96,18 +99,26 @@ def merge_adapters(encoder: Encoder, adapters: Mapping[str, Tensor]) -> None:
                     linear.weight.add_(product)
 
 
-def save_adapted(folder: str | Path, base: str, fingerprint: str, adapters: Mapping[str, Tensor]) -> Path:
-    """Write a folder that `unirna.model.load` reads: a shipped model's name, and adapters, if there are any."""
+def save_adapted(
+    folder: str | Path, base: str, fingerprint: str, adapters: Mapping[str, Tensor], *, whitened: bool = False
+) -> Path:
+    """Write a folder that `unirna.model.load` reads: a shipped model's name, and adapters, if there are any.
+
+    Args:
+        base, fingerprint: of the shipped model. adapters: `adapters_of` it; none for the model itself.
+        whitened: the adapters were trained through the model's whitening, which stays.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / BASE_FILE).write_text(json.dumps({"base": base, "fingerprint": fingerprint}) + "\n")
+    facts = {"base": base, "fingerprint": fingerprint, **({"whitened": True} if whitened and adapters else {})}
+    (folder / BASE_FILE).write_text(json.dumps(facts) + "\n")
     if adapters:
         save_file(dict(adapters), folder / ADAPTER_FILE)
     return folder
 
 
-def read_adapted(folder: Path) -> tuple[str, str, dict[str, Tensor]]:
-    """Name and fingerprint of the shipped model, and the adapters, as `save_adapted` wrote them.
+def read_adapted(folder: Path) -> tuple[str, str, dict[str, Tensor], bool]:
+    """Name and fingerprint of the shipped model, the adapters, and `whitened`, as `save_adapted` wrote them.
 
     Raises:
         CheckpointError: a damaged file.
@@ -115,6 +126,6 @@ def read_adapted(folder: Path) -> tuple[str, str, dict[str, Tensor]]:
     try:
         base = json.loads((folder / BASE_FILE).read_text())
         adapters = load_file(folder / ADAPTER_FILE) if (folder / ADAPTER_FILE).exists() else {}
-        return str(base["base"]), str(base["fingerprint"]), adapters
+        return str(base["base"]), str(base["fingerprint"]), adapters, bool(base.get("whitened", False))
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise CheckpointError(f"{folder} holds no sound adapted model ({error}). Fine-tune again") from error

@@ -376,7 +376,7 @@ def _load(name: str, device: str | torch.device | None) -> Model:
 
 def _adapted(folder: Path) -> Encoder:
     """A shipped model with the adapters of a folder (`save_adapted`)."""
-    base, wanted, adapters = read_adapted(folder)
+    base, wanted, adapters, whitened = read_adapted(folder)
     if not (SHIPPED / base / "config.json").is_file():
         raise CheckpointError(f"{folder} was made on {base!r}, which does not come with this version of the package")
     loaded = _load(base, "cpu")
@@ -386,7 +386,7 @@ def _adapted(folder: Path) -> Encoder:
             "install the version that it was made with"
         )
     if adapters:
-        merge_adapters(loaded.encoder, adapters)
+        merge_adapters(loaded.encoder, adapters, whitened=whitened)
     return loaded.encoder
 
 

@@ -146,5 +146,7 @@ def _training(training: dict[str, Any]) -> list[str]:
             for e in training["epochs"]
         ]
         score = training["epochs"][0]["score"]
+        if start := training.get("start"):
+            rows.insert(0, f"| 0: the frozen mode's head | | {start['valid_loss']:.4f} | {start['valid_score']:.3f} |")
         return [f"| epoch | loss | validation loss | validation {score} |", "|--:|--:|--:|--:|", *rows]
     return [str(training["head"])]

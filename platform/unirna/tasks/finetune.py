@@ -31,7 +31,7 @@ from unirna.tasks.card import write_card
 from unirna.tasks.classification import SEQUENCE_CLASSIFICATION, calibration_error
 from unirna.tasks.data import DataConfig, LabelledTable, describe, read_labelled
 from unirna.tasks.errors import TaskError
-from unirna.tasks.full import FullConfig, read_best, read_epochs, train_full, write_rows
+from unirna.tasks.full import START, FullConfig, read_best, read_epochs, read_start, train_full, write_rows
 from unirna.tasks.head import Features, Fit, LinearHead
 from unirna.tasks.plot import predicted_against_true
 from unirna.tasks.predictor import FORMAT, list_predictors, load_predictor
@@ -159,7 +159,7 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here) -> dict[str, Any
             )
         work = registry / f".work-{hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]}"
         model, head, adapters, history = _train_full(config, work, model, table, task, truth, rows, num_outputs, launch)
-        details = {"epochs": history}
+        details = {"epochs": history, "start": read_start(work)}
         vectors = _embed(model, table, registry)
     raw = head
     head, temperature = task.calibrated(head, vectors[rows["valid"]], truth[rows["valid"]])
@@ -241,7 +241,9 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here) -> dict[str, Any
         "recipe": recipe,
         "summary": summary,
     }
-    _publish(folder, info, (config.model, base, adapters) if config.compact else model, head, simple, training, plot)
+    whitened = config.mode == "lora" and config.full.reads == "vector"
+    compact = (config.model, base, adapters, whitened) if config.compact else None
+    _publish(folder, info, model, compact, head, simple, training, plot)
     if config.mode != "frozen":
         shutil.rmtree(work, ignore_errors=True)
     return summary
@@ -344,6 +346,9 @@ def _train_full(
     if task.numeric:  # training sees values in units of their deviation from their mean
         centre, spread = float(truth[rows["train"]].mean()), float(truth[rows["train"]].std())
         truth = (truth - centre) / spread
+    if config.full.reads == "vector":
+        vectors = _embed(model, table, Path(config.registry).absolute())
+        _fit(task, vectors, truth, rows, num_outputs, whiten=True).head.save(work / START)
     for split in ("train", "valid"):
         write_rows(work / f"{split}.npz", [table.sequences[i] for i in rows[split]], truth[rows[split]])
     model.save(work / "base")
@@ -394,19 +399,21 @@ def _following(work: Path, epochs: int) -> Iterator[None]:
 def _publish(
     folder: Path,
     info: dict[str, Any],
-    encoder: Model | tuple[str, str, dict[str, Tensor]],
+    model: Model,
+    compact: tuple[str, str, dict[str, Tensor], bool] | None,
     head: LinearHead,
     simple: LinearHead,
     training: set[str],
     plot: str,
 ) -> None:
-    """Write the predictor's folder beside its place and rename it; `encoder` is one, or arguments of `save_adapted`."""
+    """Write the predictor's folder beside its place and rename it; `compact` is what `save_adapted` wants."""
     beside = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(beside, ignore_errors=True)
-    if isinstance(encoder, Model):
-        save_checkpoint(encoder.encoder, beside / "encoder")
+    if compact is None:
+        save_checkpoint(model.encoder, beside / "encoder")
     else:
-        save_adapted(beside / "encoder", *encoder)
+        base, fingerprint, adapters, whitened = compact
+        save_adapted(beside / "encoder", base, fingerprint, adapters, whitened=whitened)
     head.save(beside / "head.safetensors")
     simple.save(beside / "kmer_head.safetensors")
     pq.write_table(pa.table({"sha": sorted(training)}), beside / "training_sequences.parquet")

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -41,6 +41,8 @@ from unirna.tasks.head import LinearHead
 from unirna.tasks.task import Task, Truth
 
 ADAPTERS = "adapters.safetensors"
+START = "start.safetensors"
+"""The head that a run begins with, in its folder."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,10 @@ class FullConfig:
         patience: epochs without a lower validation loss after which training stops.
         batch_size: sequences of one optimiser step, over all workers.
         rank: of adapters that are trained in place of the encoder's own matrices (`unirna.model.add_adapters`); 0 for none.
+        reads: what the head reads: "vector", the model's own vector, beginning with the head of the frozen mode (Kumar et
+            al. 2022, arXiv:2202.10054), or "state", the mean of the last layer's states, beginning with nothing.
         learning_rate: peak, of the encoder or its adapters; 0 takes 3e-4, with adapters 2e-3.
-        head_learning_rate: of the head, which starts from nothing.
+        head_learning_rate: of the head.
         weight_decay: of the matrices (AdamW). clip: largest norm of the gradient.
         warmup_share: share of the steps of linear warm-up; then linear decay to zero.
         seed: of the order of the rows.
@@ -63,6 +67,7 @@ class FullConfig:
     patience: int = 3
     batch_size: int = 32
     rank: int = 0
+    reads: Literal["vector", "state"] = "state"
     learning_rate: float = 0.0
     head_learning_rate: float = 3e-3
     weight_decay: float = 0.01
@@ -84,25 +89,39 @@ class FullConfig:
 
 
 class EncoderWithHead(nn.Module):
-    """An encoder with a linear head on the mean of a sequence's nucleotides: the module whose gradients workers share."""
+    """An encoder with a linear head: the module whose gradients workers share.
 
-    def __init__(self, encoder: Encoder, num_outputs: int, rank: int = 0) -> None:
+    Args:
+        encoder: changed in place. num_outputs: C. rank: of adapters, 0 for none.
+        start: the head to begin with, on the encoder's vectors; without one it reads the mean of the last states.
+    """
+
+    def __init__(self, encoder: Encoder, num_outputs: int, rank: int = 0, start: LinearHead | None = None) -> None:
         super().__init__()
         encoder.lm_head = None  # predicts letters, has no part here
-        encoder.whitening = None  # was fitted to other hidden states than training will give
+        if start is None:
+            encoder.whitening = None
         if rank:
             add_adapters(encoder, rank)
         self.encoder = encoder
-        self.head = nn.Linear(encoder.config.hidden_size, num_outputs)
+        width = encoder.config.hidden_size if start is None else start.weight.shape[1]
+        self.head = nn.Linear(width, num_outputs)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+        if start is not None:
+            weight = torch.from_numpy(start.weight / start.scale)
+            with torch.no_grad():
+                self.head.weight.copy_(weight)
+                self.head.bias.copy_(torch.from_numpy(start.bias) - weight @ torch.from_numpy(start.mean))
 
     def forward(self, tokens_T: Tensor, boundaries: Tensor, weights_T: Tensor, owner_T: Tensor, count: int) -> Tensor:
         """Outputs [count, C]; `weights_T` pools each token into the sequence `owner_T` as `Model.embed` does."""
-        hidden_TH = self.encoder(tokens_T, Segments(boundaries, tokens_T.device)).float()
-        pooled = torch.zeros(count, hidden_TH.shape[1], device=hidden_TH.device)
-        pooled = pooled.index_add(0, owner_T, hidden_TH * weights_T[:, None])
-        outputs: Tensor = self.head(pooled)
+        parts = []
+        for state_TH in self.encoder.states(tokens_T, Segments(boundaries, tokens_T.device)):
+            pooled = torch.zeros(count, state_TH.shape[1], device=state_TH.device)
+            parts.append(pooled.index_add(0, owner_T, state_TH.float() * weights_T[:, None]))
+        vectors = torch.cat(parts, dim=1)
+        outputs: Tensor = self.head(vectors if self.encoder.whitening is None else self.encoder.whitening(vectors))
         return outputs
 
 
@@ -131,7 +150,8 @@ def read_rows(path: Path) -> Rows:
 def train_full(config: FullConfig, work: Path, task: Task, num_outputs: int) -> None:
     """Train from `<work>/base/` (a checkpoint) on `<work>/train.npz`, and leave the best epoch in `<work>/best/`.
 
-    The best epoch is the one with the lowest validation loss. After every epoch the state goes to `<work>/state.pt`
+    The best epoch is the one with the lowest validation loss, the beginning counted in where there is a head to begin with
+    (`<work>/start.safetensors`): training does not make it worse. After every epoch the state goes to `<work>/state.pt`
     and the epochs' records to `<work>/epochs.json`; a run that finds a state goes on after it, and one that finds
     `<work>/done` returns at once.
 
@@ -154,7 +174,8 @@ def train_full(config: FullConfig, work: Path, task: Task, num_outputs: int) -> 
     base = load(work / "base")
     device, windows, budget = base.device, base.windows, base.batch_tokens
     torch.manual_seed(config.seed)
-    classifier = EncoderWithHead(base.encoder, num_outputs, config.rank).to(device)
+    start = LinearHead.load(work / START) if config.reads == "vector" else None
+    classifier = EncoderWithHead(base.encoder, num_outputs, config.rank, start).to(device)
     optimizer = _optimizer(classifier, config)
     history, best = _restore(work, classifier, optimizer)
     model: nn.Module = classifier
@@ -163,6 +184,11 @@ def train_full(config: FullConfig, work: Path, task: Task, num_outputs: int) -> 
         shared = DistributedDataParallel(classifier)
         model, without_sync = shared, shared.no_sync
     feed = _Feed(windows, budget, device)
+    if start is not None and not history:
+        best, score = _validate(classifier, task, feed, valid, rank, world)
+        if rank == 0:
+            _save_best(work, classifier, config.rank)
+            (work / "start.json").write_text(json.dumps({"valid_loss": round(best, 6), "valid_score": round(score, 6)}))
     steps_per_epoch = _num_batches(len(train.truth), config.batch_size)
     steps = config.epochs * steps_per_epoch
 
@@ -339,7 +365,7 @@ def _save_best(work: Path, classifier: EncoderWithHead, rank: int) -> None:
         save_file(adapters_of(classifier.encoder), beside / ADAPTERS)
     else:
         save_checkpoint(classifier.encoder, beside)
-    size = classifier.encoder.config.hidden_size
+    size = classifier.head.in_features
     weight, bias = (p.detach().cpu().numpy() for p in (classifier.head.weight, classifier.head.bias))
     LinearHead(weight, bias, np.zeros(size, np.float32), np.ones(size, np.float32)).save(beside / "head.safetensors")
     shutil.rmtree(work / "best", ignore_errors=True)
@@ -376,11 +402,18 @@ def read_epochs(work: Path) -> list[dict[str, Any]]:
     return records
 
 
+def read_start(work: Path) -> dict[str, float]:
+    """`valid_loss` and `valid_score` of the head that training began with; empty where it began with none."""
+    path = work / "start.json"
+    start: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+    return start
+
+
 def read_best(work: Path) -> tuple[Encoder, LinearHead, dict[str, Tensor]]:
     """The best epoch's encoder and head, and its adapters, which stand in the encoder already; none where it has none."""
     head = LinearHead.load(work / "best" / "head.safetensors")
     if not (work / "best" / ADAPTERS).exists():
         return load_checkpoint(work / "best"), head, {}
     encoder, adapters = load_checkpoint(work / "base"), load_file(work / "best" / ADAPTERS)
-    merge_adapters(encoder, adapters)
+    merge_adapters(encoder, adapters, whitened=(work / START).exists())
     return encoder, head, adapters
