@@ -85,6 +85,8 @@ class Config:
     """Peak learning rate of the encoder or its adapters; 0 takes 3e-4 (full) or 2e-3 (lora)."""
     workers: int = 1
     """Ray Train workers (lora, full); 0 trains in this process, without Ray."""
+    cnn: bool = True
+    """Train a small convolutional network on the same rows, to compare with."""
     replace: bool = False
     """Replace a predictor of the same name that was made otherwise."""
 
@@ -131,6 +133,7 @@ def main() -> int:
             mode=config.mode,
             full=full,
             compact=config.compact,
+            cnn=config.cnn,
             replace=config.replace,
         )
         return finetune(wanted, on_workers) if config.workers else finetune(wanted)

@@ -107,12 +107,12 @@ def library(nano_model_path: Path, rfam_sample: Path, tmp_path_factory: pytest.T
     pq.write_table(good.drop_columns(["number"]), folder / "table.parquet")
     for task, encoder in (("rna_type", models["rfam"]), ("family", models["other"])):
         data = DataConfig((str(folder / "table.parquet"),), label_column=task, split_column="split")
-        finetune(FinetuneConfig(task, encoder.name, data, str(folder / "registry")))
+        finetune(FinetuneConfig(task, encoder.name, data, str(folder / "registry"), cnn=False))
     letters = good["sequence"].to_pylist()
     shares = pa.array([100 * (text.count("G") + text.count("C")) / len(text) for text in letters])
     pq.write_table(good.drop_columns(["number"]).append_column("gc", shares), folder / "gc.parquet")
     data = DataConfig((str(folder / "gc.parquet"),), label_column="gc", split_column="split", numeric=True)
-    finetune(FinetuneConfig("gc", models["rfam"].name, data, str(folder / "registry"), unit="%"))
+    finetune(FinetuneConfig("gc", models["rfam"].name, data, str(folder / "registry"), unit="%", cnn=False))
     heldout = good.filter(pc.equal(good["split"], "heldout")).to_pylist()
     return Library(str(folder / "store"), str(nano_model_path), str(folder / "registry"), train.to_pylist(), heldout)
 

@@ -60,7 +60,7 @@ def write(path: Path, table: list[dict[str, str]]) -> str:
 @pytest.fixture
 def wanted(tmp_path: Path, nano_model_path: Path) -> FinetuneConfig:
     data = DataConfig((write(tmp_path / "toy.csv", rows(300)),), "load", numeric=True)
-    return FinetuneConfig("load", str(nano_model_path), data, str(tmp_path / "registry"), unit="ribosomes")
+    return FinetuneConfig("load", str(nano_model_path), data, str(tmp_path / "registry"), unit="ribosomes", cnn=False)
 
 
 def test_values_are_read_and_every_row_accounted_for(tmp_path: Path) -> None:
@@ -207,7 +207,9 @@ def test_adapters_are_trained_stored_and_added_to_a_shipped_model(
 ) -> None:
     data = DataConfig((write(tmp_path / "toy.csv", rows(120)),), "load", numeric=True)
     full = FullConfig(epochs=3, batch_size=16, rank=2, reads=reads)
-    config = FinetuneConfig("load", "unirna-mini", data, str(tmp_path / "registry"), mode="lora", full=full, compact=True)
+    config = FinetuneConfig(
+        "load", "unirna-mini", data, str(tmp_path / "registry"), mode="lora", full=full, compact=True, cnn=False
+    )
     summary = finetune(config)
     folder = Path(config.registry) / "load"
     assert summary["mode"] == "lora" and summary["R2"] > 0.8

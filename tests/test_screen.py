@@ -60,7 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, nano_model_path: Path) -> P
         writer.writeheader()
         writer.writerows(table)
     data = DataConfig((str(folder / "table.csv"),), "kind")
-    finetune(FinetuneConfig("richness", str(nano_model_path), data, str(folder / "registry")))
+    finetune(FinetuneConfig("richness", str(nano_model_path), data, str(folder / "registry"), cnn=False))
     return folder
 
 

@@ -37,9 +37,11 @@ from unirna.tasks import (
 )
 from unirna.tasks.baselines import kmer_frequencies
 from unirna.tasks.classification import accuracy, auc, calibrate, calibration_error, macro_f1
+from unirna.tasks.cnn import CNN, fit_cnn
 from unirna.tasks.data import describe
 from unirna.tasks.head import LinearHead, fit_linear_head
-from unirna.tasks.task import measure
+from unirna.tasks.regression import SEQUENCE_REGRESSION
+from unirna.tasks.task import Truth, measure
 from unirna.tasks.vectors import VectorCache
 
 BIASES = {"adenine": (5, 1, 1, 1), "cytosine": (1, 5, 1, 1), "guanine": (1, 1, 5, 1)}
@@ -71,7 +73,7 @@ def toy(tmp_path: Path) -> DataConfig:
 
 @pytest.fixture
 def wanted(toy: DataConfig, tmp_path: Path, nano_model_path: Path) -> FinetuneConfig:
-    return FinetuneConfig("kind", str(nano_model_path), toy, str(tmp_path / "registry"))
+    return FinetuneConfig("kind", str(nano_model_path), toy, str(tmp_path / "registry"), cnn=False)
 
 
 # ---- reading -------------------------------------------------------------------------------------------------------
@@ -326,7 +328,7 @@ def test_a_killed_run_embeds_nothing_twice(tmp_path: Path, nano_model_path: Path
 
 
 def test_results_are_entered_once_and_others_stay(wanted: FinetuneConfig, tmp_path: Path, capsys: Any) -> None:
-    finetune(wanted)
+    finetune(replace(wanted, cnn=True))
     config = EvaluateConfig(wanted.registry, "kind", wanted.data.data)
     first = evaluate(config)
     info = load_predictor(Path(wanted.registry) / "kind").info
@@ -335,7 +337,7 @@ def test_results_are_entered_once_and_others_stay(wanted: FinetuneConfig, tmp_pa
         assert score["value"] == pytest.approx(info["metrics"]["test"][name][score["metric"]]["value"], abs=1e-4)
         assert score["low"] <= score["value"] <= score["high"] and score["n"] == info["data"]["splits"]["test"]
     rows = read_results(wanted.registry).num_rows
-    assert rows == 6 == first["rows_of_results"]
+    assert rows == 12 == first["rows_of_results"]
     assert evaluate(config)["rows_of_results"] == rows
 
     # a table of others, one of whose classes the predictor never saw
@@ -345,17 +347,41 @@ def test_results_are_entered_once_and_others_stay(wanted: FinetuneConfig, tmp_pa
         evaluate(replace(config, data=(path,)))
     second = evaluate(replace(config, data=(path,), split="all"))
     assert "no training row" not in capsys.readouterr().err
-    assert second["rows_of_results"] == 12 and second["n"] == 60
+    assert second["rows_of_results"] == 24 and second["n"] == 60
     assert max(s["value"] for s in second["scores"] if s["metric"] == "accuracy") <= 0.9
     text = (Path(wanted.registry) / "results.md").read_text()
-    assert "4-mer logistic regression" in text and "fresh.csv" in text and text.count("| toy.csv") == 6
+    assert "4-mer logistic regression" in text and "fresh.csv" in text and text.count("| toy.csv") == 12
+
+
+@pytest.mark.parametrize("numeric", [False, True])
+def test_the_small_cnn_learns_what_depends_on_place_and_is_kept(tmp_path: Path, numeric: bool) -> None:
+    chance = np.random.default_rng(0)
+    sequences = ["".join(chance.choice(list("ACGU"), n)) for n in chance.integers(30, 60, 1200).tolist()]
+    frame = np.array([len(s) % 3 for s in sequences])  # AUG in the frame of the 3' end is what counts
+    sequences = [
+        s[: 9 + f] + "AUG" + s[12 + f :] for s, f in zip(sequences, chance.integers(0, 3, 1200).tolist(), strict=True)
+    ]
+    inside = np.array(
+        [any(s[i : i + 3] == "AUG" for i in range(f, len(s), 3)) for s, f in zip(sequences, frame, strict=True)]
+    )
+    truth: Truth = 5.0 + 2.0 * inside if numeric else inside.astype(np.int64)
+    task = SEQUENCE_REGRESSION if numeric else SEQUENCE_CLASSIFICATION
+    cnn = fit_cnn(task, sequences, truth, np.arange(800), np.arange(800, 1000), 1 if numeric else 2)
+    answers = task.answer(cnn.outputs(sequences[1000:]))
+    assert task.primary.compute(truth[1000:], answers) > 0.9
+    cnn.save(tmp_path / "cnn.safetensors")
+    again = CNN.load(tmp_path / "cnn.safetensors")
+    np.testing.assert_allclose(again.outputs(sequences), cnn.outputs(sequences), atol=1e-5)
+    mixed = [sequences[0], "A", "N" * 200]
+    alone = np.concatenate([again.outputs([sequence]) for sequence in mixed])
+    np.testing.assert_allclose(again.outputs(mixed), alone, atol=1e-4)
 
 
 def test_test_rows_seen_in_training_are_shown_apart(tmp_path: Path, nano_model_path: Path) -> None:
     rows = [{**row, "split": "train" if i < 90 else "test"} for i, row in enumerate(toy_rows(120))]
     rows += [{**row, "id": f"copy{i}", "split": "test"} for i, row in enumerate(rows[:15])]
     data = DataConfig((write_csv(tmp_path / "t.csv", rows),), "kind", split_column="split")
-    finetune(FinetuneConfig("kind", str(nano_model_path), data, str(tmp_path / "registry")))
+    finetune(FinetuneConfig("kind", str(nano_model_path), data, str(tmp_path / "registry"), cnn=False))
     summary = evaluate(EvaluateConfig(str(tmp_path / "registry"), "kind", data.data))
     sizes = {(score["rows"], score["n"]) for score in summary["scores"]}
     assert sizes == {("all", 45), ("unseen sequences", 30)}

@@ -85,6 +85,7 @@ def main(config: Config) -> dict[str, Any]:
                 model=MODEL,
                 data=DataConfig((str(SAMPLE),), label_column="family_name", split_column="split"),
                 registry=str(out / "registry"),
+                cnn=False,
                 replace=True,
             )
         )

@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 
 from unirna.job import say
 from unirna.tasks.baselines import kmer_frequencies
+from unirna.tasks.cnn import CNN
+from unirna.tasks.cnn import NAME as CNN_NAME
 from unirna.tasks.data import DataConfig, LabelledTable, describe, read_labelled
 from unirna.tasks.errors import TaskError
 from unirna.tasks.head import LinearHead
@@ -178,9 +180,12 @@ def _models(predictor: Predictor, task: Task) -> dict[str, Callable[[list[str]],
     else:
         guess = 1.0 * (np.array(predictor.labels) == predictor.info["most_frequent_class"])
     named = f"{predictor.info['encoder']['name']}, {predictor.mode}"
+    path = predictor.folder / "cnn.safetensors"
+    cnn = CNN.load(path) if path.exists() else None
     return {
         named: lambda sequences: task.answers(predictor.head, predictor.encoder.embed(sequences)),
         task.kmer_name: lambda sequences: task.answers(simple, kmer_frequencies(sequences)),
+        **({CNN_NAME: lambda sequences: task.answer(cnn.outputs(sequences))} if cnn else {}),
         task.guess_name: lambda sequences: task.guesses(guess, len(sequences)),
     }
 

@@ -29,6 +29,8 @@ from unirna.model import SHIPPED, Model, load, save_adapted, save_checkpoint
 from unirna.tasks.baselines import kmer_frequencies
 from unirna.tasks.card import write_card
 from unirna.tasks.classification import SEQUENCE_CLASSIFICATION, calibration_error
+from unirna.tasks.cnn import CNN, fit_cnn
+from unirna.tasks.cnn import NAME as CNN_NAME
 from unirna.tasks.data import DataConfig, LabelledTable, describe, read_labelled
 from unirna.tasks.errors import TaskError
 from unirna.tasks.full import START, FullConfig, read_best, read_epochs, read_start, train_full, write_rows
@@ -62,6 +64,7 @@ class FinetuneConfig:
             and the head, "full" the encoder itself and the head.
         full: settings of the full and the lora mode.
         compact: keep the name of a shipped encoder (and the adapters), not a copy; not for the full mode.
+        cnn: train a small convolutional network on the same rows, beside the regression on 4-mers.
         replace: whether a predictor of that name, made otherwise, may be replaced.
     """
 
@@ -74,6 +77,7 @@ class FinetuneConfig:
     mode: Literal["frozen", "lora", "full"] = "frozen"
     full: FullConfig = field(default_factory=FullConfig)
     compact: bool = False
+    cnn: bool = True
     replace: bool = False
 
     def __post_init__(self) -> None:
@@ -170,6 +174,7 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here) -> dict[str, Any
     kmers = kmer_frequencies(table.sequences)
     simple = _fit(task, kmers, truth, rows, num_outputs, whiten=False).head
     simple, _ = task.calibrated(simple, kmers[rows["valid"]], truth[rows["valid"]])
+    cnn = fit_cnn(task, table.sequences, truth, rows["train"], rows["valid"], num_outputs) if config.cnn else None
     guess = task.guess(truth[rows["train"]])
     metrics: dict[str, dict[str, Any]] = {}
     training = {table.shas[i] for split in ("train", "valid") for i in rows[split]}
@@ -180,6 +185,7 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here) -> dict[str, Any
             answers = {
                 config.name: task.answers(head, vectors[chosen]),
                 task.kmer_name: task.answers(simple, kmers[chosen]),
+                **({CNN_NAME: task.answer(cnn.outputs([table.sequences[i] for i in chosen]))} if cnn else {}),
                 task.guess_name: task.guesses(guess, len(chosen)),
             }
             metrics[subset] = {
@@ -187,7 +193,7 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here) -> dict[str, Any
             }
 
     # ---- write it beside, rename
-    primary, simple_names = task.primary.name, (task.kmer_name, task.guess_name)
+    primary, simple_names = task.primary.name, (task.kmer_name, *([CNN_NAME] if cnn else []), task.guess_name)
     plot = ""
     if task.numeric:
         answers_of_all = task.answers(head, vectors)
@@ -243,7 +249,7 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here) -> dict[str, Any
     }
     whitened = config.mode == "lora" and config.full.reads == "vector"
     compact = (config.model, base, adapters, whitened) if config.compact else None
-    _publish(folder, info, model, compact, head, simple, training, plot)
+    _publish(folder, info, model, compact, head, simple, cnn, training, plot)
     if config.mode != "frozen":
         shutil.rmtree(work, ignore_errors=True)
     return summary
@@ -403,6 +409,7 @@ def _publish(
     compact: tuple[str, str, dict[str, Tensor], bool] | None,
     head: LinearHead,
     simple: LinearHead,
+    cnn: CNN | None,
     training: set[str],
     plot: str,
 ) -> None:
@@ -416,6 +423,8 @@ def _publish(
         save_adapted(beside / "encoder", base, fingerprint, adapters, whitened=whitened)
     head.save(beside / "head.safetensors")
     simple.save(beside / "kmer_head.safetensors")
+    if cnn is not None:
+        cnn.save(beside / "cnn.safetensors")
     pq.write_table(pa.table({"sha": sorted(training)}), beside / "training_sequences.parquet")
     (beside / "card.md").write_text(write_card(info))
     if plot:

@@ -1,0 +1,173 @@
+"""A small convolutional network on the letters alone: what a predictor has to beat, trained on the same rows."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from unirna.tasks.task import Task, Truth
+
+NAME: Final = "1D CNN"
+CHANNELS: Final = 64
+WIDTH: Final = 7
+INPUTS: Final = 9
+"""Four letters, the place's phase of three and distance, both from the 3' end, and its share of the length."""
+EPOCHS: Final = 20
+PATIENCE: Final = 3
+NUCLEOTIDES: Final = 20_000_000
+"""Most nucleotides that training reads, over all epochs, but for a first one: a few minutes of two cores."""
+BATCH: Final = 64
+TOKENS: Final = 65_536
+"""Padded places of one forward pass."""
+LEARNING_RATE: Final = 2e-3
+
+_CODE = np.full(256, 4, np.int64)
+for _number, _letter in enumerate("ACGU"):
+    _CODE[ord(_letter)] = _number
+
+
+class SmallCNN(nn.Module):
+    """Three convolutions (dilations 1, 2, 4), mean and maximum over the places, two linear layers; 80,000 weights."""
+
+    def __init__(self, num_outputs: int) -> None:
+        super().__init__()
+        sizes = (INPUTS, CHANNELS, CHANNELS, CHANNELS)
+        self.layers = nn.ModuleList(
+            nn.Conv1d(sizes[i], sizes[i + 1], WIDTH, dilation=2**i, padding=2**i * (WIDTH // 2)) for i in range(3)
+        )
+        self.hidden = nn.Linear(2 * CHANNELS, CHANNELS)
+        self.out = nn.Linear(CHANNELS, num_outputs)
+
+    def forward(self, codes_NL: Tensor, lengths_N: Tensor) -> Tensor:
+        """Letters as 0 to 4, padded at the end, and lengths -> outputs [N, C]."""
+        place = torch.arange(codes_NL.shape[1])
+        to_end = lengths_N[:, None] - 1 - place  # negative behind the end
+        inside = (to_end >= 0)[:, None].float()
+        extra = torch.stack([to_end.clamp(0, 64) / 64, place / lengths_N[:, None].clamp(min=1)], dim=1)
+        letters = F.one_hot(codes_NL, 5)[..., :4].transpose(1, 2).float()
+        phase = F.one_hot(to_end.clamp(min=0) % 3, 3).transpose(1, 2).float()
+        hidden = torch.cat([letters, phase, extra], dim=1) * inside
+        for layer in self.layers:
+            hidden = F.relu(layer(hidden)) * inside
+        mean = hidden.sum(dim=2) / lengths_N[:, None].clamp(min=1)
+        pooled = F.dropout(torch.cat([mean, hidden.amax(dim=2)], dim=1), 0.2, self.training)
+        outputs: Tensor = self.out(F.relu(self.hidden(pooled)))
+        return outputs
+
+
+class CNN:
+    """A trained network and the temperature of its outputs.
+
+    Attributes:
+        network: as trained. centre, spread: outputs are spread · (its own) + centre, before `temperature` divides them.
+    """
+
+    def __init__(self, network: SmallCNN, centre: float = 0.0, spread: float = 1.0, temperature: float = 1.0) -> None:
+        self.network, self.centre, self.spread, self.temperature = network, centre, spread, temperature
+
+    def outputs(self, sequences: Sequence[str]) -> NDArray[np.float64]:
+        """Outputs of normalised sequences: float64 [N, C], each the same alone or in any batch but for rounding."""
+        out = np.zeros((len(sequences), self.network.out.out_features))
+        self.network.eval()
+        codes = [_codes(sequence) for sequence in sequences]
+        with torch.inference_mode():
+            for rows in _parts(codes, np.arange(len(codes))):
+                out[rows] = self.network(*_padded(codes, rows)).double().numpy()
+        return (out * self.spread + self.centre) / self.temperature
+
+    def save(self, path: Path) -> None:
+        """Write it as safetensors."""
+        numbers = torch.tensor([self.centre, self.spread, self.temperature], dtype=torch.float64)
+        save_file({**self.network.state_dict(), "numbers": numbers}, path)
+
+    @classmethod
+    def load(cls, path: Path) -> CNN:
+        """Read what `save` wrote."""
+        state = load_file(path)
+        centre, spread, temperature = state.pop("numbers").tolist()
+        network = SmallCNN(len(state["out.bias"]))
+        network.load_state_dict(state)
+        return cls(network, centre, spread, temperature)
+
+
+def fit_cnn(
+    task: Task, sequences: Sequence[str], truth: Truth, train: NDArray[np.int64], valid: NDArray[np.int64], num_outputs: int
+) -> CNN:
+    """Train on some rows; the epoch with the lowest validation loss is taken (the last one without validation rows).
+
+    Args:
+        task: whose loss is lowered, and how outputs are calibrated.
+        sequences: normalised, of all rows. truth: theirs [N]. train, valid: which rows. num_outputs: C.
+    """
+    torch.manual_seed(0)
+    network = SmallCNN(num_outputs)
+    centre, spread = 0.0, 1.0
+    target = torch.from_numpy(truth)
+    if task.numeric:
+        centre, spread = float(truth[train].mean()), float(truth[train].std())
+        target = (target - centre) / spread
+    codes = [_codes(sequence) for sequence in sequences]
+    read = sum(len(codes[row]) for row in train)
+    epochs = max(1, min(EPOCHS, NUCLEOTIDES // max(read, 1)))
+    optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=0.01)
+    steps = epochs * math.ceil(len(train) / BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=max(steps, 2), pct_start=0.1)
+    best, state, since = math.inf, copy.deepcopy(network.state_dict()), 0
+    for epoch in range(epochs):
+        network.train()
+        order = np.random.default_rng(epoch).permutation(train)
+        for batch in np.split(order, range(BATCH, len(order), BATCH)):
+            for rows in _parts(codes, batch):
+                (task.loss(network(*_padded(codes, rows)), target[rows]) / len(batch)).backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            schedule.step()
+        loss = -float(epoch)
+        if len(valid):
+            network.eval()
+            with torch.inference_mode():
+                parts = _parts(codes, valid)
+                loss = sum(float(task.loss(network(*_padded(codes, rows)), target[rows])) for rows in parts)
+        since += 1
+        if loss < best:
+            best, state, since = loss, copy.deepcopy(network.state_dict()), 0
+        if since >= PATIENCE:
+            break
+    network.load_state_dict(state)
+    fitted = CNN(network, centre, spread)
+    if task.calibrate is not None and len(valid):
+        fitted.temperature = task.calibrate(fitted.outputs([sequences[row] for row in valid]), truth[valid])
+    return fitted
+
+
+def _codes(sequence: str) -> NDArray[np.int64]:
+    codes: NDArray[np.int64] = _CODE[np.frombuffer(sequence.encode("ascii"), np.uint8)]
+    return codes
+
+
+def _parts(codes: Sequence[NDArray[np.int64]], rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Rows by length, in parts of at most `TOKENS` padded places (a longer one alone)."""
+    rows = rows[np.argsort([len(codes[row]) for row in rows], kind="stable")]
+    first = 0
+    for end in range(1, len(rows) + 1):
+        if end == len(rows) or len(codes[rows[end]]) * (end + 1 - first) > TOKENS:
+            yield rows[first:end]
+            first = end
+
+
+def _padded(codes: Sequence[NDArray[np.int64]], rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    lengths = [len(codes[row]) for row in rows]
+    padded = np.full((len(rows), max(lengths)), 4)
+    for i, row in enumerate(rows):
+        padded[i, : lengths[i]] = codes[row]
+    return torch.from_numpy(padded), torch.tensor(lengths)
