@@ -37,7 +37,7 @@ for _number, _letter in enumerate("ACGU"):
 
 
 class SmallCNN(nn.Module):
-    """Three convolutions (dilations 1, 2, 4), mean and maximum over the places, two linear layers; 80,000 weights."""
+    """Three convolutions (dilations 1, 2, 4), mean and maximum over the places, two linear layers; 70,000 weights."""
 
     def __init__(self, num_outputs: int) -> None:
         super().__init__()
