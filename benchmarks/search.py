@@ -19,6 +19,7 @@ import importlib
 import json
 import multiprocessing
 import resource
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -79,9 +80,10 @@ def main(config: Config) -> None:
     torch.set_num_threads(num_cpus())
     torch.set_flush_denormal(True)
     encoder = model.load(config.model)
-    name = f"windows-{config.rows}-{encoder.fingerprint}"
+    name = f"windows-{Path(config.sequences).name.partition('.')[0]}-{config.queries}-{config.rows}-{encoder.fingerprint}"
     asked = Path(config.store) / f"{name}.npy"
-    _fill(config, encoder, name, asked)
+    if not asked.exists():  # written last
+        _fill(config, encoder, name, asked)
     queries: Vectors = np.load(asked)[: config.queries]
     collection = vectorstore.open(config.store, name)
     MEMORY.budget = 1 << 40
@@ -128,12 +130,9 @@ def windows(path: str, id_column: str, random: np.random.Generator) -> Iterator[
 
 
 def _fill(config: Config, encoder: model.Model, name: str, asked: Path) -> None:
-    """Embed the windows, the queries first; what an earlier run has committed is kept."""
+    """Embed the windows, then the queries, which are drawn first; what an earlier run has committed is kept."""
     drawn = windows(config.sequences, config.id_column, np.random.default_rng(0))
     queries = list(islice(drawn, config.queries))
-    if not asked.exists():
-        asked.parent.mkdir(parents=True, exist_ok=True)
-        np.save(asked, encoder.embed(queries))
     labels = pa.schema([(RARE, pa.bool_())])
     provenance = vectorstore.Provenance(encoder.name, encoder.fingerprint)
     schema = vectorstore.collection_schema(encoder.dimension, labels, provenance)
@@ -157,6 +156,10 @@ def _fill(config: Config, encoder: model.Model, name: str, asked: Path) -> None:
         vectorstore.commit(config.store, name, schema, files, key=f"rows-{first}", read_version=version)
         rate = (done - there) / (time.monotonic() - started)
         print(f"embedded {done:,} of {config.rows:,}, {rate:,.0f}/s", flush=True)
+    vectorstore.compact(config.store, name)
+    with tempfile.NamedTemporaryFile(dir=asked.parent, suffix=".npy", delete=False) as file:
+        np.save(file, encoder.embed(queries))
+    Path(file.name).rename(asked)
 
 
 def _last(collection: vectorstore.Collection, queries: Vectors, where: str | None) -> Vectors:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from unirna import vectorstore
-from unirna.vectorstore import Collection, FilterError, Provenance, StoreError, hybrid
+from unirna.vectorstore import Collection, FilterError, Provenance, StoreError, hybrid, word_index
 from unirna.vectorstore.align import GAP_EXTEND, GAP_OPEN, MATCH, MISMATCH, Aligner
 from unirna.vectorstore.memory import MEMORY
 from unirna.vectorstore.words import Piece, Words
@@ -209,6 +209,20 @@ def test_equals_stand_by_id_and_long_queries_are_aligned_as_far_as_it_pays(
     assert found[0]["identity"] == 1 and found[-1]["alignment_score"] is None and found[-1]["cigar"] is None
 
 
+def test_a_long_query_is_looked_for_in_stretches(made: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = copied(made, tmp_path)
+    vectorstore.build_word_index(str(tmp_path), "c")
+    monkeypatch.setattr(MEMORY, "budget", 0)
+    query = drawn(390) + made[1][11][:50] + drawn(1500) + made[1][12][:50] + drawn(10)  # across a border, and near the end
+    found = vectorstore.search_hybrid(disk, [query], made[2][[7]], k=2, verify=True)
+    assert sorted(found["id"].to_pylist()) == ["r011", "r012"]
+    asked = word_index._stretches(drawn(20_000))
+    assert len(asked) == word_index.STRETCHES and word_index._stretches("ACGU") == ["ACGU"]
+    whole = drawn(1000)
+    words = [part[i : i + 8] for part in word_index._stretches(whole) for i in range(len(part) - 7)]
+    assert words == [whole[i : i + 8] for i in range(993)]
+
+
 def test_a_filter_that_fails_on_a_row(library: Library) -> None:
     with pytest.raises(FilterError, match="failed on a row"):
         vectorstore.search_hybrid(library[0], library[1][:1], library[2][:1], where="1 / (length - length) = 1")
@@ -216,7 +230,7 @@ def test_a_filter_that_fails_on_a_row(library: Library) -> None:
 
 def test_a_collection_larger_than_the_memory_says_what_to_do(made: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MEMORY, "budget", 0)
-    with pytest.raises(StoreError, match=r"UNIRNA_SEARCH_MEMORY_GB.*--kind words"):
+    with pytest.raises(StoreError, match=r"UNIRNA_SEARCH_MEMORY_GB.*index c --store . --kind words"):
         vectorstore.search_hybrid(made[0], made[1][:1], made[2][:1])
 
 
@@ -234,12 +248,20 @@ def test_both_ways_find_the_same(made: Library, tmp_path: Path, monkeypatch: pyt
 
 def test_a_word_index_lives_beside_that_of_the_vectors(made: Library, tmp_path: Path) -> None:
     disk = copied(made, tmp_path)
-    vectorstore.build_word_index(str(tmp_path), "c")
-    assert disk.has_word_index and disk.index is None
+    for part in ("x", "y"):
+        ids = [f"{part}{i}" for i in range(600)]
+        rows = {"id": ids, "sequence": made[1], "vector": vectorstore.vector_array(made[2])}
+        vectorstore.add(str(tmp_path), "c", pa.table(rows), fingerprint="feed")
+        if part == "x":
+            vectorstore.build_word_index(str(tmp_path), "c")
+            vectorstore.build_index(str(tmp_path), "c", kind="ivf_flat", min_recall=0)
+    assert disk.has_word_index and disk.index is not None
+    assert disk.dataset.stats.index_stats("word_index")["num_unindexed_rows"] == 600
     vectorstore.compact(str(tmp_path), "c")
-    assert disk.has_word_index
+    assert disk.has_word_index and disk.index is not None
+    assert disk.dataset.stats.index_stats("word_index")["num_unindexed_rows"] == 0
     vectorstore.drop_index(str(tmp_path), "c")
-    assert disk.has_word_index
+    assert disk.has_word_index and disk.index is None
     vectorstore.drop_word_index(str(tmp_path), "c")
     vectorstore.drop_word_index(str(tmp_path), "c")
     assert not disk.has_word_index

@@ -196,6 +196,13 @@ def test_the_temperature_undoes_a_wrong_scale(factor: float) -> None:
     assert SEQUENCE_CLASSIFICATION.calibrated(head, np.zeros((0, 4), np.float32), truth[:0]) == (head, 1.0)
 
 
+def test_few_rows_that_are_all_right_do_not_make_it_certain() -> None:
+    outputs = np.tile([[2.0, 0.0]], (25, 1))  # .88 sure, and all of 25 right
+    temperature = calibrate(outputs, np.zeros(25, int))
+    sure = 1 / (1 + np.exp(-2 / temperature))
+    assert sure == pytest.approx(26 / 27, abs=1e-3)
+
+
 def test_4mers_are_counted_without_ambiguous_letters() -> None:
     found = kmer_frequencies(["AAAAC", "ACGNACGU", "AC"])
     assert found.shape == (3, 256) and found[0, 0] == 0.5 and found[0, 1] == 0.5
@@ -466,6 +473,11 @@ def test_training_begins_with_the_frozen_head_and_makes_it_no_worse(tmp_path: Pa
         np.testing.assert_allclose(
             classifier(*part.inputs).detach().numpy(), head.outputs(vectors[part.rows]), atol=2e-3, rtol=1e-3
         )
+
+    logits = classifier(*parts[0].inputs)
+    SEQUENCE_CLASSIFICATION.loss(logits, parts[0].truth).backward()
+    without = [name for name, p in classifier.named_parameters() if p.requires_grad and p.grad is None]
+    assert not without  # several workers would wait for them
 
     # ---- a step far too long: the best is the beginning
     spoilt = FullConfig(epochs=1, batch_size=30, rank=rank, reads="vector", learning_rate=1.0, head_learning_rate=1.0)

@@ -121,7 +121,10 @@ def fit_cnn(
     epochs = max(1, min(EPOCHS, NUCLEOTIDES // max(read, 1)))
     optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=0.01)
     steps = epochs * math.ceil(len(train) / BATCH)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=max(steps, 2), pct_start=0.1)
+    warm = max(1, steps // 10)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min((step + 1) / warm, (steps - step) / max(1, steps - warm))
+    )
     best, state, since = math.inf, copy.deepcopy(network.state_dict()), 0
     for epoch in range(epochs):
         network.train()

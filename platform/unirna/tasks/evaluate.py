@@ -178,7 +178,9 @@ def _models(predictor: Predictor, task: Task) -> dict[str, Callable[[list[str]],
     if task.numeric:
         guess = np.array([predictor.info["mean"]])
     else:
-        guess = 1.0 * (np.array(predictor.labels) == predictor.info["most_frequent_class"])
+        counts = (predictor.info.get("per_class") or predictor.info["data"]["per_class"])["train"]
+        have = np.array([counts[label] for label in predictor.labels])
+        guess = np.log(have / have.sum())
     named = f"{predictor.info['encoder']['name']}, {predictor.mode}"
     path = predictor.folder / "cnn.safetensors"
     cnn = CNN.load(path) if path.exists() else None

@@ -125,7 +125,8 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here) -> dict[str, Any
     folder = registry / config.name
     if config.name in list_predictors(registry, shipped=False):
         have = load_predictor(folder).info
-        if have["recipe"] == recipe:
+        lacks = config.cnn and CNN_NAME not in have["metrics"]["test"]
+        if have["recipe"] == recipe and not (config.replace and lacks):
             say(f"{folder} was made from the same data, model and settings: nothing to do")
             return dict(have["summary"])
         if not config.replace:
@@ -300,6 +301,9 @@ def _facts_of_values(truth: Truth, answers: Truth, rows: dict[str, NDArray[np.in
 
 def _recipe(config: FinetuneConfig, table: LabelledTable, model: Model) -> dict[str, Any]:
     """Everything that decides a predictor, as plain JSON values."""
+    full = asdict(config.full)
+    if config.full.reads == "state":  # as all did before there was a choice
+        del full["reads"]
     recipe = {
         "mode": config.mode,
         "encoder": model.fingerprint,
@@ -307,7 +311,7 @@ def _recipe(config: FinetuneConfig, table: LabelledTable, model: Model) -> dict[
         "split": table.split,
         "label_column": config.data.label_column,
         **({"numeric": True, "unit": config.unit} if config.data.numeric else {}),
-        **({"full": asdict(config.full)} if config.mode != "frozen" else {}),
+        **({"full": full} if config.mode != "frozen" else {}),
     }
     plain: dict[str, Any] = json.loads(json.dumps(recipe))
     return plain

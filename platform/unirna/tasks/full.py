@@ -103,6 +103,9 @@ class EncoderWithHead(nn.Module):
             encoder.whitening = None
         if rank:
             add_adapters(encoder, rank)
+        if encoder.whitening is not None and encoder.whitening.layers:  # what comes behind them is not used
+            for part in (encoder.final_norm, *encoder.layers[max(encoder.whitening.layers) :]):
+                part.requires_grad_(False)
         self.encoder = encoder
         width = encoder.config.hidden_size if start is None else start.weight.shape[1]
         self.head = nn.Linear(width, num_outputs)
@@ -301,9 +304,9 @@ def _batches(rows: int, batch_size: int, seed: int, epoch: int) -> list[NDArray[
     return np.array_split(order, _num_batches(rows, batch_size))
 
 
-def _logits(model: nn.Module, part: _Part) -> Tensor:
+def _logits(model: nn.Module, part: _Part, *, half: bool = True) -> Tensor:
     device = part.truth.device.type
-    with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+    with torch.autocast(device, torch.bfloat16, enabled=half and device == "cuda"):
         logits: Tensor = model(*part.inputs)
     return logits.float()
 
@@ -317,7 +320,7 @@ def _validate(
     outputs = torch.zeros(len(valid.truth), classifier.head.out_features, dtype=torch.float64)
     with torch.inference_mode():
         for part in feed.parts(valid, np.arange(rank, len(valid.truth), world)):
-            logits = _logits(classifier, part)
+            logits = _logits(classifier, part, half=classifier.encoder.whitening is None)  # as `Model.embed` does
             loss += float(task.loss(logits, part.truth))
             outputs[part.rows] = logits.double().cpu()
     device = next(classifier.parameters()).device

@@ -80,7 +80,7 @@ def search_hybrid(
         raise StoreError(
             f"the vectors and words of collection {collection.name!r} are larger than the memory for searches "
             f"({MEMORY.budget / (1 << 30):.1f} GB). Set UNIRNA_SEARCH_MEMORY_GB to more, build an index of the words "
-            f"on disk (unirna collections index {collection.name} --kind words), or search by vectors alone"
+            f"on disk (unirna collections index {collection.name} --store … --kind words), or search by vectors alone"
         )
     with filter_errors(where, dataset.schema.names):
         if matrix is not None and words is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Final
 
 import lance
 import numpy as np
@@ -19,6 +20,11 @@ from unirna.vectorstore.collection import has_index, open
 from unirna.vectorstore.errors import StoreError
 from unirna.vectorstore.schema import WORD_INDEX
 from unirna.vectorstore.words import K, distinct_words
+
+STRETCH: Final = 200
+"""Letters of a sequence that the index is asked for at once."""
+STRETCHES: Final = 16
+"""Most of them: of a sequence of more than 3,100 nucleotides parts are not looked for."""
 
 
 def build_word_index(uri: str, name: str) -> float:
@@ -65,15 +71,34 @@ def drop_word_index(uri: str, name: str) -> None:
 def rows_sharing(
     dataset: lance.LanceDataset, sequence: str, count: int, where: str | None, columns: Sequence[str]
 ) -> pa.Table:
-    """The rows that share most words with a normalised sequence, best first, at most `count` of what passes a filter."""
-    scanner = dataset.scanner(
-        columns=[*columns, "_score"],
-        full_text_query=MatchQuery(sequence, "sequence"),
-        filter=where,
-        prefilter=where is not None,
-        limit=count,
-    )
-    return scanner.to_table().sort_by([("_score", "descending"), ("id", "ascending")]).drop_columns("_score")
+    """The rows that share most words with a normalised sequence, best first, at most `count` of what passes a filter.
+
+    A long sequence is asked for in stretches (`STRETCH`), at most `STRETCHES` of them, evenly spread, and a row's scores
+    are added up: the index takes a time that grows with the square of the number of words.
+    """
+    found = [
+        dataset.scanner(
+            columns=list(dict.fromkeys(["id", *columns, "_score"])),
+            full_text_query=MatchQuery(stretch, "sequence"),
+            filter=where,
+            prefilter=where is not None,
+            limit=count,
+        ).to_table()
+        for stretch in _stretches(sequence)
+    ]
+    rows = pa.concat_tables(found)
+    names, first, which = np.unique(rows["id"].to_numpy(zero_copy_only=False), return_index=True, return_inverse=True)
+    scores = np.bincount(which, rows["_score"].to_numpy(), len(names)) if len(names) else np.zeros(0)
+    best = np.argsort(-scores, kind="stable")[:count]  # names ascend: equals stand by id
+    return rows.take(first[best]).select(columns)
+
+
+def _stretches(sequence: str) -> list[str]:
+    """Pieces of a sequence that share no word."""
+    starts = np.arange(0, max(len(sequence) - K + 1, 1), STRETCH - K + 1)
+    if len(starts) > STRETCHES:
+        starts = starts[np.linspace(0, len(starts) - 1, STRETCHES).round().astype(int)]
+    return [sequence[start : start + STRETCH] for start in starts.tolist()]
 
 
 def shares(sequence: str, others: Sequence[str]) -> NDArray[np.float32]:
