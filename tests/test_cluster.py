@@ -96,6 +96,7 @@ def last_json(text: str) -> dict:
     return json.loads(next(line for line in reversed(text.splitlines()) if line.startswith("{")))
 
 
+@pytest.mark.slow
 def test_pretrain_then_embed_through_job_submit(head: Head, rfam_sample: Path, tmp_path: Path) -> None:
     from unirna import model, vectorstore
 

@@ -89,6 +89,7 @@ def test_long_sequences_stay_in_range() -> None:
     assert either.max() <= 1 + 1e-9
 
 
+@pytest.mark.slow
 def test_a_long_start_that_cannot_pair_stays_in_range() -> None:
     energies = Energies.published()
     alone = fold_all("GGGGCAAAAGCCCC" * 20, energies)

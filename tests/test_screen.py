@@ -156,6 +156,7 @@ def test_a_screen_ranks_as_brute_force_does_and_accounts_for_every_record(
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_killed_screen_goes_on_and_repeats_nothing(
     wanted: ScreenConfig, folder: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:

@@ -220,6 +220,7 @@ def worker(settings: dict) -> None:
     train(TrainConfig(**settings["config"]), settings["corpus"], settings["run"])
 
 
+@pytest.mark.slow
 def test_two_workers_one_killed_give_the_curve_of_one(ray_cluster: None, corpus: Path, tmp_path: Path) -> None:
     train(SMALL, corpus, tmp_path / "one")
     settings = {"config": SMALL.__dict__, "corpus": str(corpus), "run": str(tmp_path / "two")}
