@@ -24,7 +24,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from unirna.corpus import BuildConfig, build_corpus
-from unirna.job import connect_ray, run_job
+from unirna.job import connect_ray, raise_told, run_job, tell
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,15 @@ def map_with_ray(function: Callable[[Any], dict[str, Any]], items: list[Any]) ->
     """Apply a function to every item in Ray Data tasks; results come as they finish."""
     import ray.data
 
+    def one(row: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return {"result": function(row["item"])}
+        except Exception as error:
+            return {"failure": tell(error)}
+
     pieces = ray.data.from_items([{"item": item} for item in items], override_num_blocks=len(items))
-    for row in pieces.map(lambda row: {"result": function(row["item"])}).iter_rows():
+    for row in pieces.map(one).iter_rows():
+        raise_told(row.get("failure") or "")
         yield row["result"]
 
 

@@ -623,3 +623,9 @@ def test_the_job_spreads_the_work_and_gives_the_same_bytes(ray_cluster: None, tm
     assert content_of(tmp_path / "ray") == content_of(tmp_path / "plain")
     counts = ("kept", "rejected", "duplicates", "excluded")
     assert summary["read"] == sum(summary[name] for name in counts)
+
+    # ---- what a worker finds wrong with the input is the user's to read, not Ray's
+    pq.write_table(pa.table({"name": ["a"], "sequence": ["ACGU"]}), tmp_path / "t.parquet")
+    with pytest.raises(ValueError, match=r"t.parquet: has no column 'id'.*with --id-column") as caught:
+        job.main(job.Config(data=(str(tmp_path / "t.parquet"),), out=str(tmp_path / "none")))
+    assert not str(type(caught.value).__module__).startswith("ray")
