@@ -379,6 +379,9 @@ def test_the_small_cnn_learns_what_depends_on_place_and_is_kept(tmp_path: Path, 
     cnn.save(tmp_path / "cnn.safetensors")
     again = CNN.load(tmp_path / "cnn.safetensors")
     np.testing.assert_allclose(again.outputs(sequences), cnn.outputs(sequences), atol=1e-5)
+    (tmp_path / "cnn.safetensors").write_bytes(b"no")
+    with pytest.raises(TaskError, match="no sound network"):
+        CNN.load(tmp_path / "cnn.safetensors")
     mixed = [sequences[0], "A", "N" * 200]
     alone = np.concatenate([again.outputs([sequence]) for sequence in mixed])
     np.testing.assert_allclose(again.outputs(mixed), alone, atol=1e-4)

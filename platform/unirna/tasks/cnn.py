@@ -12,9 +12,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from unirna.tasks.errors import TaskError
 from unirna.tasks.task import Task, Truth
 
 NAME: Final = "1D CNN"
@@ -92,11 +94,18 @@ class CNN:
 
     @classmethod
     def load(cls, path: Path) -> CNN:
-        """Read what `save` wrote."""
-        state = load_file(path)
-        centre, spread, temperature = state.pop("numbers").tolist()
-        network = SmallCNN(len(state["out.bias"]))
-        network.load_state_dict(state)
+        """Read what `save` wrote.
+
+        Raises:
+            TaskError: a missing or damaged file.
+        """
+        try:
+            state = load_file(path)
+            centre, spread, temperature = state.pop("numbers").tolist()
+            network = SmallCNN(len(state["out.bias"]))
+            network.load_state_dict(state)
+        except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+            raise TaskError(f"{path}: no sound network ({error}). Fine-tune again") from error
         return cls(network, centre, spread, temperature)
 
 
