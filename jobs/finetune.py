@@ -5,10 +5,14 @@
     python jobs/finetune.py --data table.csv --sequence-column rna --label-column family \
         --task family --registry predictors --mode full --workers 2
     python jobs/finetune.py --data utr.csv --target-column load --unit ribosomes --task load --registry predictors
+    python jobs/finetune.py --define m6a_human_brain --data m6a.parquet --registry predictors
 
 It says how the table was understood: rows, classes or values, lengths, what was left out and why, and the split. Without
 `--split-column` a fifth (of each class) is held out for the test and a tenth for validation, copies of a sequence on one
 side. Values get an interval that holds nine of ten new ones, and a plot of predicted against true ones.
+
+`--define` takes a task on public data as `unirna/tasks/defined/` defines it: columns, split, unit, source and the settings
+of training; flags go before the latter, and an unknown name is answered with the list.
 
 `--mode frozen` fits a linear head on the encoder's vectors; `--mode full` trains the encoder with it, `--mode lora` small
 adapters on the encoder, on Ray Train workers that share the registry's folder.
@@ -28,8 +32,11 @@ from typing import Any, Literal
 import tyro
 
 from unirna.job import connect_ray, run_job
-from unirna.tasks import DataConfig, FinetuneConfig, FullConfig, TaskError, finetune
+from unirna.tasks import DataConfig, FinetuneConfig, FullConfig, TaskError, find_definition, finetune, prepare
 from unirna.train import run_workers
+
+TRAINING = ("mode", "pooling", "reads", "epochs", "patience", "batch_size", "learning_rate")
+"""Flags that a defined task has settings of its own for."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +45,10 @@ class Config:
 
     data: tuple[str, ...]
     """The labelled table: files, folders, globs or URIs (CSV, TSV, Parquet; FASTA with the label as its description)."""
-    task: str
-    """Name of the predictor."""
+    task: str = ""
+    """Name of the predictor; by default that of the defined task."""
+    define: str = ""
+    """A task on public data that is defined."""
     label_column: str = ""
     """Column of the class, to predict classes."""
     target_column: str = ""
@@ -52,13 +61,15 @@ class Config:
     """Encoder: a shipped name, a checkpoint's folder, or a URI."""
     registry: str = "predictors"
     """Folder of the predictors."""
-    mode: Literal["frozen", "lora", "full"] = "frozen"
-    """Whether the encoder stays as it is, gets low-rank adapters, or is trained itself."""
+    mode: Literal["frozen", "lora", "full"] | None = None
+    """Whether the encoder stays as it is (the default), gets low-rank adapters, or is trained itself."""
+    pooling: Literal["mean", "centre"] | None = None
+    """Which nucleotides the head reads: all (the default), or the middle one, for what is true of that."""
     rank: int = 8
     """Rank of the adapters (lora)."""
-    reads: Literal["vector", "state"] = "state"
+    reads: Literal["vector", "state"] | None = None
     """What the head reads (lora, full): the model's own vector, beginning with the frozen mode's head, or the mean of the
-    last layer's states, beginning with nothing."""
+    last layer's states, beginning with nothing (the default)."""
     compact: bool = False
     """Keep the name of a shipped encoder, and the adapters, in place of a copy of it (frozen, lora)."""
     sequence_column: str = "sequence"
@@ -75,14 +86,14 @@ class Config:
     """Share of each class for the test, where no column says."""
     seed: int = 0
     """Seed of the random split and of the order of training."""
-    epochs: int = 10
-    """Most passes over the training rows (lora, full)."""
-    patience: int = 3
-    """Epochs without a lower validation loss after which training stops (lora, full)."""
-    batch_size: int = 32
-    """Sequences of one optimiser step, over all workers (lora, full)."""
-    learning_rate: float = 0.0
-    """Peak learning rate of the encoder or its adapters; 0 takes 3e-4 (full) or 2e-3 (lora)."""
+    epochs: int | None = None
+    """Most passes over the training rows (lora, full); by default 10."""
+    patience: int | None = None
+    """Epochs without a lower validation loss after which training stops (lora, full); by default 3."""
+    batch_size: int | None = None
+    """Sequences of one optimiser step, over all workers (lora, full); by default 32."""
+    learning_rate: float | None = None
+    """Peak learning rate of the encoder or its adapters; by default 3e-4 (full) or 2e-3 (lora)."""
     workers: int = 1
     """Ray Train workers (lora, full); 0 trains in this process, without Ray."""
     cnn: bool = True
@@ -100,8 +111,26 @@ def main() -> int:
         run_workers(function, settings, workers=config.workers, folder=folder)
 
     def job() -> dict[str, Any]:
+        wanted = _wanted(config)
+        return finetune(wanted, on_workers) if config.workers else finetune(wanted)
+
+    return run_job(job)
+
+
+def _wanted(config: Config) -> FinetuneConfig:
+    """What is to be made: of the flags, and of the defined task where one is named."""
+    defined = find_definition(config.define) if config.define else None
+    training: dict[str, Any] = {
+        name: value if value is not None else (defined.training if defined else {}).get(name)
+        for name, value in ((name, getattr(config, name)) for name in TRAINING)
+    }
+    training = {name: value for name, value in training.items() if value is not None}
+    mode, pooling = training.pop("mode", "frozen"), training.pop("pooling", "mean")
+    if defined is None:
         if bool(config.label_column) == bool(config.target_column):
             raise TaskError("name one column: --label-column for classes, or --target-column for a measured value")
+        if not config.task:
+            raise TaskError("name the predictor with --task, or a task on public data with --define")
         data = DataConfig(
             config.data,
             config.label_column or config.target_column,
@@ -114,31 +143,25 @@ def main() -> int:
             config.seed,
             numeric=bool(config.target_column),
         )
-        full = FullConfig(
-            config.epochs,
-            config.patience,
-            config.batch_size,
-            config.rank if config.mode == "lora" else 0,
-            config.reads,
-            config.learning_rate,
-            seed=config.seed,
-        )
-        wanted = FinetuneConfig(
-            name=config.task,
-            model=config.model,
-            data=data,
-            registry=config.registry,
-            about=config.about,
-            unit=config.unit,
-            mode=config.mode,
-            full=full,
-            compact=config.compact,
-            cnn=config.cnn,
-            replace=config.replace,
-        )
-        return finetune(wanted, on_workers) if config.workers else finetune(wanted)
-
-    return run_job(job)
+    elif len(config.data) != 1 or config.label_column or config.target_column or config.split_column:
+        raise TaskError(f"--define {config.define} reads one file, of which it knows the columns: wanted --data FILE alone")
+    else:
+        data = prepare(defined, config.data[0], Path(config.registry) / ".data")
+    full = FullConfig(rank=config.rank if mode == "lora" else 0, seed=config.seed, **training)
+    return FinetuneConfig(
+        name=config.task or config.define,
+        model=config.model,
+        data=data,
+        registry=config.registry,
+        about=config.about or (defined.about if defined else ""),
+        unit=config.unit or (defined.unit if defined else ""),
+        mode=mode,
+        pooling=pooling,
+        full=full,
+        compact=config.compact,
+        cnn=config.cnn,
+        replace=config.replace,
+    )
 
 
 if __name__ == "__main__":

@@ -125,9 +125,23 @@ def test_pseudo_perplexity_is_that_of_its_definition(nano: Model) -> None:
         nano.pseudo_perplexity("NNN")
 
 
-@pytest.mark.parametrize("name", ["unirna-mini", "nano", "a layer"])
+@pytest.mark.parametrize("length", [1, 40, 41, 99, 100])
+def test_the_middle_is_the_row_of_the_middle_nucleotide(nano: Model, length: int) -> None:
+    windowed = model.initialise(replace(model.SIZES["nano"], max_positions=62), device="cpu")
+    windowed.encoder.load_state_dict(nano.encoder.state_dict())
+    letters = "".join(np.random.default_rng(0).choice(list("ACGU"), length))
+    for loaded in (nano, windowed):
+        rows = loaded.nucleotides(letters)
+        middle = rows[[(length - 1) // 2, length // 2]].mean(axis=0)
+        found = loaded.pooled("centre").embed(["GGG", letters])[1]
+        np.testing.assert_allclose(found, middle, atol=2e-6)
+        assert loaded.pooled("mean") is loaded and loaded.pooled("centre").fingerprint != loaded.fingerprint
+
+
+@pytest.mark.parametrize("name", ["unirna-mini", "nano", "a layer", "the middle"])
 def test_a_shared_model_is_the_model_on_the_very_arrays(nano: Model, nano_model_path: Path, name: str) -> None:
-    loaded = {"nano": nano, "a layer": model.load(nano_model_path, layer=2)}.get(name) or model.load(name, device="cpu")
+    kinds = {"nano": nano, "a layer": model.load(nano_model_path, layer=2), "the middle": nano.pooled("centre")}
+    loaded = kinds.get(name) or model.load(name, device="cpu")
     made = model.SharedModel.of(loaded)
     shared = replace(made, arrays={key: array.copy() for key, array in made.arrays.items()})
     for array in shared.arrays.values():

@@ -27,7 +27,7 @@ from unirna.model.tokens import (
     tokenise,
 )
 from unirna.model.whitening import Whitening, fit_whitening, pooled_layers
-from unirna.model.windows import Window, plan_windows
+from unirna.model.windows import Pooling, Window, plan_windows, pooling_weights
 
 __all__ = [
     "CLS",
@@ -45,6 +45,7 @@ __all__ = [
     "EncoderConfig",
     "Model",
     "Packed",
+    "Pooling",
     "SharedModel",
     "Whitening",
     "Window",
@@ -59,6 +60,7 @@ __all__ = [
     "pack_tokens",
     "plan_windows",
     "pooled_layers",
+    "pooling_weights",
     "save_adapted",
     "save_checkpoint",
     "tokenise",

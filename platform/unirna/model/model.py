@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -22,7 +23,7 @@ from unirna.model.config import SIZES, EncoderConfig
 from unirna.model.encoder import Encoder
 from unirna.model.tokens import MASK, NUCLEOTIDES, UNKNOWN, Tokens, pack_tokens, tokenise
 from unirna.model.whitening import Whitening
-from unirna.model.windows import OVERLAP, Window, plan_windows
+from unirna.model.windows import OVERLAP, Pooling, Window, plan_windows, pooling_weights
 from unirna.sequence import SequenceError, normalise
 
 
@@ -50,19 +51,26 @@ Ends = Sequence[int] | Tensor | NDArray[np.int32]
 class Model:
     """An encoder with its name and device.
 
-    A sequence has one vector: the mean over its L nucleotides (`<cls>` and `<eos>` left out), the same alone or in
-    any batch. A nucleotide's row is its final hidden state, or what the checkpoint's whitening makes of its states in
-    several layers (`Whitening`). Sequences longer than `context` nucleotides are embedded in overlapping windows
-    (`plan_windows`).
+    A sequence has one vector: the mean over its L nucleotides (`<cls>` and `<eos>` left out), or the middle one's
+    (`pooled`), the same alone or in any batch. A nucleotide's row is its final hidden state, or what the checkpoint's
+    whitening makes of its states in several layers (`Whitening`). Sequences longer than `context` nucleotides are
+    embedded in overlapping windows (`plan_windows`).
 
     Attributes:
-        encoder: the network. name: where it was loaded from.
+        encoder: the network. name: where it was loaded from. pooling: what a vector is made of.
     """
 
-    def __init__(self, encoder: Encoder, name: str, device: str | torch.device | None = None) -> None:
+    def __init__(
+        self, encoder: Encoder, name: str, device: str | torch.device | None = None, *, pooling: Pooling = "mean"
+    ) -> None:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.encoder = encoder.eval().to(self.device)
         self.name = name
+        self.pooling = pooling
+
+    def pooled(self, pooling: Pooling) -> Model:
+        """This model, on the same encoder, with vectors made of other nucleotides; it has a fingerprint of its own."""
+        return self if pooling == self.pooling else Model(self.encoder, self.name, self.device, pooling=pooling)
 
     def __repr__(self) -> str:
         c = self.config
@@ -85,8 +93,11 @@ class Model:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits that name the encoder's shape and weights."""
-        return fingerprint(self.encoder)
+        """16 hex digits that name the encoder's shape and weights, and the pooling if it is not the mean."""
+        found = fingerprint(self.encoder)
+        if self.pooling == "mean":
+            return found
+        return hashlib.sha256(f"{found} {self.pooling}".encode()).hexdigest()[:16]
 
     def windows(self, length: int) -> list[Window]:
         """The windows in which a sequence of `length` nucleotides is embedded."""
@@ -123,7 +134,8 @@ class Model:
         pieces.sort(key=lambda piece: (piece[1].end - piece[1].start, piece[0]))
         for batch in _batches(pieces, batch_tokens or self.batch_tokens):
             packed = pack_tokens([tokens[i][w.start : w.end] for i, w in batch])
-            weights, owner = (x.to(self.device) for x in _pooling(batch, [len(tokens[i]) for i, _ in batch]))
+            shares = [pooling_weights(window, len(tokens[i]), self.pooling) for i, window in batch]
+            weights, owner = (x.to(self.device) for x in _pooling(batch, shares))
             for part, state in zip(self._parts(out), self._states(packed.tokens, packed.boundaries), strict=True):
                 part.index_add_(0, owner, state.double() * weights[:, None])
         return self._whitened(out).cpu().numpy()
@@ -147,7 +159,7 @@ class Model:
         pieces.sort(key=lambda piece: (piece[1].end - piece[1].start, piece[0]))
         for batch in _batches(pieces, batch_tokens or self.batch_tokens):
             packed = pack_tokens([tokens[i][w.start : w.end] for i, w in batch])
-            weights, _ = _pooling(batch, [1] * len(batch))
+            weights, _ = _pooling(batch, [window.weights for _, window in batch])
             inside = weights > 0  # not the special tokens
             rows = torch.from_numpy(np.concatenate([np.arange(w.start, w.end) + starts[i] for i, w in batch]))
             inside, rows, weights = (x.to(self.device) for x in (inside, rows, weights[inside][:, None]))
@@ -317,12 +329,12 @@ def _batches(pieces: list[tuple[int, Window]], budget: int) -> Iterator[list[tup
         yield batch
 
 
-def _pooling(batch: list[tuple[int, Window]], lengths: list[int]) -> tuple[Tensor, Tensor]:
-    """Weight of each token in its sequence's mean, float32 [T] (0 for special tokens), and its sequence, int64 [T]."""
+def _pooling(batch: list[tuple[int, Window]], shares: list[NDArray[np.float32]]) -> tuple[Tensor, Tensor]:
+    """Weight of each token in its sequence's vector, float32 [T] (0 for special tokens), and its sequence, int64 [T]."""
     weights: list[NDArray[np.float32]] = []
     zero = np.zeros(1, np.float32)
-    for (_, window), length in zip(batch, lengths, strict=True):
-        weights += [zero, window.weights / np.float32(length), zero]
+    for share in shares:
+        weights += [zero, share, zero]
     sizes = torch.tensor([w.end - w.start + 2 for _, w in batch])
     owner = torch.repeat_interleave(torch.tensor([i for i, _ in batch]), sizes)
     return torch.from_numpy(np.concatenate(weights)), owner

@@ -13,6 +13,7 @@ from unirna.model.config import EncoderConfig
 from unirna.model.encoder import Encoder
 from unirna.model.model import Model
 from unirna.model.whitening import Whitening
+from unirna.model.windows import Pooling
 
 
 @dataclass(frozen=True)
@@ -24,20 +25,22 @@ class SharedModel:
 
     Attributes:
         name: where the model was loaded from. arrays: by the names of the encoder's state, float32.
-        layers: of the whitening; None for a model without one.
+        layers: of the whitening; None for a model without one. pooling: as of the model.
     """
 
     name: str
     config: EncoderConfig
     arrays: dict[str, NDArray[np.float32]]
     layers: tuple[int, ...] | None
+    pooling: Pooling = "mean"
 
     @classmethod
     def of(cls, model: Model) -> SharedModel:
         """The arrays of a model."""
         encoder = model.encoder
         arrays = {name: tensor.cpu().numpy() for name, tensor in encoder.state_dict().items()}
-        return cls(model.name, model.config, arrays, None if encoder.whitening is None else encoder.whitening.layers)
+        layers = None if encoder.whitening is None else encoder.whitening.layers
+        return cls(model.name, model.config, arrays, layers, model.pooling)
 
     def load(self, device: str | torch.device | None = None) -> Model:
         """The model on these arrays: on the CPU they are not copied, and must not be written to.
@@ -54,4 +57,4 @@ class SharedModel:
         if self.layers is not None:
             encoder.whitening = Whitening(state["whitening.mean"], state["whitening.matrix"], self.layers)
         encoder.load_state_dict(state, assign=True)
-        return Model(encoder.requires_grad_(False), self.name, device)
+        return Model(encoder.requires_grad_(False), self.name, device, pooling=self.pooling)

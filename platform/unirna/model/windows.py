@@ -9,9 +9,13 @@ the mean over its L nucleotides, so a sequence a little above the limit is treat
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+Pooling = Literal["mean", "centre"]
+"""What a sequence's vector is made of: all nucleotides alike, or the middle one (of an even number the two of them)."""
 
 OVERLAP = 256
 """Least overlap of neighbouring windows, in nucleotides: context on both sides of every nucleotide."""
@@ -44,3 +48,16 @@ def plan_windows(length: int, context: int, overlap: int = OVERLAP) -> list[Wind
     for start in starts:
         total[start : start + context] += ramp
     return [Window(s, s + context, (ramp / total[s : s + context]).astype(np.float32)) for s in starts]
+
+
+def pooling_weights(window: Window, length: int, pooling: Pooling = "mean") -> NDArray[np.float32]:
+    """What each nucleotide of a window counts in the vector of its sequence of `length` nucleotides: float32 [end - start].
+
+    Over all windows of the sequence the weights sum to 1.
+    """
+    if pooling == "mean":
+        return window.weights / np.float32(length)
+    place = np.arange(window.start, window.end)
+    share = (place == (length - 1) // 2) * np.float32(0.5) + (place == length // 2) * np.float32(0.5)
+    weights: NDArray[np.float32] = window.weights * share.astype(np.float32)
+    return weights

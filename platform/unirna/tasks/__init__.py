@@ -2,6 +2,7 @@
 
 from unirna.tasks.classification import SEQUENCE_CLASSIFICATION
 from unirna.tasks.data import DataConfig, LabelledTable, read_labelled
+from unirna.tasks.definition import Definition, definitions, find_definition, prepare
 from unirna.tasks.errors import TaskError
 from unirna.tasks.evaluate import EvaluateConfig, evaluate, read_results
 from unirna.tasks.finetune import FinetuneConfig, finetune
@@ -16,6 +17,7 @@ __all__ = [
     "SEQUENCE_REGRESSION",
     "TASKS",
     "DataConfig",
+    "Definition",
     "Estimates",
     "EvaluateConfig",
     "FinetuneConfig",
@@ -26,11 +28,14 @@ __all__ = [
     "Predictor",
     "Task",
     "TaskError",
+    "definitions",
     "evaluate",
+    "find_definition",
     "find_predictor",
     "finetune",
     "list_predictors",
     "load_predictor",
+    "prepare",
     "read_labelled",
     "read_results",
 ]

@@ -29,7 +29,7 @@ def write_card(info: dict[str, Any]) -> str:
         "|---|---|",
         f"| Encoder | {_cell(encoder['name'])}, {encoder['parameters']:,} parameters, fingerprint "
         f"`{encoder['fingerprint']}` |",
-        f"| Mode | {info['mode']} |",
+        f"| Mode | {info['mode']}{_reads(encoder)} |",
         f"| Made | {info['created']}, in {info['training']['seconds']:,} s |",
         f"| Seed of the split | {data['seed']} |",
         "| Versions | " + ", ".join(f"{name} {number}" for name, number in info["versions"].items()) + " |",
@@ -71,6 +71,10 @@ def write_card(info: dict[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _reads(encoder: dict[str, Any]) -> str:
+    return ", reads the middle nucleotide" if encoder.get("pooling") == "centre" else ""
 
 
 def _what(info: dict[str, Any]) -> str:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unirna.job import Progress, say
-from unirna.model import SHIPPED, Model, load, save_adapted, save_checkpoint
+from unirna.model import SHIPPED, Model, Pooling, load, save_adapted, save_checkpoint
 from unirna.tasks.baselines import kmer_frequencies
 from unirna.tasks.card import write_card
 from unirna.tasks.classification import SEQUENCE_CLASSIFICATION, calibration_error
@@ -62,6 +62,7 @@ class FinetuneConfig:
         unit: of the values, where values are predicted; shown beside them.
         mode: "frozen" leaves the encoder as it is and fits a head on its vectors; "lora" trains low-rank adapters on it
             and the head, "full" the encoder itself and the head.
+        pooling: which nucleotides the head reads: all ("mean") or the middle one ("centre"), for what is true of that.
         full: settings of the full and the lora mode.
         compact: keep the name of a shipped encoder (and the adapters), not a copy; not for the full mode.
         cnn: train a small convolutional network on the same rows, beside the regression on 4-mers.
@@ -75,6 +76,7 @@ class FinetuneConfig:
     about: str = ""
     unit: str = ""
     mode: Literal["frozen", "lora", "full"] = "frozen"
+    pooling: Pooling = "mean"
     full: FullConfig = field(default_factory=FullConfig)
     compact: bool = False
     cnn: bool = True
@@ -152,6 +154,7 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here) -> dict[str, Any
     num_outputs = len(classes) or 1
     details: dict[str, Any]
     base, adapters = model.fingerprint, dict[str, Tensor]()
+    model = model.pooled(config.pooling)
     if config.mode == "frozen":
         vectors = _embed(model, table, registry)
         fit = _fit(task, vectors, truth, rows, num_outputs, whiten=True)
@@ -225,6 +228,7 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here) -> dict[str, Any
         "encoder": {
             "name": model.name,
             "fingerprint": model.fingerprint,
+            "pooling": model.pooling,
             "dimension": model.dimension,
             "parameters": model.config.num_parameters,
             "context": model.context,
@@ -312,6 +316,7 @@ def _recipe(config: FinetuneConfig, table: LabelledTable, model: Model) -> dict[
         "label_column": config.data.label_column,
         **({"numeric": True, "unit": config.unit} if config.data.numeric else {}),
         **({"full": full} if config.mode != "frozen" else {}),
+        **({"pooling": config.pooling} if config.pooling != "mean" else {}),
     }
     plain: dict[str, Any] = json.loads(json.dumps(recipe))
     return plain
@@ -364,17 +369,18 @@ def _train_full(
     model.save(work / "base")
     with _following(work, config.full.epochs):
         settings = {"full": asdict(config.full), "work": str(work), "task": task.name, "num_outputs": num_outputs}
+        settings["pooling"] = config.pooling
         launch(train_on_worker, settings, work)
     encoder, head, adapters = read_best(work)
     head = head.rescaled(centre, spread) if task.numeric else head
     named = f"{model.name}, fine-tuned on {config.name}"
-    return Model(encoder, named, model.device), head, adapters, read_epochs(work)
+    return Model(encoder, named, model.device, pooling=model.pooling), head, adapters, read_epochs(work)
 
 
 def train_on_worker(settings: dict[str, Any]) -> None:
     """One worker's part of full fine-tuning; the settings are plain values, so that they travel between machines."""
     task = TASKS[settings["task"]]
-    train_full(FullConfig(**settings["full"]), Path(settings["work"]), task, settings["num_outputs"])
+    train_full(FullConfig(**settings["full"]), Path(settings["work"]), task, settings["num_outputs"], settings["pooling"])
 
 
 @contextmanager

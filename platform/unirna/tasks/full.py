@@ -25,6 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from unirna.model import (
     Encoder,
+    Pooling,
     Window,
     adapters_of,
     add_adapters,
@@ -32,6 +33,7 @@ from unirna.model import (
     load_checkpoint,
     merge_adapters,
     pack_tokens,
+    pooling_weights,
     save_checkpoint,
     tokenise,
 )
@@ -150,7 +152,7 @@ def read_rows(path: Path) -> Rows:
         return Rows(np.split(arrays["tokens"], arrays["offsets"][1:-1]), arrays["truth"])
 
 
-def train_full(config: FullConfig, work: Path, task: Task, num_outputs: int) -> None:
+def train_full(config: FullConfig, work: Path, task: Task, num_outputs: int, pooling: Pooling = "mean") -> None:
     """Train from `<work>/base/` (a checkpoint) on `<work>/train.npz`, and leave the best epoch in `<work>/best/`.
 
     The best epoch is the one with the lowest validation loss, the beginning counted in where there is a head to begin with
@@ -162,8 +164,16 @@ def train_full(config: FullConfig, work: Path, task: Task, num_outputs: int) -> 
         config: the settings.
         work: a folder that all workers see.
         task: whose loss is lowered; measured values are best given in units of their deviation from their mean.
-        num_outputs: C.
+        num_outputs: C. pooling: which nucleotides the head reads.
     """
+    torch.set_flush_denormal(True)  # attention's tiniest weights would cost the CPU half of its speed
+    try:
+        _train(config, work, task, num_outputs, pooling)
+    finally:
+        torch.set_flush_denormal(False)  # it is a setting of the whole process
+
+
+def _train(config: FullConfig, work: Path, task: Task, num_outputs: int, pooling: Pooling) -> None:
     # ---- where we are
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     if config.batch_size < 2 * world:
@@ -173,7 +183,6 @@ def train_full(config: FullConfig, work: Path, task: Task, num_outputs: int) -> 
 
     # ---- data, model, optimiser
     train, valid = read_rows(work / "train.npz"), read_rows(work / "valid.npz")
-    torch.set_flush_denormal(True)  # attention's tiniest weights would cost the CPU half of its speed
     base = load(work / "base")
     device, windows, budget = base.device, base.windows, base.batch_tokens
     torch.manual_seed(config.seed)
@@ -186,7 +195,7 @@ def train_full(config: FullConfig, work: Path, task: Task, num_outputs: int) -> 
     if world > 1:
         shared = DistributedDataParallel(classifier)
         model, without_sync = shared, shared.no_sync
-    feed = _Feed(windows, budget, device)
+    feed = _Feed(windows, budget, device, pooling)
     if start is not None and not history:
         best, score = _validate(classifier, task, feed, valid, rank, world)
         if rank == 0:
@@ -259,8 +268,8 @@ class _Part:
 class _Feed:
     """Packs rows into forward passes of about `budget` tokens; a longer sequence goes alone, in windows."""
 
-    def __init__(self, windows: Callable[[int], list[Window]], budget: int, device: torch.device) -> None:
-        self.windows, self.budget, self.device = windows, budget, device
+    def __init__(self, windows: Callable[[int], list[Window]], budget: int, device: torch.device, pooling: Pooling) -> None:
+        self.windows, self.budget, self.device, self.pooling = windows, budget, device, pooling
 
     def parts(self, rows: Rows, chosen: NDArray[np.int64]) -> Iterator[_Part]:
         """The chosen rows in forward passes, shortest first: neighbours of one length share one attention call."""
@@ -285,7 +294,7 @@ class _Feed:
             tokens = rows.tokens[row]
             for window in self.windows(len(tokens)):
                 pieces.append(tokens[window.start : window.end])
-                weights += [zero, window.weights / np.float32(len(tokens)), zero]
+                weights += [zero, pooling_weights(window, len(tokens), self.pooling), zero]
                 owner += [place] * (window.end - window.start + 2)
         packed = pack_tokens(pieces)
         arrays = (packed.tokens.astype(np.int32), packed.boundaries, np.concatenate(weights), np.array(owner))

@@ -137,7 +137,7 @@ class Predictor:
             TaskError: the folder's encoder is damaged or not the one that the head was fitted on.
         """
         try:
-            model = load(self.folder / "encoder", device=self._device)
+            model = load(self.folder / "encoder", device=self._device).pooled(self.info["encoder"].get("pooling", "mean"))
         except CheckpointError as error:
             raise TaskError(f"predictor {self.name!r}: {error}") from error
         if model.fingerprint != self.encoder_fingerprint:

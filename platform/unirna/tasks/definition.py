@@ -1,0 +1,124 @@
+"""A downstream task on public data, in one short file of `unirna/tasks/defined/`.
+
+It says what is predicted, how its file is read and divided, how a predictor is trained on it, and what others reach.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from unirna.sequence import InputError
+from unirna.tasks.data import DataConfig
+from unirna.tasks.errors import TaskError
+
+
+@dataclass(frozen=True)
+class Published:
+    """A figure of others: who, the metric, its value, and in `protocol` in what the rows or the splits differ from ours."""
+
+    who: str
+    metric: str
+    value: float
+    protocol: str = "the same rows"
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A task on public data.
+
+    Attributes:
+        name: of the task, and of the predictor that is made.
+        predicts: what an answer says, in words.
+        level: what one answer is given for.
+        numeric: whether the answers are measured values rather than classes. unit: theirs.
+        about: source, paper and licence of the data, for the card.
+        get: where the data are to be had. file: where they lie in a folder of such data; empty where no copy is kept.
+        read: the file -> columns `sequence`, `label` (text or numbers) and `split` (train, valid, test), and `id` if it has
+            names. Without `split` a random split is taken; without rows of valid a tenth of the training rows.
+        metric: by which predictors of this task are compared. goal: what it should reach; none was set where it is None.
+        published: figures of others.
+        training: settings of `jobs/finetune.py` by their flags' names, as mode, reads, pooling, epochs.
+    """
+
+    name: str
+    predicts: str
+    about: str
+    get: str
+    read: Callable[[Path], pa.Table]
+    metric: str
+    file: str = ""
+    level: Literal["sequence", "nucleotide"] = "sequence"
+    numeric: bool = False
+    unit: str = ""
+    goal: float | None = None
+    published: tuple[Published, ...] = ()
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+
+@cache
+def definitions() -> dict[str, Definition]:
+    """All that are defined, by name: each module in `unirna/tasks/defined/` has a tuple `DEFINITIONS`."""
+    package = importlib.import_module("unirna.tasks.defined")
+    modules = [
+        importlib.import_module(f"{package.__name__}.{found.name}") for found in pkgutil.iter_modules(package.__path__)
+    ]
+    return {definition.name: definition for module in modules for definition in module.DEFINITIONS}
+
+
+def find_definition(name: str) -> Definition:
+    """The definition of a name.
+
+    Raises:
+        TaskError: none of that name; the message lists those that exist.
+    """
+    have = definitions()
+    if name not in have:
+        raise TaskError(f"no task {name!r} is defined. Defined are: {', '.join(have)}")
+    return have[name]
+
+
+def prepare(definition: Definition, path: str | Path, folder: Path) -> DataConfig:
+    """Read a definition's file and write it, divided, as the labelled table `<folder>/<name>.parquet`.
+
+    The seed of the random split, where one is taken, is 0: every seed of training sees the same rows.
+
+    Raises:
+        InputError: a file that is not there or has not the columns that this definition reads.
+    """
+    try:
+        table = definition.read(Path(path))
+    except (OSError, KeyError, pa.ArrowException) as error:
+        cause = str(error).partition("\n")[0]
+        raise InputError(str(path), f"is not what {definition.name} reads ({cause}). Wanted {definition.get}") from error
+    if not table.num_rows:
+        raise InputError(str(path), f"has no row for {definition.name}. Wanted {definition.get}")
+    folder.mkdir(parents=True, exist_ok=True)
+    out = folder / f"{definition.name}.parquet"
+    pq.write_table(table, beside := folder / f".{definition.name}.tmp")
+    beside.replace(out)
+    return DataConfig(
+        (str(out),), "label", split_column="split" if "split" in table.column_names else "", numeric=definition.numeric
+    )
+
+
+def grouped_split(groups: Sequence[str], *, valid: float = 0.1, test: float = 0.2, seed: int = 0) -> list[str]:
+    """A split that puts all rows of a group (a gene, a family) on one side: train, valid or test of each row.
+
+    A group's side depends on its name and the seed alone; the shares are of the groups, not of the rows.
+    """
+
+    def side(group: str) -> str:
+        place = int.from_bytes(hashlib.sha256(f"{seed} {group}".encode()).digest()[:8]) / 2**64
+        return "test" if place < test else "valid" if place < test + valid else "train"
+
+    return [side(group) for group in groups]

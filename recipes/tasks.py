@@ -1,0 +1,170 @@
+"""The tasks on public data: a predictor trained on each, and docs/results.md of what was measured.
+
+    python recipes/tasks.py run --data ../shared                    # all of them, one after the other
+    python recipes/tasks.py run --data ../shared --tasks splice_site m6a_human_brain
+    python recipes/tasks.py write                                   # docs/results.json -> docs/results.md
+
+Each is `jobs/finetune.py --define NAME` with its own settings, seed 0, on two cores in minutes to an hour. What is measured
+on its test rows goes to `docs/results.json`, a line for each task; a `note` that stands there is kept. Stopped, and run
+again, it goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from unirna.tasks import TASKS, Definition, definitions, find_definition, load_predictor
+from unirna.tasks.finetune import UNSEEN
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "docs" / "results.json"
+
+
+def run(data: str, *, tasks: tuple[str, ...] = (), registry: str = "runs/tasks", workers: int = 2) -> None:
+    """Train one predictor after the other and enter what was measured; those that are there are entered as they are.
+
+    Args:
+        data: folder of the public data, laid out as the tasks' `file` says.
+        tasks: which ones; all by default.
+        registry: folder of the predictors.
+        workers: Ray Train workers.
+    """
+    for definition in map(find_definition, tasks or definitions()):
+        path = Path(data) / definition.file
+        if not definition.file or not path.exists():
+            print(f"{definition.name}: its data are not here ({definition.get})", flush=True)
+            continue
+        command = [sys.executable, str(ROOT / "jobs" / "finetune.py"), "--define", definition.name, "--data", str(path)]
+        command += ["--registry", registry, "--compact", "--workers", str(workers)]
+        subprocess.run(command, check=True)
+        enter(definition, Path(registry) / definition.name)
+
+
+def enter(definition: Definition, folder: Path) -> None:
+    """Put a predictor's measurements into docs/results.json, and write docs/results.md anew."""
+    info = load_predictor(folder).info
+    kmers, guess = TASKS[info["task"]].kmer_name, TASKS[info["task"]].guess_name
+    rows = UNSEEN if UNSEEN in info["metrics"] else "test"
+    names = {definition.name: "ours", kmers: "k-mers", guess: "no sequence"}
+    scores = {
+        names.get(who, who): [round(found[definition.metric][key], 4) for key in ("value", "low", "high")]
+        for who, found in info["metrics"][rows].items()
+    }
+    entry = {
+        "model": f"{info['encoder']['name'].partition(',')[0]}, {info['mode']}",
+        "rows": rows,
+        "n": info["metrics"][rows][definition.name][definition.metric]["n"],
+        "train": info["data"]["splits"]["train"],
+        "split": info["data"]["split"],
+        "seconds": info["training"]["seconds"],
+        "made": info["created"][:10],
+        "scores": scores,
+    }
+    results = read_results()
+    note = results.get(definition.name, {}).get("note")
+    results[definition.name] = entry | ({"note": note} if note else {})
+    lines = [f"{json.dumps(name)}: {json.dumps(results[name])}" for name in sorted(results)]
+    RESULTS.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    write()
+
+
+def read_results() -> dict[str, dict[str, Any]]:
+    """What docs/results.json holds."""
+    found: dict[str, dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    return found
+
+
+def page(results: dict[str, dict[str, Any]]) -> str:
+    """docs/results.md."""
+    lines = [
+        "# Results",
+        "",
+        "What predictors made by `recipes/tasks.py` reach on the test rows of public data, with a bootstrap 95 % interval",
+        "over rows, beside simple models that were fitted on the same training rows (4-mers: a linear model on 4-mer",
+        "frequencies; 1D CNN: 70,000 weights on the letters) and figures of others. One seed. Bold is the best of the",
+        "first three where its interval leaves out the values of the other two.",
+        "Structure prediction is measured in [structures.md](structures.md), similarity search in [store.md](store.md).",
+        "",
+        "| task | test rows | metric | this | 4-mers | 1D CNN | others | goal |",
+        "|---|--:|---|--:|--:|--:|---|--:|",
+    ]
+    known = definitions()
+    for name in (name for name in known if name in results):
+        definition, found = known[name], results[name]
+        scores = {who: found["scores"][who] for who in ("ours", "k-mers", "1D CNN") if who in found["scores"]}
+        best = max(scores, key=lambda who: scores[who][0])
+        alone = all(scores[who][0] < scores[best][1] for who in scores if who != best)
+        cells = {who: f"{score[0]:.3f}" for who, score in scores.items()}
+        cells["ours"] += f" ({scores['ours'][1]:.3f} to {scores['ours'][2]:.3f})"
+        if alone:
+            cells[best] = f"**{cells[best]}**"
+        others = "; ".join(
+            f"{row.who} {row.value:.3f}" + (f" [{row.protocol}]" if row.protocol != "the same rows" else "")
+            for row in definition.published
+        )
+        goal = "" if definition.goal is None else f"{definition.goal:.2f}"
+        lines.append(
+            f"| {name} | {found['n']:,} | {definition.metric} | {cells['ours']} | {cells.get('k-mers', '')} | "
+            f"{cells.get('1D CNN', '')} | {others} | {goal} |"
+        )
+    lines += [""]
+    for name in (name for name in known if name in results):
+        definition, found = known[name], results[name]
+        lines += [f"## {name}", "", f"{definition.predicts[0].upper()}{definition.predicts[1:]}. {definition.about}", ""]
+        lines += [
+            f"{found['model']}; {found['train']:,} training rows, {found['seconds'] / 60:.1f} minutes on two cores, "
+            f"{found['made']}. Split: {found['split']}."
+            + (
+                " The figures are of test rows whose sequence does not stand in training."
+                if found["rows"] == UNSEEN
+                else ""
+            ),
+            "",
+        ]
+        lines += [_judgement(definition, found), ""]
+    bring = [definition for name, definition in known.items() if name not in results]
+    if bring:
+        lines += ["## Not measured here", "", "Defined, and made by the same command from data that you bring:", ""]
+        lines += [f"- `{definition.name}`: {definition.predicts}. Wants {definition.get}." for definition in bring]
+        lines += [""]
+    return "\n".join(lines)
+
+
+def _judgement(definition: Definition, found: dict[str, Any]) -> str:
+    """Whether the goal is reached and simple models are beaten, in words."""
+    scores = found["scores"]
+    value, low, high = scores["ours"]
+    words = []
+    if definition.goal is not None:
+        words.append(
+            f"The goal of {definition.goal:.2f} is reached."
+            if value >= definition.goal
+            else f"The goal of {definition.goal:.2f} is missed by {definition.goal - value:.3f}."
+        )
+    for who in ("k-mers", "1D CNN"):
+        if who in scores:
+            other = scores[who][0]
+            how = (
+                "better than"
+                if low > other
+                else "worse than"
+                if high < other
+                else "no different, within its interval, from"
+            )
+            words.append(f"It is {how} {'4-mers' if who == 'k-mers' else 'the CNN'} ({value - other:+.3f}).")
+    return " ".join([*words, *([found["note"]] if "note" in found else [])])
+
+
+def write() -> None:
+    """Write docs/results.md."""
+    RESULTS.with_suffix(".md").write_text(page(read_results()))
+
+
+if __name__ == "__main__":
+    tyro.extras.subcommand_cli_from_dict({"run": run, "write": write}, description=__doc__)

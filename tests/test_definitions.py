@@ -1,0 +1,161 @@
+"""Tasks on public data: their definitions, what they read, and the page of results."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from unirna import tasks
+from unirna.sequence import InputError
+from unirna.tasks import (
+    TASKS,
+    FinetuneConfig,
+    FullConfig,
+    TaskError,
+    definitions,
+    find_definition,
+    finetune,
+    load_predictor,
+    prepare,
+    read_labelled,
+)
+from unirna.tasks.definition import grouped_split
+
+ROOT = Path(__file__).resolve().parent.parent
+LINES = 60
+"""Of a file that defines a task, for each task kind in it."""
+
+
+def recipe() -> Any:
+    spec = importlib.util.spec_from_file_location("tasks_recipe", ROOT / "recipes" / "tasks.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_each_definition_is_whole_and_short() -> None:
+    metrics = {
+        numeric: {m.name for t in TASKS.values() if t.numeric == numeric for m in t.metrics} for numeric in (True, False)
+    }
+    for name, definition in definitions().items():
+        assert name == definition.name and definition.predicts and definition.about and definition.get
+        assert definition.metric in metrics[definition.numeric], name
+        assert bool(definition.unit) == definition.numeric, name
+        settings = dict(definition.training)
+        assert settings.pop("mode") in ("frozen", "lora", "full") and settings.pop("pooling", "mean") in ("mean", "centre")
+        FullConfig(**settings)
+    for path in (Path(tasks.__file__).parent / "defined").glob("[!_]*.py"):
+        text = path.read_text()
+        assert len(text.splitlines()) < LINES * text.count("Definition("), path.name
+    with pytest.raises(TaskError, match=r"no task 'm6a' is defined. Defined are: .*splice_site"):
+        find_definition("m6a")
+
+
+def test_a_file_of_another_kind_is_told_from_the_right_one(tmp_path: Path) -> None:
+    definition = find_definition("splice_site")
+    pq.write_table(pa.table({"sequence": ["ACGU"], "kind": ["ei"]}), tmp_path / "other.parquet")
+    (tmp_path / "text.csv").write_text("sequence,label_name\nACGU,ei\n")
+    for name in ("other.parquet", "text.csv", "absent.parquet"):
+        with pytest.raises(InputError, match=r"is not what splice_site reads .*Wanted the UCI"):
+            prepare(definition, tmp_path / name, tmp_path / "work")
+    pq.write_table(
+        pa.table({"sequence": pa.array([], pa.string()), "label_name": pa.array([], pa.string())}),
+        tmp_path / "none.parquet",
+    )
+    with pytest.raises(InputError, match="has no row"):
+        prepare(definition, tmp_path / "none.parquet", tmp_path / "work")
+
+
+def test_a_group_stands_on_one_side() -> None:
+    groups = [f"gene{i}" for i in range(4000) for _ in range(2)]
+    sides = grouped_split(groups)
+    assert sides[::2] == sides[1::2] and sides != grouped_split(groups, seed=1)
+    shares = Counter(sides)
+    assert shares["test"] / 8000 == pytest.approx(0.2, abs=0.02) and shares["valid"] / 8000 == pytest.approx(0.1, abs=0.02)
+
+
+def test_what_is_true_of_the_middle_is_learnt_from_the_middle(tmp_path: Path, nano_model_path: Path) -> None:
+    random = np.random.default_rng(0)
+    table = tmp_path / "middle.csv"
+    lines = ["sequence,kind"]
+    for _ in range(400):
+        letters = random.choice(list("ACGU"), 41)
+        lines.append(f"{''.join(letters)},{'purine' if letters[20] in 'AG' else 'pyrimidine'}")
+    table.write_text("\n".join(lines) + "\n")
+    data = tasks.DataConfig((str(table),), "kind")
+    settings = {"model": str(nano_model_path), "data": data, "registry": str(tmp_path / "registry"), "cnn": False}
+    mean = finetune(FinetuneConfig("mean", **settings))
+    centre = finetune(FinetuneConfig("centre", pooling="centre", **settings))
+    assert centre["accuracy"] > 0.95 > 0.8 > mean["accuracy"]
+    made = finetune(FinetuneConfig("lora", mode="lora", pooling="centre", full=FullConfig(2, rank=2), **settings))
+    assert made["accuracy"] > 0.95
+    for name in ("centre", "lora"):
+        predictor = load_predictor(tmp_path / "registry" / name)
+        assert predictor.encoder.pooling == "centre" and "reads the middle nucleotide" in predictor.card
+        found = predictor.predict(["A" * 20 + "C" + "G" * 20])
+        assert isinstance(found, tasks.Predictions) and found.labels == ["pyrimidine"]
+    assert load_predictor(tmp_path / "registry" / "mean").encoder_fingerprint != predictor.encoder_fingerprint
+    assert finetune(FinetuneConfig("centre", pooling="centre", **settings)) == centre  # there already
+    with pytest.raises(TaskError, match="made otherwise"):
+        finetune(FinetuneConfig("centre", **settings))
+
+
+def test_the_job_makes_a_defined_task(tmp_path: Path, nano_model_path: Path) -> None:
+    random = np.random.default_rng(0)
+    rows = [("".join(random.choice(list("ACGU"), 60)), name) for name in ("ei", "ie", "n") * 20]
+    pq.write_table(
+        pa.table({"sequence": [a for a, _ in rows], "label_name": [b for _, b in rows]}), tmp_path / "uci.parquet"
+    )
+    command = ["--define", "splice_site", "--data", str(tmp_path / "uci.parquet"), "--model", str(nano_model_path)]
+    command += ["--registry", str(tmp_path / "registry"), "--mode", "frozen", "--no-cnn"]
+    job = [sys.executable, str(ROOT / "jobs" / "finetune.py"), *command]
+    summary = json.loads(subprocess.run(job, capture_output=True, text=True, check=True, timeout=300).stdout)
+    assert summary["mode"] == "frozen" and summary["classes"] == 3  # the flag goes before the definition's own
+    info = load_predictor(tmp_path / "registry" / "splice_site").info
+    assert info["encoder"]["pooling"] == "centre" and "Noordewier" in info["about"]
+
+
+@pytest.mark.parametrize("name", definitions())
+def test_definitions_read_the_public_files(shared: Path, tmp_path: Path, name: str) -> None:
+    definition = find_definition(name)
+    if not definition.file:
+        pytest.skip(f"{name}: no copy of its data is kept")
+    table = read_labelled(prepare(definition, shared / definition.file, tmp_path))
+    counts = table.counts["splits"]
+    assert counts["train"] > 500 and counts["valid"] > 50 and counts["test"] > 100
+    assert table.numeric == definition.numeric
+    if name != "ncrna_class":  # whose published split has copies, which the card says
+        assert table.counts["test_rows_seen"] < 0.02 * counts["test"]
+    if name.startswith("m6a"):
+        assert table.counts["lengths"] == {"min": 41, "median": 41, "max": 41}
+        assert {letters[20] for letters in table.sequences} == {"A"}
+    if name == "rna_type":
+        source = pq.read_table(shared / definition.file, columns=["seq_id", "rfam_acc", "clan"])
+        family = dict(zip(source["seq_id"].to_pylist(), source["rfam_acc"].to_pylist(), strict=True))
+        kept = {family[row] for row in table.ids}
+        bench = (shared / "bench" / "retrieval_dev" / "test_families.tsv").read_text().splitlines()[1:]
+        assert not kept & {line.split("\t")[0] for line in bench}
+        sides = {split: {family[table.ids[i]] for i in table.rows(split)} for split in ("train", "valid", "test")}
+        assert (
+            not sides["train"] & sides["test"]
+            and not sides["valid"] & sides["test"]
+            and not sides["train"] & sides["valid"]
+        )
+
+
+def test_the_page_of_results_is_made_from_the_results() -> None:
+    made = recipe()
+    results = made.read_results()
+    assert (ROOT / "docs" / "results.md").read_text() == made.page(results)
+    assert set(results) <= set(definitions())
