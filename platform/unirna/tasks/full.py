@@ -268,7 +268,9 @@ class _Part:
 class _Feed:
     """Packs rows into forward passes of about `budget` tokens; a longer sequence goes alone, in windows."""
 
-    def __init__(self, windows: Callable[[int], list[Window]], budget: int, device: torch.device, pooling: Pooling) -> None:
+    def __init__(
+        self, windows: Callable[[int], list[Window]], budget: int, device: torch.device, pooling: Pooling = "mean"
+    ) -> None:
         self.windows, self.budget, self.device, self.pooling = windows, budget, device, pooling
 
     def parts(self, rows: Rows, chosen: NDArray[np.int64]) -> Iterator[_Part]:
