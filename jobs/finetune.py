@@ -53,6 +53,8 @@ class Config:
     """Column of the class, to predict classes."""
     target_column: str = ""
     """Column of a measured value, to predict values."""
+    level: Literal["sequence", "nucleotide"] = "sequence"
+    """What a value is given for; of nucleotides the column holds lists, null where none was measured."""
     about: str = ""
     """Source and licence of the data, for the card."""
     unit: str = ""
@@ -80,6 +82,10 @@ class Config:
     """Column that says train, valid or test (heldout); without it the split is random."""
     split_names: tuple[str, ...] = ()
     """Other names of splits, as test=test13 train=train; rows of further names are then left out."""
+    split_by: Literal["sequence", "similarity"] = "sequence"
+    """What a random split keeps on one side: copies of a sequence, or all that share a quarter of their 10-mers."""
+    allow_copies: bool = False
+    """Keep test rows whose sequence stands in training too; results are given with and without them."""
     valid_share: float = 0.1
     """Share of each class for validation, where no column says."""
     test_share: float = 0.2
@@ -142,6 +148,9 @@ def _wanted(config: Config) -> FinetuneConfig:
             config.test_share,
             config.seed,
             numeric=bool(config.target_column),
+            level=config.level,
+            split_by=config.split_by,
+            allow_copies=config.allow_copies,
         )
     elif len(config.data) != 1 or config.label_column or config.target_column or config.split_column:
         raise TaskError(f"--define {config.define} reads one file, of which it knows the columns: wanted --data FILE alone")

@@ -21,6 +21,6 @@ finetune --task ribosome_load --data "$shared/bench/splits/mrl_m1psu2_20k.parque
   --unit "ribosomes" --mode lora --epochs 10 --batch-size 64 --workers 2 \
   --about "Mean ribosome load of 20,000 random 5'UTRs of 50 nt before eGFP, with 1-methylpseudouridine, in HEK293T cells: Sample et al. 2019, \
 Nat Biotechnol 37:803 (GSE114002; GEO data from a GPL-3 repository). The random 5'UTRs end at the start codon."
-finetune --task ncrna_class --data "$shared/data/nrc_13class/data.parquet" --label-column label --split-names train=train test=test13 \
+finetune --task ncrna_class --data "$shared/data/nrc_13class/data.parquet" --label-column label --split-names train=train test=test13 --allow-copies \
   --about "13 classes of non-coding RNA: Fiannaca et al. 2017, BioData Min 10:27 (nRC; sequences of Rfam, CC0, from a GPL-3 repository). 13 % of \
 its test rows stand in its training rows too: look at the rows of unseen sequences. Its training rows hold members of families of our retrieval benchmark."

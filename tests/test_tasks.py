@@ -391,6 +391,9 @@ def test_test_rows_seen_in_training_are_shown_apart(tmp_path: Path, nano_model_p
     rows = [{**row, "split": "train" if i < 90 else "test"} for i, row in enumerate(toy_rows(120))]
     rows += [{**row, "id": f"copy{i}", "split": "test"} for i, row in enumerate(rows[:15])]
     data = DataConfig((write_csv(tmp_path / "t.csv", rows),), "kind", split_column="split")
+    with pytest.raises(TaskError, match="15 of 45 test rows have a sequence that also stands in train"):
+        finetune(FinetuneConfig("kind", str(nano_model_path), data, str(tmp_path / "registry"), cnn=False))
+    data = replace(data, allow_copies=True)
     finetune(FinetuneConfig("kind", str(nano_model_path), data, str(tmp_path / "registry"), cnn=False))
     summary = evaluate(EvaluateConfig(str(tmp_path / "registry"), "kind", data.data))
     sizes = {(score["rows"], score["n"]) for score in summary["scores"]}
@@ -474,7 +477,7 @@ def test_training_begins_with_the_frozen_head_and_makes_it_no_worse(tmp_path: Pa
     parts = list(feed.parts(full.Rows([model.tokenise(s) for s in sequences], truth), np.arange(90)))
     for part in parts:
         np.testing.assert_allclose(
-            classifier(*part.inputs).detach().numpy(), head.outputs(vectors[part.rows]), atol=2e-3, rtol=1e-3
+            classifier(*part.inputs).detach().numpy(), head.outputs(vectors[part.units]), atol=2e-3, rtol=1e-3
         )
 
     logits = classifier(*parts[0].inputs)

@@ -132,6 +132,8 @@ def parse_label_criterion(text: str, registry: str) -> LabelCriterion:
         raise ScreenError(f"--predict {text!r}: wanted task=label, as in rna_type=tRNA")
     folder = find_predictor(registry, name)
     predictor = load_predictor(folder)
+    if predictor.level == "nucleotide":
+        raise ScreenError(f"predictor {name!r} gives a value for each nucleotide, by which sequences have no order")
     if predictor.numeric and label not in WANTED:
         raise ScreenError(f"predictor {name!r} predicts values: wanted {name}=high or {name}=low, got {text!r}")
     if not predictor.numeric and label not in predictor.labels:

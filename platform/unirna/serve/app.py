@@ -145,6 +145,9 @@ async def predict(
     predictor = await asyncio.to_thread(engine.predictors.get, task)
     sequences = _checked(body.sequences, engine, settings)
     check_top(body.top)
+    if predictor.level == "nucleotide":
+        turn: Turn = request.app.state.long_turn
+        return {"task": task, "predictions": answers_of(await turn.run(partial(predictor.predict, sequences)), body.top)}
     if not engine.predictors.share_encoder(predictor):
         batcher = await _own_batcher(request, predictor, settings)
     vectors = await batcher.embed(sequences)

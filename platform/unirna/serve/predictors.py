@@ -13,7 +13,7 @@ import numpy as np
 
 from unirna.model import CheckpointError, Model
 from unirna.serve.errors import RequestError, bad_field
-from unirna.tasks import Estimates, Predictions, Predictor, TaskError, list_predictors, load_predictor
+from unirna.tasks import Estimates, Predictions, Predictor, Profiles, TaskError, list_predictors, load_predictor
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,11 @@ class Predictors:
 
     def share_encoder(self, predictor: Predictor) -> bool:
         """Whether a predictor reads the vectors of the service's model."""
-        return predictor.mode == "frozen" and predictor.encoder_fingerprint == self.model.fingerprint
+        return (
+            predictor.mode == "frozen"
+            and predictor.level != "nucleotide"
+            and predictor.encoder_fingerprint == self.model.fingerprint
+        )
 
     def _load(self, folder: Path) -> Predictor:
         key = (folder.name, (folder / "predictor.json").stat().st_mtime_ns)
@@ -88,12 +92,15 @@ def check_top(top: object) -> None:
         raise bad_field("top", f"wanted a whole number of classes, 0 for all, got {top!r}")
 
 
-def answers_of(predictions: Predictions | Estimates, top: int) -> list[dict[str, Any]]:
+def answers_of(predictions: Predictions | Estimates | Profiles, top: int) -> list[dict[str, Any]]:
     """Predictions as the service gives them.
 
     Classes: label, probability, and the `top` most probable classes (0: all). Values: value, low, high (None where the
-    interval has no bounds), unit.
+    interval has no bounds), unit. Of nucleotides: values, half_width (None, as above), unit.
     """
+    if isinstance(predictions, Profiles):
+        width = _finite(predictions.half_width)
+        return [{"values": v.tolist(), "half_width": width, "unit": predictions.unit} for v in predictions.values]
     if isinstance(predictions, Estimates):
         columns = (predictions.values.tolist(), predictions.low.tolist(), predictions.high.tolist())
         return [

@@ -112,11 +112,19 @@ class Estimate(_Response):
     unit: str = Field(description="Unit of the three, empty where none was named.")
 
 
+class Profile(_Response):
+    """The values of a sequence's nucleotides."""
+
+    values: list[float] = Field(description="One for each nucleotide.")
+    half_width: float | None = Field(description="Nine of ten new values are no further from these, or null.")
+    unit: str = Field(description="Unit of them all, empty where none was named.")
+
+
 class PredictResponse(_Response):
-    """One prediction per sequence, in their order: all of classes, or all of values, by the predictor's task."""
+    """One prediction per sequence, in their order: all of classes, of values, or of nucleotides' values, by the task."""
 
     task: str
-    predictions: list[Prediction] | list[Estimate]
+    predictions: list[Prediction] | list[Estimate] | list[Profile]
 
 
 class FoldRequest(_Request):

@@ -7,12 +7,21 @@ from unirna.tasks.errors import TaskError
 from unirna.tasks.evaluate import EvaluateConfig, evaluate, read_results
 from unirna.tasks.finetune import FinetuneConfig, finetune
 from unirna.tasks.full import FullConfig
-from unirna.tasks.predictor import Estimates, Predictions, Predictor, find_predictor, list_predictors, load_predictor
-from unirna.tasks.regression import SEQUENCE_REGRESSION
+from unirna.tasks.predictor import (
+    Estimates,
+    Predictions,
+    Predictor,
+    Profiles,
+    find_predictor,
+    list_predictors,
+    load_predictor,
+)
+from unirna.tasks.regression import NUCLEOTIDE_REGRESSION, SEQUENCE_REGRESSION
 from unirna.tasks.task import Metric, Task
 from unirna.tasks.tasks import TASKS
 
 __all__ = [
+    "NUCLEOTIDE_REGRESSION",
     "SEQUENCE_CLASSIFICATION",
     "SEQUENCE_REGRESSION",
     "TASKS",
@@ -26,6 +35,7 @@ __all__ = [
     "Metric",
     "Predictions",
     "Predictor",
+    "Profiles",
     "Task",
     "TaskError",
     "definitions",

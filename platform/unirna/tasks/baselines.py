@@ -1,4 +1,5 @@
-"""What the simple models that every predictor is set against read: the shares of a sequence's 4-mers."""
+"""What the simple models that every predictor is set against read: the shares of a sequence's 4-mers, or the letters
+around a nucleotide."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 K: Final = 4
+AROUND: Final = 7
 
 _DIGIT = np.full(256, -1, np.int64)
 for _digit, _letter in enumerate("ACGU"):
@@ -26,4 +28,16 @@ def kmer_frequencies(sequences: Sequence[str]) -> NDArray[np.float32]:
         places = places[(places >= 0).all(axis=1)]
         counts = np.bincount(places @ (4 ** np.arange(K)[::-1]), minlength=4**K)
         out[row] = counts / max(len(places), 1)
+    return out
+
+
+def letters_around(sequences: Sequence[str]) -> list[NDArray[np.float32]]:
+    """The letters within 7 of each nucleotide, one of four each: float32 [L, 60] for each sequence, 0 beyond its ends."""
+    out = []
+    for sequence in sequences:
+        digits = _DIGIT[np.frombuffer(sequence.encode("ascii"), np.uint8)]
+        letters = np.zeros((len(digits) + 2 * AROUND, 4), np.float32)
+        letters[AROUND:-AROUND] = digits[:, None] == np.arange(4)
+        windows = np.lib.stride_tricks.sliding_window_view(letters, 2 * AROUND + 1, axis=0)
+        out.append(windows.transpose(0, 2, 1).reshape(len(digits), -1))
     return out

@@ -16,10 +16,10 @@ def write_card(info: dict[str, Any]) -> str:
     lines = [
         f"# {info['name']}",
         "",
-        f"A predictor of `{data['label_column']}` from an RNA sequence ({info['task']}, {_what(info)}): "
+        f"A predictor of `{data['label_column']}` {_of(info)} ({info['task']}, {_what(info)}): "
         + (
             {
-                "frozen": "a linear head on the vectors of a frozen encoder.",
+                "frozen": f"a linear head on the {'rows' if _each(info) else 'vectors'} of a frozen encoder.",
                 "lora": "low-rank adapters on the encoder, and a linear head, trained.",
                 "full": "encoder and head trained.",
             }[info["mode"]]
@@ -48,8 +48,9 @@ def write_card(info: dict[str, Any]) -> str:
         "",
         "## Results",
         "",
-        "Measured when the predictor was made, with a bootstrap 95 % interval over rows. The simple models were fitted on "
-        "the same training rows. The validation rows chose "
+        "Measured when the predictor was made, with a bootstrap 95 % interval over "
+        + ("sequences; n counts nucleotides. " if _each(info) else "rows. ")
+        + "The simple models were fitted on the same training rows. The validation rows chose "
         + ("the penalty of the head" if info["mode"] == "frozen" else "the epoch")
         + (", and the width of the interval." if numeric else "."),
         "",
@@ -71,6 +72,14 @@ def write_card(info: dict[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _each(info: dict[str, Any]) -> bool:
+    return str(info["task"]).startswith("nucleotide")
+
+
+def _of(info: dict[str, Any]) -> str:
+    return "for each nucleotide of an RNA sequence" if _each(info) else "from an RNA sequence"
 
 
 def _reads(encoder: dict[str, Any]) -> str:

@@ -39,10 +39,14 @@ for _number, _letter in enumerate("ACGU"):
 
 
 class SmallCNN(nn.Module):
-    """Three convolutions (dilations 1, 2, 4), mean and maximum over the places, two linear layers; 70,000 weights."""
+    """Three convolutions (dilations 1, 2, 4), mean and maximum over the places, two linear layers; 70,000 weights.
 
-    def __init__(self, num_outputs: int) -> None:
+    With `each` nothing is pooled: the two layers read each place and the mean over all.
+    """
+
+    def __init__(self, num_outputs: int, *, each: bool = False) -> None:
         super().__init__()
+        self.each = each
         sizes = (INPUTS, CHANNELS, CHANNELS, CHANNELS)
         self.layers = nn.ModuleList(
             nn.Conv1d(sizes[i], sizes[i + 1], WIDTH, dilation=2**i, padding=2**i * (WIDTH // 2)) for i in range(3)
@@ -51,7 +55,7 @@ class SmallCNN(nn.Module):
         self.out = nn.Linear(CHANNELS, num_outputs)
 
     def forward(self, codes_NL: Tensor, lengths_N: Tensor) -> Tensor:
-        """Letters as 0 to 4, padded at the end, and lengths -> outputs [N, C]."""
+        """Letters as 0 to 4, padded at the end, and lengths -> outputs [N, C], or of each place [N, L, C]."""
         place = torch.arange(codes_NL.shape[1])
         to_end = lengths_N[:, None] - 1 - place  # negative behind the end
         inside = (to_end >= 0)[:, None].float()
@@ -62,8 +66,11 @@ class SmallCNN(nn.Module):
         for layer in self.layers:
             hidden = F.relu(layer(hidden)) * inside
         mean = hidden.sum(dim=2) / lengths_N[:, None].clamp(min=1)
-        pooled = F.dropout(torch.cat([mean, hidden.amax(dim=2)], dim=1), 0.2, self.training)
-        outputs: Tensor = self.out(F.relu(self.hidden(pooled)))
+        if self.each:
+            read = torch.cat([mean[:, None].expand(-1, hidden.shape[2], -1), hidden.transpose(1, 2)], dim=2)
+        else:
+            read = torch.cat([mean, hidden.amax(dim=2)], dim=1)
+        outputs: Tensor = self.out(F.relu(self.hidden(F.dropout(read, 0.2, self.training))))
         return outputs
 
 
@@ -79,18 +86,26 @@ class CNN:
 
     def outputs(self, sequences: Sequence[str]) -> NDArray[np.float64]:
         """Outputs of normalised sequences: float64 [N, C], each the same alone or in any batch but for rounding."""
-        out = np.zeros((len(sequences), self.network.out.out_features))
+        return np.array(self._outputs(sequences)).reshape(len(sequences), self.network.out.out_features)
+
+    def profiles(self, sequences: Sequence[str]) -> list[NDArray[np.float64]]:
+        """Outputs of each place, float64 [L, C] for each sequence, of a network that gives them."""
+        return [out[: len(sequence)] for out, sequence in zip(self._outputs(sequences), sequences, strict=True)]
+
+    def _outputs(self, sequences: Sequence[str]) -> list[NDArray[np.float64]]:
+        out: dict[int, NDArray[np.float64]] = {}
         self.network.eval()
         codes = [_codes(sequence) for sequence in sequences]
         with torch.inference_mode():
             for rows in _parts(codes, np.arange(len(codes))):
-                out[rows] = self.network(*_padded(codes, rows)).double().numpy()
-        return (out * self.spread + self.centre) / self.temperature
+                out |= zip(rows.tolist(), self.network(*_padded(codes, rows)).double().numpy(), strict=True)
+        return [(out[row] * self.spread + self.centre) / self.temperature for row in range(len(codes))]
 
     def save(self, path: Path) -> None:
         """Write it as safetensors."""
         numbers = torch.tensor([self.centre, self.spread, self.temperature], dtype=torch.float64)
-        save_file({**self.network.state_dict(), "numbers": numbers}, path)
+        each = {"each": torch.ones(1)} if self.network.each else {}
+        save_file({**self.network.state_dict(), "numbers": numbers, **each}, path)
 
     @classmethod
     def load(cls, path: Path) -> CNN:
@@ -102,7 +117,7 @@ class CNN:
         try:
             state = load_file(path)
             centre, spread, temperature = state.pop("numbers").tolist()
-            network = SmallCNN(len(state["out.bias"]))
+            network = SmallCNN(len(state["out.bias"]), each=state.pop("each", None) is not None)
             network.load_state_dict(state)
         except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
             raise TaskError(f"{path}: no sound network ({error}). Fine-tune again") from error
@@ -116,15 +131,24 @@ def fit_cnn(
 
     Args:
         task: whose loss is lowered, and how outputs are calibrated.
-        sequences: normalised, of all rows. truth: theirs [N]. train, valid: which rows. num_outputs: C.
+        sequences: normalised, of all rows. truth: theirs [N]; of nucleotides [N, longest L], NaN where there is no value.
+        train, valid: which rows. num_outputs: C.
     """
     torch.manual_seed(0)
-    network = SmallCNN(num_outputs)
+    network = SmallCNN(num_outputs, each=task.level == "nucleotide")
     centre, spread = 0.0, 1.0
     target = torch.from_numpy(truth)
     if task.numeric:
-        centre, spread = float(truth[train].mean()), float(truth[train].std())
+        centre, spread = float(np.nanmean(truth[train])), float(np.nanstd(truth[train]))
         target = (target - centre) / spread
+
+    def loss_of(rows: NDArray[np.int64]) -> Tensor:
+        found = network(*_padded(codes, rows))
+        if not network.each:
+            return task.loss(found, target[rows])
+        return task.loss(found.flatten(0, 1), target[rows, : found.shape[1]].flatten())
+
+    per_row = float(np.isfinite(truth[train]).sum() / len(train)) if network.each else 1.0
     codes = [_codes(sequence) for sequence in sequences]
     read = sum(len(codes[row]) for row in train)
     epochs = max(1, min(EPOCHS, NUCLEOTIDES // max(read, 1)))
@@ -140,7 +164,7 @@ def fit_cnn(
         order = np.random.default_rng(epoch).permutation(train)
         for batch in np.split(order, range(BATCH, len(order), BATCH)):
             for rows in _parts(codes, batch):
-                (task.loss(network(*_padded(codes, rows)), target[rows]) / len(batch)).backward()
+                (loss_of(rows) / (per_row * len(batch))).backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             schedule.step()
@@ -149,7 +173,7 @@ def fit_cnn(
             network.eval()
             with torch.inference_mode():
                 parts = _parts(codes, valid)
-                loss = sum(float(task.loss(network(*_padded(codes, rows)), target[rows])) for rows in parts)
+                loss = sum(float(loss_of(rows)) for rows in parts)
         since += 1
         if loss < best:
             best, state, since = loss, copy.deepcopy(network.state_dict()), 0

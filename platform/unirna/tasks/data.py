@@ -7,11 +7,12 @@ is counted with its reason. The table is held in memory, as labelled data sets a
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from unirna.sequence import InputError, Piece, clean_table, plan_pieces, read_tables
 from unirna.tasks.errors import TaskError
+from unirna.tasks.homology import similar_groups
 
 SPLIT_NAMES: Final = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -38,10 +40,14 @@ class DataConfig:
         data: files, folders, globs or URIs.
         label_column, sequence_column, id_column: its columns; rows of a table without the id column are named by number.
         numeric: the labels are measured values, not names of classes.
+        level: "nucleotide" where a label is a list with one value for each nucleotide, null or NaN where none was measured;
+            in text a JSON list.
         split_column: says which rows train, validate and test; empty for a random split.
         split_names: further values of that column, as "test=test13". When any is given, rows of other values are left out.
         valid_share, test_share: shares of the distinct sequences, of each class if there are any, where no column says.
-        seed: of the random split.
+        seed: of the random split. split_by: what a random split keeps on one side: copies of a sequence, or all that are
+            similar (`similar_groups`).
+        allow_copies: whether test rows whose sequence stands in training too may stay, to be measured with and without.
     """
 
     data: tuple[str, ...]
@@ -54,8 +60,13 @@ class DataConfig:
     test_share: float = 0.2
     seed: int = 0
     numeric: bool = False
+    level: Literal["sequence", "nucleotide"] = "sequence"
+    split_by: Literal["sequence", "similarity"] = "sequence"
+    allow_copies: bool = False
 
     def __post_init__(self) -> None:
+        if self.level == "nucleotide" and not self.numeric:
+            raise TaskError("level nucleotide predicts a value for each nucleotide: name their column with --target-column")
         if not (self.valid_share > 0 and self.test_share > 0 and self.valid_share + self.test_share < 1):
             raise TaskError(
                 f"valid_share {self.valid_share} and test_share {self.test_share}: wanted both above 0, their sum below 1"
@@ -68,7 +79,7 @@ class LabelledTable:
 
     Attributes:
         ids, sequences, shas, labels: N strings each; sequences normalised.
-        numeric: whether the labels are measured values.
+        numeric: whether the labels are measured values. level: of what; lists of them stand as text in `labels`.
         splits: "train", "valid" or "test" of each row.
         split: how the table was divided, in words.
         counts: what was read, kept and rejected, by reason; classes, lengths, duplicates.
@@ -82,11 +93,20 @@ class LabelledTable:
     split: str
     counts: dict[str, Any]
     numeric: bool = False
+    level: Literal["sequence", "nucleotide"] = "sequence"
 
     @property
     def values(self) -> NDArray[np.float64]:
-        """The labels as measured values, float64 [N]."""
+        """The labels as measured values, float64 [N]; of nucleotides, those that were measured, sequence after sequence."""
+        if self.level == "nucleotide":
+            everything = np.concatenate(self.profiles)
+            return everything[np.isfinite(everything)]
         return np.array([float(label) for label in self.labels])
+
+    @property
+    def profiles(self) -> list[NDArray[np.float64]]:
+        """The values of each sequence's nucleotides, float64 [L] each, NaN where none was measured."""
+        return [np.array([float(value) for value in label.split(" ")]) for label in self.labels]
 
     def rows(self, split: str) -> NDArray[np.int64]:
         """Indices of the rows of a split; of all rows for "all"."""
@@ -127,11 +147,12 @@ def read_labelled(config: DataConfig, *, whole: bool = False) -> LabelledTable:
             good, rejects = clean_table(table, piece.name)
             reasons.update(rejects["reason"].to_pylist())
             found = good["label"].to_pylist()
-            reasons["no label"] += sum(not label for label in found)
-            reasons["label is no number"] += sum(
-                bool(label) and config.numeric and not _is_number(label) for label in found
-            )
-            usable = [bool(label) and (not config.numeric or _is_number(label)) for label in found]
+            problems = [
+                _problem(label, letters, config) if label else "no label"
+                for label, letters in zip(found, good["sequence"].to_pylist(), strict=True)
+            ]
+            reasons.update(problem for problem in problems if problem)
+            usable = [not problem for problem in problems]
             tables.append(good.filter(pa.array(usable, pa.bool_())))
     rows = pa.concat_tables(tables) if tables else None
     if rows is None or not rows.num_rows:
@@ -148,18 +169,23 @@ def read_labelled(config: DataConfig, *, whole: bool = False) -> LabelledTable:
                 [x for x, keep in zip(column, used, strict=True) if keep] for column in (ids, sequences, shas, labels)
             )
             splits = splits[used]
-        splits, more = _with_validation(splits, shas, _strata(labels, config), config)
+        splits, more = _with_validation(splits, _sides(sequences, shas, config), _strata(labels, config), config)
         text += more
     else:
         shares = {"test": config.test_share, "valid": config.valid_share}
-        splits = _random_splits(shas, _strata(labels, config), shares, config.seed)
+        splits = _random_splits(_sides(sequences, shas, config), _strata(labels, config), shares, config.seed)
         text = (
-            f"random by sequence, seed {config.seed}: {config.test_share:.0%} test and {config.valid_share:.0%} validation"
-            f"{'' if config.numeric else ' of each class'}, copies of a sequence on one side"
+            f"random by {config.split_by}, seed {config.seed}: {config.test_share:.0%} test and {config.valid_share:.0%} "
+            f"validation{'' if config.numeric else ' of each class'}, "
+            + (
+                "copies of a sequence on one side"
+                if config.split_by == "sequence"
+                else "sequences that share a quarter of their 10-mers on one side"
+            )
         )
     counts = {"read": read, "kept": len(ids), "rejected": sum(reasons.values()), "rejected_by_reason": dict(+reasons)}
     counts |= _describe(sequences, shas, labels, splits)
-    table = LabelledTable(ids, sequences, shas, labels, splits, text, counts, config.numeric)
+    table = LabelledTable(ids, sequences, shas, labels, splits, text, counts, config.numeric, config.level)
     if config.numeric:
         table.counts["values"] = _summary(table.values)
     for split in ("test",) if whole else ("train", "test"):
@@ -199,7 +225,22 @@ def _wanted_columns(table: pa.Table, piece: Piece, config: DataConfig) -> pa.Tab
             have = ", ".join(c for c in table.column_names if c != "number")
             raise InputError(piece.path, f"has no column {column!r}. It has: {have}. Name the right one with {flag}")
     label = table[config.label_column]
-    if config.numeric and not (pa.types.is_integer(label.type) or pa.types.is_floating(label.type) or _is_text(label.type)):
+    is_list = pa.types.is_list(label.type) or pa.types.is_large_list(label.type)
+    if config.level == "nucleotide" and not is_list and not _is_text(label.type):
+        raise TaskError(
+            f"{piece.path}: column {config.label_column!r} is of type {label.type}: wanted a list with one value for each "
+            "nucleotide. For one value for each sequence leave out --level"
+        )
+    if config.level == "sequence" and config.numeric and is_list:
+        raise TaskError(
+            f"{piece.path}: column {config.label_column!r} holds lists. To predict a value for each nucleotide say --level "
+            "nucleotide"
+        )
+    if (
+        config.level == "sequence"
+        and config.numeric
+        and not (pa.types.is_integer(label.type) or pa.types.is_floating(label.type) or _is_text(label.type))
+    ):
         raise TaskError(f"{piece.path}: column {config.label_column!r} is of type {label.type}: wanted numbers")
     if (
         not config.numeric
@@ -216,7 +257,7 @@ def _wanted_columns(table: pa.Table, piece: Piece, config: DataConfig) -> pa.Tab
             "number": table["number"],
             "id": table["id"].cast(pa.string()),
             "sequence": table["sequence"].cast(pa.string()),
-            "label": pa.array([_text(v, config.numeric) for v in label.to_pylist()], pa.string()),
+            "label": pa.array([_label(v, config) for v in label.to_pylist()], pa.string()),
             "split": pa.array([_text(v) for v in split.to_pylist()], pa.string()),
         }
     )
@@ -224,6 +265,30 @@ def _wanted_columns(table: pa.Table, piece: Piece, config: DataConfig) -> pa.Tab
 
 def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _problem(label: str, letters: str, config: DataConfig) -> str:
+    """Why a label cannot be used; empty where it can."""
+    if config.level == "nucleotide":
+        values = label.split(" ")
+        if len(values) != len(letters):
+            return "label has not one value for each nucleotide"
+        return "" if any(_is_number(value) for value in values) else "no nucleotide has a value"
+    return "label is no number" if config.numeric and not _is_number(label) else ""
+
+
+def _label(value: object, config: DataConfig) -> str:
+    """A label as text; the values of nucleotides with spaces between them."""
+    if config.level == "sequence":
+        return _text(value, config.numeric)
+    if isinstance(value, str):
+        try:
+            value = json.loads(value or "null")
+        except ValueError:
+            return "no list"  # which is said
+    if not isinstance(value, list):
+        return "" if value is None else str(value)
+    return " ".join(repr(float(v)) if isinstance(v, int | float) else "nan" for v in value)
 
 
 def _is_number(text: str) -> bool:
@@ -264,6 +329,11 @@ def _named_splits(named: Sequence[str], config: DataConfig) -> tuple[NDArray[np.
     splits = np.array([names.get(value.lower(), UNUSED) for value in named], dtype="<U6")
     shown = ", ".join(f"{value} → {names[value.lower()]}" for value in sorted(counts) if value.lower() in names)
     return splits, f"column {config.split_column!r} ({shown})"
+
+
+def _sides(sequences: list[str], shas: list[str], config: DataConfig) -> list[str]:
+    """What a random split keeps on one side, of each row."""
+    return shas if config.split_by == "sequence" else similar_groups(sequences)
 
 
 def _strata(labels: list[str], config: DataConfig) -> list[str]:
@@ -340,7 +410,9 @@ def describe(table: LabelledTable) -> list[str]:
     """What was understood of a table, as lines for a person."""
     c = table.counts
     if table.numeric:
-        values = "values {min:.4g} to {max:.4g}, median {median:.4g}, mean {mean:.4g} ± {sd:.4g}".format(**c["values"])
+        values = (
+            "a value for each nucleotide, " if table.level == "nucleotide" else "values "
+        ) + "{min:.4g} to {max:.4g}, median {median:.4g}, mean {mean:.4g} ± {sd:.4g}".format(**c["values"])
     classes = Counter(table.labels).most_common()
     shown = ", ".join(f"{name} {count:,}" for name, count in classes[:12])
     rejected = ", ".join(f"{count:,} {reason}" for reason, count in c["rejected_by_reason"].items())
@@ -360,7 +432,7 @@ def describe(table: LabelledTable) -> list[str]:
             "results are given with and without them"
         )
     if c["sequences_of_several_classes"]:
-        what = "values" if table.numeric else "classes"
+        what = {"nucleotide": "profiles"}.get(table.level, "values" if table.numeric else "classes")
         lines.append(f"note: {c['sequences_of_several_classes']:,} sequences carry several {what}; their rows are kept")
     if table.numeric:
         return lines

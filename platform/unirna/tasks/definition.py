@@ -39,10 +39,11 @@ class Definition:
     Attributes:
         name: of the task, and of the predictor that is made.
         predicts: what an answer says, in words.
-        level: what one answer is given for.
+        level: what one answer is given for. each: whether a label is a list with a value for each nucleotide.
         numeric: whether the answers are measured values rather than classes. unit: theirs.
         about: source, paper and licence of the data, for the card.
         get: where the data are to be had. file: where they lie in a folder of such data; empty where no copy is kept.
+        copies: whether the published test rows hold copies of training rows; they are measured with and without them.
         read: the file -> columns `sequence`, `label` (text or numbers) and `split` (train, valid, test), and `id` if it has
             names. Without `split` a random split is taken; without rows of valid a tenth of the training rows.
         metric: by which predictors of this task are compared. goal: what it should reach; none was set where it is None.
@@ -58,8 +59,10 @@ class Definition:
     metric: str
     file: str = ""
     level: Literal["sequence", "nucleotide"] = "sequence"
+    each: bool = False
     numeric: bool = False
     unit: str = ""
+    copies: bool = False
     goal: float | None = None
     published: tuple[Published, ...] = ()
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -107,7 +110,12 @@ def prepare(definition: Definition, path: str | Path, folder: Path) -> DataConfi
     pq.write_table(table, beside := folder / f".{definition.name}.tmp")
     beside.replace(out)
     return DataConfig(
-        (str(out),), "label", split_column="split" if "split" in table.column_names else "", numeric=definition.numeric
+        (str(out),),
+        "label",
+        split_column="split" if "split" in table.column_names else "",
+        numeric=definition.numeric,
+        level="nucleotide" if definition.each else "sequence",
+        allow_copies=definition.copies,
     )
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unirna.job import say
-from unirna.tasks.baselines import kmer_frequencies
+from unirna.tasks.baselines import kmer_frequencies, letters_around
 from unirna.tasks.cnn import CNN
 from unirna.tasks.cnn import NAME as CNN_NAME
 from unirna.tasks.data import DataConfig, LabelledTable, describe, read_labelled
@@ -24,6 +24,7 @@ from unirna.tasks.head import LinearHead
 from unirna.tasks.predictor import Predictor, find_predictor, load_predictor
 from unirna.tasks.task import Task, Truth, measure
 from unirna.tasks.tasks import TASKS
+from unirna.tasks.units import Units
 
 SCHEMA: Final = pa.schema(
     [
@@ -95,8 +96,10 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     index = {name: i for i, name in enumerate(classes)}
     foreign = 0 if task.numeric else sum(table.labels[i] not in index for i in rows)
     truth: Truth
+    units = Units.of(table)
+    at = units.within(rows)
     if task.numeric:
-        truth = table.values[rows]
+        truth = table.values[at]
     else:
         truth = np.array([index.get(table.labels[i], len(classes)) for i in rows], np.int64)
     if foreign:
@@ -105,7 +108,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         )
     training = set(pq.read_table(predictor.folder / "training_sequences.parquet")["sha"].to_pylist())
     unseen = table.unseen(rows, training)
-    subsets = {"all": np.ones(len(rows), bool), "unseen sequences": unseen}
+    subsets = {"all": np.ones(len(at), bool), "unseen sequences": np.isin(units.rows[at], rows[unseen])}
     if unseen.all() or not unseen.any():
         del subsets["unseen sequences"]
 
@@ -119,13 +122,16 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         "unirna": version("unirna"),
     }
     sequences = [table.sequences[i] for i in rows]
+    each = task.level == "nucleotide"
+    those = Units(np.searchsorted(rows, units.rows[at]), None if units.places is None else units.places[at])
     fresh: list[dict[str, Any]] = []
     for model, answer in _models(predictor, task).items():
         started = time.monotonic()
-        predicted = answer(sequences)
+        predicted = those.gather(answer(sequences))
         seconds = time.monotonic() - started
         for subset, chosen in subsets.items():
-            for score in measure(task, truth[chosen], predicted[chosen]):
+            groups = those.rows[chosen] if each else None
+            for score in measure(task, truth[chosen], predicted[chosen], groups=groups):
                 numbers = {"value": score.value, "low": score.low, "high": score.high, "n": score.n}
                 row = {"model": model, "rows": subset, "metric": score.metric, "seconds": round(seconds, 3)}
                 fresh.append(fixed | row | numbers)
@@ -158,6 +164,8 @@ def _read(config: EvaluateConfig, predictor: Predictor) -> LabelledTable:
         test_share=made["test_share"],
         seed=made["seed"],
         numeric=TASKS[predictor.task].numeric,
+        level="nucleotide" if predictor.level == "nucleotide" else "sequence",
+        split_by=made.get("split_by", "sequence"),
     )
     if config.split == "all":
         return read_labelled(replace(data, split_column="", split_names=()), whole=True)
@@ -172,8 +180,8 @@ def _read(config: EvaluateConfig, predictor: Predictor) -> LabelledTable:
     return table
 
 
-def _models(predictor: Predictor, task: Task) -> dict[str, Callable[[list[str]], Truth]]:
-    """The predictor and the simple models that were fitted with it, each as sequences -> answers [N]."""
+def _models(predictor: Predictor, task: Task) -> dict[str, Callable[[list[str]], Truth | list[Truth]]]:
+    """The predictor and the simple models that were fitted with it: sequences -> answers [N], or [L] for each of them."""
     simple = LinearHead.load(predictor.folder / "kmer_head.safetensors")
     if task.numeric:
         guess = np.array([predictor.info["mean"]])
@@ -184,6 +192,14 @@ def _models(predictor: Predictor, task: Task) -> dict[str, Callable[[list[str]],
     named = f"{predictor.info['encoder']['name']}, {predictor.mode}"
     path = predictor.folder / "cnn.safetensors"
     cnn = CNN.load(path) if path.exists() else None
+    if task.level == "nucleotide":
+        rows_of = predictor.encoder.nucleotides
+        return {
+            named: lambda sequences: [task.answers(predictor.head, rows_of(letters)) for letters in sequences],
+            task.kmer_name: lambda sequences: [task.answers(simple, rows) for rows in letters_around(sequences)],
+            **({CNN_NAME: lambda sequences: list(map(task.answer, cnn.profiles(sequences)))} if cnn else {}),
+            task.guess_name: lambda sequences: [task.guesses(guess, len(letters)) for letters in sequences],
+        }
     return {
         named: lambda sequences: task.answers(predictor.head, predictor.encoder.embed(sequences)),
         task.kmer_name: lambda sequences: task.answers(simple, kmer_frequencies(sequences)),

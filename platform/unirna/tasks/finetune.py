@@ -26,7 +26,7 @@ from torch import Tensor
 
 from unirna.job import Progress, say
 from unirna.model import SHIPPED, Model, Pooling, load, save_adapted, save_checkpoint
-from unirna.tasks.baselines import kmer_frequencies
+from unirna.tasks.baselines import kmer_frequencies, letters_around
 from unirna.tasks.card import write_card
 from unirna.tasks.classification import SEQUENCE_CLASSIFICATION, calibration_error
 from unirna.tasks.cnn import CNN, fit_cnn
@@ -37,10 +37,11 @@ from unirna.tasks.full import START, FullConfig, read_best, read_epochs, read_st
 from unirna.tasks.head import Features, Fit, LinearHead
 from unirna.tasks.plot import predicted_against_true
 from unirna.tasks.predictor import FORMAT, list_predictors, load_predictor
-from unirna.tasks.regression import COVERAGE, SEQUENCE_REGRESSION, half_width
+from unirna.tasks.regression import COVERAGE, NUCLEOTIDE_REGRESSION, SEQUENCE_REGRESSION, half_width
 from unirna.tasks.task import Task, Truth, measure
 from unirna.tasks.tasks import TASKS
-from unirna.tasks.vectors import VectorCache
+from unirna.tasks.units import Units
+from unirna.tasks.vectors import VectorCache, nucleotide_vectors
 
 UNSEEN = "test, unseen sequences"
 """Test rows whose sequence stands neither in train nor in validation."""
@@ -90,6 +91,8 @@ class FinetuneConfig:
                 f"compact keeps the name of a shipped encoder in place of a copy: wanted mode frozen or lora on one, got "
                 f"mode {self.mode} on {self.model}"
             )
+        if self.data.level == "nucleotide" and self.pooling != "mean":
+            raise TaskError(f"level nucleotide reads each nucleotide: there is nothing to pool by {self.pooling!r}")
         if (self.mode == "lora") != bool(self.full.rank):
             raise TaskError(
                 f"mode {self.mode} with rank {self.full.rank}: adapters have a rank from 1 up, other modes have 0"
@@ -118,9 +121,11 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here) -> dict[str, Any
     table = read_labelled(config.data)
     for line in describe(table):
         say(line)
-    task = SEQUENCE_REGRESSION if table.numeric else SEQUENCE_CLASSIFICATION
+    _check_copies(table, config.data)
+    task = _task_of(table)
+    units = Units.of(table)
     classes = [] if task.numeric else sorted(table.classes_in("train"))
-    _check_labels(table, classes)
+    _check_labels(table, units, classes)
     model = load(config.model)
     recipe = _recipe(config, table, model)
     registry = Path(config.registry).absolute()  # workers on this machine may stand in another folder
@@ -151,13 +156,14 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here) -> dict[str, Any
         index = {name: i for i, name in enumerate(classes)}
         truth = np.array([index.get(label, len(classes)) for label in table.labels], np.int64)  # C: training never saw it
         rows["valid"] = rows["valid"][truth[rows["valid"]] < len(classes)]
+    at = {split: units.within(chosen) for split, chosen in rows.items()}
     num_outputs = len(classes) or 1
     details: dict[str, Any]
     base, adapters = model.fingerprint, dict[str, Tensor]()
     model = model.pooled(config.pooling)
     if config.mode == "frozen":
-        vectors = _embed(model, table, registry)
-        fit = _fit(task, vectors, truth, rows, num_outputs, whiten=True)
+        vectors = _embed(model, table, units, registry)
+        fit = _fit(task, vectors, truth, at, num_outputs, whiten=True)
         head = fit.head
         details = {"head": fit.story, **fit.settings}
     else:
@@ -166,34 +172,44 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here) -> dict[str, Any
                 f"mode {config.mode} stops by the validation loss, and there is no validation row (of a training class)"
             )
         work = registry / f".work-{hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]}"
-        model, head, adapters, history = _train_full(config, work, model, table, task, truth, rows, num_outputs, launch)
+        model, head, adapters, history = _train_full(
+            config, work, model, table, units, task, truth, rows, num_outputs, launch
+        )
         details = {"epochs": history, "start": read_start(work)}
-        vectors = _embed(model, table, registry)
+        vectors = _embed(model, table, units, registry)
     raw = head
-    head, temperature = task.calibrated(head, vectors[rows["valid"]], truth[rows["valid"]])
+    head, temperature = task.calibrated(head, vectors[at["valid"]], truth[at["valid"]])
     seconds = time.monotonic() - started
 
     # ---- measure, beside the simple models
     say("fitting the simple models on the same rows")
-    kmers = kmer_frequencies(table.sequences)
-    simple = _fit(task, kmers, truth, rows, num_outputs, whiten=False).head
-    simple, _ = task.calibrated(simple, kmers[rows["valid"]], truth[rows["valid"]])
-    cnn = fit_cnn(task, table.sequences, truth, rows["train"], rows["valid"], num_outputs) if config.cnn else None
-    guess = task.guess(truth[rows["train"]])
+    each = task.level == "nucleotide"
+    letters = units.gather(letters_around(table.sequences)) if each else kmer_frequencies(table.sequences)
+    simple = _fit(task, letters, truth, at, num_outputs, whiten=False).head
+    simple, _ = task.calibrated(simple, letters[at["valid"]], truth[at["valid"]])
+    cnn, by_cnn = None, np.empty(0)
+    if config.cnn:
+        known = _padded_profiles(table) if each else truth
+        cnn = fit_cnn(task, table.sequences, known, rows["train"], rows["valid"], num_outputs)
+        by_cnn = task.answer(units.gather(cnn.profiles(table.sequences) if each else cnn.outputs(table.sequences)))
+    guess = task.guess(truth[at["train"]])
     metrics: dict[str, dict[str, Any]] = {}
     training = {table.shas[i] for split in ("train", "valid") for i in rows[split]}
     unseen = rows["test"][table.unseen(rows["test"], training)]
     subsets = {"valid": rows["valid"], "test": rows["test"], UNSEEN: unseen}
-    for subset, chosen in subsets.items():
-        if len(chosen) and (subset != UNSEEN or len(unseen) < len(rows["test"])):
+    for subset, measured in subsets.items():
+        if len(measured) and (subset != UNSEEN or len(unseen) < len(rows["test"])):
+            chosen = units.within(measured)
             answers = {
                 config.name: task.answers(head, vectors[chosen]),
-                task.kmer_name: task.answers(simple, kmers[chosen]),
-                **({CNN_NAME: task.answer(cnn.outputs([table.sequences[i] for i in chosen]))} if cnn else {}),
+                task.kmer_name: task.answers(simple, letters[chosen]),
+                **({CNN_NAME: by_cnn[chosen]} if cnn else {}),
                 task.guess_name: task.guesses(guess, len(chosen)),
             }
+            groups = units.rows[chosen] if each else None
             metrics[subset] = {
-                who: {s.metric: asdict(s) for s in measure(task, truth[chosen], answer)} for who, answer in answers.items()
+                who: {s.metric: asdict(s) for s in measure(task, truth[chosen], answer, groups=groups)}
+                for who, answer in answers.items()
             }
 
     # ---- write it beside, rename
@@ -201,8 +217,8 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here) -> dict[str, Any
     plot = ""
     if task.numeric:
         answers_of_all = task.answers(head, vectors)
-        facts = _facts_of_values(truth, answers_of_all, rows, config.unit)
-        plot = predicted_against_true(truth[rows["test"]], answers_of_all[rows["test"]], facts)
+        facts = _facts_of_values(truth, answers_of_all, at, config.unit)
+        plot = predicted_against_true(truth[at["test"]], answers_of_all[at["test"]], facts)
     else:
         before = calibration_error(truth[rows["test"]], task.answers(raw, vectors[rows["test"]]))
         facts = _facts_of_classes(table, classes, int(guess.argmax()))
@@ -260,16 +276,45 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here) -> dict[str, Any
     return summary
 
 
-def _check_labels(table: LabelledTable, classes: list[str]) -> None:
+def _check_copies(table: LabelledTable, data: DataConfig) -> None:
+    """See that no test row stands in training.
+
+    Raises:
+        TaskError: some do, and it was not said that they may.
+    """
+    seen, tested = table.counts["test_rows_seen"], table.counts["splits"]["test"]
+    if seen and not data.allow_copies:
+        raise TaskError(
+            f"{seen:,} of {tested:,} test rows have a sequence that also stands in train or validation, so the test would "
+            "flatter. Take them out, or say --allow-copies: results are then given with and without them"
+        )
+
+
+def _task_of(table: LabelledTable) -> Task:
+    if not table.numeric:
+        return SEQUENCE_CLASSIFICATION
+    return NUCLEOTIDE_REGRESSION if table.level == "nucleotide" else SEQUENCE_REGRESSION
+
+
+def _padded_profiles(table: LabelledTable) -> NDArray[np.float64]:
+    """The values of nucleotides as one array [N, longest L], NaN where there is none."""
+    profiles = table.profiles
+    padded = np.full((len(profiles), max(map(len, profiles))), np.nan)
+    for row, profile in enumerate(profiles):
+        padded[row, : len(profile)] = profile
+    return padded
+
+
+def _check_labels(table: LabelledTable, units: Units, classes: list[str]) -> None:
     """See that there is something to learn.
 
     Raises:
         TaskError: one class, or one value.
     """
     if table.numeric:
-        values = table.values[table.rows("train")]
+        values = table.values[units.within(table.rows("train"))]
         if values.min() == values.max():
-            raise TaskError(f"the value of all {len(values):,} training rows is {values[0]:g}: there is nothing to learn")
+            raise TaskError(f"all {len(values):,} values of the training rows are {values[0]:g}: there is nothing to learn")
     elif len(classes) < 2:
         raise TaskError(f"the training rows have one class, {classes[0]!r}: wanted at least two")
 
@@ -322,8 +367,10 @@ def _recipe(config: FinetuneConfig, table: LabelledTable, model: Model) -> dict[
     return plain
 
 
-def _embed(model: Model, table: LabelledTable, registry: Path) -> NDArray[np.float32]:
-    """Vectors of all rows, float32 [N, H], through the registry's cache."""
+def _embed(model: Model, table: LabelledTable, units: Units, registry: Path) -> NDArray[np.float32]:
+    """Vectors of all rows, or nucleotides with a value, float32 [U, H]; those of rows through the registry's cache."""
+    if units.places is not None:
+        return units.gather(nucleotide_vectors(model, table.sequences))
     cache = VectorCache(registry / ".vectors", model)
     progress: list[Progress] = []
 
@@ -347,6 +394,7 @@ def _train_full(
     work: Path,
     model: Model,
     table: LabelledTable,
+    units: Units,
     task: Task,
     truth: Truth,
     rows: dict[str, NDArray[np.int64]],
@@ -359,13 +407,19 @@ def _train_full(
         say(f"going on from {work}")
     centre, spread = 0.0, 1.0
     if task.numeric:  # training sees values in units of their deviation from their mean
-        centre, spread = float(truth[rows["train"]].mean()), float(truth[rows["train"]].std())
+        known = truth[units.within(rows["train"])]
+        centre, spread = float(known.mean()), float(known.std())
         truth = (truth - centre) / spread
     if config.full.reads == "vector":
-        vectors = _embed(model, table, Path(config.registry).absolute())
-        _fit(task, vectors, truth, rows, num_outputs, whiten=True).head.save(work / START)
+        vectors = _embed(model, table, units, Path(config.registry).absolute())
+        at = {split: units.within(chosen) for split, chosen in rows.items()}
+        _fit(task, vectors, truth, at, num_outputs, whiten=True).head.save(work / START)
     for split in ("train", "valid"):
-        write_rows(work / f"{split}.npz", [table.sequences[i] for i in rows[split]], truth[rows[split]])
+        of_split = truth[rows[split]] if units.places is None else np.empty(0)
+        if units.places is not None:
+            profiles = table.profiles
+            of_split = (np.concatenate([profiles[i] for i in rows[split]]) - centre) / spread
+        write_rows(work / f"{split}.npz", [table.sequences[i] for i in rows[split]], of_split)
     model.save(work / "base")
     with _following(work, config.full.epochs):
         settings = {"full": asdict(config.full), "work": str(work), "task": task.name, "num_outputs": num_outputs}

@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,6 +42,9 @@ from unirna.model.attention import Segments
 from unirna.tasks.errors import TaskError
 from unirna.tasks.head import LinearHead
 from unirna.tasks.task import Task, Truth
+
+Reading = Pooling | Literal["each"]
+"""What a head reads: a sequence's vector by its pooling, or each nucleotide's row."""
 
 ADAPTERS = "adapters.safetensors"
 START = "start.safetensors"
@@ -120,7 +124,7 @@ class EncoderWithHead(nn.Module):
                 self.head.bias.copy_(torch.from_numpy(start.bias) - weight @ torch.from_numpy(start.mean))
 
     def forward(self, tokens_T: Tensor, boundaries: Tensor, weights_T: Tensor, owner_T: Tensor, count: int) -> Tensor:
-        """Outputs [count, C]; `weights_T` pools each token into the sequence `owner_T` as `Model.embed` does."""
+        """Outputs [count, C]; `weights_T` pools each token into `owner_T`: a sequence, as `embed`, or a nucleotide."""
         parts = []
         for state_TH in self.encoder.states(tokens_T, Segments(boundaries, tokens_T.device)):
             pooled = torch.zeros(count, state_TH.shape[1], device=state_TH.device)
@@ -132,14 +136,30 @@ class EncoderWithHead(nn.Module):
 
 @dataclass(frozen=True)
 class Rows:
-    """Training or validation rows: token arrays, and what is true of them [N] (`Truth`)."""
+    """Training or validation rows: token arrays, and what is true of them (`Truth`), [N], or of all their nucleotides."""
 
     tokens: list[NDArray[np.uint8]]
     truth: Truth
 
+    @property
+    def known(self) -> int:
+        """How much is known: rows, or nucleotides with a value."""
+        return int(np.isfinite(self.truth).sum())
+
+    def units(self, row: int) -> slice:
+        """Where a row stands in `truth`."""
+        if len(self.truth) == len(self.tokens):
+            return slice(row, row + 1)
+        return slice(int(self.starts[row]), int(self.starts[row + 1]))
+
+    @cached_property
+    def starts(self) -> NDArray[np.int64]:
+        """Nucleotides before each row, and of all."""
+        return np.cumsum([0, *map(len, self.tokens)])
+
 
 def write_rows(path: Path, sequences: list[str], truth: Truth) -> None:
-    """Write rows as one array file that any worker reads."""
+    """Write rows as one array file that any worker reads; the truth as for `Rows`."""
     tokens = [tokenise(sequence) for sequence in sequences]
     offsets = np.cumsum([0, *map(len, tokens)])
     with path.open("wb") as file:
@@ -164,7 +184,7 @@ def train_full(config: FullConfig, work: Path, task: Task, num_outputs: int, poo
         config: the settings.
         work: a folder that all workers see.
         task: whose loss is lowered; measured values are best given in units of their deviation from their mean.
-        num_outputs: C. pooling: which nucleotides the head reads.
+        num_outputs: C. pooling: which nucleotides the head reads, for a task of sequences.
     """
     torch.set_flush_denormal(True)  # attention's tiniest weights would cost the CPU half of its speed
     try:
@@ -195,13 +215,14 @@ def _train(config: FullConfig, work: Path, task: Task, num_outputs: int, pooling
     if world > 1:
         shared = DistributedDataParallel(classifier)
         model, without_sync = shared, shared.no_sync
-    feed = _Feed(windows, budget, device, pooling)
+    feed = _Feed(windows, budget, device, "each" if task.level == "nucleotide" else pooling)
     if start is not None and not history:
         best, score = _validate(classifier, task, feed, valid, rank, world)
         if rank == 0:
             _save_best(work, classifier, config.rank)
             (work / "start.json").write_text(json.dumps({"valid_loss": round(best, 6), "valid_score": round(score, 6)}))
-    steps_per_epoch = _num_batches(len(train.truth), config.batch_size)
+    steps_per_epoch = _num_batches(len(train.tokens), config.batch_size)
+    per_row = train.known / len(train.tokens)
     steps = config.epochs * steps_per_epoch
 
     # ---- epochs
@@ -211,7 +232,7 @@ def _train(config: FullConfig, work: Path, task: Task, num_outputs: int, pooling
         started = time.monotonic()
         model.train()
         total = 0.0
-        for number, batch in enumerate(_batches(len(train.truth), config.batch_size, config.seed, epoch)):
+        for number, batch in enumerate(_batches(len(train.tokens), config.batch_size, config.seed, epoch)):
             step = epoch * steps_per_epoch + number
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * _schedule(step, steps, config.warmup_share)
@@ -221,12 +242,12 @@ def _train(config: FullConfig, work: Path, task: Task, num_outputs: int, pooling
                     logits = _logits(model, part)
                     loss = task.loss(logits, part.truth)
                     # DDP averages over the workers, the batch's mean is over its rows
-                    (loss * world / len(batch)).backward()
+                    (loss * world / (len(batch) * per_row)).backward()
                 total += float(loss.detach())
             torch.nn.utils.clip_grad_norm_(classifier.parameters(), config.clip)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        train_loss = float(_sum_over_workers(torch.tensor([total], dtype=torch.float64), device)) / len(train.truth)
+        train_loss = float(_sum_over_workers(torch.tensor([total], dtype=torch.float64), device)) / train.known
         if not math.isfinite(train_loss):
             raise TaskError(f"the loss is {train_loss} in epoch {epoch + 1}. Lower the learning rate")
         valid_loss, score = _validate(classifier, task, feed, valid, rank, world)
@@ -258,18 +279,19 @@ def _train(config: FullConfig, work: Path, task: Task, num_outputs: int, pooling
 
 @dataclass(frozen=True)
 class _Part:
-    """One forward pass: the arguments of `EncoderWithHead.forward`, and what is true of its sequences, the given rows."""
+    """One forward pass: the arguments of `EncoderWithHead.forward`, what is true of its sequences or their nucleotides, and
+    where that stands in `Rows.truth`."""
 
     inputs: tuple[Tensor, Tensor, Tensor, Tensor, int]
     truth: Tensor
-    rows: list[int]
+    units: NDArray[np.int64]
 
 
 class _Feed:
     """Packs rows into forward passes of about `budget` tokens; a longer sequence goes alone, in windows."""
 
     def __init__(
-        self, windows: Callable[[int], list[Window]], budget: int, device: torch.device, pooling: Pooling = "mean"
+        self, windows: Callable[[int], list[Window]], budget: int, device: torch.device, pooling: Reading = "mean"
     ) -> None:
         self.windows, self.budget, self.device, self.pooling = windows, budget, device, pooling
 
@@ -292,17 +314,24 @@ class _Feed:
         weights: list[NDArray[np.float32]] = []
         owner: list[int] = []
         zero = np.zeros(1, np.float32)
-        for place, row in enumerate(group):
+        count = 0
+        for row in group:
             tokens = rows.tokens[row]
             for window in self.windows(len(tokens)):
                 pieces.append(tokens[window.start : window.end])
-                weights += [zero, pooling_weights(window, len(tokens), self.pooling), zero]
-                owner += [place] * (window.end - window.start + 2)
+                if self.pooling == "each":
+                    weights += [zero, window.weights, zero]
+                    owner += [count, *range(count + window.start, count + window.end), count]
+                else:
+                    weights += [zero, pooling_weights(window, len(tokens), self.pooling), zero]
+                    owner += [count] * (window.end - window.start + 2)
+            count += len(tokens) if self.pooling == "each" else 1
         packed = pack_tokens(pieces)
         arrays = (packed.tokens.astype(np.int32), packed.boundaries, np.concatenate(weights), np.array(owner))
         tokens_T, boundaries, weights_T, owner_T = (torch.from_numpy(a).to(self.device) for a in arrays)
-        truth = torch.from_numpy(rows.truth[group]).to(self.device)
-        return _Part((tokens_T, boundaries, weights_T, owner_T, len(group)), truth, group)
+        units = np.concatenate([np.arange(len(rows.truth))[rows.units(row)] for row in group])
+        truth = torch.from_numpy(rows.truth[units]).to(self.device)
+        return _Part((tokens_T, boundaries, weights_T, owner_T, count), truth, units)
 
 
 def _num_batches(rows: int, batch_size: int) -> int:
@@ -330,13 +359,14 @@ def _validate(
     loss = torch.zeros((), dtype=torch.float64)
     outputs = torch.zeros(len(valid.truth), classifier.head.out_features, dtype=torch.float64)
     with torch.inference_mode():
-        for part in feed.parts(valid, np.arange(rank, len(valid.truth), world)):
+        for part in feed.parts(valid, np.arange(rank, len(valid.tokens), world)):
             logits = _logits(classifier, part, half=classifier.encoder.whitening is None)  # as `Model.embed` does
             loss += float(task.loss(logits, part.truth))
-            outputs[part.rows] = logits.double().cpu()
+            outputs[torch.from_numpy(part.units)] = logits.double().cpu()
     device = next(classifier.parameters()).device
-    score = task.primary.compute(valid.truth, task.answer(_sum_over_workers(outputs, device).numpy()))
-    return float(_sum_over_workers(loss, device)) / len(valid.truth), score
+    known = np.isfinite(valid.truth)
+    score = task.primary.compute(valid.truth[known], task.answer(_sum_over_workers(outputs, device).numpy()[known]))
+    return float(_sum_over_workers(loss, device)) / valid.known, score
 
 
 def _sum_over_workers(values: Tensor, device: torch.device) -> Tensor:

@@ -56,7 +56,7 @@ def predicted_against_true(truth: Truth, prediction: Truth, facts: dict[str, Any
     lines += [
         f'<text x="{SIZE / 2}" y="{SIZE - 14}" text-anchor="middle">true value{unit}</text>',
         f'<text transform="translate(14 {SIZE / 2}) rotate(-90)" text-anchor="middle">predicted value{unit}</text>',
-        f'<text x="{SIZE / 2}" y="{MARGIN - 14}" text-anchor="middle">{len(truth):,} test rows; band: '
+        f'<text x="{SIZE / 2}" y="{MARGIN - 14}" text-anchor="middle">{len(truth):,} values of test rows; band: '
         f"{facts['interval']['coverage']:.0%} interval</text>",
         "</svg>",
     ]

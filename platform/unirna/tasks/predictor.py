@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unirna.model import SHIPPED, CheckpointError, Model, load
+from unirna.model import SHIPPED, CheckpointError, Model, load, tokenise
+from unirna.sequence import normalise
 from unirna.tasks.errors import TaskError
 from unirna.tasks.head import LinearHead
 from unirna.tasks.tasks import TASKS
@@ -58,6 +59,22 @@ class Estimates:
     unit: str
 
 
+@dataclass(frozen=True)
+class Profiles:
+    """Predicted values of the nucleotides of N sequences.
+
+    Attributes:
+        values: float64 [L] for each sequence of L nucleotides.
+        half_width: of the interval about each value, which holds a new value in at least `coverage` of cases if it comes
+            from where the validation rows came from; infinite where it has no bounds. unit: as its maker named it.
+    """
+
+    values: list[Values]
+    half_width: float
+    coverage: float
+    unit: str
+
+
 class Predictor:
     """A predictor read from its folder. The encoder is read when it is first needed.
 
@@ -89,8 +106,13 @@ class Predictor:
 
     @property
     def numeric(self) -> bool:
-        """Whether it predicts values (`Estimates`) rather than classes (`Predictions`)."""
+        """Whether it predicts values (`Estimates`, `Profiles`) rather than classes (`Predictions`)."""
         return TASKS[self.task].numeric
+
+    @property
+    def level(self) -> str:
+        """What it answers for: "sequence", or "nucleotide" (`Profiles`)."""
+        return TASKS[self.task].level
 
     @property
     def unit(self) -> str:
@@ -153,12 +175,17 @@ class Predictor:
         """Whether the encoder is in memory: it is, from its first use on."""
         return "encoder" in self.__dict__
 
-    def predict(self, sequences: Sequence[str]) -> Predictions | Estimates:
+    def predict(self, sequences: Sequence[str]) -> Predictions | Estimates | Profiles:
         """Class probabilities, or values, of RNA or DNA sequences, in their order; each is the same alone or in any batch.
 
         Raises:
             SequenceError: a sequence that is not RNA or DNA.
         """
+        if self.level == "nucleotide":
+            tokens = [tokenise(normalise(s, f"sequence {i}")) for i, s in enumerate(sequences)]
+            rows = self.encoder.nucleotides_tokens(tokens) if tokens else []
+            values = [TASKS[self.task].answers(self.head, row) for row in rows]
+            return Profiles(values, self._half_width, float(self.info["interval"]["coverage"]), self.unit)
         return self.predict_vectors(self.encoder.embed(sequences))
 
     def predict_vectors(self, vectors: Vectors) -> Predictions | Estimates:
@@ -169,16 +196,21 @@ class Predictor:
                 width cannot be told apart here, so compare fingerprints first.
 
         Raises:
-            TaskError: vectors of another width, or that are not finite.
+            TaskError: vectors of another width, or that are not finite; a predictor that reads each nucleotide.
         """
+        if self.level == "nucleotide":
+            raise TaskError(f"predictor {self.name!r} reads each nucleotide, not vectors of sequences: use predict")
         if self.numeric:
-            values = TASKS[self.task].answers(self.head, vectors)
-            interval = self.info["interval"]
-            width = float("inf") if interval["half_width"] is None else float(interval["half_width"])
-            return Estimates(values, values - width, values + width, float(interval["coverage"]), self.unit)
+            values, width = TASKS[self.task].answers(self.head, vectors), self._half_width
+            return Estimates(values, values - width, values + width, float(self.info["interval"]["coverage"]), self.unit)
         probabilities = self.head.probabilities(vectors)
         classes = self.labels
         return Predictions([classes[i] for i in probabilities.argmax(axis=1).tolist()], probabilities, classes)
+
+    @property
+    def _half_width(self) -> float:
+        width = self.info["interval"]["half_width"]
+        return float("inf") if width is None else float(width)
 
 
 def load_predictor(folder: str | Path, device: str | torch.device | None = None) -> Predictor:

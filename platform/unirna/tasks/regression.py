@@ -1,6 +1,9 @@
-"""Sequence regression: one measured number per sequence, from its vector (ribosome load, half-life, efficacy)."""
+"""Regression: one measured number for each sequence, from its vector (ribosome load, half-life, efficacy), or for each
+nucleotide, from its row (reactivity, degradation)."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import torch.nn.functional as F
@@ -55,7 +58,8 @@ def _value(outputs: NDArray[np.float64]) -> Truth:
 
 
 def _loss(outputs_N1: Tensor, truth_N: Tensor) -> Tensor:
-    return F.mse_loss(outputs_N1[:, 0], truth_N.float(), reduction="sum")
+    known = truth_N.isfinite()
+    return F.mse_loss(outputs_N1[known, 0], truth_N[known].float(), reduction="sum")
 
 
 def _mean(truth: Truth) -> NDArray[np.float64]:
@@ -73,4 +77,8 @@ SEQUENCE_REGRESSION = Task(
     guess=_mean,
     guess_name="mean",
     kmer_name="4-mer ridge regression",
+)
+
+NUCLEOTIDE_REGRESSION = replace(
+    SEQUENCE_REGRESSION, name="nucleotide-regression", level="nucleotide", kmer_name="letters within 7 nt, ridge regression"
 )

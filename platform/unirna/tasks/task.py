@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -99,13 +99,22 @@ class Score:
     n: int
 
 
-def measure(task: Task, truth: Truth, prediction: Truth, *, resamples: int = 1000, seed: int = 0) -> list[Score]:
-    """Every metric of a task with a percentile bootstrap interval over rows (Efron 1979).
+def measure(
+    task: Task,
+    truth: Truth,
+    prediction: Truth,
+    *,
+    groups: NDArray[np.int64] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> list[Score]:
+    """Every metric of a task with a percentile bootstrap interval over rows, or groups of them (Efron 1979).
 
     Args:
         task: whose metrics.
         truth: [N]. prediction: as the task's `answer` gives it.
-        resamples: draws of N rows with replacement.
+        groups: [N], ascending, the group of each row: groups are drawn whole, as the nucleotides of a sequence.
+        resamples: draws with replacement; at most 200 where there are groups.
         seed: of the draws.
 
     Raises:
@@ -114,7 +123,13 @@ def measure(task: Task, truth: Truth, prediction: Truth, *, resamples: int = 100
     if not len(truth):
         raise TaskError("there is no row to measure on")
     random = np.random.default_rng(seed)
-    draws = [random.integers(len(truth), size=len(truth)) for _ in range(resamples)]
+    draws: Iterable[NDArray[np.int64]]
+    if groups is None:
+        draws = [random.integers(len(truth), size=len(truth)) for _ in range(resamples)]
+    else:
+        members = np.split(np.arange(len(truth)), np.flatnonzero(np.diff(groups)) + 1)
+        picks = random.integers(len(members), size=(min(resamples, 200), len(members)))
+        draws = [np.concatenate([members[i] for i in pick]) for pick in picks]
     scores = []
     outputs = 1 if prediction.ndim == 1 else prediction.shape[1]
     for metric in task.metrics:

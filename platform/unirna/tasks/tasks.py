@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from unirna.tasks.classification import SEQUENCE_CLASSIFICATION
-from unirna.tasks.regression import SEQUENCE_REGRESSION
+from unirna.tasks.regression import NUCLEOTIDE_REGRESSION, SEQUENCE_REGRESSION
 from unirna.tasks.task import Task
 
-TASKS: Final[Mapping[str, Task]] = {task.name: task for task in (SEQUENCE_CLASSIFICATION, SEQUENCE_REGRESSION)}
+TASKS: Final[Mapping[str, Task]] = {
+    task.name: task for task in (SEQUENCE_CLASSIFICATION, SEQUENCE_REGRESSION, NUCLEOTIDE_REGRESSION)
+}

@@ -11,10 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from unirna.model import Model
+from unirna.job import Progress
+from unirna.model import Model, tokenise
 
 PART_NUCLEOTIDES = 200_000
 """Nucleotides of one part file: what a killed run loses at most."""
+NUCLEOTIDES_AT_ONCE = 50_000
+"""Nucleotides whose states in all layers are in memory at once."""
 
 
 class VectorCache:
@@ -69,6 +72,25 @@ class VectorCache:
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
         pq.write_table(pa.table({"sha": shas, "vector": column}), beside)
         beside.replace(self.folder / f"part-{name}.parquet")
+
+
+def nucleotide_vectors(model: Model, sequences: Sequence[str]) -> list[NDArray[np.float32]]:
+    """One row for each nucleotide of each normalised sequence, float32 [L, H]; all are in memory at once."""
+    order = sorted(range(len(sequences)), key=lambda row: len(sequences[row]))
+    progress = Progress("embed", sum(map(len, sequences)), "nucleotides")
+    found: dict[int, NDArray[np.float32]] = {}
+    done, first = 0, 0
+    while first < len(order):
+        end, size = first, 0
+        while end < len(order) and (end == first or size < NUCLEOTIDES_AT_ONCE):
+            size += len(sequences[order[end]])
+            end += 1
+        part = order[first:end]
+        found |= zip(part, model.nucleotides_tokens([tokenise(sequences[row]) for row in part]), strict=True)
+        done, first = done + size, end
+        progress.update(done)
+    progress.close(f"the rows of {done:,} nucleotides")
+    return [found[row] for row in range(len(sequences))]
 
 
 def _parts(sequences: dict[str, str]) -> Iterator[list[tuple[str, str]]]:

@@ -18,7 +18,7 @@ import tyro
 from unirna.sdk._collections import ACTIONS, Collections
 from unirna.sdk._exceptions import InvalidRequestError, ModelMismatchError, NotFoundError, UniRNAError
 from unirna.sdk._fasta import read_fasta
-from unirna.sdk._models import Prediction
+from unirna.sdk._models import Estimate, Prediction
 from unirna.sdk._output import Format, say, show
 from unirna.sdk._source import Source
 
@@ -109,6 +109,8 @@ class Predict:
             {"id": name, "label": p.label, "probability": p.probability}
             if isinstance(p, Prediction)
             else {"id": name, "value": p.value, "low": p.low, "high": p.high, "unit": p.unit}
+            if isinstance(p, Estimate)
+            else {"id": name, "values": ",".join(f"{v:.4g}" for v in p.values), "half_width": p.half_width, "unit": p.unit}
             for (name, _), p in zip(named, predictions, strict=True)
         ]
         show(rows, self.format)

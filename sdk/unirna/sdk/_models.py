@@ -94,6 +94,21 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class Profile:
+    """The predicted values of a sequence's nucleotides.
+
+    Attributes:
+        values: one for each nucleotide.
+        half_width: nine of ten new values are no further from the prediction; None where there are no bounds.
+        unit: of these, "" where none was named.
+    """
+
+    values: tuple[float, ...] = field(repr=False)
+    half_width: float | None
+    unit: str = ""
+
+
+@dataclass(frozen=True)
 class Structure:
     """The secondary structure of a sequence of L nucleotides.
 
@@ -281,22 +296,22 @@ class SearchResult(_Rows[Hit]):
         return ["rank", "id", "similarity", *more, "length", *labels], rows
 
 
-class PredictionResult(_Rows[Prediction | Estimate]):
-    """One prediction per sequence, in their order: a sequence of `Prediction`, or of `Estimate` where values are predicted.
+class PredictionResult(_Rows[Prediction | Estimate | Profile]):
+    """One prediction per sequence, in their order: `Prediction`, `Estimate` of values, or `Profile` of nucleotides' values.
 
     Attributes:
         task: the predictor's name.
     """
 
-    def __init__(self, predictions: Sequence[Prediction | Estimate], task: str) -> None:
+    def __init__(self, predictions: Sequence[Prediction | Estimate | Profile], task: str) -> None:
         super().__init__(predictions)
         self.task = task
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """Keys: label, probability and probabilities; of values: value, low, high, unit."""
+        """Keys: label, probability, probabilities; or value, low, high, unit; or values, half_width, unit."""
         return [
             asdict(p)
-            if isinstance(p, Estimate)
+            if isinstance(p, Estimate | Profile)
             else {
                 "label": p.label,
                 "probability": p.probability,
@@ -311,6 +326,11 @@ class PredictionResult(_Rows[Prediction | Estimate]):
         if values:
             unit = f" ({values[0].unit})" if values[0].unit else ""
             return [self.task + unit, "90 % interval"], [[f"{p.value:.4g}", _interval(p)] for p in values]
+        profiles = [p for p in self if isinstance(p, Profile)]
+        if profiles:
+            unit = f" ({profiles[0].unit})" if profiles[0].unit else ""
+            heads = ["nucleotides", f"{self.task}, mean{unit}", "highest", "at"]
+            return heads, [_peak(p.values) for p in profiles]
         rows = [[p.label, f"{p.probability:.3f}", _others(p)] for p in self if isinstance(p, Prediction)]
         return [self.task, "probability", "next"], rows
 
@@ -387,7 +407,18 @@ def variant_result(answer: Mapping[str, Any]) -> VariantResult:
 
 def prediction_result(answers: Sequence[Mapping[str, Any]], task: str) -> PredictionResult:
     """Predictions as the service and the engine give them."""
-    return PredictionResult([Estimate(**a) if "value" in a else Prediction(**a) for a in answers], task)
+    return PredictionResult([_prediction(answer) for answer in answers], task)
+
+
+def _prediction(answer: Mapping[str, Any]) -> Prediction | Estimate | Profile:
+    if "values" in answer:
+        return Profile(tuple(answer["values"]), answer["half_width"], answer["unit"])
+    return Estimate(**answer) if "value" in answer else Prediction(**answer)
+
+
+def _peak(values: Sequence[float]) -> list[str]:
+    highest = max(values)
+    return [f"{len(values):,}", f"{sum(values) / len(values):.4g}", f"{highest:.4g}", str(values.index(highest) + 1)]
 
 
 def _interval(estimate: Estimate) -> str:

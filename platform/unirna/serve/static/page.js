@@ -278,7 +278,8 @@ async function predict() {
   const found = answer.predictions[0];
   $("prediction-title").textContent = `Predicted ${task.replaceAll("_", " ")}`;
   $("value").hidden = Boolean(found.probabilities);
-  $("value").textContent = found.probabilities ? "" : valueText(found);
+  if (found.values) $("value").replaceChildren(profileOf(found, letters));
+  else $("value").textContent = found.probabilities ? "" : valueText(found);
   $("classes").replaceChildren(
     ...Object.entries(found.probabilities ?? {}).map(([name, share]) =>
       element("li", {}, element("span", { text: name }), bar(share), element("span", { text: `${(100 * share).toFixed(1)} %`, className: "share" }))),
@@ -295,6 +296,22 @@ function valueText({ value, low, high, unit }) {
   const shown = (number) => Number(number.toPrecision(4)).toString();
   const interval = low === null ? "" : `; nine of ten such RNAs lie between ${shown(low)} and ${shown(high)}`;
   return `${shown(value)}${unit ? ` ${unit}` : ""}${interval}`;
+}
+
+function profileOf({ values, unit, half_width }, letters) {
+  const shown = (number) => Number(number.toPrecision(3)).toString();
+  const low = Math.min(0, ...values);
+  const high = Math.max(...values, low + 1e-9);
+  const bars = values.map((value, place) => {
+    const filled = element("span");
+    filled.style.height = `${((100 * (value - low)) / (high - low)).toFixed(1)}%`;
+    return element("span", { attributes: { title: `${letters[place] ?? ""}${place + 1}: ${shown(value)}` } }, filled);
+  });
+  const most = values.indexOf(Math.max(...values));
+  const sure = half_width === null ? "" : `; nine of ten lie within ${shown(half_width)} of it`;
+  const text = `${values.length} nucleotides, ${shown(low)} to ${shown(high)}${unit ? ` ${unit}` : ""}, highest at ${most + 1}${sure}`;
+  const attributes = { role: "img", tabindex: "0", "aria-label": `Value of each nucleotide: ${text}` };
+  return element("div", {}, element("div", { className: "profile", attributes }, ...bars), element("p", { text, className: "share" }));
 }
 
 // ---- structure

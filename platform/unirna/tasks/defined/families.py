@@ -52,6 +52,7 @@ DEFINITIONS = (
         get="the nRC data (Fiannaca et al. 2017) as one table of id, sequence, label and split",
         file="data/nrc_13class/data.parquet",
         read=read_nrc,
+        copies=True,
         metric="accuracy",
         goal=0.95,
         published=(
