@@ -59,6 +59,7 @@ def main(settings: Settings) -> dict[str, Any]:
         store=absolute(settings.store),
         model=absolute(settings.model or engine.model.name),
         registry=absolute(settings.registry),
+        keys_file=str(Path(settings.keys_file).absolute()) if settings.keys_file else "",
     )
     del engine
     say("starting Ray" if one_machine else f"joining Ray at {os.environ['RAY_ADDRESS']}")

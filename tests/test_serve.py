@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import signal
@@ -22,6 +23,7 @@ import httpx2
 import numpy as np
 import pytest
 
+from unirna import vectorstore
 from unirna.serve.batcher import Batcher, OverloadedError, Turn
 from unirna.serve.engine import Engine, Limits
 from unirna.serve.errors import RequestError
@@ -166,7 +168,7 @@ def test_health_and_pages(http: httpx2.Client) -> None:
         assert page.headers["x-content-type-options"] == "nosniff"
         assert "http://" not in page.text.replace("http://www.w3.org/", "") and "https://" not in page.text
     assert http.get("/healthz").headers["x-request-id"]
-    assert len(set(http.get("/openapi.json").json()["paths"])) == 11
+    assert len(set(http.get("/openapi.json").json()["paths"])) == 12
 
 
 BAD: list[tuple[str, dict[str, Any], int, list[str]]] = [
@@ -493,6 +495,88 @@ def test_a_key_is_needed_beyond_loopback(tmp_path: Path) -> None:
     assert [is_loopback(h) for h in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "10.0.0.1", "name")] == [True] * 3 + [
         False
     ] * 3
+
+
+def made_key(name: str, scope: str = "read") -> tuple[str, str]:
+    """A key and its line, as `unirna key` makes them."""
+    command = [sys.executable, "-m", "unirna.sdk._cli", "key", name, "--scope", scope]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=os.environ)
+    return done.stderr.strip().splitlines()[-1], done.stdout.strip()
+
+
+def test_keys_have_scopes_and_come_and_go(engine: Engine, library: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    from unirna.serve import keys
+
+    monkeypatch.setattr(keys, "LOOK_AGAIN", 0.0)
+    (reader, reads), (boss, rules) = made_key("alice"), made_key("bob", "admin")
+    assert reader not in reads and hashlib.sha256(reader.encode()).hexdigest() in reads
+    file = tmp_path / "keys"
+    file.write_text(f"# the lab\n{reads}  # until May\n{rules}\n")
+    settings = replace(Settings(library.store), keys_file=str(file))
+    assert settings.key_digest({}) is None and replace(settings, host="0.0.0.0").key_digest({}) is None
+    vectorstore.copy(library.store, "other", library.store, "spare")
+    with running(engine, settings) as client:
+
+        def status(method: str, path: str, key: str) -> int:
+            return client.request(method, path, headers={"authorization": f"Bearer {key}"}).status_code
+
+        assert client.get("/v1/models").status_code == 401 and status("GET", "/v1/models", "wrong") == 401
+        assert status("GET", "/v1/models", reader) == 200 and status("GET", "/v1/models", boss) == 200
+        answer = client.delete("/v1/collections/spare?confirm=spare", headers={"authorization": f"Bearer {reader}"})
+        assert answer.status_code == 403 and "'alice' has the scope read, and this wants admin" in answer.json()["detail"]
+        assert status("DELETE", "/v1/collections/spare?confirm=spar", boss) == 422
+        assert status("DELETE", "/v1/collections/..%2Fspare?confirm=..%2Fspare", boss) == 404
+        assert "spare" in vectorstore.list_collections(library.store)
+        assert status("DELETE", "/v1/collections/spare?confirm=spare", boss) == 204
+        assert "spare" not in vectorstore.list_collections(library.store)
+        # ---- a new key for alice; the old one goes
+        again, line = made_key("alice")
+        file.write_text(f"{line}\n")
+        assert [status("GET", "/v1/models", key) for key in (again, reader, boss)] == [200, 401, 401]
+        file.write_text("alice read\n")  # damaged: what was read before goes on
+        assert status("GET", "/v1/models", again) == 200
+    with pytest.raises(SettingsError, match=r"--keys-file .*line 1: wanted NAME SCOPE SHA256"):
+        settings.key_digest({})
+
+
+def test_a_key_may_ask_so_often(engine: Engine, library: Any, tmp_path: Path) -> None:
+    (one, line), (two, other) = made_key("one"), made_key("two")
+    (tmp_path / "keys").write_text(f"{line}\n{other}\n")
+    settings = replace(Settings(library.store), keys_file=str(tmp_path / "keys"), max_requests_per_minute=5)
+    with running(engine, settings) as client:
+        answers = [client.get("/v1/models", headers={"authorization": f"Bearer {one}"}) for _ in range(7)]
+        assert [a.status_code for a in answers] == [200] * 5 + [429] * 2
+        assert 1 <= int(answers[-1].headers["retry-after"]) <= 12 and "5 requests a minute" in answers[-1].json()["detail"]
+        assert client.get("/v1/models", headers={"authorization": f"Bearer {two}"}).status_code == 200
+        assert client.get("/healthz").status_code == 200  # which wants no key
+
+
+def test_every_answer_has_a_name_and_is_counted(engine: Engine, library: Any, caplog: pytest.LogCaptureFixture) -> None:
+    letters = "GGGAAACCCGGGAAACCC"
+    with running(engine, replace(Settings(library.store), log_requests=True)) as client, caplog.at_level("INFO", "unirna"):
+        named = client.post("/v1/embed", json={"sequences": [letters]}, headers={"x-request-id": "mine-1"})
+        assert named.headers["x-request-id"] == "mine-1"
+        bad = client.post("/v1/embed", json={"sequences": ["XYZ"]}, headers={"x-request-id": "no good\tone"})
+        assert bad.json()["request_id"] == bad.headers["x-request-id"] and len(bad.json()["request_id"]) == 16
+        assert client.get("/v1/nothing/here").status_code == 404
+        text = client.get("/metrics").text
+    lines = [json.loads(r.getMessage()) for r in caplog.records if r.name == "unirna.access"]
+    assert {"request", "key", "method", "path", "status", "ms"} == set(lines[0]) and lines[0]["request"] == "mine-1"
+    assert [line["status"] for line in lines] == [200, 422, 404, 200] and letters not in caplog.text
+    counted = {line.split(" ")[0]: float(line.split(" ")[1]) for line in text.splitlines() if not line.startswith("#")}
+
+    def count(name: str, *labels: str) -> float:
+        (found,) = [
+            value for key, value in counted.items() if key.startswith(f"{name}{{") and all(x in key for x in labels)
+        ]
+        return found
+
+    assert count("unirna_requests_total", 'route="/v1/embed"', 'status="200"', "replica=") == 1
+    assert count("unirna_requests_total", 'route="other"', 'status="404"') == 1
+    assert count("unirna_request_seconds_count", 'route="/v1/embed"') == 2
+    assert count("unirna_embedded_nucleotides_total") == len(letters) and count("unirna_batch_fill_count") == 1
+    assert count("unirna_model", f'fingerprint="{engine.model.fingerprint}"') == 1
+    assert count("unirna_collection_rows", 'collection="rfam"') == len(library.rows)
 
 
 def start_fails(*flags: str) -> str:

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
@@ -23,6 +23,8 @@ from unirna.serve.batcher import Batcher, OverloadedError, Turn
 from unirna.serve.engine import Engine, Limits
 from unirna.serve.errors import FieldError, RequestError, bad_field
 from unirna.serve.guard import Guard, ProblemResponse, problem_response
+from unirna.serve.keys import Keyring, Rates
+from unirna.serve.metrics import CONTENT_TYPE, Metrics
 from unirna.serve.predictors import answers_of, check_top
 from unirna.serve.settings import Settings
 from unirna.tasks import Predictor
@@ -35,6 +37,7 @@ PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
     status: PROBLEM | {"description": text}
     for status, text in {
         401: "No key, or a wrong one",
+        403: "A key whose scope does not allow this",
         404: "No such collection, predictor or sequence",
         409: "The collection was made with another model",
         413: "The body has too many bytes, or the sequences too many nucleotides",
@@ -100,7 +103,9 @@ def create_app(engine: Engine, settings: Settings, key_digest: str | None = None
         redoc_url=None,
     )
     app.state.engine, app.state.settings = engine, settings
-    app.state.batcher = _batcher_of(engine.model, settings)
+    metrics = app.state.metrics = Metrics()
+    metrics.model.labels(engine.model.name, engine.model.fingerprint, version("unirna")).set(1)
+    app.state.batcher = _batcher_of(engine.model, settings, metrics)
     app.state.own_batchers = WeakKeyDictionary()
     app.state.long_turn = Turn(waiting=LONG_WAITING)
     app.include_router(api)
@@ -111,7 +116,14 @@ def create_app(engine: Engine, settings: Settings, key_digest: str | None = None
     app.add_exception_handler(OverloadedError, _on_overload)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(StarletteHTTPException, _on_http_error)
-    app.add_middleware(Guard, key_digest=key_digest, max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(
+        Guard,
+        keys=Keyring(key_digest, settings.keys_file),
+        max_body_bytes=settings.max_body_bytes,
+        rates=Rates(settings.max_requests_per_minute),
+        metrics=metrics,
+        log_requests=settings.log_requests,
+    )
     return app
 
 
@@ -178,12 +190,19 @@ async def _own_batcher(request: Request, predictor: Predictor, settings: Setting
     batchers: WeakKeyDictionary[Predictor, Batcher] = request.app.state.own_batchers
     encoder = await asyncio.to_thread(lambda: predictor.encoder)
     if predictor not in batchers:
-        batchers[predictor] = _batcher_of(encoder, settings)
+        batchers[predictor] = _batcher_of(encoder, settings, request.app.state.metrics)
     return batchers[predictor]
 
 
-def _batcher_of(model: Model, settings: Settings) -> Batcher:
-    return Batcher(model.embed, budget=model.batch_tokens, max_waiting=settings.max_waiting_nucleotides)
+def _batcher_of(model: Model, settings: Settings, metrics: Metrics) -> Batcher:
+    budget = model.batch_tokens
+
+    def embed(sequences: list[str]) -> Any:
+        size = sum(map(len, sequences))
+        metrics.batch(len(sequences), size, size / budget)
+        return model.embed(sequences)
+
+    return Batcher(embed, budget=budget, max_waiting=settings.max_waiting_nucleotides)
 
 
 def _checked(sequences: list[str], engine: Engine, settings: Settings) -> list[str]:
@@ -214,6 +233,16 @@ def collection(name: str, engine: EngineOf) -> Any:
     return engine.describe_collection(engine.collection(name)) | {"examples": engine.examples(name)}
 
 
+@api.delete("/collections/{name}", status_code=204, summary="Remove a collection for good")
+def drop(name: str, engine: EngineOf, confirm: Annotated[str, Query(description="Its name once more.")]) -> Response:
+    """Remove a collection with its rejects and the vectors of its nucleotides. Wants a key with the scope admin."""
+    engine.collection(name)
+    if confirm != name:
+        raise bad_field("confirm", f"this cannot be undone: repeat the collection's name, {name!r}")
+    vectorstore.drop(engine.store, name, confirm=confirm)
+    return Response(status_code=204)
+
+
 @api.get("/collections/{name}/record", response_model=schemas.Record, summary="One stored sequence")
 def record(name: str, engine: EngineOf, id: Annotated[str, Query(description="As it stands in the collection.")]) -> Any:
     """A stored sequence with all its labels. The id is a query parameter, since ids may contain slashes."""
@@ -236,6 +265,19 @@ def readyz(engine: EngineOf) -> Any:
     if not there:
         raise HTTPException(503, "the store holds no collection")
     return {"status": "ok"}
+
+
+@health.get("/metrics", response_class=Response, summary="Counters for Prometheus")
+def metrics(request: Request, engine: EngineOf) -> Response:
+    """Requests, latencies, what waits, how full batches are, nucleotides, and the versions of model and collections."""
+    counted: Metrics = request.app.state.metrics
+    counted.waiting.set(request.app.state.batcher.waiting + sum(b.waiting for b in request.app.state.own_batchers.values()))
+    counted.rows.clear()
+    counted.version.clear()
+    for found in engine.describe_collections():
+        counted.rows.labels(found["name"]).set(found["num_rows"])
+        counted.version.labels(found["name"]).set(found["version"])
+    return Response(counted.text(), media_type=CONTENT_TYPE)
 
 
 # ---- pages -------------------------------------------------------------------------------------------------------------

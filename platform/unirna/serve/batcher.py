@@ -95,6 +95,11 @@ class Batcher:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="embed")
         self._running: asyncio.Task[None] | None = None
 
+    @property
+    def waiting(self) -> int:
+        """Nucleotides that wait."""
+        return self._waiting
+
     async def embed(self, sequences: Sequence[str]) -> Vectors:
         """Vectors of checked sequences, float32 [N, H], in their order.
 

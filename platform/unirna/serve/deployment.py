@@ -29,7 +29,10 @@ class Service:
     """
 
     def __init__(self, settings: Settings, key_digest: str | None, threads: int, one_machine: bool) -> None:
-        logging.getLogger("unirna").setLevel(logging.INFO)
+        logger = logging.getLogger("unirna")
+        logger.setLevel(logging.INFO)
+        if not logger.handlers:  # what Ray passes on
+            logger.addHandler(logging.StreamHandler())
         if one_machine:
             _keep_on_loopback()
         torch.set_num_threads(threads)

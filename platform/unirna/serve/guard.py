@@ -1,13 +1,14 @@
-"""What every request passes first (key, size, the name it was called by) and what every answer carries."""
+"""What every request passes first (key, rate, size, the name it was called by) and what every answer carries."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import ipaddress
 import json
 import logging
+import math
+import re
 import time
+import uuid
 from typing import Any, Final
 
 from fastapi.responses import JSONResponse
@@ -16,8 +17,15 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from unirna.serve.errors import FieldError, problem
+from unirna.serve.keys import Key, Keyring, Rates
+from unirna.serve.metrics import Metrics
 
 log = logging.getLogger(__name__)
+access = logging.getLogger("unirna.access")
+audit = logging.getLogger("unirna.audit")
+REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+SCOPE_OF: Final = {"GET": "read", "HEAD": "read", "POST": "read", "OPTIONS": "read"}
+"""The scope that a method wants; what is not here removes, and wants admin."""
 
 OPEN: Final = ("/healthz", "/readyz", "/", "/record", "/docs", "/openapi.json")
 """Paths that need no key: health, and pages that hold no data (the page asks for the key). So does `/static/`."""
@@ -47,7 +55,8 @@ class ProblemResponse(JSONResponse):
 
 def problem_response(scope: Scope, status: int, detail: str, *fields: FieldError) -> ProblemResponse:
     """An RFC 9457 answer to a request."""
-    return ProblemResponse(problem(status, detail, *fields) | {"instance": scope["path"]}, status)
+    named = {"request_id": scope["state"]["request_id"]} if "request_id" in scope.get("state", {}) else {}
+    return ProblemResponse(problem(status, detail, *fields) | {"instance": scope["path"]} | named, status)
 
 
 class Guard:
@@ -55,12 +64,25 @@ class Guard:
 
     Args:
         app: what comes behind.
-        key_digest: SHA-256 of the key that callers must send, None for none.
+        keys: that callers must send one of.
         max_body_bytes: largest request body.
+        rates: how often each key may ask.
+        metrics: where requests are counted.
+        log_requests: whether each request is logged as a line of JSON: without its body, query or key.
     """
 
-    def __init__(self, app: ASGIApp, *, key_digest: str | None, max_body_bytes: int) -> None:
-        self._app, self._key_digest, self._max_body_bytes = app, key_digest, max_body_bytes
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        keys: Keyring,
+        max_body_bytes: int,
+        rates: Rates,
+        metrics: Metrics,
+        log_requests: bool = False,
+    ) -> None:
+        self._app, self._keys, self._max_body_bytes = app, keys, max_body_bytes
+        self._rates, self._metrics, self._log_requests = rates, metrics, log_requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -69,55 +91,92 @@ class Guard:
             return
         started = time.perf_counter()
         answering = False
+        status = 500
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex[:16]
+        scope.setdefault("state", {})["request_id"] = request_id
+        key: Key | None = None
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal answering
+            nonlocal answering, status
             if message["type"] == "http.response.start":
-                answering = True
+                answering, status = True, message["status"]
                 headers = MutableHeaders(scope=message)
                 for name, value in SECURITY_HEADERS.items():
                     headers[name] = value
                 if not scope["path"].startswith("/static/"):
                     headers["cache-control"] = "no-store"
+                headers["x-request-id"] = request_id
                 headers["server-timing"] = f"total;dur={1e3 * (time.perf_counter() - started):.1f}"
             await send(message)
 
-        refusal = self._refusal(scope)
-        if refusal is not None:
-            await refusal(scope, receive, send_with_headers)
-            return
         try:
+            refusal, key = self._refusal(scope)
+            if refusal is not None:
+                await refusal(scope, receive, send_with_headers)
+                return
             await self._app(scope, self._measured(receive), send_with_headers)
         except Exception:
-            log.exception("%s %s failed", scope["method"], scope["path"])
+            log.exception("request %s: %s %s failed", request_id, scope["method"], scope["path"])
             if answering:
                 raise
             answer = problem_response(scope, 500, "an unexpected error; the service's log says more")
             await answer(scope, receive, send_with_headers)
+        finally:
+            self._enter(scope, status, time.perf_counter() - started, request_id, key)
 
-    def _refusal(self, scope: Scope) -> ProblemResponse | None:
+    def _enter(self, scope: Scope, status: int, seconds: float, request_id: str, key: Key | None) -> None:
+        """Count a request, and log it: where that was asked for, and where it changed something."""
+        route = getattr(scope.get("route"), "path", None) or "other"  # not what was asked for: anybody may ask for anything
+        self._metrics.requests.labels(route, scope["method"], str(status)).inc()
+        self._metrics.seconds.labels(route).observe(seconds)
+        changes = SCOPE_OF.get(scope["method"], "admin") != "read"
+        if self._log_requests or changes:
+            line = {
+                "request": request_id,
+                "key": None if key is None else key.name,
+                "method": scope["method"],
+                "path": scope["path"] if changes else route,
+                "status": status,
+                "ms": round(1e3 * seconds, 1),
+            }
+            (audit if changes else access).info(json.dumps(line))
+
+    def _refusal(self, scope: Scope) -> tuple[ProblemResponse | None, Key | None]:
         headers = Headers(scope=scope)
         path: str = scope["path"]
-        if self._key_digest is None and not _named_locally(headers.get("host", "")):
+        key: Key | None = None
+        if self._keys.open and not _named_locally(headers.get("host", "")):
             # Without a key only this machine may call. A foreign name here is a web page that has pointed its own name at
             # this machine to read from it (DNS rebinding).
             called = headers.get("host")
             detail = f"called as {called!r}: without a key this service answers to localhost only. Set UNIRNA_API_KEY"
-            return problem_response(scope, 403, detail)
-        if self._key_digest is not None and path not in OPEN and not path.startswith("/static/"):
-            scheme, _, key = headers.get("authorization", "").partition(" ")
-            given = hashlib.sha256(key.strip().encode("utf-8", "surrogateescape")).hexdigest()
-            if scheme.lower() != "bearer" or not hmac.compare_digest(given, self._key_digest):
-                what = "a wrong key" if key else "no key"
-                answer = problem_response(scope, 401, f"{what}. Send the header Authorization: Bearer KEY")
-                answer.headers["www-authenticate"] = "Bearer"
-                return answer
+            return problem_response(scope, 403, detail), None
+        if path not in OPEN and not path.startswith("/static/"):
+            if not self._keys.open:
+                scheme, _, given = headers.get("authorization", "").partition(" ")
+                key = self._keys.find(given.strip())
+                if scheme.lower() != "bearer" or key is None:
+                    what = "a wrong key" if given else "no key"
+                    answer = problem_response(scope, 401, f"{what}. Send the header Authorization: Bearer KEY")
+                    answer.headers["www-authenticate"] = "Bearer"
+                    return answer, None
+                wanted = SCOPE_OF.get(scope["method"], "admin")
+                if not key.allows(wanted):
+                    detail = f"the key of {key.name!r} has the scope {key.scope}, and this wants {wanted}"
+                    return problem_response(scope, 403, detail), key
+            wait = self._rates.wait("" if key is None else key.name)
+            if wait:
+                most = f"{self._rates.per_minute:,} requests a minute (max_requests_per_minute)"
+                answer = problem_response(scope, 429, f"more than {most}. Ask again in {math.ceil(wait)} s")
+                answer.headers["retry-after"] = str(math.ceil(wait))
+                return answer, key
         length = headers.get("content-length", "")
         if length.isdigit() and int(length) > self._max_body_bytes:
-            return problem_response(scope, 413, self._too_large(), FieldError("body", self._too_large()))
+            return problem_response(scope, 413, self._too_large(), FieldError("body", self._too_large())), key
         if scope["method"] == "POST" and headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-            return problem_response(scope, 415, "wanted a JSON body and the header Content-Type: application/json")
-        return None
+            return problem_response(scope, 415, "wanted a JSON body and the header Content-Type: application/json"), key
+        return None, key
 
     def _measured(self, receive: Receive) -> Receive:
         """`receive` for bodies that do not say how long they are."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from unirna.fold.predictor import MAX_LENGTH
+from unirna.serve.keys import KeysError, read_keys
 
 MIN_KEY_LENGTH = 16
 
@@ -40,6 +41,13 @@ class Settings:
     """Port to listen on."""
     api_key_file: str = ""
     """File whose first line is the key that callers must send as "Authorization: Bearer KEY"."""
+    keys_file: str = ""
+    """File of several keys, of which only the SHA-256 is kept: a line NAME SCOPE SHA256 each, as `unirna key NAME` makes
+    it. It is read again when it changes."""
+    max_requests_per_minute: int = 0
+    """Requests that one key may send in a minute to one replica; 0 for as many as it likes."""
+    log_requests: bool = False
+    """Log each request as a line of JSON: id, key's name, route, status, time; never a sequence."""
     replicas: int = 1
     """Copies of the service, each with its own model."""
     cpus: int = 0
@@ -90,7 +98,7 @@ class Settings:
         """
         if not self.store:
             raise SettingsError(f"{_name('store')}: no store given. Make one with make demo or jobs/embed.py")
-        least = {"port": 1, "replicas": 1, "cpus": 0, "gpus": 0} | dict.fromkeys(
+        least = {"port": 1, "replicas": 1, "cpus": 0, "gpus": 0, "max_requests_per_minute": 0} | dict.fromkeys(
             (
                 "max_body_bytes",
                 "max_sequences",
@@ -117,7 +125,7 @@ class Settings:
             )
 
     def key_digest(self, environment: Mapping[str, str] = os.environ) -> str | None:
-        """SHA-256 of the key that callers must send, None for an open service on loopback. The key itself goes nowhere.
+        """SHA-256 of the key that callers must send, None for none: with a file of keys, or an open service on loopback.
 
         Raises:
             SettingsError: no key although the service would listen beyond loopback; a key that cannot be read or is short.
@@ -133,11 +141,18 @@ class Settings:
             if not key:
                 raise SettingsError(f"{source}: the first line of {self.api_key_file} is empty")
         if not key:
+            if self.keys_file:
+                try:
+                    read_keys(self.keys_file)
+                except KeysError as error:
+                    raise SettingsError(f"{_name('keys_file')}: {error}") from error
+                return None
             if is_loopback(self.host):
                 return None
             raise SettingsError(
                 f"{_name('host')} is {self.host}: a service that others can reach needs a key, and there is none. "
-                "Set UNIRNA_API_KEY or --api-key-file (openssl rand -hex 32 makes a key), or listen on 127.0.0.1"
+                "Set UNIRNA_API_KEY, --api-key-file or --keys-file (openssl rand -hex 32 makes a key), or listen on "
+                "127.0.0.1"
             )
         if len(key) < MIN_KEY_LENGTH or not key.isascii():
             raise SettingsError(f"{source}: wanted a key of at least {MIN_KEY_LENGTH} ASCII characters, got {len(key)}")

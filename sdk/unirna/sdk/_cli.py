@@ -5,7 +5,10 @@ Exit codes: 0 done, 2 an argument or input that is not valid, 1 anything else (n
 
 from __future__ import annotations
 
+import hashlib
 import re
+import secrets
+import string
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,6 +27,7 @@ from unirna.sdk._source import Source
 
 UNSHOWN = ("sequence", "alignment_score", "query_start", "query_end", "target_start", "target_end", "cigar")
 """Columns of hits that a table on a terminal has no room for; tsv and jsonl have them."""
+NAME_LETTERS = frozenset(string.ascii_letters + string.digits + "._-@")
 NUCLEOTIDE_LETTERS = frozenset("ACGUTRYKMSWBDHVN")
 
 
@@ -178,6 +182,24 @@ class ScoreVariants:
         show(found.to_dicts(), self.format)
 
 
+@dataclass(frozen=True)
+class NewKey:
+    """Make a key for a service: the line for its --keys-file on stdout, the key itself on stderr, once."""
+
+    name: tyro.conf.Positional[str]
+    """Whose it is; a name may have several keys, so that a new one can be given out before the old one goes."""
+    scope: Literal["read", "write", "admin"] = "read"
+    """What it allows."""
+
+    def run(self) -> None:
+        """Make it."""
+        if not self.name or set(self.name) - NAME_LETTERS:
+            raise InvalidRequestError(f"name {self.name!r}: wanted letters, digits, and . _ - @ alone")
+        key = secrets.token_urlsafe(32)
+        say(f"key of {self.name} ({self.scope}); it is shown this once:\n{key}")
+        print(self.name, self.scope, hashlib.sha256(key.encode()).hexdigest())
+
+
 Command = (
     Annotated[Search, tyro.conf.subcommand("search")]
     | Annotated[Embed, tyro.conf.subcommand("embed")]
@@ -185,6 +207,7 @@ Command = (
     | Annotated[Fold, tyro.conf.subcommand("fold")]
     | Annotated[ScoreVariants, tyro.conf.subcommand("score-variants")]
     | Annotated[Collections, tyro.conf.subcommand("collections")]
+    | Annotated[NewKey, tyro.conf.subcommand("key")]
 )
 
 

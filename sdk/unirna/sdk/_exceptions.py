@@ -13,10 +13,13 @@ class UniRNAError(Exception):
         status: the HTTP status that fits, None where nothing answered.
         detail: what went wrong, in words.
         errors: pairs of a field ("where", "sequences[3]") and what is wrong with it.
+        request_id: by which the service's log names the request; "" where no service answered.
     """
 
-    def __init__(self, detail: str, *, status: int | None = None, errors: Sequence[tuple[str, str]] = ()) -> None:
-        self.detail, self.status, self.errors = detail, status, tuple(errors)
+    def __init__(
+        self, detail: str, *, status: int | None = None, errors: Sequence[tuple[str, str]] = (), request_id: str = ""
+    ) -> None:
+        self.detail, self.status, self.errors, self.request_id = detail, status, tuple(errors), request_id
         super().__init__(detail)
 
     @classmethod
@@ -81,4 +84,7 @@ def from_problem(problem: Mapping[str, Any]) -> UniRNAError:
     errors = [(str(e["field"]), str(e["message"])) for e in problem.get("errors", [])]
     if status == 401:
         detail += ". Set UNIRNA_API_KEY, or give connect(…, api_key=…)"
-    return _KINDS.get(status, ServiceError)(detail, status=status, errors=errors)
+    named = str(problem.get("request_id", ""))
+    if status >= 500 and named:
+        detail += f" (request {named})"
+    return _KINDS.get(status, ServiceError)(detail, status=status, errors=errors, request_id=named)

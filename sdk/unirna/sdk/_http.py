@@ -152,7 +152,7 @@ class HTTPClient(Client):
                 raise
             errors = [(_moved(field, first), message) for field, message in error.errors]
             detail = f"{errors[0][0]}: {errors[0][1]}" if errors else error.detail
-            raise type(error)(detail, status=error.status, errors=errors) from error
+            raise type(error)(detail, status=error.status, errors=errors, request_id=error.request_id) from error
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         for tried in range(1, TRIES + 1):
