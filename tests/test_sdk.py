@@ -458,6 +458,32 @@ def test_command_embed_predict_collections(
     assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == ["name", "other", "rfam"]
 
 
+def test_command_models_and_doctor(service: Any, library: Any, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    assert _cli.main(["models", "--url", service.url, "--format", "jsonl"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert rows[0]["kind"] == "encoder" and {"rna_type", "gc", "family"} <= {row["name"] for row in rows}
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert _cli.main(["doctor", "--url", service.url]) == 0
+    said = capsys.readouterr().out
+    assert "✓ unirna[platform]: complete" in said and "✓ its collection rfam" in said and "nothing to mend" in said
+    assert "· its collection other" in said  # of another model
+    assert _cli.main(["doctor", "--store", library.store]) == 0
+    assert "✓ collection rfam" in capsys.readouterr().out
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:9")
+    assert _cli.main(["doctor", "--store", str(tmp_path / "empty")]) == 1
+    said = capsys.readouterr().out
+    assert "has no collection\n    make one with" in said and "does not answer" in said and "2 to mend" in said
+    assert _cli.main(["doctor", "--url", "http://127.0.0.1:9", "--timeout", "5"]) == 1
+    assert "✗ service: nothing answers" in capsys.readouterr().out
+
+
+def test_an_error_names_the_request(service: Any) -> None:
+    with sdk.connect(service.url) as client, pytest.raises(sdk.InvalidRequestError) as found:
+        client.embed(["XYZ"])
+    assert len(found.value.request_id) >= 16
+
+
 def test_command_score_variants(service: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _cli.main(["score-variants", TRNA, "G1A", "G1C+C72G", "--url", service.url]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -19,6 +19,7 @@ import numpy as np
 import tyro
 
 from unirna.sdk._collections import ACTIONS, Collections
+from unirna.sdk._doctor import Doctor
 from unirna.sdk._exceptions import InvalidRequestError, ModelMismatchError, NotFoundError, UniRNAError
 from unirna.sdk._fasta import read_fasta
 from unirna.sdk._models import Estimate, Prediction
@@ -183,6 +184,31 @@ class ScoreVariants:
 
 
 @dataclass(frozen=True)
+class Models:
+    """List the encoder and the predictors, with what was measured of them."""
+
+    format: Format = "auto"
+    """table for reading, tsv or jsonl for pipes; by default a table on a terminal, else tsv."""
+    source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
+
+    def run(self) -> None:
+        """List them."""
+        with self.source.connect() as client:
+            rows = [
+                {
+                    "name": m.name,
+                    "kind": m.kind,
+                    "predicts": ", ".join(m.labels[:4]) + (f" and {len(m.labels) - 4} more" if len(m.labels) > 4 else "")
+                    or m.unit,
+                    "lengths": "–".join(map(str, m.lengths)) if m.lengths else "",
+                    "fingerprint": m.fingerprint,
+                }
+                for m in client.models()
+            ]
+        show(rows, self.format)
+
+
+@dataclass(frozen=True)
 class NewKey:
     """Make a key for a service: the line for its --keys-file on stdout, the key itself on stderr, once."""
 
@@ -207,6 +233,8 @@ Command = (
     | Annotated[Fold, tyro.conf.subcommand("fold")]
     | Annotated[ScoreVariants, tyro.conf.subcommand("score-variants")]
     | Annotated[Collections, tyro.conf.subcommand("collections")]
+    | Annotated[Models, tyro.conf.subcommand("models")]
+    | Annotated[Doctor, tyro.conf.subcommand("doctor")]
     | Annotated[NewKey, tyro.conf.subcommand("key")]
 )
 
@@ -224,7 +252,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         args=given,
     )
     try:
-        command.run()
+        code = command.run()
         sys.stdout.flush()
     except KeyboardInterrupt:
         say("interrupted")
@@ -241,7 +269,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         say(f"error: {error}")
         return 2
-    return 0
+    return int(code or 0)
 
 
 def _sequences(given: str) -> list[tuple[str, str]]:

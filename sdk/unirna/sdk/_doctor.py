@@ -1,0 +1,184 @@
+"""`unirna doctor`: is everything there, and if not, what to mend."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import re
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, requires, version
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import tyro
+
+from unirna.sdk._exceptions import UniRNAError
+from unirna.sdk._source import Source
+
+State = Literal["ok", "note", "problem"]
+MARKS = {"ok": "✓", "note": "·", "problem": "✗"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: what was looked at, its state, what was found, and what to do about a problem."""
+
+    what: str
+    state: State
+    found: str
+    mend: str = ""
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Check the installation, the cluster, the store and the service, and say what to mend."""
+
+    source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
+
+    def run(self) -> int:
+        """Check and print; 1 where there is a problem."""
+        problems = 0
+        for check in (installation, machine, ray_cluster, lambda: store(self.source), lambda: service(self.source)):
+            for finding in check():
+                problems += finding.state == "problem"
+                print(f"{MARKS[finding.state]} {finding.what}: {finding.found}")
+                if finding.mend:
+                    print(f"    {finding.mend}")
+        print("nothing to mend" if not problems else f"{problems} to mend")
+        return 1 if problems else 0
+
+
+def installation() -> Iterator[Finding]:
+    """Python, and the packages of each extra in the versions that it wants."""
+    have = ".".join(map(str, sys.version_info[:3]))
+    fits = (3, 11) <= sys.version_info[:2] < (3, 14)
+    yield Finding("Python", "ok" if fits else "problem", have, "" if fits else "UniRNA runs on Python 3.11 to 3.13")
+    try:
+        wanted = requires("unirna") or []
+        yield Finding("unirna", "ok", version("unirna"))
+    except PackageNotFoundError:
+        yield Finding("unirna", "problem", "not installed", "pip install unirna, or pip install -e . in a checkout")
+        return
+    for extra, purpose in (("", "client"), ("vectorstore", "reading a store here"), ("platform", "jobs and a service")):
+        lacking, wrong = [], []
+        for line in wanted:
+            name, least, of = _requirement(line)
+            if of != extra or name == "unirna":
+                continue
+            try:
+                there = version(name)
+            except PackageNotFoundError:
+                lacking.append(name)
+                continue
+            if least and _numbers(there) < _numbers(least):
+                wrong.append(f"{name} {there}, wanted {least}")
+        label = f"unirna[{extra}]" if extra else "base packages"
+        mend = f"pip install --upgrade '{label if extra else 'unirna'}'"
+        if wrong or (lacking and not extra):
+            yield Finding(label, "problem", "; ".join([*wrong, *(f"no {name}" for name in lacking)]), mend)
+        elif lacking:
+            yield Finding(label, "note", f"not installed (no {', '.join(lacking)}): for {purpose}", mend)
+        else:
+            yield Finding(label, "ok", f"complete: {purpose}")
+
+
+def machine() -> Iterator[Finding]:
+    """Cores, memory, GPU and room on the disk."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    except (ValueError, OSError, AttributeError):
+        memory = 0.0
+    yield Finding("machine", "ok", f"{cores} cores" + (f", {memory:.0f} GB of memory" if memory else ""))
+    room = shutil.disk_usage(".").free / 2**30
+    low = room < 5
+    yield Finding("disk", "problem" if low else "ok", f"{room:.0f} GB free here", "jobs want a few GB" if low else "")
+    if importlib.util.find_spec("torch") is not None:
+        torch: Any = importlib.import_module("torch")
+        gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        found = ", ".join(gpus) if gpus else f"none that torch {torch.__version__} can use; the CPU does the work"
+        yield Finding("GPU", "ok" if gpus else "note", found)
+
+
+def ray_cluster() -> Iterator[Finding]:
+    """The cluster that RAY_ADDRESS names."""
+    address = os.environ.get("RAY_ADDRESS", "")
+    if not address:
+        yield Finding("Ray", "note", "RAY_ADDRESS is not set: jobs start a Ray of their own on this machine")
+        return
+    split = urlsplit(address if "://" in address else f"ray://{address}")
+    try:
+        host, port = split.hostname or "", split.port or {"http": 80, "https": 443}.get(split.scheme, 10001)
+        socket.create_connection((host, port), timeout=5).close()
+    except (OSError, ValueError) as error:
+        yield Finding("Ray", "problem", f"{address} does not answer ({error})", "start the cluster, or unset RAY_ADDRESS")
+        return
+    yield Finding("Ray", "ok", f"{address} answers")
+
+
+def store(source: Source) -> Iterator[Finding]:
+    """The store that was named: its collections, and whether their indexes hold all rows."""
+    if not source.store:
+        return
+    try:
+        vectorstore: Any = importlib.import_module("unirna.vectorstore")
+    except ImportError as error:
+        yield Finding("store", "problem", f"cannot be read here ({error})", "pip install 'unirna[vectorstore]'")
+        return
+    try:
+        names = vectorstore.list_collections(source.store)
+    except (OSError, ValueError) as error:
+        yield Finding(
+            "store", "problem", f"{source.store}: {error}", "see that the folder or URI and its credentials are right"
+        )
+        return
+    if not names:
+        mend = "make one with jobs/embed.py or make demo"
+        yield Finding("store", "problem", f"{source.store} has no collection", mend)
+    for name in names:
+        try:
+            info = vectorstore.open(source.store, name).info
+        except vectorstore.StoreError as error:
+            yield Finding(f"collection {name}", "problem", str(error), "restore an older version, or embed it again")
+            continue
+        made = info.provenance
+        yield Finding(f"collection {name}", "ok", f"{info.num_rows:,} rows of {info.dimension} numbers by {made.model}")
+
+
+def service(source: Source) -> Iterator[Finding]:
+    """The service that is named, or that stands at UNIRNA_URL or the default address."""
+    if source.store and not source.url:
+        return
+    asked = bool(source.url or os.environ.get("UNIRNA_URL"))
+    try:
+        with source.connect() as client:
+            models, collections = client.models(), client.collections()
+    except (UniRNAError, ValueError) as error:
+        mend = "start one with make serve, or name another with --url or UNIRNA_URL"
+        yield Finding("service", "problem" if asked else "note", str(error).partition(". Start")[0], mend)
+        return
+    yield Finding("service", "ok", f"{client!r}: model {models[0].name}, {len(models) - 1} predictors")
+    for found in collections:
+        words = f"{found.num_rows:,} rows by {found.model}"
+        if found.searchable:
+            yield Finding(f"its collection {found.name}", "ok", words)
+        else:
+            mend = f"serve it with --model {found.model}, or switch it to the other model with jobs/embed.py --switch-model"
+            yield Finding(f"its collection {found.name}", "note", f"{words}, which is not the service's model", mend)
+
+
+def _requirement(line: str) -> tuple[str, str, str]:
+    """Name, least version and extra of a requirement as package metadata has them."""
+    named = re.match(r"[A-Za-z0-9._-]+", line)
+    least = re.search(r">=\s*([0-9.]+)", line.partition(";")[0])
+    extra = re.search(r"""extra\s*==\s*['"]([^'"]+)['"]""", line)
+    return named.group() if named else "", least.group(1) if least else "", extra.group(1) if extra else ""
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", text.partition("+")[0])[:3])
