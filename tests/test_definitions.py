@@ -51,6 +51,7 @@ def test_each_definition_is_whole_and_short() -> None:
     for name, definition in definitions().items():
         assert name == definition.name and definition.predicts and definition.about and definition.get
         assert definition.metric in metrics[definition.numeric], name
+        assert not definition.each or definition.level == "nucleotide", name
         assert bool(definition.unit) == definition.numeric, name
         settings = dict(definition.training)
         assert settings.pop("mode") in ("frozen", "lora", "full") and settings.pop("pooling", "mean") in ("mean", "centre")
@@ -126,11 +127,53 @@ def test_the_job_makes_a_defined_task(tmp_path: Path, nano_model_path: Path) -> 
     assert info["encoder"]["pooling"] == "centre" and "Noordewier" in info["about"]
 
 
-@pytest.mark.parametrize("name", definitions())
+def letters_of(length: int, seed: int) -> str:
+    return "".join(np.random.default_rng(seed).choice(list("ACGT"), length))
+
+
+def test_folders_of_beacon_are_read(tmp_path: Path) -> None:
+    for part, name in enumerate(("train.csv", "train_new.csv", "val.csv", "test.csv")):
+        flags = [[int(column == row % 14) for column in range(12)] for row in range(28)]
+        flags[0][5] = 1  # two at once
+        rows = [[letters_of(101, 100 * part + row), *flags[row]] for row in range(28)]
+        (tmp_path / "modification").mkdir(exist_ok=True)
+        (tmp_path / "modification" / name).write_text("\n".join(",".join(map(str, row)) for row in rows) + "\n")
+        (tmp_path / "isoform").mkdir(exist_ok=True)
+        lines = ["number,seq,proportion,source", *(f"{i},{rows[i][0]},{i / 27},x" for i in range(28))]
+        (tmp_path / "isoform" / name).write_text("\n".join(lines) + "\n")
+        (tmp_path / "splice").mkdir(exist_ok=True)
+        lines = ["seq,label", *(f"{row[0]},{'0' * 50}1{'0' * 49}2" for row in rows), f"{rows[0][0]},01"]
+        (tmp_path / "splice" / name).write_text("\n".join(lines) + "\n")
+    wanted = {"modification_type": ("modification", 27), "isoform_usage": ("isoform", 28), "splice_windows": ("splice", 28)}
+    for name, (folder, count) in wanted.items():
+        table = read_labelled(prepare(find_definition(name), tmp_path / folder, tmp_path / "work"))
+        assert table.counts["splits"] == dict.fromkeys(("train", "valid", "test"), count), name
+        if name == "modification_type":
+            assert len(table.classes_in("train")) == 13 and table.classes_in("train")["none"] == 4
+        elif name == "isoform_usage":
+            assert table.values[9] == pytest.approx(np.log((9 / 27) / (18 / 27)))
+        else:
+            assert table.profiles[0].sum() == 2 and table.profiles[0][[50, 100]].all()
+    with pytest.raises(InputError, match=r"is not what isoform_usage reads .*Wanted the folder Isoform of BEACON"):
+        prepare(find_definition("isoform_usage"), tmp_path / "work", tmp_path / "other")
+
+
+def test_folders_of_fasta_are_read(tmp_path: Path) -> None:
+    for name in ("lncrna_localisation", "pirna"):
+        folder = tmp_path / name
+        folder.mkdir()
+        with pytest.raises(InputError, match="wanted a file for each class, there are 0"):
+            prepare(find_definition(name), folder, tmp_path / "work")
+        for number, kind in enumerate(("Nucleus", "Cytosol")):
+            records = [f">r{i} words\n{letters_of(30, 1000 * number + i)}" for i in range(40)]
+            (folder / f"{kind}.fasta").write_text("\n".join(records) + "\n")
+        table = read_labelled(prepare(find_definition(name), folder, tmp_path / "work"))
+        assert dict(table.classes_in("all")) == {"Cytosol": 40, "Nucleus": 40} and table.ids[0] == "Cytosol/r0"
+
+
+@pytest.mark.parametrize("name", [name for name, definition in definitions().items() if definition.file])
 def test_definitions_read_the_public_files(shared: Path, tmp_path: Path, name: str) -> None:
     definition = find_definition(name)
-    if not definition.file:
-        pytest.skip(f"{name}: no copy of its data is kept")
     table = read_labelled(prepare(definition, shared / definition.file, tmp_path))
     counts = table.counts["splits"]
     assert counts["train"] > 500 and counts["valid"] > 50 and counts["test"] > 100
