@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from unirna import vectorstore
 from unirna.vectorstore import Collection, FilterError, ModelMismatchError, Provenance, StoreError, memory
+from unirna.vectorstore import collection as collections
 from unirna.vectorstore.memory import MEMORY
 
 H, N = 16, 500
@@ -382,13 +383,18 @@ def test_an_index_is_measured_kept_and_used(large: str, tmp_path: Path, kind: st
     assert collection.index == index and index.measured is not None and index.measured.recall >= 0.9
     monkeypatch.setattr(MEMORY, "budget", 0)
     explained: list[bool] = []
-    real = Collection._nearest
+    by_index, by_scan = collections._indexed, Collection._scanned
 
-    def watched(self: Collection, given: Any, *rest: Any) -> pa.Table:
-        explained.append(given is not None)
-        return real(self, given, *rest)
+    def indexed(*given: Any) -> pa.Table:
+        explained.append(True)
+        return by_index(*given)
 
-    monkeypatch.setattr(Collection, "_nearest", watched)
+    def scanned(self: Collection, *given: Any) -> pa.Table:
+        explained.append(False)
+        return by_scan(self, *given)
+
+    monkeypatch.setattr(collections, "_indexed", indexed)
+    monkeypatch.setattr(Collection, "_scanned", scanned)
     sample = collection.dataset.take(list(range(0, 3000, 60)), columns=["id", "vector"])
     queries = np.stack(sample["vector"].to_numpy(zero_copy_only=False))
     for where in (None, "family = 'fam3'"):

@@ -166,7 +166,7 @@ class Matrix:
             if places is not None and not few:
                 cosines = cosines[places]
             for query, column in zip(part, cosines.T, strict=True):
-                near = _near(column, limit)
+                near = nearly_nearest(column, limit)
                 at = near if places is None else places[near]
                 exact = [cosines_of(self.take(at[i : i + ROWS]), query) for i in range(0, len(at), ROWS)]
                 found.append((at, np.concatenate([np.zeros(0, np.float32), *exact])))
@@ -191,7 +191,7 @@ def _products(rows: Floats, queries: Floats) -> Floats:
     return (rows @ queries[0])[:, None] if len(queries) == 1 else rows @ queries.T
 
 
-def _near(scores: Floats, limit: int) -> Places:
+def nearly_nearest(scores: Floats, limit: int) -> Places:
     """Where the `limit` largest stand, and all that may be as large as the last of them, ascending."""
     if len(scores) <= limit:
         return np.arange(len(scores))
