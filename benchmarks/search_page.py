@@ -118,6 +118,7 @@ def plot(runs: list[dict[str, Any]], path: Path) -> None:
                     markerfacecolor="none" if kind == "faiss flat" else None,
                 )
         panel.set_xscale("log")
+        panel.xaxis.set_major_formatter("{x:g}")
         panel.set_xlabel("milliseconds a query, median")
         panel.set_ylabel("recall@10")
         panel.set_title(f"{run['rows']:,} rows")
