@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,6 +37,11 @@ from unirna.train import run_workers
 
 TRAINING = ("mode", "pooling", "reads", "epochs", "patience", "batch_size", "learning_rate")
 """Flags that a defined task has settings of its own for."""
+OF_THE_FILE = (
+    *("label_column", "target_column", "level", "sequence_column", "id_column", "split_column", "split_names"),
+    *("split_by", "valid_share", "test_share"),
+)
+"""Flags that say what the file is made of."""
 
 
 @dataclass(frozen=True)
@@ -152,10 +157,13 @@ def _wanted(config: Config) -> FinetuneConfig:
             split_by=config.split_by,
             allow_copies=config.allow_copies,
         )
-    elif len(config.data) != 1 or config.label_column or config.target_column or config.split_column:
-        raise TaskError(f"--define {config.define} reads one file, of which it knows the columns: wanted --data FILE alone")
     else:
+        given = [name for name in OF_THE_FILE if getattr(config, name) != getattr(Config, name)]
+        if given or len(config.data) != 1:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in given) or "several files"
+            raise TaskError(f"--define {config.define} knows what its one file is made of: leave out {flags}")
         data = prepare(defined, config.data[0], Path(config.registry) / ".data")
+        data = replace(data, allow_copies=data.allow_copies or config.allow_copies)
     full = FullConfig(rank=config.rank if mode == "lora" else 0, seed=config.seed, **training)
     return FinetuneConfig(
         name=config.task or config.define,

@@ -123,6 +123,10 @@ def test_the_job_makes_a_defined_task(tmp_path: Path, nano_model_path: Path) -> 
     job = [sys.executable, str(ROOT / "jobs" / "finetune.py"), *command]
     summary = json.loads(subprocess.run(job, capture_output=True, text=True, check=True, timeout=300).stdout)
     assert summary["mode"] == "frozen" and summary["classes"] == 3  # the flag goes before the definition's own
+    done = subprocess.run(
+        [*job, "--split-by", "similarity", "--label-column", "x"], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 2 and "leave out --label-column, --split-by" in done.stderr
     info = load_predictor(tmp_path / "registry" / "splice_site").info
     assert info["encoder"]["pooling"] == "centre" and "Noordewier" in info["about"]
 
@@ -154,6 +158,9 @@ def test_folders_of_beacon_are_read(tmp_path: Path) -> None:
             assert table.values[9] == pytest.approx(np.log((9 / 27) / (18 / 27)))
         else:
             assert table.profiles[0].sum() == 2 and table.profiles[0][[50, 100]].all()
+    (tmp_path / "modification" / "val.csv").write_text("sequence,a,b,c,d,e,f,g,h,i,j,k,l\n")
+    with pytest.raises(InputError, match=r"is not what modification_type reads \(could not convert"):
+        prepare(find_definition("modification_type"), tmp_path / "modification", tmp_path / "other")
     with pytest.raises(InputError, match=r"is not what isoform_usage reads .*Wanted the folder Isoform of BEACON"):
         prepare(find_definition("isoform_usage"), tmp_path / "work", tmp_path / "other")
 

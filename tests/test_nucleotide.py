@@ -124,6 +124,15 @@ def test_training_is_the_same_when_it_goes_on(
     assert again["R2"] == whole["R2"] and len(epochs) == 3
 
 
+def test_lists_of_other_types_are_lists(tmp_path: Path) -> None:
+    letters = [f"ACGUACG{a}{b}" for a in "ACGU" for b in "ACGU"]
+    for kind in (pa.list_(pa.float32(), 9), pa.list_(pa.decimal128(5, 2)), pa.large_list(pa.int8())):
+        values = pa.array([[1, 2, None, 4, 5, 6, 7, 8, 9]] * 16, kind)
+        pq.write_table(pa.table({"sequence": letters, "value": values}), tmp_path / "t.parquet")
+        data = DataConfig((str(tmp_path / "t.parquet"),), "value", numeric=True, level="nucleotide")
+        assert read_labelled(data).counts["kept"] == 16
+
+
 @pytest.mark.parametrize(
     ("column", "message"),
     [
@@ -171,6 +180,9 @@ def test_service_and_sdk_give_profiles(registry: Path, service: Any, library: An
             sdk.connect(library.store, model=library.model, registry=library.registry) as near,
         ):
             found, same = far.predict("worth", sequences), near.predict("worth", sequences)
+            with pytest.raises(sdk.InvalidRequestError, match="at most 200,000") as refused:
+                far._post("/v1/predict/worth", {"sequences": ["ACGU" * 4000] * 13})  # type: ignore[attr-defined]
+            assert refused.value.status == 413
     finally:
         shutil.rmtree(there)
     assert [len(p.values) for p in found if isinstance(p, sdk.Profile)] == [10, 21]
@@ -196,6 +208,16 @@ def test_similar_sequences_are_in_one_group() -> None:
     assert groups[::2] == groups[1::2] and len(set(groups)) == 100  # the common tail links nobody
     shuffled = random.permutation(len(letters))
     assert [similar_groups([letters[i] for i in shuffled])[j] for j in range(200)] == [groups[i] for i in shuffled]
+    # ---- families so large that their words are common
+    families = [random.choice(list("ACGU"), 90) for _ in range(5)]
+    mutants = []
+    for number in range(200):
+        near = families[number % 5].copy()
+        near[random.integers(90, size=2)] = "C"
+        mutants.append("".join(near))
+    groups = similar_groups(mutants)
+    assert len(set(groups)) == 5 and all(len({groups[i] for i in range(f, 200, 5)}) == 1 for f in range(5))
+    assert len(set(similar_groups(mutants[:15:5]))) == 1  # three of one family in a small table
     assert similar_groups(["ACGU", "NNNNNNNNNNNN", "ACGU"]) == ["ACGU", "NNNNNNNNNNNN", "ACGU"]
 
 

@@ -284,3 +284,17 @@ def test_the_state_is_saved_and_only_its_own_recipe_is_restored(tmp_path: Path) 
     same, other = ScreenState(tmp_path / "work", {"a": 1}, 5), ScreenState(tmp_path / "work", {"a": 2}, 5)
     assert same.restore() and same.counts == state.counts and same.done == {0: {0, 1, 2}} and same.finished(0)
     assert not other.restore() and other.counts["read"] == 0 and not same.restore()
+
+
+def test_a_predictor_that_reads_the_middle_screens_by_the_middle(
+    folder: Path, wanted: ScreenConfig, nano_model_path: Path, tmp_path: Path
+) -> None:
+    from unirna.screen.block import Scorer
+    from unirna.screen.job import _criteria
+
+    data = DataConfig((str(folder / "table.csv"),), "kind")
+    settings = FinetuneConfig("middle", str(nano_model_path), data, str(tmp_path), pooling="centre", cnn=False)
+    finetune(settings)
+    criteria = _criteria(replace(wanted, registry=str(tmp_path), predict=("middle=poor",)))
+    models = Scorer(criteria, 5).models
+    assert sorted(found.pooling for found in models.values()) == ["centre", "mean"]  # the references' are means

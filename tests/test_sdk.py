@@ -469,6 +469,8 @@ def test_command_models_and_doctor(service: Any, library: Any, tmp_path: Path, m
     assert "· its collection other" in said  # of another model
     assert _cli.main(["doctor", "--store", library.store]) == 0
     assert "✓ collection rfam" in capsys.readouterr().out
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    assert _cli.main(["doctor", "--store", library.store]) == 0 and "· Ray: RAY_ADDRESS is auto" in capsys.readouterr().out
     (tmp_path / "empty").mkdir()
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:9")
     assert _cli.main(["doctor", "--store", str(tmp_path / "empty")]) == 1

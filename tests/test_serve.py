@@ -535,8 +535,28 @@ def test_keys_have_scopes_and_come_and_go(engine: Engine, library: Any, tmp_path
         assert [status("GET", "/v1/models", key) for key in (again, reader, boss)] == [200, 401, 401]
         file.write_text("alice read\n")  # damaged: what was read before goes on
         assert status("GET", "/v1/models", again) == 200
+        file.write_text("# nobody\n")
+        assert status("GET", "/v1/models", again) == 401
+        file.write_text(f"{line}\n")
+        assert status("GET", "/v1/models", again) == 200
+        file.unlink()
+        assert status("GET", "/v1/models", again) == 401
+        file.write_text("alice read\n")
     with pytest.raises(SettingsError, match=r"--keys-file .*line 1: wanted NAME SCOPE SHA256"):
         settings.key_digest({})
+
+
+def test_one_key_for_all_and_none_at_all_remove_nothing(engine: Engine, library: Any) -> None:
+    path = "/v1/collections/other?confirm=other"
+    with running(engine, Settings(library.store), KEY) as client:
+        answer = client.delete(path, headers={"authorization": f"Bearer {KEY}"})
+        assert answer.status_code == 403 and "wants admin" in answer.json()["detail"]
+    with running(engine, Settings(library.store)) as client:
+        answer = client.delete(path)
+        assert answer.status_code == 403 and "has no keys" in answer.json()["detail"]
+        assert client.request("PROPFIND", "/v1/models").status_code in (403, 405)
+        assert "PROPFIND" not in client.get("/metrics").text
+    assert "other" in vectorstore.list_collections(library.store)
 
 
 def test_a_key_may_ask_so_often(engine: Engine, library: Any, tmp_path: Path) -> None:

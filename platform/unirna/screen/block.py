@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import count
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -158,7 +159,8 @@ class Scorer:
         self.criteria, self.top = criteria, top
         self.models: dict[str, Model] = {}
         for fingerprint, path in criteria.encoders.items():
-            model = load(path)
+            # a predictor's encoder may read other nucleotides than all
+            model = load_predictor(path).encoder if (Path(path) / "predictor.json").is_file() else load(path)
             if model.fingerprint != fingerprint:
                 raise JobError(
                     f"model {path} is {model.fingerprint} on a worker and {fingerprint} where the job was started: put it "

@@ -156,7 +156,7 @@ def _criteria(config: ScreenConfig) -> Criteria:
         if criterion.fingerprint not in encoders:
             if encoders:
                 say(f"note: {criterion.predictor} reads another encoder's vectors, so every record is embedded once more")
-            encoders[criterion.fingerprint] = str(Path(criterion.folder) / "encoder")
+            encoders[criterion.fingerprint] = criterion.folder
     return Criteria(references, labels, encoders)
 
 

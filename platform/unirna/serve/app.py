@@ -31,6 +31,8 @@ from unirna.tasks import Predictor
 
 LONG_WAITING: Final = 16
 """Requests for structures or variants that may wait for the one before; further ones are asked to come back."""
+PROFILE_NUCLEOTIDES: Final = 200_000
+"""Most nucleotides of one request for values of nucleotides."""
 STATIC: Final = Path(__file__).parent / "static"
 PROBLEM: Final[dict[str, Any]] = {"model": schemas.Problem}
 PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
@@ -158,8 +160,13 @@ async def predict(
     sequences = _checked(body.sequences, engine, settings)
     check_top(body.top)
     if predictor.level == "nucleotide":
+        if (size := sum(map(len, sequences))) > PROFILE_NUCLEOTIDES:
+            message = f"{size:,} nucleotides; a request for values of nucleotides takes at most {PROFILE_NUCLEOTIDES:,}"
+            raise bad_field("sequences", f"{message}. Split it into several requests", 413)
         turn: Turn = request.app.state.long_turn
-        return {"task": task, "predictions": answers_of(await turn.run(partial(predictor.predict, sequences)), body.top)}
+        profiles = await turn.run(partial(predictor.predict, sequences))
+        request.app.state.metrics.batch(len(sequences), size, size / predictor.encoder.batch_tokens)
+        return {"task": task, "predictions": answers_of(profiles, body.top)}
     if not engine.predictors.share_encoder(predictor):
         batcher = await _own_batcher(request, predictor, settings)
     vectors = await batcher.embed(sequences)
@@ -271,13 +278,16 @@ def readyz(engine: EngineOf) -> Any:
 def metrics(request: Request, engine: EngineOf) -> Response:
     """Requests, latencies, what waits, how full batches are, nucleotides, and the versions of model and collections."""
     counted: Metrics = request.app.state.metrics
-    counted.waiting.set(request.app.state.batcher.waiting + sum(b.waiting for b in request.app.state.own_batchers.values()))
-    counted.rows.clear()
-    counted.version.clear()
-    for found in engine.describe_collections():
-        counted.rows.labels(found["name"]).set(found["num_rows"])
-        counted.version.labels(found["name"]).set(found["version"])
-    return Response(counted.text(), media_type=CONTENT_TYPE)
+    own = [batcher.waiting for batcher in list(request.app.state.own_batchers.values())]
+    there = engine.describe_collections()
+    with counted.one_at_a_time:
+        counted.waiting.set(request.app.state.batcher.waiting + sum(own))
+        counted.rows.clear()
+        counted.version.clear()
+        for found in there:
+            counted.rows.labels(found["name"]).set(found["num_rows"])
+            counted.version.labels(found["name"]).set(found["version"])
+        return Response(counted.text(), media_type=CONTENT_TYPE)
 
 
 # ---- pages -------------------------------------------------------------------------------------------------------------

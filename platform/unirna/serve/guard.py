@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import json
 import logging
@@ -26,6 +27,8 @@ audit = logging.getLogger("unirna.audit")
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 SCOPE_OF: Final = {"GET": "read", "HEAD": "read", "POST": "read", "OPTIONS": "read"}
 """The scope that a method wants; what is not here removes, and wants admin."""
+METHODS: Final = (*SCOPE_OF, "PUT", "PATCH", "DELETE")
+"""Methods that are counted by their names."""
 
 OPEN: Final = ("/healthz", "/readyz", "/", "/record", "/docs", "/openapi.json")
 """Paths that need no key: health, and pages that hold no data (the page asks for the key). So does `/static/`."""
@@ -116,6 +119,9 @@ class Guard:
                 await refusal(scope, receive, send_with_headers)
                 return
             await self._app(scope, self._measured(receive), send_with_headers)
+        except asyncio.CancelledError:  # its caller has gone
+            status = status if answering else 499
+            raise
         except Exception:
             log.exception("request %s: %s %s failed", request_id, scope["method"], scope["path"])
             if answering:
@@ -128,14 +134,15 @@ class Guard:
     def _enter(self, scope: Scope, status: int, seconds: float, request_id: str, key: Key | None) -> None:
         """Count a request, and log it: where that was asked for, and where it changed something."""
         route = getattr(scope.get("route"), "path", None) or "other"  # not what was asked for: anybody may ask for anything
-        self._metrics.requests.labels(route, scope["method"], str(status)).inc()
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        self._metrics.requests.labels(route, method, str(status)).inc()
         self._metrics.seconds.labels(route).observe(seconds)
-        changes = SCOPE_OF.get(scope["method"], "admin") != "read"
+        changes = SCOPE_OF.get(scope["method"], "admin") != "read" and key is not None
         if self._log_requests or changes:
             line = {
                 "request": request_id,
                 "key": None if key is None else key.name,
-                "method": scope["method"],
+                "method": method,
                 "path": scope["path"] if changes else route,
                 "status": status,
                 "ms": round(1e3 * seconds, 1),
@@ -153,6 +160,10 @@ class Guard:
             detail = f"called as {called!r}: without a key this service answers to localhost only. Set UNIRNA_API_KEY"
             return problem_response(scope, 403, detail), None
         if path not in OPEN and not path.startswith("/static/"):
+            wanted = SCOPE_OF.get(scope["method"], "admin")
+            if self._keys.open and wanted != "read":
+                detail = f"this wants a key with the scope {wanted}, and this service has no keys (--keys-file)"
+                return problem_response(scope, 403, detail), None
             if not self._keys.open:
                 scheme, _, given = headers.get("authorization", "").partition(" ")
                 key = self._keys.find(given.strip())
@@ -161,7 +172,6 @@ class Guard:
                     answer = problem_response(scope, 401, f"{what}. Send the header Authorization: Bearer KEY")
                     answer.headers["www-authenticate"] = "Bearer"
                     return answer, None
-                wanted = SCOPE_OF.get(scope["method"], "admin")
                 if not key.allows(wanted):
                     detail = f"the key of {key.name!r} has the scope {key.scope}, and this wants {wanted}"
                     return problem_response(scope, 403, detail), key

@@ -36,14 +36,22 @@ class Key:
         return SCOPES.index(self.scope) >= SCOPES.index(scope)
 
 
-def read_keys(path: str | Path) -> tuple[Key, ...]:
+def read_keys(path: str | Path, *, strict: bool = True) -> tuple[Key, ...]:
     """Keys of a file: a line `NAME SCOPE SHA256` each, as `unirna key` prints them; what follows # is left out.
 
+    Args:
+        path: the file.
+        strict: a file that is not there or has no key is an error; else it means that nobody has one.
+
     Raises:
-        KeysError: a file that cannot be read, has no key, or a line that is none.
+        KeysError: a file that cannot be read, or a line that is no key.
     """
     try:
         text = Path(path).read_text()
+    except FileNotFoundError as error:
+        if not strict:
+            return ()
+        raise KeysError(f"{path} is not there") from error
     except (OSError, UnicodeDecodeError) as error:
         raise KeysError(f"{path} cannot be read ({error})") from error
     keys = []
@@ -60,7 +68,7 @@ def read_keys(path: str | Path) -> tuple[Key, ...]:
                 "makes such a line"
             )
         keys.append(Key(*words))
-    if not keys:
+    if not keys and strict:
         raise KeysError(f"{path} has no key. `unirna key NAME` makes one")
     return tuple(keys)
 
@@ -69,7 +77,7 @@ class Keyring:
     """The keys of a service. A file of them is read again when it has changed, so that keys come and go while it runs.
 
     Args:
-        digest: SHA-256 of one key that allows everything, None for none.
+        digest: SHA-256 of one key that allows all but removing, None for none.
         path: a file of keys, empty for none.
 
     Raises:
@@ -77,7 +85,7 @@ class Keyring:
     """
 
     def __init__(self, digest: str | None, path: str = "") -> None:
-        self._own = (Key("key", "admin", digest),) if digest is not None else ()
+        self._own = (Key("key", "write", digest),) if digest is not None else ()
         self._path = path
         self._stamp = self._stamp_now() if path else None
         self._looked = time.monotonic()
@@ -106,9 +114,9 @@ class Keyring:
             self._looked = time.monotonic()
             stamp = self._stamp_now()
             if stamp != self._stamp:
-                self._from_file = read_keys(self._path)
+                self._from_file = read_keys(self._path, strict=False)
                 self._stamp = stamp
-                names = ", ".join(f"{key.name} ({key.scope})" for key in self._from_file)
+                names = ", ".join(f"{key.name} ({key.scope})" for key in self._from_file) or "nobody has one"
                 log.info("read the keys again: %s", names)
         except KeysError as error:
             log.error("the keys that were read before go on: %s", error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -20,9 +21,11 @@ class Metrics:
 
     Attributes:
         requests, seconds: by route, method and status; by route. nucleotides: embedded. fill: of a batch, of its budget.
+        one_at_a_time: for whoever sets gauges and reads them all.
     """
 
     def __init__(self) -> None:
+        self.one_at_a_time = threading.Lock()
         self._registry = CollectorRegistry()
         registry: Any = self._registry
         self.requests = Counter("unirna_requests", "Requests.", ["route", "method", "status"], registry=registry)

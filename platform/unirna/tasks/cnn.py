@@ -125,30 +125,38 @@ class CNN:
 
 
 def fit_cnn(
-    task: Task, sequences: Sequence[str], truth: Truth, train: NDArray[np.int64], valid: NDArray[np.int64], num_outputs: int
+    task: Task,
+    sequences: Sequence[str],
+    truth: Truth | list[Truth],
+    train: NDArray[np.int64],
+    valid: NDArray[np.int64],
+    num_outputs: int,
 ) -> CNN:
     """Train on some rows; the epoch with the lowest validation loss is taken (the last one without validation rows).
 
     Args:
         task: whose loss is lowered, and how outputs are calibrated.
-        sequences: normalised, of all rows. truth: theirs [N]; of nucleotides [N, longest L], NaN where there is no value.
+        sequences: normalised, of all rows. truth: theirs [N]; of nucleotides [L] for each, NaN where there is no value.
         train, valid: which rows. num_outputs: C.
     """
     torch.manual_seed(0)
     network = SmallCNN(num_outputs, each=task.level == "nucleotide")
     centre, spread = 0.0, 1.0
-    target = torch.from_numpy(truth)
+    known = np.concatenate([truth[row] for row in train]) if isinstance(truth, list) else truth[train]
     if task.numeric:
-        centre, spread = float(np.nanmean(truth[train])), float(np.nanstd(truth[train]))
-        target = (target - centre) / spread
+        centre, spread = float(np.nanmean(known)), float(np.nanstd(known))
 
     def loss_of(rows: NDArray[np.int64]) -> Tensor:
         found = network(*_padded(codes, rows))
-        if not network.each:
-            return task.loss(found, target[rows])
-        return task.loss(found.flatten(0, 1), target[rows, : found.shape[1]].flatten())
+        if not isinstance(truth, list):
+            target = torch.from_numpy(truth[rows])
+            return task.loss(found, (target - centre) / spread if task.numeric else target)
+        padded = np.full(found.shape[:2], np.nan)
+        for i, row in enumerate(rows):
+            padded[i, : len(truth[row])] = truth[row]
+        return task.loss(found.flatten(0, 1), torch.from_numpy((padded - centre) / spread).flatten())
 
-    per_row = float(np.isfinite(truth[train]).sum() / len(train)) if network.each else 1.0
+    per_row = float(np.isfinite(known).sum() / len(train)) if network.each else 1.0
     codes = [_codes(sequence) for sequence in sequences]
     read = sum(len(codes[row]) for row in train)
     epochs = max(1, min(EPOCHS, NUCLEOTIDES // max(read, 1)))
@@ -182,7 +190,7 @@ def fit_cnn(
     network.load_state_dict(state)
     fitted = CNN(network, centre, spread)
     if task.calibrate is not None and len(valid):
-        fitted.temperature = task.calibrate(fitted.outputs([sequences[row] for row in valid]), truth[valid])
+        fitted.temperature = task.calibrate(fitted.outputs([sequences[row] for row in valid]), np.asarray(truth)[valid])
     return fitted
 
 

@@ -225,7 +225,7 @@ def _wanted_columns(table: pa.Table, piece: Piece, config: DataConfig) -> pa.Tab
             have = ", ".join(c for c in table.column_names if c != "number")
             raise InputError(piece.path, f"has no column {column!r}. It has: {have}. Name the right one with {flag}")
     label = table[config.label_column]
-    is_list = pa.types.is_list(label.type) or pa.types.is_large_list(label.type)
+    is_list = any(kind(label.type) for kind in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list))
     if config.level == "nucleotide" and not is_list and not _is_text(label.type):
         raise TaskError(
             f"{piece.path}: column {config.label_column!r} is of type {label.type}: wanted a list with one value for each "
@@ -288,7 +288,10 @@ def _label(value: object, config: DataConfig) -> str:
             return "no list"  # which is said
     if not isinstance(value, list):
         return "" if value is None else str(value)
-    return " ".join(repr(float(v)) if isinstance(v, int | float) else "nan" for v in value)
+    try:
+        return " ".join("nan" if v is None else repr(float(v)) for v in value)
+    except (TypeError, ValueError):
+        return "no list of numbers"  # which is said
 
 
 def _is_number(text: str) -> bool:

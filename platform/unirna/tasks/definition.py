@@ -100,7 +100,9 @@ def prepare(definition: Definition, path: str | Path, folder: Path) -> DataConfi
     """
     try:
         table = definition.read(Path(path))
-    except (OSError, KeyError, pa.ArrowException) as error:
+    except InputError:
+        raise
+    except (OSError, ValueError, LookupError, pa.ArrowException) as error:
         cause = str(error).partition("\n")[0]
         raise InputError(str(path), f"is not what {definition.name} reads ({cause}). Wanted {definition.get}") from error
     if not table.num_rows:

@@ -189,8 +189,7 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here) -> dict[str, Any
     simple, _ = task.calibrated(simple, letters[at["valid"]], truth[at["valid"]])
     cnn, by_cnn = None, np.empty(0)
     if config.cnn:
-        known = _padded_profiles(table) if each else truth
-        cnn = fit_cnn(task, table.sequences, known, rows["train"], rows["valid"], num_outputs)
+        cnn = fit_cnn(task, table.sequences, table.profiles if each else truth, rows["train"], rows["valid"], num_outputs)
         by_cnn = task.answer(units.gather(cnn.profiles(table.sequences) if each else cnn.outputs(table.sequences)))
     guess = task.guess(truth[at["train"]])
     metrics: dict[str, dict[str, Any]] = {}
@@ -294,15 +293,6 @@ def _task_of(table: LabelledTable) -> Task:
     if not table.numeric:
         return SEQUENCE_CLASSIFICATION
     return NUCLEOTIDE_REGRESSION if table.level == "nucleotide" else SEQUENCE_REGRESSION
-
-
-def _padded_profiles(table: LabelledTable) -> NDArray[np.float64]:
-    """The values of nucleotides as one array [N, longest L], NaN where there is none."""
-    profiles = table.profiles
-    padded = np.full((len(profiles), max(map(len, profiles))), np.nan)
-    for row, profile in enumerate(profiles):
-        padded[row, : len(profile)] = profile
-    return padded
 
 
 def _check_labels(table: LabelledTable, units: Units, classes: list[str]) -> None:

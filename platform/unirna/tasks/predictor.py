@@ -24,6 +24,8 @@ from unirna.tasks.head import LinearHead
 from unirna.tasks.tasks import TASKS
 
 FORMAT = 1
+NUCLEOTIDES_AT_ONCE = 20_000
+"""Nucleotides whose states in all layers are in memory at once, or one longer sequence's."""
 Vectors = NDArray[np.float32]
 Values = NDArray[np.float64]
 
@@ -182,9 +184,8 @@ class Predictor:
             SequenceError: a sequence that is not RNA or DNA.
         """
         if self.level == "nucleotide":
-            tokens = [tokenise(normalise(s, f"sequence {i}")) for i, s in enumerate(sequences)]
-            rows = self.encoder.nucleotides_tokens(tokens) if tokens else []
-            values = [TASKS[self.task].answers(self.head, row) for row in rows]
+            letters = [normalise(s, f"sequence {i}") for i, s in enumerate(sequences)]
+            values = self._profiles(letters)
             return Profiles(values, self._half_width, float(self.info["interval"]["coverage"]), self.unit)
         return self.predict_vectors(self.encoder.embed(sequences))
 
@@ -206,6 +207,18 @@ class Predictor:
         probabilities = self.head.probabilities(vectors)
         classes = self.labels
         return Predictions([classes[i] for i in probabilities.argmax(axis=1).tolist()], probabilities, classes)
+
+    def _profiles(self, letters: list[str]) -> list[Values]:
+        """Values of the nucleotides of normalised sequences; the rows of some are in memory at once."""
+        values: list[Values] = []
+        first = size = 0
+        for i, text in enumerate(letters):
+            size += len(text)
+            if size >= NUCLEOTIDES_AT_ONCE or i == len(letters) - 1:
+                rows = self.encoder.nucleotides_tokens([tokenise(text) for text in letters[first : i + 1]])
+                values += [TASKS[self.task].answers(self.head, row) for row in rows]
+                first, size = i + 1, 0
+        return values
 
     @property
     def _half_width(self) -> float:

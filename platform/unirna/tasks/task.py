@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -122,20 +122,23 @@ def measure(
     """
     if not len(truth):
         raise TaskError("there is no row to measure on")
-    random = np.random.default_rng(seed)
-    draws: Iterable[NDArray[np.int64]]
-    if groups is None:
-        draws = [random.integers(len(truth), size=len(truth)) for _ in range(resamples)]
-    else:
-        members = np.split(np.arange(len(truth)), np.flatnonzero(np.diff(groups)) + 1)
-        picks = random.integers(len(members), size=(min(resamples, 200), len(members)))
-        draws = [np.concatenate([members[i] for i in pick]) for pick in picks]
+    members = None if groups is None else np.split(np.arange(len(truth)), np.flatnonzero(np.diff(groups)) + 1)
+
+    def draws() -> Iterator[NDArray[np.int64]]:
+        """The same ones each time."""
+        random = np.random.default_rng(seed)
+        for _ in range(resamples if members is None else min(resamples, 200)):
+            if members is None:
+                yield random.integers(len(truth), size=len(truth))
+            else:
+                yield np.concatenate([members[i] for i in random.integers(len(members), size=len(members))])
+
     scores = []
     outputs = 1 if prediction.ndim == 1 else prediction.shape[1]
     for metric in task.metrics:
         if metric.outputs not in (0, outputs):
             continue
-        resampled = [metric.compute(truth[rows], prediction[rows]) for rows in draws]
+        resampled = [metric.compute(truth[rows], prediction[rows]) for rows in draws()]
         low, high = np.percentile(resampled, [2.5, 97.5])
         value = metric.compute(truth, prediction)
         scores.append(Score(metric.name, float(value), float(low), float(high), len(truth)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +43,8 @@ class Units:
         """What stands for each unit in arrays of the N sequences, [L, …] each: [U, …]; of sequences, an array [N, …]."""
         if self.places is None:
             return np.asarray(found)
-        ends = np.cumsum([0, *map(len, found)])
-        everything: NDArray[Any] = np.concatenate(list(found))
-        return everything[ends[self.rows] + self.places]
+        out: NDArray[Any] = np.empty((len(self.rows), *found[0].shape[1:]), found[0].dtype)
+        starts = np.searchsorted(self.rows, np.arange(len(found) + 1))
+        for row, (start, end) in enumerate(itertools.pairwise(starts)):
+            out[start:end] = found[row][self.places[start:end]]
+        return out

@@ -111,6 +111,9 @@ def ray_cluster() -> Iterator[Finding]:
     if not address:
         yield Finding("Ray", "note", "RAY_ADDRESS is not set: jobs start a Ray of their own on this machine")
         return
+    if address in ("auto", "local"):
+        yield Finding("Ray", "note", f"RAY_ADDRESS is {address}: Ray itself looks for a cluster, or starts one")
+        return
     split = urlsplit(address if "://" in address else f"ray://{address}")
     try:
         host, port = split.hostname or "", split.port or {"http": 80, "https": 443}.get(split.scheme, 10001)
@@ -122,7 +125,7 @@ def ray_cluster() -> Iterator[Finding]:
 
 
 def store(source: Source) -> Iterator[Finding]:
-    """The store that was named: its collections, and whether their indexes hold all rows."""
+    """The store that was named, and its collections."""
     if not source.store:
         return
     try:
@@ -181,4 +184,5 @@ def _requirement(line: str) -> tuple[str, str, str]:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", text.partition("+")[0])[:3])
+    found = [int(part) for part in re.findall(r"\d+", text.partition("+")[0])[:3]]
+    return (*found, *[0] * (3 - len(found)))
