@@ -44,7 +44,8 @@ def _definition(tissue: str) -> Definition:
         metric="AUC",
         goal=goal,
         published=tuple(Published(who, "AUC", value) for who, value in rows if value is not None),
-        training={"mode": "lora", "pooling": "centre", "batch_size": 64, "epochs": 10},
+        copies=True,  # a few
+        training={"mode": "lora", "pooling": "centre", "batch_size": 64, "epochs": 10, "learning_rate": 4e-4},
     )
 
 

@@ -30,6 +30,6 @@ DEFINITIONS = (
         metric="accuracy",
         goal=0.96,
         published=(Published("letters, logistic regression", "accuracy", 0.951, "another random split"),),
-        training={"mode": "lora", "pooling": "centre", "epochs": 20, "patience": 5},
+        training={"mode": "lora", "pooling": "centre", "epochs": 20, "patience": 5, "learning_rate": 4e-4},
     ),
 )
