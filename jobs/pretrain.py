@@ -19,7 +19,7 @@ import os
 import sys
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -176,11 +176,21 @@ def join_torchrun() -> None:
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
 
 
+def leave(code: int) -> NoReturn:
+    """End this process; one of torchrun's at once: after sharded training a thread of gloo's sometimes aborts its end."""
+    if dist.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
     arguments = tyro.cli(Config, description=__doc__)
     if os.environ.get("RANK", "0") == "0":
-        sys.exit(run_job(lambda: main(arguments)))
+        leave(run_job(lambda: main(arguments)))
     try:
         main(arguments)  # one summary for all
     except JobStopped:
-        sys.exit(75)
+        leave(75)
+    leave(0)

@@ -88,6 +88,7 @@ def group_worker(rank: int, world: int, config: TrainConfig, corpus: str, run: s
         assert stop is not None
     dist.barrier()  # gloo aborts a process whose neighbour has gone
     dist.destroy_process_group()
+    os._exit(0)  # after FSDP a thread of gloo's sometimes aborts a process that ends by itself
 
 
 def train_group(config: TrainConfig, corpus: Path, run: Path, *, stop: int | None = None, world: int = 2) -> None:
