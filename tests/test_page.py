@@ -12,7 +12,12 @@ from typing import Any
 from urllib.parse import urlencode
 
 import httpx2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+
+from unirna.tasks import DataConfig, FinetuneConfig, finetune
 
 TRNA = "GCGGAUUUAGCUCAGUUGGGAGAGCGCCAGACUGAAGAUCUGGAGGUCCUGUGUUCGAUCCACAGAAUUCGCACCA"
 CLOVERLEAF = "(((((((..((((........)))).(((((.......))))).....(((((.......))))))))))))...."
@@ -179,6 +184,34 @@ def test_the_example_and_a_prediction(page: Browser) -> None:
     assert "normalised inhibition; nine of ten" in page.text("#value") and page.texts("#classes li") == []
     assert "made from sequences of 21 nucleotides" in page.text("#beyond")
     assert page.console() == []
+
+
+def test_values_of_nucleotides_are_drawn(browser: Browser, service: Any, library: Any, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    rows = []
+    for _ in range(60):
+        letters = "".join(random.choice(list("ACGU"), 40))
+        rows.append({"sequence": letters, "value": [float(letter == "A") + 0.2 for letter in letters]})
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
+    data = DataConfig((str(tmp_path / "t.parquet"),), "value", numeric=True, level="nucleotide")
+    finetune(FinetuneConfig("worth", library.model, data, library.registry, unit="au", cnn=False))
+    try:
+        browser.size(1100, 900)
+        browser.open(service.url)
+        browser.wait("[...document.querySelector('#task').options].some((o) => o.value === 'worth')")
+        browser.console()
+        browser.type("#sequence", "GGGGAAAACCCCUUUUGGGGCCCCAAAAUUUUGGGGCCCC")
+        browser.run("document.querySelector('#task').value = 'worth'")
+        browser.click("#predict")
+        browser.wait("document.querySelectorAll('.profile > span').length === 40")
+        heights = browser.run("return [...document.querySelectorAll('.profile > span > span')].map((e) => e.offsetHeight)")
+        assert min(heights[4:8]) > 2 * max(heights[8:12])
+        assert "40 nucleotides" in browser.text("#value") and " au, highest at" in browser.text("#value")
+        browser.run("document.querySelector('#prediction').scrollIntoView()")
+        browser.picture(tmp_path / "profile.png")
+        assert browser.console() == []
+    finally:
+        shutil.rmtree(Path(library.registry) / "worth")
 
 
 def test_hits_are_aligned(page: Browser, library: Any, tmp_path: Path) -> None:

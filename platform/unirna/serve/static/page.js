@@ -309,7 +309,7 @@ function profileOf({ values, unit, half_width }, letters) {
   });
   const most = values.indexOf(Math.max(...values));
   const sure = half_width === null ? "" : `; nine of ten lie within ${shown(half_width)} of it`;
-  const text = `${values.length} nucleotides, ${shown(low)} to ${shown(high)}${unit ? ` ${unit}` : ""}, highest at ${most + 1}${sure}`;
+  const text = `${values.length} nucleotides, ${shown(Math.min(...values))} to ${shown(Math.max(...values))}${unit ? ` ${unit}` : ""}, highest at ${most + 1}${sure}`;
   const attributes = { role: "img", tabindex: "0", "aria-label": `Value of each nucleotide: ${text}` };
   return element("div", {}, element("div", { className: "profile", attributes }, ...bars), element("p", { text, className: "share" }));
 }
