@@ -80,6 +80,7 @@ def main(config: Config) -> None:
         files = vectorstore.write_rows(small, name, iter(list(batches)), schema)
         vectorstore.commit(small, name, schema, files, key="rows", read_version=0)
     queries = _queries(source, config.rows)
+    direct = _direct(small, name, queries[:300])
     found: list[Result] = []
     for _ in range(config.rounds):
         for who in PORTS:
@@ -91,7 +92,6 @@ def main(config: Config) -> None:
             finally:
                 process.send_signal(signal.SIGTERM)
                 process.wait(60)
-    direct = _direct(small, name, queries[:300])
     results = [_median([r for r in found if (r.who, r.clients) == (who, n)]) for who in PORTS for n in config.clients]
     table = Table("", "clients", "p50, ms", "p99, ms", "searches/s", "failed")
     for r in results:
