@@ -17,6 +17,9 @@ of training; flags go before the latter, and an unknown name is answered with th
 `--mode frozen` fits a linear head on the encoder's vectors; `--mode full` trains the encoder with it, `--mode lora` small
 adapters on the encoder, on Ray Train workers that share the registry's folder.
 
+An answer is the weighted sum of what the encoder's head says and what two simple models say that read letters alone (linear
+on 4-mers, and a small CNN); with fewer than 100 validation rows, or `--no-blend`, the head answers alone.
+
 Killed and started again, the same command goes on: no vector is computed twice, and full training resumes after its last
 epoch. When the predictor is there and was made from the same, nothing is done and its summary is printed again.
 """
@@ -109,6 +112,8 @@ class Config:
     """Ray Train workers (lora, full); 0 trains in this process, without Ray."""
     cnn: bool = True
     """Train a small convolutional network on the same rows, to compare with."""
+    blend: bool = True
+    """Answer with the weighted sum of the encoder's head and the simple models, with weights that suit validation best."""
     replace: bool = False
     """Replace a predictor of the same name that was made otherwise."""
 
@@ -177,6 +182,7 @@ def _wanted(config: Config) -> FinetuneConfig:
         full=full,
         compact=config.compact,
         cnn=config.cnn,
+        blend=config.blend,
         replace=config.replace,
     )
 

@@ -20,10 +20,12 @@ from typing import Any
 import tyro
 
 from unirna.tasks import TASKS, Definition, definitions, find_definition, load_predictor
-from unirna.tasks.finetune import UNSEEN
+from unirna.tasks.blend import ENCODER
+from unirna.tasks.finetune import KNOWN, UNSEEN
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results.json"
+OTHERS = {"encoder": "the encoder alone", "k-mers": "the linear model", "1D CNN": "the CNN"}
 
 
 def run(data: str, *, tasks: tuple[str, ...] = (), registry: str = "runs/tasks", workers: int = 2) -> None:
@@ -51,9 +53,9 @@ def enter(definition: Definition, folder: Path) -> None:
     info = load_predictor(folder).info
     kmers, guess = TASKS[info["task"]].kmer_name, TASKS[info["task"]].guess_name
     rows = UNSEEN if UNSEEN in info["metrics"] else "test"
-    names = {definition.name: "ours", kmers: "k-mers", guess: "no sequence"}
+    names = {definition.name: "ours", ENCODER: "encoder", kmers: "k-mers", guess: "no sequence"}
     scores = {
-        names.get(who, who): [round(found[definition.metric][key], 4) for key in ("value", "low", "high")]
+        names.setdefault(who, who): [round(found[definition.metric][key], 4) for key in ("value", "low", "high")]
         for who, found in info["metrics"][rows].items()
     }
     entry = {
@@ -64,8 +66,14 @@ def enter(definition: Definition, folder: Path) -> None:
         "split": info["data"]["split"],
         "seconds": info["training"]["seconds"],
         "made": info["created"][:10],
+        **(
+            {"weights": {names[who]: round(w, 2) for who, w in info["blend"]["weights"].items()}} if "blend" in info else {}
+        ),
         "scores": scores,
     }
+    if KNOWN in info["metrics"]:
+        found = info["metrics"][KNOWN][definition.name]["accuracy"]
+        entry["known"] = {"n": found["n"], "accuracy": round(found["value"], 4)}
     results = read_results()
     note = results.get(definition.name, {}).get("note")
     results[definition.name] = entry | ({"note": note} if note else {})
@@ -86,18 +94,19 @@ def page(results: dict[str, dict[str, Any]]) -> str:
         "# Results",
         "",
         "What predictors made by `recipes/tasks.py` reach on the test rows of public data, with a bootstrap 95 % interval",
-        "over rows, beside simple models that were fitted on the same training rows (4-mers: a linear model on 4-mer",
-        "frequencies; 1D CNN: 70,000 weights on the letters) and figures of others. One seed. Bold is the best of the",
-        "first three where its interval leaves out the values of the other two.",
+        "over rows, beside what it consists of, fitted on the same training rows, and figures of others. A predictor's",
+        "answer is a weighted sum of a head on the encoder, of a linear model (on 4-mer frequencies or, for values of",
+        "nucleotides, on the letters within 7 nt) and of a 1D CNN (70,000 weights on the letters), with weights that suit",
+        "the validation rows best. One seed. Bold is the best where its interval leaves out the values of the others.",
         "Structure prediction is measured in [structures.md](structures.md), similarity search in [store.md](store.md).",
         "",
-        "| task | test rows | metric | this | 4-mers | 1D CNN | others | goal |",
-        "|---|--:|---|--:|--:|--:|---|--:|",
+        "| task | test rows | metric | this | encoder alone | linear | 1D CNN | others | goal |",
+        "|---|--:|---|--:|--:|--:|--:|---|--:|",
     ]
     known = definitions()
     for name in (name for name in known if name in results):
         definition, found = known[name], results[name]
-        scores = {who: found["scores"][who] for who in ("ours", "k-mers", "1D CNN") if who in found["scores"]}
+        scores = {who: found["scores"][who] for who in ("ours", "encoder", "k-mers", "1D CNN") if who in found["scores"]}
         best = max(scores, key=lambda who: scores[who][0])
         alone = all(scores[who][0] < scores[best][1] for who in scores if who != best)
         cells = {who: f"{score[0]:.3f}" for who, score in scores.items()}
@@ -110,8 +119,8 @@ def page(results: dict[str, dict[str, Any]]) -> str:
         )
         goal = "" if definition.goal is None else f"{definition.goal:.2f}"
         lines.append(
-            f"| {name} | {found['n']:,} | {definition.metric} | {cells['ours']} | {cells.get('k-mers', '')} | "
-            f"{cells.get('1D CNN', '')} | {others} | {goal} |"
+            f"| {name} | {found['n']:,} | {definition.metric} | {cells['ours']} | {cells.get('encoder', '')} | "
+            f"{cells.get('k-mers', '')} | {cells.get('1D CNN', '')} | {others} | {goal} |"
         )
     lines += [""]
     for name in (name for name in known if name in results):
@@ -147,7 +156,7 @@ def _judgement(definition: Definition, found: dict[str, Any]) -> str:
             if value >= definition.goal
             else f"The goal of {definition.goal:.2f} is missed by {definition.goal - value:.3f}."
         )
-    for who in ("k-mers", "1D CNN"):
+    for who, other_model in OTHERS.items():
         if who in scores:
             other = scores[who][0]
             how = (
@@ -157,7 +166,11 @@ def _judgement(definition: Definition, found: dict[str, Any]) -> str:
                 if high < other
                 else "no different, within its interval, from"
             )
-            words.append(f"It is {how} {'4-mers' if who == 'k-mers' else 'the CNN'} ({value - other:+.3f}).")
+            words.append(f"It is {how} {other_model} ({value - other:+.3f}).")
+    if "known" in found:
+        words.append(
+            f"Of {found['known']['n']:,} test rows of classes that training saw {found['known']['accuracy']:.1%} are right."
+        )
     return " ".join([*words, *([found["note"]] if "note" in found else [])])
 
 

@@ -75,7 +75,7 @@ def test_a_profile_has_a_value_for_each_nucleotide(registry: Path) -> None:
         assert isinstance(alone, Profiles)
         np.testing.assert_allclose(alone.values[0], found.values[1], atol=1e-5)
         with pytest.raises(TaskError, match="reads each nucleotide"):
-            predictor.predict_vectors(np.zeros((1, 128), np.float32))
+            predictor.predict_vectors(np.zeros((1, 128), np.float32), ["ACGU"])
         assert "for each nucleotide of an RNA sequence" in predictor.card and "n counts nucleotides" in predictor.card
     test = predictor.info["metrics"]["test"]["trained"]["R2"]
     table = read_labelled(table_of(registry.parent / "again.parquet"))

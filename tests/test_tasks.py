@@ -39,6 +39,7 @@ from unirna.tasks.baselines import kmer_frequencies
 from unirna.tasks.classification import accuracy, auc, calibrate, calibration_error, macro_f1
 from unirna.tasks.cnn import CNN, fit_cnn
 from unirna.tasks.data import describe
+from unirna.tasks.feed import Feed, Rows, write_rows
 from unirna.tasks.head import LinearHead, fit_linear_head
 from unirna.tasks.regression import SEQUENCE_REGRESSION
 from unirna.tasks.task import Truth, measure
@@ -249,7 +250,7 @@ def test_a_frozen_predictor_is_made_saved_and_read_back(wanted: FinetuneConfig, 
     # alone, as DNA in lower case, and from vectors: the same probabilities
     alone = np.concatenate([predictor.predict([s.replace("U", "t").lower()]).probabilities for s in sequences[:10]])
     np.testing.assert_allclose(alone, together.probabilities[:10], atol=1e-5)
-    embedded = predictor.predict_vectors(model.load(wanted.model).embed(sequences))
+    embedded = predictor.predict_vectors(model.load(wanted.model).embed(sequences), sequences)
     np.testing.assert_allclose(embedded.probabilities, together.probabilities, atol=1e-5)
 
     card = predictor.card
@@ -413,8 +414,8 @@ def prepare(work: Path, nano_model_path: Path, count: int = 120) -> int:
     classes = np.array([labels.index(row["kind"]) for row in rows], np.int64)
     sequences = [row["sequence"] for row in rows]
     cut = count * 3 // 4
-    full.write_rows(work / "train.npz", sequences[:cut], classes[:cut])
-    full.write_rows(work / "valid.npz", sequences[cut:], classes[cut:])
+    write_rows(work / "train.npz", sequences[:cut], classes[:cut])
+    write_rows(work / "valid.npz", sequences[cut:], classes[cut:])
     model.load(nano_model_path).save(work / "base")
     return len(labels)
 
@@ -466,15 +467,15 @@ def test_training_begins_with_the_frozen_head_and_makes_it_no_worse(tmp_path: Pa
     truth = np.array([sorted(BIASES).index(row["kind"]) for row in rows], np.int64)
     mini, work = model.load("unirna-mini", device="cpu"), tmp_path / "work"
     mini.save(work / "base")
-    full.write_rows(work / "train.npz", sequences[:60], truth[:60])
-    full.write_rows(work / "valid.npz", sequences[60:], truth[60:])
+    write_rows(work / "train.npz", sequences[:60], truth[:60])
+    write_rows(work / "valid.npz", sequences[60:], truth[60:])
     vectors = mini.embed(sequences)
     head = fit_linear_head(vectors[:60], truth[:60], vectors[60:], truth[60:], 3, whiten=True).head
     head.save(work / full.START)
 
     classifier = full.EncoderWithHead(model.load("unirna-mini", device="cpu").encoder, 3, rank, head)
-    feed = full._Feed(mini.windows, 4096, mini.device)
-    parts = list(feed.parts(full.Rows([model.tokenise(s) for s in sequences], truth), np.arange(90)))
+    packed = Feed(mini.windows, 4096, mini.device)
+    parts = list(packed.parts(Rows([model.tokenise(s) for s in sequences], truth), np.arange(90)))
     for part in parts:
         np.testing.assert_allclose(
             classifier(*part.inputs).detach().numpy(), head.outputs(vectors[part.units]), atol=2e-3, rtol=1e-3
@@ -499,13 +500,13 @@ def test_long_sequences_train_and_predict_in_windows_alike(tmp_path: Path) -> No
     config = replace(model.SIZES["nano"], max_positions=34)
     encoder = model.initialise(config, seed=0)
     sequences = [row["sequence"] for row in toy_rows(6)]
-    feed = full._Feed(encoder.windows, 64, encoder.device)
-    rows = full.Rows([model.tokenise(s) for s in sequences], np.zeros(6, np.int64))
+    packed = Feed(encoder.windows, 64, encoder.device)
+    rows = Rows([model.tokenise(s) for s in sequences], np.zeros(6, np.int64))
     classifier = full.EncoderWithHead(encoder.encoder, 2)
     classifier.head = _identity(config.hidden_size)
     found = np.zeros((6, config.hidden_size), np.float32)
     order = sorted(range(6), key=lambda i: (len(sequences[i]), i))
-    parts = [classifier(*part.inputs).detach().numpy() for part in feed.parts(rows, np.arange(6))]
+    parts = [classifier(*part.inputs).detach().numpy() for part in packed.parts(rows, np.arange(6))]
     found[order] = np.concatenate(parts)
     np.testing.assert_allclose(found, encoder.embed(sequences), atol=1e-5)
 
@@ -565,4 +566,4 @@ def test_parquet_labels_may_be_numbers(tmp_path: Path) -> None:
 def test_predictor_json_is_plain(wanted: FinetuneConfig) -> None:
     finetune(wanted)
     info = json.loads((Path(wanted.registry) / "kind" / "predictor.json").read_text())
-    assert info["format"] == 1 and info["data"]["data"] == ["toy.csv"] and info["versions"]["unirna"]
+    assert info["format"] == 2 and info["data"]["data"] == ["toy.csv"] and info["versions"]["unirna"]

@@ -383,7 +383,7 @@ def test_an_index_is_measured_kept_and_used(large: str, tmp_path: Path, kind: st
     assert collection.index == index and index.measured is not None and index.measured.recall >= 0.9
     monkeypatch.setattr(MEMORY, "budget", 0)
     explained: list[bool] = []
-    by_index, by_scan = collections._indexed, Collection._scanned
+    by_index, by_scan = collections.by_index, Collection._scanned
 
     def indexed(*given: Any) -> pa.Table:
         explained.append(True)
@@ -393,7 +393,7 @@ def test_an_index_is_measured_kept_and_used(large: str, tmp_path: Path, kind: st
         explained.append(False)
         return by_scan(self, *given)
 
-    monkeypatch.setattr(collections, "_indexed", indexed)
+    monkeypatch.setattr(collections, "by_index", indexed)
     monkeypatch.setattr(Collection, "_scanned", scanned)
     sample = collection.dataset.take(list(range(0, 3000, 60)), columns=["id", "vector"])
     queries = np.stack(sample["vector"].to_numpy(zero_copy_only=False))

@@ -202,7 +202,7 @@ class Scorer:
                     f"record {good['id'][int(bad[0])].as_py()}: model {self.criteria.encoders[fingerprint]} gives a vector "
                     "with NaN or infinity; its weights are unsound"
                 )
-        for name, values in self.criteria.score(vectors, self.predictors).items():
+        for name, values in self.criteria.score(vectors, sequences, self.predictors).items():
             at = good.schema.get_field_index(name)
             if at >= 0:  # a label of the input that has the name of a criterion
                 good = good.rename_columns([f"input_{n}" if n == name else n for n in good.column_names])

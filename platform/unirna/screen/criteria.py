@@ -161,12 +161,12 @@ class Criteria:
             raise ScreenError("there is no criterion: give --similar-to references.fasta, or --predict task=label, or both")
 
     def score(
-        self, vectors: dict[str, NDArray[np.float32]], predictors: dict[str, Predictor]
+        self, vectors: dict[str, NDArray[np.float32]], sequences: list[str], predictors: dict[str, Predictor]
     ) -> dict[str, NDArray[np.float64] | list[str]]:
         """Columns of N records, the combined `score` first.
 
         Args:
-            vectors: encoder's fingerprint -> float32 [N, H]. predictors: folder -> predictor.
+            vectors: encoder's fingerprint -> float32 [N, H]. sequences: theirs. predictors: folder -> predictor.
         """
         columns: dict[str, NDArray[np.float64] | list[str]] = {}
         wanted: list[Numbers] = []
@@ -176,7 +176,7 @@ class Criteria:
             wanted.append(self.references.desirability(cosines))
         for criterion in self.labels:
             predictor = predictors[criterion.folder]
-            predicted = predictor.predict_vectors(vectors[criterion.fingerprint])
+            predicted = predictor.predict_vectors(vectors[criterion.fingerprint], sequences)
             said: Numbers | list[str]
             if isinstance(predicted, Estimates):
                 known, said = predictor.info["data"]["values"], predicted.values

@@ -170,7 +170,7 @@ async def predict(
     if not engine.predictors.share_encoder(predictor):
         batcher = await _own_batcher(request, predictor, settings)
     vectors = await batcher.embed(sequences)
-    predictions = await asyncio.to_thread(predictor.predict_vectors, vectors)
+    predictions = await asyncio.to_thread(predictor.predict_vectors, vectors, sequences)
     return {"task": task, "predictions": answers_of(predictions, body.top)}
 
 

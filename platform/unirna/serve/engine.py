@@ -353,7 +353,7 @@ class Engine:
         check_top(top)
         if not self.predictors.share_encoder(predictor):
             return answers_of(predictor.predict(letters), top)
-        return answers_of(predictor.predict_vectors(self.model.embed(letters)), top)
+        return answers_of(predictor.predict_vectors(self.model.embed(letters), letters), top)
 
     # ---- fold ------------------------------------------------------------------------------------------------------
 

@@ -95,8 +95,9 @@ def check_top(top: object) -> None:
 def answers_of(predictions: Predictions | Estimates | Profiles, top: int) -> list[dict[str, Any]]:
     """Predictions as the service gives them.
 
-    Classes: label, probability, and the `top` most probable classes (0: all). Values: value, low, high (None where the
-    interval has no bounds), unit. Of nucleotides: values, half_width (None, as above), unit.
+    Classes: label, probability, the `top` most probable classes (0: all), and known (None where it was not measured).
+    Values: value, low, high (None where the interval has no bounds), unit. Of nucleotides: values, half_width (None, as
+    above), unit.
     """
     if isinstance(predictions, Profiles):
         width = _finite(predictions.half_width)
@@ -108,10 +109,11 @@ def answers_of(predictions: Predictions | Estimates | Profiles, top: int) -> lis
             for v, low, high in zip(*columns, strict=True)
         ]
     answers = []
-    for label, row in zip(predictions.labels, predictions.probabilities, strict=True):
+    known = [None] * len(predictions.labels) if predictions.known is None else predictions.known.tolist()
+    for label, row, usual in zip(predictions.labels, predictions.probabilities, known, strict=True):
         order = np.argsort(-row, kind="stable")[: top or None].tolist()
         shares = {predictions.classes[i]: float(row[i]) for i in order}
-        answers.append({"label": label, "probability": float(row.max()), "probabilities": shares})
+        answers.append({"label": label, "probability": float(row.max()), "probabilities": shares, "known": usual})
     return answers
 
 

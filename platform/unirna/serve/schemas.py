@@ -101,6 +101,11 @@ class Prediction(_Response):
     label: str
     probability: float
     probabilities: dict[str, float] = Field(description="The most probable classes, best first.")
+    known: float | None = Field(
+        None,
+        description="Share of held-out RNA of these classes that was answered no more surely, or null. Below .05 the "
+        "sequence may be of none of them.",
+    )
 
 
 class Estimate(_Response):

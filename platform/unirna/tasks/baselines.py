@@ -17,11 +17,17 @@ for _digit, _letter in enumerate("ACGU"):
     _DIGIT[ord(_letter)] = _digit
 
 
+def letter_digits(sequence: str) -> NDArray[np.int64]:
+    """A, C, G, U as 0 to 3 and any other letter as -1, int64 [L]."""
+    digits: NDArray[np.int64] = _DIGIT[np.frombuffer(sequence.encode("ascii"), np.uint8)]
+    return digits
+
+
 def kmer_frequencies(sequences: Sequence[str]) -> NDArray[np.float32]:
     """Shares of the 256 4-mers in each sequence, float32 [N, 256]; 4-mers with an ambiguous letter are not counted."""
     out = np.zeros((len(sequences), 4**K), np.float32)
     for row, sequence in enumerate(sequences):
-        digits = _DIGIT[np.frombuffer(sequence.encode("ascii"), np.uint8)]
+        digits = letter_digits(sequence)
         if len(digits) < K:
             continue
         places = np.lib.stride_tricks.sliding_window_view(digits, K)
@@ -35,7 +41,7 @@ def letters_around(sequences: Sequence[str]) -> list[NDArray[np.float32]]:
     """The letters within 7 of each nucleotide, one of four each: float32 [L, 60] for each sequence, 0 beyond its ends."""
     out = []
     for sequence in sequences:
-        digits = _DIGIT[np.frombuffer(sequence.encode("ascii"), np.uint8)]
+        digits = letter_digits(sequence)
         letters = np.zeros((len(digits) + 2 * AROUND, 4), np.float32)
         letters[AROUND:-AROUND] = digits[:, None] == np.arange(4)
         windows = np.lib.stride_tricks.sliding_window_view(letters, 2 * AROUND + 1, axis=0)

@@ -23,7 +23,8 @@ def write_card(info: dict[str, Any]) -> str:
                 "lora": "low-rank adapters on the encoder, and a linear head, trained.",
                 "full": "encoder and head trained.",
             }[info["mode"]]
-        ),
+        )
+        + _blend(info),
         "",
         "| | |",
         "|---|---|",
@@ -65,13 +66,21 @@ def write_card(info: dict[str, Any]) -> str:
         "",
         "- It gives a value for any RNA; the interval holds for RNA like that of the validation rows."
         if numeric
-        else "- It always answers with one of its classes, also for RNA of none of them.",
+        else "- It always answers with one of its classes, also for RNA of none of them"
+        + ("; `known` below .05 then says so, as the AUROC of known shows." if "sureness" in info else "."),
         "- Copies of a sequence are kept apart only as said above, and close relatives of test sequences may stand in",
         "  train: results for unrelated RNA can be worse.",
         f"- Sequences longer than {encoder['context']:,} nucleotides are read in overlapping windows.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _blend(info: dict[str, Any]) -> str:
+    if not (blend := info.get("blend")):
+        return ""
+    weights = ", ".join(f"{weight:.2f} times {name}" for name, weight in blend["weights"].items())
+    return f" An answer is a weighted sum of models, with weights fitted on the validation rows: {weights}."
 
 
 def _each(info: dict[str, Any]) -> bool:
@@ -112,6 +121,12 @@ def _calibration(info: dict[str, Any]) -> list[str]:
     if found is None:
         return ["The probabilities are not calibrated.", ""]
     after = info["metrics"]["test"][info["name"]]["calibration error"]["value"]
+    if "blend" in info:
+        return [
+            "Probabilities: the weights of the models are those with the lowest log loss on the validation rows. The "
+            f"calibration error of the test rows (15 bins) is {after:.3f}. It holds for RNA like these rows.",
+            "",
+        ]
     return [
         f"Probabilities: outputs are divided by {found['temperature']:.3g}, the temperature with the lowest log loss on "
         f"the validation rows. The calibration error of the test rows (15 bins) is {after:.3f}; without it "

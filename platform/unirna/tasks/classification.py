@@ -45,6 +45,21 @@ def auc(truth: Truth, probabilities: Truth) -> float:
     return float((ranks[positive[known]].sum() - many * (many + 1) / 2) / (many * few))
 
 
+def known_auroc(truth: Truth, probabilities: Truth) -> float:
+    """The chance that a row of a class of training is more surely of its most probable class than a row of another class
+    (numbered C or more), ties half; 0.5 where one of them does not occur."""
+    known = (truth < probabilities.shape[1]).astype(np.int64)
+    return auc(known, np.column_stack([known, probabilities.max(axis=1)]))
+
+
+def sureness(outputs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Log-odds of the most probable class, float64 [N], of outputs [N, C]: does not saturate as its probability does."""
+    ordered = np.sort(outputs, axis=1)
+    top, rest = ordered[:, -1:], ordered[:, :-1]
+    odds: NDArray[np.float64] = (top - rest[:, -1:])[:, 0] - np.log(np.exp(rest - rest[:, -1:]).sum(axis=1))
+    return odds
+
+
 def calibration_error(truth: Truth, probabilities: Truth) -> float:
     """By how much the most probable class's probability differs from the share that is right: the mean over 15 bins of
     equal width, weighted by their rows (expected calibration error, Guo et al. 2017, arXiv:1706.04599)."""
@@ -82,6 +97,12 @@ def _probabilities(outputs: NDArray[np.float64]) -> Truth:
     return shares
 
 
+def has_unknown(truth: Truth, num_classes: int) -> bool:
+    """Whether some rows, and not all, are of classes that training never saw."""
+    known = truth < num_classes
+    return bool(known.any() and not known.all())
+
+
 def _loss(outputs_NC: Tensor, truth_N: Tensor) -> Tensor:
     return F.cross_entropy(outputs_NC, truth_N, reduction="sum")
 
@@ -92,11 +113,15 @@ def _shares(truth: Truth) -> NDArray[np.float64]:
 
 
 CALIBRATION = Metric("calibration error", calibration_error, higher_is_better=False)
+AUC = Metric("AUC", auc, applies=lambda truth, probabilities: probabilities.shape[1] == 2)
+KNOWN = Metric(
+    "AUROC of known", known_auroc, applies=lambda truth, probabilities: has_unknown(truth, probabilities.shape[1])
+)
 SEQUENCE_CLASSIFICATION = Task(
     name="sequence-classification",
     level="sequence",
     numeric=False,
-    metrics=(Metric("accuracy", accuracy), Metric("macro F1", macro_f1), Metric("AUC", auc, outputs=2), CALIBRATION),
+    metrics=(Metric("accuracy", accuracy), Metric("macro F1", macro_f1), AUC, KNOWN, CALIBRATION),
     fit=fit_linear_head,
     answer=_probabilities,
     calibrate=calibrate,

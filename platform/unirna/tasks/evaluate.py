@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -15,12 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unirna.job import say
-from unirna.tasks.baselines import kmer_frequencies, letters_around
-from unirna.tasks.cnn import CNN
-from unirna.tasks.cnn import NAME as CNN_NAME
 from unirna.tasks.data import DataConfig, LabelledTable, describe, read_labelled
 from unirna.tasks.errors import TaskError
-from unirna.tasks.head import LinearHead
 from unirna.tasks.predictor import Predictor, find_predictor, load_predictor
 from unirna.tasks.task import Task, Truth, measure
 from unirna.tasks.tasks import TASKS
@@ -182,7 +179,6 @@ def _read(config: EvaluateConfig, predictor: Predictor) -> LabelledTable:
 
 def _models(predictor: Predictor, task: Task) -> dict[str, Callable[[list[str]], Truth | list[Truth]]]:
     """The predictor and the simple models that were fitted with it: sequences -> answers [N], or [L] for each of them."""
-    simple = LinearHead.load(predictor.folder / "kmer_head.safetensors")
     if task.numeric:
         guess = np.array([predictor.info["mean"]])
     else:
@@ -190,22 +186,25 @@ def _models(predictor: Predictor, task: Task) -> dict[str, Callable[[list[str]],
         have = np.array([counts[label] for label in predictor.labels])
         guess = np.log(have / have.sum())
     named = f"{predictor.info['encoder']['name']}, {predictor.mode}"
-    path = predictor.folder / "cnn.safetensors"
-    cnn = CNN.load(path) if path.exists() else None
-    if task.level == "nucleotide":
-        rows_of = predictor.encoder.nucleotides
-        return {
-            named: lambda sequences: [task.answers(predictor.head, rows_of(letters)) for letters in sequences],
-            task.kmer_name: lambda sequences: [task.answers(simple, rows) for rows in letters_around(sequences)],
-            **({CNN_NAME: lambda sequences: list(map(task.answer, cnn.profiles(sequences)))} if cnn else {}),
-            task.guess_name: lambda sequences: [task.guesses(guess, len(letters)) for letters in sequences],
-        }
-    return {
-        named: lambda sequences: task.answers(predictor.head, predictor.encoder.embed(sequences)),
-        task.kmer_name: lambda sequences: task.answers(simple, kmer_frequencies(sequences)),
-        **({CNN_NAME: lambda sequences: task.answer(cnn.outputs(sequences))} if cnn else {}),
-        task.guess_name: lambda sequences: task.guesses(guess, len(sequences)),
-    }
+    each = task.level == "nucleotide"
+
+    def ours(sequences: list[str]) -> Truth | list[Truth]:
+        if not each:
+            return task.answer(predictor.outputs(predictor.encoder.embed(sequences), sequences))
+        rows = [predictor.encoder.nucleotides(letters) for letters in sequences]
+        return [task.answer(outputs) for outputs in predictor.outputs_of_nucleotides(rows, sequences)]
+
+    def letters_alone(name: str, sequences: list[str]) -> Truth | list[Truth]:
+        found = predictor.simple.outputs(name, sequences)
+        return [task.answer(outputs) for outputs in found] if isinstance(found, list) else task.answer(found)
+
+    def guesses(sequences: list[str]) -> Truth | list[Truth]:
+        if each:
+            return [task.guesses(guess, len(letters)) for letters in sequences]
+        return task.guesses(guess, len(sequences))
+
+    simple = {name: partial(letters_alone, name) for name in predictor.simple.names}
+    return {named: ours, **simple, task.guess_name: guesses}
 
 
 def read_results(folder: str | Path) -> pa.Table:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import platform
 import shutil
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -18,33 +15,34 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from unirna.job import Progress, say
-from unirna.model import SHIPPED, Model, Pooling, load, save_adapted, save_checkpoint
-from unirna.tasks.baselines import kmer_frequencies, letters_around
-from unirna.tasks.card import write_card
+from unirna.model import SHIPPED, Model, Pooling, load
+from unirna.tasks.blend import ENCODER, FEWEST, Blend
 from unirna.tasks.classification import SEQUENCE_CLASSIFICATION, calibration_error
-from unirna.tasks.cnn import CNN, fit_cnn
-from unirna.tasks.cnn import NAME as CNN_NAME
+from unirna.tasks.cnn import NAME as CNN
 from unirna.tasks.data import DataConfig, LabelledTable, describe, read_labelled
 from unirna.tasks.errors import TaskError
-from unirna.tasks.full import START, FullConfig, read_best, read_epochs, read_start, train_full, write_rows
+from unirna.tasks.feed import write_rows
+from unirna.tasks.full import START, FullConfig, read_best, read_epochs, read_start
 from unirna.tasks.head import Features, Fit, LinearHead
 from unirna.tasks.plot import predicted_against_true
-from unirna.tasks.predictor import FORMAT, list_predictors, load_predictor
-from unirna.tasks.regression import COVERAGE, NUCLEOTIDE_REGRESSION, SEQUENCE_REGRESSION, half_width
+from unirna.tasks.predictor import FORMAT, Predictor, list_predictors, load_predictor
+from unirna.tasks.publish import facts_of_classes, facts_of_values, publish
+from unirna.tasks.regression import NUCLEOTIDE_REGRESSION, SEQUENCE_REGRESSION
+from unirna.tasks.simple import SimpleModels
 from unirna.tasks.task import Task, Truth, measure
-from unirna.tasks.tasks import TASKS
 from unirna.tasks.units import Units
 from unirna.tasks.vectors import VectorCache, nucleotide_vectors
+from unirna.tasks.workers import following, train_on_worker
 
 UNSEEN = "test, unseen sequences"
 """Test rows whose sequence stands neither in train nor in validation."""
+KNOWN = "test, classes of training"
+"""Test rows of a class that training saw, where some are not."""
 
 Launch = Callable[[Callable[[dict[str, Any]], None], dict[str, Any], Path], None]
 """Runs a function of plain settings on some workers, which share the folder, and waits."""
@@ -67,6 +65,7 @@ class FinetuneConfig:
         full: settings of the full and the lora mode.
         compact: keep the name of a shipped encoder (and the adapters), not a copy; not for the full mode.
         cnn: train a small convolutional network on the same rows, beside the regression on 4-mers.
+        blend: answer with the weighted sum of the encoder's head and these simple models; weights suit validation rows.
         replace: whether a predictor of that name, made otherwise, may be replaced.
     """
 
@@ -81,6 +80,7 @@ class FinetuneConfig:
     full: FullConfig = field(default_factory=FullConfig)
     compact: bool = False
     cnn: bool = True
+    blend: bool = True
     replace: bool = False
 
     def __post_init__(self) -> None:
@@ -130,20 +130,24 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here) -> dict[str, Any
     recipe = _recipe(config, table, model)
     registry = Path(config.registry).absolute()  # workers on this machine may stand in another folder
     folder = registry / config.name
+    trained: Predictor | None = None
     if config.name in list_predictors(registry, shipped=False):
-        have = load_predictor(folder).info
-        lacks = config.cnn and CNN_NAME not in have["metrics"]["test"]
-        if have["recipe"] == recipe and not (config.replace and lacks):
+        there = load_predictor(folder)
+        was = there.info["recipe"]
+        lacks = config.cnn and CNN not in there.metrics["test"]
+        if was == recipe and not (config.replace and lacks):
             say(f"{folder} was made from the same data, model and settings: nothing to do")
-            return dict(have["summary"])
+            return dict(there.info["summary"])
         if not config.replace:
-            was = have["recipe"]
             differ = [
                 f"{key} was {was.get(key)!r}, is now {recipe[key]!r}" for key in recipe if was.get(key) != recipe[key]
             ]
             raise TaskError(
                 f"{folder} holds a predictor made otherwise ({'; '.join(differ)}). Give another --task name, or --replace"
             )
+        if config.mode != "frozen" and all(was.get(key) == recipe.get(key) for key in {*was, *recipe} - {"blend", "cnn"}):
+            trained = there
+            say(f"{folder} was trained alike: its encoder and head are kept, the simple models made anew")
     registry.mkdir(parents=True, exist_ok=True)
 
     # ---- train
@@ -166,6 +170,9 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here) -> dict[str, Any
         fit = _fit(task, vectors, truth, at, num_outputs, whiten=True)
         head = fit.head
         details = {"head": fit.story, **fit.settings}
+    elif trained is not None:
+        model, head, details = trained.encoder, trained.head, dict(trained.info["training"])
+        vectors = _embed(model, table, units, registry)
     else:
         if not len(rows["valid"]):
             raise TaskError(
@@ -179,48 +186,52 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here) -> dict[str, Any
         vectors = _embed(model, table, units, registry)
     raw = head
     head, temperature = task.calibrated(head, vectors[at["valid"]], truth[at["valid"]])
-    seconds = time.monotonic() - started
+    seconds = time.monotonic() - started + (0.0 if trained is None else trained.info["training"]["seconds"])
 
     # ---- measure, beside the simple models
     say("fitting the simple models on the same rows")
     each = task.level == "nucleotide"
-    letters = units.gather(letters_around(table.sequences)) if each else kmer_frequencies(table.sequences)
-    simple = _fit(task, letters, truth, at, num_outputs, whiten=False).head
-    simple, _ = task.calibrated(simple, letters[at["valid"]], truth[at["valid"]])
-    cnn, by_cnn = None, np.empty(0)
-    if config.cnn:
-        cnn = fit_cnn(task, table.sequences, table.profiles if each else truth, rows["train"], rows["valid"], num_outputs)
-        by_cnn = task.answer(units.gather(cnn.profiles(table.sequences) if each else cnn.outputs(table.sequences)))
+    profiles = table.profiles if each else None
+    simple = SimpleModels.fit(task, table.sequences, profiles, truth, rows, units, num_outputs, cnn=config.cnn)
+    outputs = {ENCODER: head.outputs(vectors)}
+    outputs |= {name: units.gather(simple.outputs(name, table.sequences)) for name in simple.names}
+    blend = None
+    if config.blend and len(rows["valid"]) >= FEWEST:
+        valid = at["valid"]
+        blend = Blend.fit(task, {name: found[valid] for name, found in outputs.items()}, truth[valid])
+        say("answers blend " + ", ".join(f"{weight:.2f} {name}" for name, weight in blend.weights.items()))
+    of_all = outputs[ENCODER] if blend is None else blend.of(outputs)
+    others = [name for name in outputs if blend is not None or name != ENCODER]
+    answers = {config.name: task.answer(of_all)} | {name: task.answer(outputs[name]) for name in others}
     guess = task.guess(truth[at["train"]])
     metrics: dict[str, dict[str, Any]] = {}
     training = {table.shas[i] for split in ("train", "valid") for i in rows[split]}
     unseen = rows["test"][table.unseen(rows["test"], training)]
     subsets = {"valid": rows["valid"], "test": rows["test"], UNSEEN: unseen}
+    if classes:
+        subsets[KNOWN] = rows["test"][truth[rows["test"]] < len(classes)]
     for subset, measured in subsets.items():
-        if len(measured) and (subset != UNSEEN or len(unseen) < len(rows["test"])):
+        if len(measured) and (subset not in (UNSEEN, KNOWN) or len(measured) < len(rows["test"])):
             chosen = units.within(measured)
-            answers = {
-                config.name: task.answers(head, vectors[chosen]),
-                task.kmer_name: task.answers(simple, letters[chosen]),
-                **({CNN_NAME: by_cnn[chosen]} if cnn else {}),
-                task.guess_name: task.guesses(guess, len(chosen)),
-            }
             groups = units.rows[chosen] if each else None
+            said = {who: found[chosen] for who, found in answers.items()} | {
+                task.guess_name: task.guesses(guess, len(chosen))
+            }
             metrics[subset] = {
                 who: {s.metric: asdict(s) for s in measure(task, truth[chosen], answer, groups=groups)}
-                for who, answer in answers.items()
+                for who, answer in said.items()
             }
 
     # ---- write it beside, rename
-    primary, simple_names = task.primary.name, (task.kmer_name, *([CNN_NAME] if cnn else []), task.guess_name)
+    primary = task.primary.name
     plot = ""
     if task.numeric:
-        answers_of_all = task.answers(head, vectors)
-        facts = _facts_of_values(truth, answers_of_all, at, config.unit)
-        plot = predicted_against_true(truth[at["test"]], answers_of_all[at["test"]], facts)
+        ours = answers[config.name]
+        facts = facts_of_values(truth, ours, at, config.unit)
+        plot = predicted_against_true(truth[at["test"]], ours[at["test"]], facts)
     else:
         before = calibration_error(truth[rows["test"]], task.answers(raw, vectors[rows["test"]]))
-        facts = _facts_of_classes(table, classes, int(guess.argmax()))
+        facts = facts_of_classes(table, classes, int(guess.argmax()), of_all[at["valid"]])
         if len(rows["valid"]):
             facts["calibration"] = {"temperature": temperature, "test_error_before": before}
     summary = {
@@ -230,7 +241,7 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here) -> dict[str, Any
         **({"test_rows_in_interval": facts["interval"]["test_coverage"]} if task.numeric else {"classes": len(classes)}),
         **{key: table.counts[key] for key in ("read", "kept", "rejected", "splits")},
         **{s["metric"]: round(s["value"], 4) for s in metrics["test"][config.name].values()},
-        **{f"{primary}, {who}": round(metrics["test"][who][primary]["value"], 4) for who in simple_names},
+        **{f"{primary}, {who}": round(metrics["test"][who][primary]["value"], 4) for who in [*others, task.guess_name]},
         "seconds": round(seconds, 1),
     }
     info = {
@@ -240,6 +251,7 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here) -> dict[str, Any
         "task": task.name,
         "mode": config.mode,
         **facts,
+        **({} if blend is None else {"blend": blend.to_json()}),
         "encoder": {
             "name": model.name,
             "fingerprint": model.fingerprint,
@@ -269,8 +281,9 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here) -> dict[str, Any
     }
     whitened = config.mode == "lora" and config.full.reads == "vector"
     compact = (config.model, base, adapters, whitened) if config.compact else None
-    _publish(folder, info, model, compact, head, simple, cnn, training, plot)
-    if config.mode != "frozen":
+    kept = None if trained is None else folder / "encoder"
+    publish(folder, info, model, compact, kept, head, simple, training, plot)
+    if config.mode != "frozen" and trained is None:
         shutil.rmtree(work, ignore_errors=True)
     return summary
 
@@ -316,28 +329,6 @@ def _fit(
     return task.fit(features[train], truth[train], features[valid], truth[valid], num_outputs, whiten=whiten)
 
 
-def _facts_of_classes(table: LabelledTable, classes: list[str], most_frequent: int) -> dict[str, Any]:
-    """What `predictor.json` says of classes."""
-    per_class = {
-        split: dict(sorted(table.classes_in(split).items(), key=lambda item: (-item[1], item[0])))
-        for split in ("train", "valid", "test")
-    }
-    return {"classes": classes, "most_frequent_class": classes[most_frequent], "per_class": per_class}
-
-
-def _facts_of_values(truth: Truth, answers: Truth, rows: dict[str, NDArray[np.int64]], unit: str) -> dict[str, Any]:
-    """What `predictor.json` says of values: unit, mean, and the interval with its coverage of the test rows."""
-    valid, test = rows["valid"], rows["test"]
-    width = half_width(truth[valid], answers[valid])
-    inside = np.abs(truth[test] - answers[test]) <= width
-    interval = {
-        "coverage": COVERAGE,
-        "half_width": width if math.isfinite(width) else None,
-        "test_coverage": round(float(inside.mean()), 4),
-    }
-    return {"classes": [], "unit": unit, "mean": float(truth[rows["train"]].mean()), "interval": interval}
-
-
 def _recipe(config: FinetuneConfig, table: LabelledTable, model: Model) -> dict[str, Any]:
     """Everything that decides a predictor, as plain JSON values."""
     full = asdict(config.full)
@@ -352,6 +343,7 @@ def _recipe(config: FinetuneConfig, table: LabelledTable, model: Model) -> dict[
         **({"numeric": True, "unit": config.unit} if config.data.numeric else {}),
         **({"full": full} if config.mode != "frozen" else {}),
         **({"pooling": config.pooling} if config.pooling != "mean" else {}),
+        **({"blend": True, "cnn": config.cnn} if config.blend else {}),
     }
     plain: dict[str, Any] = json.loads(json.dumps(recipe))
     return plain
@@ -411,7 +403,7 @@ def _train_full(
             of_split = (np.concatenate([profiles[i] for i in rows[split]]) - centre) / spread
         write_rows(work / f"{split}.npz", [table.sequences[i] for i in rows[split]], of_split)
     model.save(work / "base")
-    with _following(work, config.full.epochs):
+    with following(work, config.full.epochs):
         settings = {"full": asdict(config.full), "work": str(work), "task": task.name, "num_outputs": num_outputs}
         settings["pooling"] = config.pooling
         launch(train_on_worker, settings, work)
@@ -419,74 +411,3 @@ def _train_full(
     head = head.rescaled(centre, spread) if task.numeric else head
     named = f"{model.name}, fine-tuned on {config.name}"
     return Model(encoder, named, model.device, pooling=model.pooling), head, adapters, read_epochs(work)
-
-
-def train_on_worker(settings: dict[str, Any]) -> None:
-    """One worker's part of full fine-tuning; the settings are plain values, so that they travel between machines."""
-    task = TASKS[settings["task"]]
-    train_full(FullConfig(**settings["full"]), Path(settings["work"]), task, settings["num_outputs"], settings["pooling"])
-
-
-@contextmanager
-def _following(work: Path, epochs: int) -> Iterator[None]:
-    """Say each epoch's record while the body runs: the workers write them, on any machine that shares the folder."""
-    stop = threading.Event()
-    said = len(read_epochs(work))
-
-    def follow() -> None:
-        nonlocal said
-        last = False
-        while not last:
-            last = stop.wait(0.5)
-            for record in read_epochs(work)[said:]:
-                said += 1
-                left = (epochs - record["epoch"]) * record["seconds"]
-                say(
-                    f"epoch {record['epoch']:>3}/{epochs}  loss {record['loss']:.4f}  validation: loss "
-                    f"{record['valid_loss']:.4f}, {record['score']} {record['valid_score']:.3f}  took "
-                    f"{record['seconds']:.1f} s, left at most {left:.0f} s"
-                )
-
-    thread = threading.Thread(target=follow, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-
-
-def _publish(
-    folder: Path,
-    info: dict[str, Any],
-    model: Model,
-    compact: tuple[str, str, dict[str, Tensor], bool] | None,
-    head: LinearHead,
-    simple: LinearHead,
-    cnn: CNN | None,
-    training: set[str],
-    plot: str,
-) -> None:
-    """Write the predictor's folder beside its place and rename it; `compact` is what `save_adapted` wants."""
-    beside = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(beside, ignore_errors=True)
-    if compact is None:
-        save_checkpoint(model.encoder, beside / "encoder")
-    else:
-        base, fingerprint, adapters, whitened = compact
-        save_adapted(beside / "encoder", base, fingerprint, adapters, whitened=whitened)
-    head.save(beside / "head.safetensors")
-    simple.save(beside / "kmer_head.safetensors")
-    if cnn is not None:
-        cnn.save(beside / "cnn.safetensors")
-    pq.write_table(pa.table({"sha": sorted(training)}), beside / "training_sequences.parquet")
-    (beside / "card.md").write_text(write_card(info))
-    if plot:
-        (beside / "predicted.svg").write_text(plot)
-    (beside / "predictor.json").write_text(json.dumps(info, indent=1) + "\n")
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    beside.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)

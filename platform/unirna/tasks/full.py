@@ -10,9 +10,8 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,24 +26,18 @@ from torch.nn.parallel import DistributedDataParallel
 from unirna.model import (
     Encoder,
     Pooling,
-    Window,
     adapters_of,
     add_adapters,
     load,
     load_checkpoint,
     merge_adapters,
-    pack_tokens,
-    pooling_weights,
     save_checkpoint,
-    tokenise,
 )
 from unirna.model.attention import Segments
 from unirna.tasks.errors import TaskError
+from unirna.tasks.feed import Feed, Part, Rows, read_rows
 from unirna.tasks.head import LinearHead
-from unirna.tasks.task import Task, Truth
-
-Reading = Pooling | Literal["each"]
-"""What a head reads: a sequence's vector by its pooling, or each nucleotide's row."""
+from unirna.tasks.task import Task
 
 ADAPTERS = "adapters.safetensors"
 START = "start.safetensors"
@@ -134,44 +127,6 @@ class EncoderWithHead(nn.Module):
         return outputs
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Training or validation rows: token arrays, and what is true of them (`Truth`), [N], or of all their nucleotides."""
-
-    tokens: list[NDArray[np.uint8]]
-    truth: Truth
-
-    @property
-    def known(self) -> int:
-        """How much is known: rows, or nucleotides with a value."""
-        return int(np.isfinite(self.truth).sum())
-
-    def units(self, row: int) -> slice:
-        """Where a row stands in `truth`."""
-        if len(self.truth) == len(self.tokens):
-            return slice(row, row + 1)
-        return slice(int(self.starts[row]), int(self.starts[row + 1]))
-
-    @cached_property
-    def starts(self) -> NDArray[np.int64]:
-        """Nucleotides before each row, and of all."""
-        return np.cumsum([0, *map(len, self.tokens)])
-
-
-def write_rows(path: Path, sequences: list[str], truth: Truth) -> None:
-    """Write rows as one array file that any worker reads; the truth as for `Rows`."""
-    tokens = [tokenise(sequence) for sequence in sequences]
-    offsets = np.cumsum([0, *map(len, tokens)])
-    with path.open("wb") as file:
-        np.savez(file, tokens=np.concatenate([np.empty(0, np.uint8), *tokens]), offsets=offsets, truth=truth)
-
-
-def read_rows(path: Path) -> Rows:
-    """Read what `write_rows` wrote."""
-    with np.load(path, allow_pickle=False) as arrays:
-        return Rows(np.split(arrays["tokens"], arrays["offsets"][1:-1]), arrays["truth"])
-
-
 def train_full(config: FullConfig, work: Path, task: Task, num_outputs: int, pooling: Pooling = "mean") -> None:
     """Train from `<work>/base/` (a checkpoint) on `<work>/train.npz`, and leave the best epoch in `<work>/best/`.
 
@@ -215,7 +170,7 @@ def _train(config: FullConfig, work: Path, task: Task, num_outputs: int, pooling
     if world > 1:
         shared = DistributedDataParallel(classifier)
         model, without_sync = shared, shared.no_sync
-    feed = _Feed(windows, budget, device, "each" if task.level == "nucleotide" else pooling)
+    feed = Feed(windows, budget, device, "each" if task.level == "nucleotide" else pooling)
     if start is not None and not history:
         best, score = _validate(classifier, task, feed, valid, rank, world)
         if rank == 0:
@@ -277,63 +232,6 @@ def _train(config: FullConfig, work: Path, task: Task, num_outputs: int, pooling
 # ---- batches -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Part:
-    """One forward pass: the arguments of `EncoderWithHead.forward`, what is true of its sequences or their nucleotides, and
-    where that stands in `Rows.truth`."""
-
-    inputs: tuple[Tensor, Tensor, Tensor, Tensor, int]
-    truth: Tensor
-    units: NDArray[np.int64]
-
-
-class _Feed:
-    """Packs rows into forward passes of about `budget` tokens; a longer sequence goes alone, in windows."""
-
-    def __init__(
-        self, windows: Callable[[int], list[Window]], budget: int, device: torch.device, pooling: Reading = "mean"
-    ) -> None:
-        self.windows, self.budget, self.device, self.pooling = windows, budget, device, pooling
-
-    def parts(self, rows: Rows, chosen: NDArray[np.int64]) -> Iterator[_Part]:
-        """The chosen rows in forward passes, shortest first: neighbours of one length share one attention call."""
-        group: list[int] = []
-        size = 0
-        for row in sorted(chosen.tolist(), key=lambda i: (len(rows.tokens[i]), i)):
-            tokens = len(rows.tokens[row]) + 2
-            if group and size + tokens > self.budget:
-                yield self._pack(rows, group)
-                group, size = [], 0
-            group.append(row)
-            size += tokens
-        if group:
-            yield self._pack(rows, group)
-
-    def _pack(self, rows: Rows, group: list[int]) -> _Part:
-        pieces: list[NDArray[np.uint8]] = []
-        weights: list[NDArray[np.float32]] = []
-        owner: list[int] = []
-        zero = np.zeros(1, np.float32)
-        count = 0
-        for row in group:
-            tokens = rows.tokens[row]
-            for window in self.windows(len(tokens)):
-                pieces.append(tokens[window.start : window.end])
-                if self.pooling == "each":
-                    weights += [zero, window.weights, zero]
-                    owner += [count, *range(count + window.start, count + window.end), count]
-                else:
-                    weights += [zero, pooling_weights(window, len(tokens), self.pooling), zero]
-                    owner += [count] * (window.end - window.start + 2)
-            count += len(tokens) if self.pooling == "each" else 1
-        packed = pack_tokens(pieces)
-        arrays = (packed.tokens.astype(np.int32), packed.boundaries, np.concatenate(weights), np.array(owner))
-        tokens_T, boundaries, weights_T, owner_T = (torch.from_numpy(a).to(self.device) for a in arrays)
-        units = np.concatenate([np.arange(len(rows.truth))[rows.units(row)] for row in group])
-        truth = torch.from_numpy(rows.truth[units]).to(self.device)
-        return _Part((tokens_T, boundaries, weights_T, owner_T, count), truth, units)
-
-
 def _num_batches(rows: int, batch_size: int) -> int:
     return max(1, -(-rows // batch_size))
 
@@ -344,7 +242,7 @@ def _batches(rows: int, batch_size: int, seed: int, epoch: int) -> list[NDArray[
     return np.array_split(order, _num_batches(rows, batch_size))
 
 
-def _logits(model: nn.Module, part: _Part, *, half: bool = True) -> Tensor:
+def _logits(model: nn.Module, part: Part, *, half: bool = True) -> Tensor:
     device = part.truth.device.type
     with torch.autocast(device, torch.bfloat16, enabled=half and device == "cuda"):
         logits: Tensor = model(*part.inputs)
@@ -352,7 +250,7 @@ def _logits(model: nn.Module, part: _Part, *, half: bool = True) -> Tensor:
 
 
 def _validate(
-    classifier: EncoderWithHead, task: Task, feed: _Feed, valid: Rows, rank: int, world: int
+    classifier: EncoderWithHead, task: Task, feed: Feed, valid: Rows, rank: int, world: int
 ) -> tuple[float, float]:
     """Mean loss, and the task's primary metric, over the validation rows of all workers."""
     classifier.eval()

@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from unirna.tasks.baselines import letter_digits
 from unirna.tasks.errors import TaskError
 
 WORD: Final = 10
@@ -17,10 +18,6 @@ COMMON: Final = 0.1
 most of a sequence's words it is not a tail that is common, it is a large family."""
 MOST: Final = 100_000
 """Sequences that are compared with each other."""
-
-_DIGIT = np.full(256, -1, np.int64)
-for _digit, _letter in enumerate("ACGU"):
-    _DIGIT[ord(_letter)] = _digit
 
 
 def similar_groups(sequences: Sequence[str]) -> list[str]:
@@ -89,7 +86,7 @@ def _families(whole: Any, sizes: NDArray[np.int64], large: NDArray[np.bool_]) ->
 
 def _words(sequence: str) -> NDArray[np.int64]:
     """The distinct words of a sequence; those with an ambiguous letter are not counted."""
-    digits = _DIGIT[np.frombuffer(sequence.encode("ascii"), np.uint8)]
+    digits = letter_digits(sequence)
     if len(digits) < WORD:
         return np.empty(0, np.int64)
     windows = np.lib.stride_tricks.sliding_window_view(digits, WORD)

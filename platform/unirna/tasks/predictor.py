@@ -1,7 +1,7 @@
 """A predictor: a folder that holds an encoder and a head, and answers with class probabilities or with a value.
 
 The folder stands alone: `predictor.json` (what it is and what was measured), `head.safetensors`, `encoder/` (a checkpoint
-in the released format) and `card.md`. A registry is a folder of such folders.
+in the released format), the simple models that were fitted with it, and `card.md`. A registry is a folder of such folders.
 """
 
 from __future__ import annotations
@@ -19,11 +19,15 @@ from numpy.typing import NDArray
 
 from unirna.model import SHIPPED, CheckpointError, Model, load, tokenise
 from unirna.sequence import normalise
+from unirna.tasks.blend import ENCODER, Blend
+from unirna.tasks.classification import sureness
 from unirna.tasks.errors import TaskError
 from unirna.tasks.head import LinearHead
+from unirna.tasks.simple import SimpleModels
 from unirna.tasks.tasks import TASKS
 
-FORMAT = 1
+FORMAT = 2
+"""Of `predictor.json`. 1 knew no blend."""
 NUCLEOTIDES_AT_ONCE = 20_000
 """Nucleotides whose states in all layers are in memory at once, or one longer sequence's."""
 Vectors = NDArray[np.float32]
@@ -38,11 +42,14 @@ class Predictions:
         labels: the most probable class of each.
         probabilities: float32 [N, C], rows sum to 1.
         classes: the C class names, in the order of the columns.
+        known: float32 [N], the share of held-out RNA of these classes that was answered no more surely (a conformal
+            p-value: Vovk et al. 2005). Below .05 the RNA may be of none of the classes. None where it was not measured.
     """
 
     labels: list[str]
     probabilities: Vectors
     classes: list[str]
+    known: Vectors | None = None
 
 
 @dataclass(frozen=True)
@@ -143,6 +150,21 @@ class Predictor:
         """Fingerprint of the encoder whose vectors the head reads."""
         return str(self.info["encoder"]["fingerprint"])
 
+    @cached_property
+    def blend(self) -> Blend | None:
+        """How the outputs of the head and of the simple models are weighted; None where the head answers alone."""
+        found = self.info.get("blend")
+        return None if found is None else Blend(found["weights"], found["bias"])
+
+    @cached_property
+    def simple(self) -> SimpleModels:
+        """The simple models that were fitted with it.
+
+        Raises:
+            TaskError: a missing or damaged file.
+        """
+        return SimpleModels.load(self.folder, TASKS[self.task])
+
     @property
     def metrics(self) -> dict[str, Any]:
         """What was measured when it was made: split -> metric -> value, low, high, n."""
@@ -187,26 +209,36 @@ class Predictor:
             letters = [normalise(s, f"sequence {i}") for i, s in enumerate(sequences)]
             values = self._profiles(letters)
             return Profiles(values, self._half_width, float(self.info["interval"]["coverage"]), self.unit)
-        return self.predict_vectors(self.encoder.embed(sequences))
+        return self.predict_vectors(self.encoder.embed(sequences), sequences)
 
-    def predict_vectors(self, vectors: Vectors) -> Predictions | Estimates:
-        """Class probabilities, or values, of vectors that the caller has already embedded.
+    def predict_vectors(self, vectors: Vectors, sequences: Sequence[str]) -> Predictions | Estimates:
+        """Class probabilities, or values, of sequences that the caller has already embedded.
 
         Args:
             vectors: float32 [N, H] of the encoder that `encoder_fingerprint` names; another model's vectors of the same
                 width cannot be told apart here, so compare fingerprints first.
+            sequences: the N sequences, which the simple models of a `blend` read.
 
         Raises:
-            TaskError: vectors of another width, or that are not finite; a predictor that reads each nucleotide.
+            TaskError: vectors of another width or number, or that are not finite; a predictor that reads each nucleotide.
+            SequenceError: a sequence that is not RNA or DNA.
         """
         if self.level == "nucleotide":
             raise TaskError(f"predictor {self.name!r} reads each nucleotide, not vectors of sequences: use predict")
+        if len(vectors) != len(sequences):
+            raise TaskError(f"{len(vectors):,} vectors of {len(sequences):,} sequences")
+        outputs = self.outputs(vectors, [normalise(s, f"sequence {i}") for i, s in enumerate(sequences)])
+        answers = TASKS[self.task].answer(outputs)
         if self.numeric:
-            values, width = TASKS[self.task].answers(self.head, vectors), self._half_width
-            return Estimates(values, values - width, values + width, float(self.info["interval"]["coverage"]), self.unit)
-        probabilities = self.head.probabilities(vectors)
+            width = self._half_width
+            return Estimates(answers, answers - width, answers + width, float(self.info["interval"]["coverage"]), self.unit)
+        probabilities = answers.astype(np.float32)
         classes = self.labels
-        return Predictions([classes[i] for i in probabilities.argmax(axis=1).tolist()], probabilities, classes)
+        held_out, known = self.info.get("sureness"), None
+        if held_out is not None and len(outputs):
+            known = ((1 + np.searchsorted(held_out, sureness(outputs), "right")) / (1 + len(held_out))).astype(np.float32)
+        labels = [classes[i] for i in probabilities.argmax(axis=1).tolist()]
+        return Predictions(labels, probabilities, classes, known)
 
     def _profiles(self, letters: list[str]) -> list[Values]:
         """Values of the nucleotides of normalised sequences; the rows of some are in memory at once."""
@@ -216,9 +248,29 @@ class Predictor:
             size += len(text)
             if size >= NUCLEOTIDES_AT_ONCE or i == len(letters) - 1:
                 rows = self.encoder.nucleotides_tokens([tokenise(text) for text in letters[first : i + 1]])
-                values += [TASKS[self.task].answers(self.head, row) for row in rows]
+                values += map(TASKS[self.task].answer, self.outputs_of_nucleotides(rows, letters[first : i + 1]))
                 first, size = i + 1, 0
         return values
+
+    def outputs(self, vectors: Vectors, letters: Sequence[str]) -> Values:
+        """Numbers before they become an answer, float64 [N, C], of vectors [N, H] and their normalised sequences.
+
+        Raises:
+            TaskError: vectors of another width, or that are not finite.
+        """
+        alone = self.head.outputs(vectors)
+        if self.blend is None or not len(letters):
+            return alone
+        others = {name: np.asarray(self.simple.outputs(name, letters)) for name in self.blend.weights if name != ENCODER}
+        return self.blend.of({ENCODER: alone, **others})
+
+    def outputs_of_nucleotides(self, rows: Sequence[Vectors], letters: Sequence[str]) -> list[Values]:
+        """The same, [L, C] of each sequence, of the rows [L, H] of its nucleotides."""
+        alone = [self.head.outputs(row) for row in rows]
+        if self.blend is None or not len(letters):
+            return alone
+        others = {name: list(self.simple.outputs(name, letters)) for name in self.blend.weights if name != ENCODER}
+        return self.blend.of_each({ENCODER: alone, **others})
 
     @property
     def _half_width(self) -> float:
@@ -239,8 +291,8 @@ def load_predictor(folder: str | Path, device: str | torch.device | None = None)
         raise TaskError(f"{folder}: no predictor.json. A predictor is a folder that jobs/finetune.py wrote") from error
     except ValueError as error:
         raise TaskError(f"{folder}/predictor.json is damaged ({error}). Fine-tune again") from error
-    if info.get("format") != FORMAT:
-        raise TaskError(f"{folder}: predictor format {info.get('format')!r}; this version of unirna reads {FORMAT}")
+    if info.get("format") not in range(1, FORMAT + 1):
+        raise TaskError(f"{folder}: predictor format {info.get('format')!r}; this version of unirna reads 1 to {FORMAT}")
     head = LinearHead.load(folder / "head.safetensors")
     if info["task"] not in TASKS:
         raise TaskError(f"{folder}: task {info['task']!r}; this version of unirna knows {', '.join(TASKS)}")

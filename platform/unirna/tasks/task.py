@@ -25,13 +25,13 @@ class Metric:
         name: as it stands in tables.
         compute: truth [N] and what the task's `answer` gives -> the number.
         higher_is_better: the direction.
-        outputs: it is defined for heads of so many outputs alone; 0 for any.
+        applies: whether it is defined for such truth [N] and predictions; where not, it is not reported.
     """
 
     name: str
     compute: Callable[[Truth, Truth], float]
     higher_is_better: bool = True
-    outputs: int = 0
+    applies: Callable[[Truth, Truth], bool] = lambda truth, prediction: True
 
 
 FitHead = Callable[..., Fit]
@@ -134,9 +134,8 @@ def measure(
                 yield np.concatenate([members[i] for i in random.integers(len(members), size=len(members))])
 
     scores = []
-    outputs = 1 if prediction.ndim == 1 else prediction.shape[1]
     for metric in task.metrics:
-        if metric.outputs not in (0, outputs):
+        if not metric.applies(truth, prediction):
             continue
         resampled = [metric.compute(truth[rows], prediction[rows]) for rows in draws()]
         low, high = np.percentile(resampled, [2.5, 97.5])

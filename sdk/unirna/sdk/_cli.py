@@ -111,7 +111,7 @@ class Predict:
         with self.source.connect() as client:
             predictions = client.predict(self.task, [letters for _, letters in named])
         rows = [
-            {"id": name, "label": p.label, "probability": p.probability}
+            {"id": name, "label": p.label, "probability": p.probability, "known": p.known}
             if isinstance(p, Prediction)
             else {"id": name, "value": p.value, "low": p.low, "high": p.high, "unit": p.unit}
             if isinstance(p, Estimate)

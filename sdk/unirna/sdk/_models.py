@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 if TYPE_CHECKING:
     import pandas
@@ -64,6 +64,10 @@ class Hit:
     alignment: Alignment | None = None
 
 
+UNKNOWN: Final = 0.05
+"""A prediction whose `known` is less is perhaps of none of the classes."""
+
+
 @dataclass(frozen=True)
 class Prediction:
     """The most probable class of a sequence.
@@ -71,11 +75,14 @@ class Prediction:
     Attributes:
         label: the class. probability: its share.
         probabilities: the most probable classes, best first.
+        known: share of held-out RNA of these classes that was answered no more surely. Below .05 the sequence may be of
+            none of them. None where it was not measured.
     """
 
     label: str
     probability: float
     probabilities: Mapping[str, float] = field(repr=False)
+    known: float | None = None
 
 
 @dataclass(frozen=True)
@@ -308,7 +315,7 @@ class PredictionResult(_Rows[Prediction | Estimate | Profile]):
         self.task = task
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """Keys: label, probability, probabilities; or value, low, high, unit; or values, half_width, unit."""
+        """Keys: label, probability, probabilities, known; or value, low, high, unit; or values, half_width, unit."""
         return [
             asdict(p)
             if isinstance(p, Estimate | Profile)
@@ -316,6 +323,7 @@ class PredictionResult(_Rows[Prediction | Estimate | Profile]):
                 "label": p.label,
                 "probability": p.probability,
                 "probabilities": [{"label": name, "probability": share} for name, share in p.probabilities.items()],
+                "known": p.known,
             }
             for p in self
         ]
@@ -331,7 +339,7 @@ class PredictionResult(_Rows[Prediction | Estimate | Profile]):
             unit = f" ({profiles[0].unit})" if profiles[0].unit else ""
             heads = ["nucleotides", f"{self.task}, mean{unit}", "highest", "at"]
             return heads, [_peak(p.values) for p in profiles]
-        rows = [[p.label, f"{p.probability:.3f}", _others(p)] for p in self if isinstance(p, Prediction)]
+        rows = [[_label(p), f"{p.probability:.3f}", _others(p)] for p in self if isinstance(p, Prediction)]
         return [self.task, "probability", "next"], rows
 
 
@@ -424,6 +432,11 @@ def _peak(values: Sequence[float]) -> list[str]:
 def _interval(estimate: Estimate) -> str:
     low, high = ("–" if end is None else f"{end:.4g}" for end in (estimate.low, estimate.high))
     return f"{low} to {high}"
+
+
+def _label(prediction: Prediction) -> str:
+    unknown = prediction.known is not None and prediction.known < UNKNOWN
+    return f"{prediction.label} (perhaps none of these)" if unknown else prediction.label
 
 
 def _others(prediction: Prediction) -> str:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from unirna.vectorstore.errors import ChangedError, ModelMismatchError, StoreError
 from unirna.vectorstore.filters import check_filter, filter_errors
-from unirna.vectorstore.memory import MEMORY, ROUNDING, Matrix, Places, cosines_of, nearly_nearest
+from unirna.vectorstore.memory import MEMORY, ROUNDING, cosines_of
+from unirna.vectorstore.nearest import SPARE, Few, by_index, in_memory, matrix_of, ordered, read_near, with_distance
 from unirna.vectorstore.schema import INDEX_KEY, VECTOR_INDEX, WORD_INDEX, Index, Provenance
 
 METRIC: Final = "cosine"
@@ -27,8 +28,6 @@ SIDECARS: Final = (REJECTS, NUCLEOTIDES)
 SESSION: Final = lance.Session()
 """Keeps what was read of indexes and files from one search to the next, however often a collection is opened."""
 QUERIES_AT_ONCE: Final = 64
-SPARE: Final = 16
-"""Rows fetched beyond those asked for, so that ties at the end are seen without asking again."""
 RARE: Final = 20_000
 """Rows that pass a filter up to which they are all compared, index or not."""
 
@@ -206,13 +205,13 @@ class Collection:
             places = matrix.places(where) if matrix is not None and where is not None else None
             few = None
             if matrix is None and where is not None and dataset.count_rows(filter=where) <= RARE:
-                few = _Few.of(dataset, where, self._dimension)  # comparing with each of them is faster, and misses none
+                few = Few.of(dataset, where, self._dimension)  # comparing with each of them is faster, and misses none
             for first in range(0, len(queries), QUERIES_AT_ONCE):
                 chunk = queries[first : first + QUERIES_AT_ONCE]
                 if matrix is not None:
-                    ranked = _in_memory(matrix, chunk, places, k, offset, wanted)
+                    ranked = in_memory(matrix, chunk, places, k, offset, wanted)
                 elif few is not None:
-                    ranked = _read(dataset, [few.nearest(query, offset + k) for query in chunk], k, offset, wanted)
+                    ranked = read_near(dataset, [few.nearest(query, offset + k) for query in chunk], k, offset, wanted)
                 else:
                     ranked = self._in_store(dataset, index, chunk, k, offset, where, wanted)
                 parts += [_result(rows, first + i, offset, wanted) for i, rows in enumerate(ranked)]
@@ -274,7 +273,7 @@ class Collection:
         fetched = list(dict.fromkeys([*wanted, "vector"]))
         with filter_errors(where, dataset.schema.names):
             for batch in dataset.scanner(columns=fetched, filter=where, batch_size=batch_rows).to_batches():
-                cosine = cosines_of(_matrix(batch["vector"], self._dimension), query)
+                cosine = cosines_of(matrix_of(batch["vector"], self._dimension), query)
                 if len(rows := np.flatnonzero(cosine >= np.float32(min_similarity))):
                     kept = batch.select(wanted).take(pa.array(rows))
                     yield pa.record_batch([pa.array(cosine[rows]), *kept.columns], names=["similarity", *wanted])
@@ -352,7 +351,7 @@ class Collection:
         if index is None:
             found = self._scanned(queries, limit, where, columns)
         else:
-            found = _indexed(dataset, index, queries, limit, where, columns)
+            found = by_index(dataset, index, queries, limit, where, columns)
         for i, query in enumerate(queries):
             rows = found.filter(pc.equal(found["query_index"], i)) if "query_index" in found.column_names else found
             yield self._ranked(index, query, rows, k, offset, where, columns)
@@ -369,7 +368,7 @@ class Collection:
 
     def _scanned(self, queries: NDArray[np.float32], limit: int, where: str | None, columns: list[str]) -> pa.Table:
         query = self._table().search(queries, vector_column_name="vector").distance_type(METRIC).bypass_vector_index()
-        query = query.select(_with_distance(columns)).limit(limit)
+        query = query.select(with_distance(columns)).limit(limit)
         if where is not None:
             query = query.where(where, prefilter=True)
         found: pa.Table = query.to_arrow()
@@ -393,39 +392,7 @@ class Collection:
                 break
             limit *= 2
             found = self._scanned(query[None], limit, where, columns)
-        return _ordered(found, cosines_of(_matrix(found["vector"], self._dimension), query)).slice(offset, k)
-
-
-def _indexed(
-    dataset: lance.LanceDataset,
-    index: Index,
-    queries: NDArray[np.float32],
-    limit: int,
-    where: str | None,
-    columns: list[str],
-) -> pa.Table:
-    """The nearest rows as an index finds them; with several queries `query_index` says whose. (LanceDB's own query builder
-    takes some 4 ms longer.)"""
-    nearest: dict[str, Any] = {
-        "column": "vector",
-        "q": queries if len(queries) > 1 else queries[0],
-        "k": limit,
-        "minimum_nprobes": index.nprobes,
-    }
-    if where is None:  # with a filter more partitions are looked into, until enough rows are found
-        nearest["maximum_nprobes"] = index.nprobes
-    if index.ef:
-        nearest["ef"] = max(index.ef, (index.refine + 1) * limit)  # it must not be less than what is compared again
-    if index.refine > 1:
-        nearest["refine_factor"] = index.refine
-    return dataset.scanner(
-        columns=_with_distance(columns), nearest=nearest, filter=where, prefilter=where is not None
-    ).to_table()
-
-
-def _with_distance(columns: list[str]) -> list[str]:
-    """The columns to read of near rows; LanceDB warns unless _distance is among them."""
-    return list(dict.fromkeys([*columns, "id", "vector", "_distance"]))
+        return ordered(found, cosines_of(matrix_of(found["vector"], self._dimension), query)).slice(offset, k)
 
 
 def has_index(dataset: lance.LanceDataset, name: str) -> bool:
@@ -451,78 +418,6 @@ def _version_number(uri: str, name: str, version: int | str) -> int:
             f"tags: {', '.join(sorted(tags)) or 'none'}"
         )
     return number
-
-
-def _in_memory(
-    matrix: Matrix, queries: NDArray[np.float32], places: Places | None, k: int, offset: int, columns: list[str]
-) -> Iterator[pa.Table]:
-    """Rows offset to offset + k of each query, with their `similarity`, from the matrix of a collection."""
-    near: list[Near] = []
-    for at, cosines in matrix.nearest(queries, offset + k, places):
-        if (surplus := len(at) - (offset + k)) > 0:  # the last one's equals, and no more
-            keep = cosines >= np.partition(cosines, surplus)[surplus]
-            at, cosines = at[keep], cosines[keep]
-        near.append((at, cosines))
-    return _read(matrix.dataset, near, k, offset, columns)
-
-
-def _read(dataset: lance.LanceDataset, near: list[Near], k: int, offset: int, columns: list[str]) -> Iterator[pa.Table]:
-    """Rows offset to offset + k of each query, with their `similarity`, of those near it and the last one's equals."""
-    wanted = np.unique(np.concatenate([np.zeros(0, np.int64), *(at for at, _ in near)]))
-    if len(wanted) > len(near) * (offset + k + SPARE):  # many equals: which ones, their ids say
-        ids = dataset.take(wanted, columns=["id"])["id"].to_numpy(zero_copy_only=False)
-        cut = [(at, c, np.lexsort((ids[np.searchsorted(wanted, at)], -c))[: offset + k]) for at, c in near]
-        near = [(at[np.sort(best)], c[np.sort(best)]) for at, c, best in cut]
-        wanted = np.unique(np.concatenate([at for at, _ in near]))
-    rows = dataset.take(wanted, columns=list(dict.fromkeys(["id", *columns])))
-    for at, cosines in near:
-        yield _ordered(rows.take(np.searchsorted(wanted, at)), cosines).slice(offset, k)
-
-
-Near = tuple[Places, NDArray[np.float32]]
-"""Places of rows in a table, ascending, and their cosines."""
-
-
-@dataclass(frozen=True)
-class _Few:
-    """The rows that pass a filter: places in the table, ascending, and vectors [n, D], which are read of these alone, with
-    their lengths [n]."""
-
-    dataset: lance.LanceDataset
-    places: Places
-    vectors: NDArray[np.float32]
-    norms: NDArray[np.float32]
-
-    @classmethod
-    def of(cls, dataset: lance.LanceDataset, where: str, dimension: int) -> _Few:
-        read = dataset.scanner(columns=["vector", "_rowoffset"], filter=where, late_materialization=True).to_table()
-        places = read["_rowoffset"].to_numpy().astype(np.int64)
-        vectors = _matrix(read["vector"], dimension)
-        if (np.diff(places) < 0).any():
-            order = np.argsort(places)
-            places, vectors = places[order], vectors[order]
-        return cls(dataset, places, vectors, np.maximum(np.linalg.norm(vectors, axis=1), np.finfo(np.float32).tiny))
-
-    def nearest(self, query: NDArray[np.float32], limit: int) -> Near:
-        """The nearest rows to a query, and what is as near as the last of them."""
-        rough = self.vectors @ (query / np.linalg.norm(query)) / self.norms
-        near = nearly_nearest(rough, limit)
-        cosines = cosines_of(self.vectors[near], query)
-        if (surplus := len(cosines) - limit) > 0:
-            keep = cosines >= np.partition(cosines, surplus)[surplus]
-            near, cosines = near[keep], cosines[keep]
-        return self.places[near], cosines
-
-
-def _ordered(rows: pa.Table, cosines: NDArray[np.float32]) -> pa.Table:
-    """Rows with their `similarity`, the most similar first, equals by id."""
-    return rows.append_column("similarity", pa.array(cosines)).sort_by([("similarity", "descending"), ("id", "ascending")])
-
-
-def _matrix(column: pa.Array | pa.ChunkedArray, dimension: int) -> NDArray[np.float32]:
-    """Vectors of a column: float32 [n, D]."""
-    flat: NDArray[np.float32] = pc.list_flatten(column).to_numpy()
-    return flat.reshape(-1, dimension)
 
 
 def _result(rows: pa.Table, query: int, offset: int, columns: list[str]) -> pa.Table:

@@ -287,8 +287,13 @@ async function predict() {
   const [shortest, longest] = predictors.get(task).lengths;
   const usual = shortest === longest ? `${shortest}` : `${shortest} to ${longest}`;
   const within = letters.length >= shortest && letters.length <= longest;
-  $("beyond").hidden = within;
-  $("beyond").textContent = within ? "" : `This predictor was made from sequences of ${usual} nucleotides; yours has ${letters.length}, so take it for a guess.`;
+  const doubts = [];
+  if (!within) doubts.push(`This predictor was made from sequences of ${usual} nucleotides; yours has ${letters.length}, so take it for a guess.`);
+  if (found.known != null && found.known < 0.05) {
+    doubts.push(`It may be none of these: of RNA that does belong to them, ${found.known < 0.01 ? "less than 1" : Math.round(100 * found.known)} % gets an answer as unsure.`);
+  }
+  $("beyond").hidden = !doubts.length;
+  $("beyond").textContent = doubts.join(" ");
   $("prediction").hidden = false;
 }
 

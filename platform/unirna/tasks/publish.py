@@ -1,0 +1,97 @@
+"""What is written of a predictor, and how: its folder appears whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unirna.model import Model, save_adapted, save_checkpoint
+from unirna.tasks.card import write_card
+from unirna.tasks.classification import sureness
+from unirna.tasks.data import LabelledTable
+from unirna.tasks.head import LinearHead
+from unirna.tasks.regression import COVERAGE, half_width
+from unirna.tasks.simple import SimpleModels
+from unirna.tasks.task import Truth
+
+FEWEST_HELD_OUT = 50
+"""Validation rows from which it is said how unusual the sureness of an answer is; it is known to a fiftieth then."""
+MOST_HELD_OUT = 1000
+
+
+def facts_of_classes(
+    table: LabelledTable, classes: list[str], most_frequent: int, valid_outputs: NDArray[np.float64]
+) -> dict[str, Any]:
+    """What `predictor.json` says of classes; `sureness` is that of validation rows, or of evenly spaced ones of many."""
+    per_class = {
+        split: dict(sorted(table.classes_in(split).items(), key=lambda item: (-item[1], item[0])))
+        for split in ("train", "valid", "test")
+    }
+    facts = {"classes": classes, "most_frequent_class": classes[most_frequent], "per_class": per_class}
+    if len(valid_outputs) < FEWEST_HELD_OUT:
+        return facts
+    ordered = np.sort(sureness(valid_outputs))
+    if len(ordered) > MOST_HELD_OUT:
+        ordered = ordered[np.linspace(0, len(ordered) - 1, MOST_HELD_OUT).round().astype(int)]
+    return facts | {"sureness": [round(value, 4) for value in ordered.tolist()]}
+
+
+def facts_of_values(truth: Truth, answers: Truth, rows: dict[str, NDArray[np.int64]], unit: str) -> dict[str, Any]:
+    """What `predictor.json` says of values: unit, mean, and the interval with its coverage of the test rows."""
+    valid, test = rows["valid"], rows["test"]
+    width = half_width(truth[valid], answers[valid])
+    inside = np.abs(truth[test] - answers[test]) <= width
+    interval = {
+        "coverage": COVERAGE,
+        "half_width": width if math.isfinite(width) else None,
+        "test_coverage": round(float(inside.mean()), 4),
+    }
+    return {"classes": [], "unit": unit, "mean": float(truth[rows["train"]].mean()), "interval": interval}
+
+
+def publish(
+    folder: Path,
+    info: dict[str, Any],
+    model: Model,
+    compact: tuple[str, str, dict[str, Tensor], bool] | None,
+    kept: Path | None,
+    head: LinearHead,
+    simple: SimpleModels,
+    training: set[str],
+    plot: str,
+) -> None:
+    """Write the predictor's folder beside its place and rename it.
+
+    The encoder is copied from `kept`, or written; `compact` is what `save_adapted` wants.
+    """
+    beside = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(beside, ignore_errors=True)
+    if kept is not None:
+        shutil.copytree(kept, beside / "encoder")
+    elif compact is None:
+        save_checkpoint(model.encoder, beside / "encoder")
+    else:
+        base, fingerprint, adapters, whitened = compact
+        save_adapted(beside / "encoder", base, fingerprint, adapters, whitened=whitened)
+    head.save(beside / "head.safetensors")
+    simple.save(beside)
+    pq.write_table(pa.table({"sha": sorted(training)}), beside / "training_sequences.parquet")
+    (beside / "card.md").write_text(write_card(info))
+    if plot:
+        (beside / "predicted.svg").write_text(plot)
+    (beside / "predictor.json").write_text(json.dumps(info, indent=1) + "\n")
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    beside.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)

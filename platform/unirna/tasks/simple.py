@@ -1,0 +1,102 @@
+"""The simple models that every predictor is set against, fitted on the same rows: linear on letters, and a small CNN."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unirna.tasks.baselines import kmer_frequencies, letters_around
+from unirna.tasks.cnn import CNN, fit_cnn
+from unirna.tasks.cnn import NAME as CNN_NAME
+from unirna.tasks.head import LinearHead
+from unirna.tasks.task import Task, Truth
+from unirna.tasks.units import Units
+
+LINEAR_FILE = "kmer_head.safetensors"
+CNN_FILE = "cnn.safetensors"
+Outputs = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SimpleModels:
+    """Models that read letters alone.
+
+    Attributes:
+        task: what they were fitted for.
+        linear: on the shares of 4-mers or, of nucleotides, on the letters around each. cnn: the network, where one was
+            asked for.
+    """
+
+    task: Task
+    linear: LinearHead
+    cnn: CNN | None
+
+    @classmethod
+    def fit(
+        cls,
+        task: Task,
+        sequences: Sequence[str],
+        profiles: list[Truth] | None,
+        truth: Truth,
+        rows: dict[str, NDArray[np.int64]],
+        units: Units,
+        num_outputs: int,
+        *,
+        cnn: bool,
+    ) -> SimpleModels:
+        """Fit them on the rows of `train`; those of `valid` choose penalty, epoch and temperature.
+
+        Args:
+            task: classes or values, of sequences or nucleotides.
+            sequences: all N, normalised. profiles: values of the nucleotides of each, for a task of nucleotides.
+            truth: of all U units. rows: split -> sequences. units: what is predicted one by one. num_outputs: C.
+            cnn: whether the network is trained too.
+        """
+        features = units.gather(_features(task, sequences))
+        train, valid = units.within(rows["train"]), units.within(rows["valid"])
+        found = task.fit(features[train], truth[train], features[valid], truth[valid], num_outputs, whiten=False).head
+        found, _ = task.calibrated(found, features[valid], truth[valid])
+        known = truth if profiles is None else profiles
+        network = fit_cnn(task, sequences, known, rows["train"], rows["valid"], num_outputs) if cnn else None
+        return cls(task, found, network)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the models, as they stand in tables."""
+        return (self.task.kmer_name, *([CNN_NAME] if self.cnn else []))
+
+    def outputs(self, name: str, sequences: Sequence[str]) -> Outputs | list[Outputs]:
+        """What one of them says of normalised sequences: float64 [N, C]; of nucleotides [L, C] for each sequence."""
+        each = self.task.level == "nucleotide"
+        if name == CNN_NAME:
+            assert self.cnn is not None
+            return self.cnn.profiles(sequences) if each else self.cnn.outputs(sequences)
+        features = _features(self.task, sequences)
+        if isinstance(features, list):
+            return [self.linear.outputs(rows) for rows in features]
+        return self.linear.outputs(features)
+
+    def save(self, folder: Path) -> None:
+        """Write them into a predictor's folder."""
+        self.linear.save(folder / LINEAR_FILE)
+        if self.cnn is not None:
+            self.cnn.save(folder / CNN_FILE)
+
+    @classmethod
+    def load(cls, folder: Path, task: Task) -> SimpleModels:
+        """Read what `save` wrote.
+
+        Raises:
+            TaskError: a missing or damaged file.
+        """
+        path = folder / CNN_FILE
+        return cls(task, LinearHead.load(folder / LINEAR_FILE), CNN.load(path) if path.exists() else None)
+
+
+def _features(task: Task, sequences: Sequence[str]) -> Any:
+    return letters_around(sequences) if task.level == "nucleotide" else kmer_frequencies(sequences)
