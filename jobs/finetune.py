@@ -36,7 +36,7 @@ import tyro
 
 from unirna.job import connect_ray, run_job
 from unirna.tasks import DataConfig, FinetuneConfig, FullConfig, TaskError, find_definition, finetune, prepare
-from unirna.train import run_workers
+from unirna.train import run_trials, run_workers
 
 TRAINING = ("mode", "pooling", "reads", "epochs", "patience", "batch_size", "learning_rate")
 """Flags that a defined task has settings of its own for."""
@@ -98,6 +98,11 @@ class Config:
     """Share of each class for validation, where no column says."""
     test_share: float = 0.2
     """Share of each class for the test, where no column says."""
+    seeds: int = 1
+    """Trainings with seeds from `--seed` up (lora, full): the best on validation rows is kept, the card shows all."""
+    tries: int = 0
+    """Settings of training to try (lora, full), the given ones and random ones, side by side on Ray Tune: learning rates,
+    batch size and rank. The best on validation rows is kept, the card shows all."""
     seed: int = 0
     """Seed of the random split and of the order of training."""
     epochs: int | None = None
@@ -126,9 +131,15 @@ def main() -> int:
         connect_ray()
         run_workers(function, settings, workers=config.workers, folder=folder)
 
+    def tried(
+        function: Callable[[dict[str, Any], Callable[[float], None]], None], settings: list[dict[str, Any]], folder: Path
+    ) -> None:
+        connect_ray()
+        run_trials(function, settings, folder=folder)
+
     def job() -> dict[str, Any]:
         wanted = _wanted(config)
-        return finetune(wanted, on_workers) if config.workers else finetune(wanted)
+        return finetune(wanted, on_workers, tried) if config.workers else finetune(wanted)
 
     return run_job(job)
 
@@ -180,6 +191,8 @@ def _wanted(config: Config) -> FinetuneConfig:
         mode=mode,
         pooling=pooling,
         full=full,
+        seeds=config.seeds,
+        tries=config.tries,
         compact=config.compact,
         cnn=config.cnn,
         blend=config.blend,

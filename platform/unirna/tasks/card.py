@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 MOST_CLASSES = 60
 """Classes of the card's table; the rest are summed in a last row. All stand in `predictor.json`."""
 
@@ -176,5 +178,21 @@ def _training(training: dict[str, Any]) -> list[str]:
         score = training["epochs"][0]["score"]
         if start := training.get("start"):
             rows.insert(0, f"| 0: the frozen mode's head | | {start['valid_loss']:.4f} | {start['valid_score']:.3f} |")
-        return [f"| epoch | loss | validation loss | validation {score} |", "|--:|--:|--:|--:|", *rows]
+        return [f"| epoch | loss | validation loss | validation {score} |", "|--:|--:|--:|--:|", *rows, *_runs(training)]
     return [str(training["head"])]
+
+
+def _runs(training: dict[str, Any]) -> list[str]:
+    """All trainings, where there were several."""
+    runs = training.get("runs", [])
+    if not runs:
+        return []
+    lines = ["", f"Of {len(runs)} trainings number {training['kept']}, with the lowest validation loss, was kept:", ""]
+    lines += ["| run | " + " | ".join(key.replace("_", " ") for key in runs[0]) + " |", "|--:" * (len(runs[0]) + 1) + "|"]
+    lines += [f"| {number} | " + " | ".join(f"{v:g}" for v in run.values()) + " |" for number, run in enumerate(runs, 1)]
+    tested = [key for key in runs[0] if key.startswith("test ")]
+    for key in tested:
+        values = np.array([run[key] for run in runs])
+        mean, spread = values.mean(), values.std(ddof=1)
+        lines += ["", f"{key[0].upper()}{key[1:]} of the encoder's head alone over the seeds: {mean:.4f} ± {spread:.4f}."]
+    return lines

@@ -22,6 +22,7 @@ from torch import Tensor
 from unirna.job import Progress, say
 from unirna.model import SHIPPED, Model, Pooling, load
 from unirna.tasks.blend import ENCODER, FEWEST, Blend
+from unirna.tasks.candidates import Report, Run, Search, candidates, lay_out
 from unirna.tasks.classification import SEQUENCE_CLASSIFICATION, calibration_error
 from unirna.tasks.cnn import NAME as CNN
 from unirna.tasks.data import DataConfig, LabelledTable, describe, read_labelled
@@ -63,6 +64,8 @@ class FinetuneConfig:
             and the head, "full" the encoder itself and the head.
         pooling: which nucleotides the head reads: all ("mean") or the middle one ("centre"), for what is true of that.
         full: settings of the full and the lora mode.
+        seeds: trainings with seeds from that of `full` up; the one with the lowest validation loss is kept, all reported.
+        tries: settings of training that are tried, those of `full` and random ones; the best on validation rows is kept.
         compact: keep the name of a shipped encoder (and the adapters), not a copy; not for the full mode.
         cnn: train a small convolutional network on the same rows, beside the regression on 4-mers.
         blend: answer with the weighted sum of the encoder's head and these simple models; weights suit validation rows.
@@ -78,6 +81,8 @@ class FinetuneConfig:
     mode: Literal["frozen", "lora", "full"] = "frozen"
     pooling: Pooling = "mean"
     full: FullConfig = field(default_factory=FullConfig)
+    seeds: int = 1
+    tries: int = 0
     compact: bool = False
     cnn: bool = True
     blend: bool = True
@@ -93,6 +98,9 @@ class FinetuneConfig:
             )
         if self.data.level == "nucleotide" and self.pooling != "mean":
             raise TaskError(f"level nucleotide reads each nucleotide: there is nothing to pool by {self.pooling!r}")
+        if self.mode == "frozen" and (self.seeds > 1 or self.tries > 1):
+            raise TaskError("mode frozen fits its head in one way: several seeds or tries are for modes lora and full")
+        candidates(self.full, self.seeds, self.tries)
         if (self.mode == "lora") != bool(self.full.rank):
             raise TaskError(
                 f"mode {self.mode} with rank {self.full.rank}: adapters have a rank from 1 up, other modes have 0"
@@ -104,12 +112,18 @@ def run_here(function: Callable[[dict[str, Any]], None], settings: dict[str, Any
     function(settings)
 
 
-def finetune(config: FinetuneConfig, launch: Launch = run_here) -> dict[str, Any]:
+def search_here(function: Callable[[dict[str, Any], Report], None], settings: list[dict[str, Any]], folder: Path) -> None:
+    """Run each in this process to its end."""
+    for each in settings:
+        function(each, lambda loss: None)
+
+
+def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search = search_here) -> dict[str, Any]:
     """Make a predictor, or return the summary of the one that is there and was made from the same.
 
     Args:
         config: what is made of what.
-        launch: runs the training loop of the full mode, here or on a cluster.
+        launch: runs the training loop of the full mode, here or on a cluster. search: runs it with several settings.
 
     Returns:
         The summary, which also stands in `predictor.json`.
@@ -179,10 +193,9 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here) -> dict[str, Any
                 f"mode {config.mode} stops by the validation loss, and there is no validation row (of a training class)"
             )
         work = registry / f".work-{hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]}"
-        model, head, adapters, history = _train_full(
-            config, work, model, table, units, task, truth, rows, num_outputs, launch
+        model, head, adapters, details = _train_full(
+            config, work, model, table, units, task, truth, rows, num_outputs, launch, search
         )
-        details = {"epochs": history, "start": read_start(work)}
         vectors = _embed(model, table, units, registry)
     raw = head
     head, temperature = task.calibrated(head, vectors[at["valid"]], truth[at["valid"]])
@@ -344,6 +357,8 @@ def _recipe(config: FinetuneConfig, table: LabelledTable, model: Model) -> dict[
         **({"full": full} if config.mode != "frozen" else {}),
         **({"pooling": config.pooling} if config.pooling != "mean" else {}),
         **({"blend": True, "cnn": config.cnn} if config.blend else {}),
+        **({"seeds": config.seeds} if config.seeds > 1 else {}),
+        **({"tries": config.tries} if config.tries > 1 else {}),
     }
     plain: dict[str, Any] = json.loads(json.dumps(recipe))
     return plain
@@ -382,12 +397,14 @@ def _train_full(
     rows: dict[str, NDArray[np.int64]],
     num_outputs: int,
     launch: Launch,
-) -> tuple[Model, LinearHead, dict[str, Tensor], list[dict[str, Any]]]:
-    """Train encoder and head in the work folder, through `launch`; what a killed run left there is used."""
+    search: Search,
+) -> tuple[Model, LinearHead, dict[str, Tensor], dict[str, Any]]:
+    """Train encoder and head in the work folder; what a killed run left there is used. Also returns how it went."""
     work.mkdir(parents=True, exist_ok=True)
-    if (work / "state.pt").exists():
+    if any(work.rglob("state.pt")):
         say(f"going on from {work}")
     centre, spread = 0.0, 1.0
+    original = truth
     if task.numeric:  # training sees values in units of their deviation from their mean
         known = truth[units.within(rows["train"])]
         centre, spread = float(known.mean()), float(known.std())
@@ -403,11 +420,32 @@ def _train_full(
             of_split = (np.concatenate([profiles[i] for i in rows[split]]) - centre) / spread
         write_rows(work / f"{split}.npz", [table.sequences[i] for i in rows[split]], of_split)
     model.save(work / "base")
-    with following(work, config.full.epochs):
-        settings = {"full": asdict(config.full), "work": str(work), "task": task.name, "num_outputs": num_outputs}
-        settings["pooling"] = config.pooling
-        launch(train_on_worker, settings, work)
-    encoder, head, adapters = read_best(work)
-    head = head.rescaled(centre, spread) if task.numeric else head
-    named = f"{model.name}, fine-tuned on {config.name}"
-    return Model(encoder, named, model.device, pooling=model.pooling), head, adapters, read_epochs(work)
+    runs = lay_out(work, candidates(config.full, config.seeds, config.tries))
+    with following(runs):
+        common = {"task": task.name, "num_outputs": num_outputs, "pooling": config.pooling}
+        settings = [{"full": asdict(run.full), "work": str(run.work), **common} for run in runs]
+        if config.tries > 1:
+            search(train_on_worker, settings, work)
+        else:
+            for run, each in zip(runs, settings, strict=True):
+                launch(train_on_worker, each, run.work)
+
+    def read(run: Run) -> tuple[Model, LinearHead, dict[str, Tensor]]:
+        encoder, head, adapters = read_best(run.work)
+        head = head.rescaled(centre, spread) if task.numeric else head
+        named = f"{model.name}, fine-tuned on {config.name}"
+        return Model(encoder, named, model.device, pooling=model.pooling), head, adapters
+
+    best = min(runs, key=lambda run: run.loss)
+    details: dict[str, Any] = {"epochs": read_epochs(best.work), "start": read_start(best.work)}
+    if len(runs) > 1:
+        details |= {"runs": [run.facts() for run in runs], "kept": runs.index(best) + 1}
+        facts = ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in best.facts().items())
+        say(f"run {details['kept']} of {len(runs)} has the lowest validation loss: {facts}")
+    if config.seeds > 1:
+        tested = units.within(rows["test"])
+        for run, facts in zip(runs, details["runs"], strict=True):
+            trained, head, _ = read(run)
+            answers = task.answers(head, _embed(trained, table, units, Path(config.registry).absolute())[tested])
+            facts[f"test {task.primary.name}"] = round(task.primary.compute(original[tested], answers), 4)
+    return *read(best), details

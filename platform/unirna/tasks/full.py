@@ -127,7 +127,14 @@ class EncoderWithHead(nn.Module):
         return outputs
 
 
-def train_full(config: FullConfig, work: Path, task: Task, num_outputs: int, pooling: Pooling = "mean") -> None:
+def train_full(
+    config: FullConfig,
+    work: Path,
+    task: Task,
+    num_outputs: int,
+    pooling: Pooling = "mean",
+    report: Callable[[float], None] = lambda loss: None,
+) -> None:
     """Train from `<work>/base/` (a checkpoint) on `<work>/train.npz`, and leave the best epoch in `<work>/best/`.
 
     The best epoch is the one with the lowest validation loss, the beginning counted in where there is a head to begin with
@@ -140,19 +147,24 @@ def train_full(config: FullConfig, work: Path, task: Task, num_outputs: int, poo
         work: a folder that all workers see.
         task: whose loss is lowered; measured values are best given in units of their deviation from their mean.
         num_outputs: C. pooling: which nucleotides the head reads, for a task of sequences.
+        report: is told the validation loss of each epoch, those of an earlier run first.
     """
     torch.set_flush_denormal(True)  # attention's tiniest weights would cost the CPU half of its speed
     try:
-        _train(config, work, task, num_outputs, pooling)
+        _train(config, work, task, num_outputs, pooling, report)
     finally:
         torch.set_flush_denormal(False)  # it is a setting of the whole process
 
 
-def _train(config: FullConfig, work: Path, task: Task, num_outputs: int, pooling: Pooling) -> None:
+def _train(
+    config: FullConfig, work: Path, task: Task, num_outputs: int, pooling: Pooling, report: Callable[[float], None]
+) -> None:
     # ---- where we are
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     if config.batch_size < 2 * world:
         raise TaskError(f"batch size {config.batch_size} over {world} workers: wanted at least {2 * world}")
+    for earlier in read_epochs(work):
+        report(earlier["valid_loss"])
     if (work / "done").exists():
         return
 
@@ -221,6 +233,7 @@ def _train(config: FullConfig, work: Path, task: Task, num_outputs: int, pooling
                 _save_best(work, classifier, config.rank)
         if rank == 0:
             _save_state(work, classifier, optimizer, history, best)
+        report(valid_loss)
 
     # ---- the end
     if rank == 0:

@@ -3,41 +3,47 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from unirna.job import say
+from unirna.tasks.candidates import Run
 from unirna.tasks.full import FullConfig, read_epochs, train_full
 from unirna.tasks.tasks import TASKS
 
 
-def train_on_worker(settings: dict[str, Any]) -> None:
+def train_on_worker(settings: dict[str, Any], report: Callable[[float], None] = lambda loss: None) -> None:
     """One worker's part of full fine-tuning; the settings are plain values, so that they travel between machines."""
-    task = TASKS[settings["task"]]
-    train_full(FullConfig(**settings["full"]), Path(settings["work"]), task, settings["num_outputs"], settings["pooling"])
+    task, full = TASKS[settings["task"]], FullConfig(**settings["full"])
+    train_full(full, Path(settings["work"]), task, settings["num_outputs"], settings["pooling"], report)
 
 
 @contextmanager
-def following(work: Path, epochs: int) -> Iterator[None]:
-    """Say each epoch's record while the body runs: the workers write them, on any machine that shares the folder."""
+def following(runs: list[Run]) -> Iterator[None]:
+    """Say each epoch's record while the body runs: the workers write them, on any machine that shares the folders."""
     stop = threading.Event()
-    said = len(read_epochs(work))
+    said = [len(read_epochs(run.work)) for run in runs]
 
     def follow() -> None:
-        nonlocal said
         last = False
         while not last:
             last = stop.wait(0.5)
-            for record in read_epochs(work)[said:]:
-                said += 1
-                left = (epochs - record["epoch"]) * record["seconds"]
-                say(
-                    f"epoch {record['epoch']:>3}/{epochs}  loss {record['loss']:.4f}  validation: loss "
-                    f"{record['valid_loss']:.4f}, {record['score']} {record['valid_score']:.3f}  took "
-                    f"{record['seconds']:.1f} s, left at most {left:.0f} s"
-                )
+            for number, run in enumerate(runs):
+                fresh = read_epochs(run.work)[said[number] :]
+                said[number] += len(fresh)
+                for record in fresh:
+                    show(number, run.full.epochs, record)
+
+    def show(number: int, epochs: int, record: dict[str, Any]) -> None:
+        left = (epochs - record["epoch"]) * record["seconds"]
+        say(
+            (f"run {number + 1:>2}/{len(runs)}  " if len(runs) > 1 else "")
+            + f"epoch {record['epoch']:>3}/{epochs}  loss {record['loss']:.4f}  validation: loss "
+            f"{record['valid_loss']:.4f}, {record['score']} {record['valid_score']:.3f}  took "
+            f"{record['seconds']:.1f} s, left at most {left:.0f} s"
+        )
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()

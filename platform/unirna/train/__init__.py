@@ -7,6 +7,7 @@ from unirna.train.config import TrainConfig, TrainError
 from unirna.train.loop import train
 from unirna.train.masking import mask_tokens
 from unirna.train.objective import MaskedLanguageModel, Objective
+from unirna.train.trials import run_trials
 from unirna.train.whitening import corpus_whitening
 from unirna.train.workers import run_workers
 
@@ -21,6 +22,7 @@ __all__ = [
     "corpus_whitening",
     "latest_checkpoint",
     "mask_tokens",
+    "run_trials",
     "run_workers",
     "train",
 ]
