@@ -41,7 +41,16 @@ from unirna.train import run_trials, run_workers
 TRAINING = ("mode", "pooling", "reads", "epochs", "patience", "batch_size", "learning_rate")
 """Flags that a defined task has settings of its own for."""
 OF_THE_FILE = (
-    *("label_column", "target_column", "level", "sequence_column", "id_column", "split_column", "split_names"),
+    *(
+        "label_column",
+        "label_columns",
+        "target_column",
+        "level",
+        "sequence_column",
+        "id_column",
+        "split_column",
+        "split_names",
+    ),
     *("split_by", "valid_share", "test_share"),
 )
 """Flags that say what the file is made of."""
@@ -59,6 +68,8 @@ class Config:
     """A task on public data that is defined."""
     label_column: str = ""
     """Column of the class, to predict classes."""
+    label_columns: tuple[str, ...] = ()
+    """Columns of several labels, each 1 or 0 (true or false, yes or no), or empty where it is not known."""
     target_column: str = ""
     """Column of a measured value, to predict values."""
     level: Literal["sequence", "nucleotide"] = "sequence"
@@ -154,8 +165,11 @@ def _wanted(config: Config) -> FinetuneConfig:
     training = {name: value for name, value in training.items() if value is not None}
     mode, pooling = training.pop("mode", "frozen"), training.pop("pooling", "mean")
     if defined is None:
-        if bool(config.label_column) == bool(config.target_column):
-            raise TaskError("name one column: --label-column for classes, or --target-column for a measured value")
+        if [bool(config.label_column), bool(config.label_columns), bool(config.target_column)].count(True) != 1:
+            raise TaskError(
+                "name what is predicted: --label-column for classes, --label-columns for several labels that are true or "
+                "false, or --target-column for a measured value"
+            )
         if not config.task:
             raise TaskError("name the predictor with --task, or a task on public data with --define")
         data = DataConfig(
@@ -172,6 +186,7 @@ def _wanted(config: Config) -> FinetuneConfig:
             level=config.level,
             split_by=config.split_by,
             allow_copies=config.allow_copies,
+            label_columns=config.label_columns,
         )
     else:
         given = [name for name in OF_THE_FILE if getattr(config, name) != getattr(Config, name)]

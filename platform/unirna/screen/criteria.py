@@ -182,7 +182,7 @@ class Criteria:
                 known, said = predictor.info["data"]["values"], predicted.values
                 chance = ndtr(WANTED[criterion.label] * (predicted.values - known["mean"]) / known["sd"])
             else:
-                said = predicted.labels
+                said = [name if isinstance(name, str) else ";".join(name) for name in predicted.labels]
                 chance = predicted.probabilities[:, predicted.classes.index(criterion.label)].astype(np.float64)
             columns |= {criterion.name: chance, f"predicted {criterion.predictor}": said}
             wanted.append(chance)

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unirna.model import CheckpointError, Model
 from unirna.serve.errors import RequestError, bad_field
-from unirna.tasks import Estimates, Predictions, Predictor, Profiles, TaskError, list_predictors, load_predictor
+from unirna.tasks import Estimates, LabelSets, Predictions, Predictor, Profiles, TaskError, list_predictors, load_predictor
 
 log = logging.getLogger(__name__)
 
@@ -92,12 +93,12 @@ def check_top(top: object) -> None:
         raise bad_field("top", f"wanted a whole number of classes, 0 for all, got {top!r}")
 
 
-def answers_of(predictions: Predictions | Estimates | Profiles, top: int) -> list[dict[str, Any]]:
+def answers_of(predictions: Predictions | LabelSets | Estimates | Profiles, top: int) -> list[dict[str, Any]]:
     """Predictions as the service gives them.
 
     Classes: label, probability, the `top` most probable classes (0: all), and known (None where it was not measured).
-    Values: value, low, high (None where the interval has no bounds), unit. Of nucleotides: values, half_width (None, as
-    above), unit.
+    Of several labels: labels, and probabilities as above. Values: value, low, high (None where the interval has no
+    bounds), unit. Of nucleotides: values, half_width (None, as above), unit.
     """
     if isinstance(predictions, Profiles):
         width = _finite(predictions.half_width)
@@ -108,13 +109,21 @@ def answers_of(predictions: Predictions | Estimates | Profiles, top: int) -> lis
             {"value": v, "low": _finite(low), "high": _finite(high), "unit": predictions.unit}
             for v, low, high in zip(*columns, strict=True)
         ]
+    if isinstance(predictions, LabelSets):
+        return [
+            {"labels": labels, "probabilities": _best(predictions.classes, row, top)}
+            for labels, row in zip(predictions.labels, predictions.probabilities, strict=True)
+        ]
     answers = []
     known = [None] * len(predictions.labels) if predictions.known is None else predictions.known.tolist()
     for label, row, usual in zip(predictions.labels, predictions.probabilities, known, strict=True):
-        order = np.argsort(-row, kind="stable")[: top or None].tolist()
-        shares = {predictions.classes[i]: float(row[i]) for i in order}
+        shares = _best(predictions.classes, row, top)
         answers.append({"label": label, "probability": float(row.max()), "probabilities": shares, "known": usual})
     return answers
+
+
+def _best(classes: list[str], row: NDArray[np.float32], top: int) -> dict[str, float]:
+    return {classes[i]: float(row[i]) for i in np.argsort(-row, kind="stable")[: top or None].tolist()}
 
 
 def _finite(value: float) -> float | None:

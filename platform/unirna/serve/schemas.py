@@ -108,6 +108,13 @@ class Prediction(_Response):
     )
 
 
+class LabelSet(_Response):
+    """The labels of a sequence, of several that are each true or not."""
+
+    labels: list[str] = Field(description="Those that are more probable than not.")
+    probabilities: dict[str, float] = Field(description="The most probable labels, best first.")
+
+
 class Estimate(_Response):
     """The value of a sequence."""
 
@@ -126,10 +133,10 @@ class Profile(_Response):
 
 
 class PredictResponse(_Response):
-    """One prediction per sequence, in their order: all of classes, of values, or of nucleotides' values, by the task."""
+    """One prediction per sequence, in their order: all of classes, labels, values, or nucleotides' values, by the task."""
 
     task: str
-    predictions: list[Prediction] | list[Estimate] | list[Profile]
+    predictions: list[Prediction] | list[LabelSet] | list[Estimate] | list[Profile]
 
 
 class FoldRequest(_Request):

@@ -7,8 +7,10 @@ from unirna.tasks.errors import TaskError
 from unirna.tasks.evaluate import EvaluateConfig, evaluate, read_results
 from unirna.tasks.finetune import FinetuneConfig, finetune
 from unirna.tasks.full import FullConfig
+from unirna.tasks.labels import SEQUENCE_LABELS
 from unirna.tasks.predictor import (
     Estimates,
+    LabelSets,
     Predictions,
     Predictor,
     Profiles,
@@ -23,6 +25,7 @@ from unirna.tasks.tasks import TASKS
 __all__ = [
     "NUCLEOTIDE_REGRESSION",
     "SEQUENCE_CLASSIFICATION",
+    "SEQUENCE_LABELS",
     "SEQUENCE_REGRESSION",
     "TASKS",
     "DataConfig",
@@ -31,6 +34,7 @@ __all__ = [
     "EvaluateConfig",
     "FinetuneConfig",
     "FullConfig",
+    "LabelSets",
     "LabelledTable",
     "Metric",
     "Predictions",

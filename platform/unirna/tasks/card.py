@@ -18,7 +18,8 @@ def write_card(info: dict[str, Any]) -> str:
     lines = [
         f"# {info['name']}",
         "",
-        f"A predictor of `{data['label_column']}` {_of(info)} ({info['task']}, {_what(info)}): "
+        f"A predictor of `{data['label_column'] or ', '.join(data['label_columns'])}` "
+        f"{_of(info)} ({info['task']}, {_what(info)}): "
         + (
             {
                 "frozen": f"a linear head on the {'rows' if _each(info) else 'vectors'} of a frozen encoder.",
@@ -47,7 +48,13 @@ def write_card(info: dict[str, Any]) -> str:
         f"Split: {data['split']}. {data['test_rows_seen']:,} of {data['splits']['test']:,} test rows have a sequence "
         "that also stands in train or validation.",
         "",
-        *(_value_table(info) if numeric else _class_table(info.get("per_class") or data["per_class"])),
+        *(
+            _value_table(info)
+            if numeric
+            else _label_table(data["per_label"])
+            if _several(info)
+            else _class_table(info.get("per_class") or data["per_class"])
+        ),
         "",
         "## Results",
         "",
@@ -68,6 +75,8 @@ def write_card(info: dict[str, Any]) -> str:
         "",
         "- It gives a value for any RNA; the interval holds for RNA like that of the validation rows."
         if numeric
+        else "- Labels that were unknown for many rows are known the worse; probabilities hold for RNA like these rows."
+        if _several(info)
         else "- It always answers with one of its classes, also for RNA of none of them"
         + ("; `known` below .05 then says so, as the AUROC of known shows." if "sureness" in info else "."),
         "- Copies of a sequence are kept apart only as said above, and close relatives of test sequences may stand in",
@@ -89,6 +98,10 @@ def _each(info: dict[str, Any]) -> bool:
     return str(info["task"]).startswith("nucleotide")
 
 
+def _several(info: dict[str, Any]) -> bool:
+    return str(info["task"]).endswith("labels")
+
+
 def _of(info: dict[str, Any]) -> str:
     return "for each nucleotide of an RNA sequence" if _each(info) else "from an RNA sequence"
 
@@ -99,7 +112,7 @@ def _reads(encoder: dict[str, Any]) -> str:
 
 def _what(info: dict[str, Any]) -> str:
     if "interval" not in info:
-        return f"{len(info['classes'])} classes"
+        return f"{len(info['classes'])} {'labels' if _several(info) else 'classes'}"
     return f"a value in {info['unit']}" if info["unit"] else "a value, its unit not named"
 
 
@@ -155,6 +168,15 @@ def _class_table(per_class: dict[str, dict[str, int]]) -> list[str]:
         lines.append(f"| {len(rest):,} further classes | " + " | ".join(f"{n:,}" for n in sums) + " |")
     totals = " | ".join(f"{sum(counts.values()):,}" for counts in per_class.values())
     return [*lines, f"| **all** | {totals} |"]
+
+
+def _label_table(per_label: dict[str, dict[str, dict[str, int]]]) -> list[str]:
+    """How many rows have each label, of those where it is known."""
+    lines = ["| label | " + " | ".join(per_label) + " |", "|---|" + "--:|" * len(per_label)]
+    for name in per_label["train"]:
+        cells = (f"{found[name]['true']:,} of {found[name]['known']:,}" for found in per_label.values())
+        lines.append(f"| {_cell(name)} | " + " | ".join(cells) + " |")
+    return lines
 
 
 def _result_table(metrics: dict[str, dict[str, Any]]) -> list[str]:

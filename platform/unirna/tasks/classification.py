@@ -63,11 +63,14 @@ def sureness(outputs: NDArray[np.float64]) -> NDArray[np.float64]:
 def calibration_error(truth: Truth, probabilities: Truth) -> float:
     """By how much the most probable class's probability differs from the share that is right: the mean over 15 bins of
     equal width, weighted by their rows (expected calibration error, Guo et al. 2017, arXiv:1706.04599)."""
-    sure = probabilities.max(axis=1)
-    right = truth == probabilities.argmax(axis=1)
-    bins = np.minimum((sure * BINS).astype(int), BINS - 1)
-    gaps = np.bincount(bins, sure, BINS) - np.bincount(bins, right, BINS)
-    return float(np.abs(gaps).sum() / len(truth))
+    return bin_gaps(probabilities.max(axis=1), truth == probabilities.argmax(axis=1))
+
+
+def bin_gaps(chances: Truth, came_true: Truth) -> float:
+    """How far chances [N] are from the share that came true: the mean over 15 bins of equal width, weighted by rows."""
+    bins = np.minimum((chances * BINS).astype(int), BINS - 1)
+    gaps = np.bincount(bins, chances, BINS) - np.bincount(bins, came_true, BINS)
+    return float(np.abs(gaps).sum() / len(chances))
 
 
 def calibrate(outputs: NDArray[np.float64], truth: Truth) -> float:

@@ -30,6 +30,12 @@ SPLIT_NAMES: Final = {
 """Values of a split column that are understood as they are, in any case."""
 
 UNUSED: Final = "unused"
+FLAGS: Final = {
+    **dict.fromkeys(("1", "true", "yes"), "1"),
+    **dict.fromkeys(("0", "false", "no"), "0"),
+    "": "nan",
+}
+"""What the columns of several labels may hold, in any case."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,8 @@ class DataConfig:
     Attributes:
         data: files, folders, globs or URIs.
         label_column, sequence_column, id_column: its columns; rows of a table without the id column are named by number.
+        label_columns: in place of a label column, one for each of several labels: 1 or 0 (true or false, yes or no), empty
+            where it is not known.
         numeric: the labels are measured values, not names of classes.
         level: "nucleotide" where a label is a list with one value for each nucleotide, null or NaN where none was measured;
             in text a JSON list.
@@ -63,8 +71,14 @@ class DataConfig:
     level: Literal["sequence", "nucleotide"] = "sequence"
     split_by: Literal["sequence", "similarity"] = "sequence"
     allow_copies: bool = False
+    label_columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.label_columns and (self.numeric or self.label_column or len(set(self.label_columns)) < 2):
+            raise TaskError(
+                f"label columns {', '.join(self.label_columns)}: wanted two or more, of labels that are true or false, and "
+                "no other column of labels or values"
+            )
         if self.level == "nucleotide" and not self.numeric:
             raise TaskError("level nucleotide predicts a value for each nucleotide: name their column with --target-column")
         if not (self.valid_share > 0 and self.test_share > 0 and self.valid_share + self.test_share < 1):
@@ -80,6 +94,7 @@ class LabelledTable:
     Attributes:
         ids, sequences, shas, labels: N strings each; sequences normalised.
         numeric: whether the labels are measured values. level: of what; lists of them stand as text in `labels`.
+        label_names: of several labels, which then stand as text in `labels`.
         splits: "train", "valid" or "test" of each row.
         split: how the table was divided, in words.
         counts: what was read, kept and rejected, by reason; classes, lengths, duplicates.
@@ -94,6 +109,12 @@ class LabelledTable:
     counts: dict[str, Any]
     numeric: bool = False
     level: Literal["sequence", "nucleotide"] = "sequence"
+    label_names: tuple[str, ...] = ()
+
+    @property
+    def flags(self) -> NDArray[np.float64]:
+        """Several labels of each row: float64 [N, C] of 1, 0 and, where one is not known, NaN."""
+        return np.array([[float(flag) for flag in label.split(" ")] for label in self.labels])
 
     @property
     def values(self) -> NDArray[np.float64]:
@@ -176,7 +197,7 @@ def read_labelled(config: DataConfig, *, whole: bool = False) -> LabelledTable:
         splits = _random_splits(_sides(sequences, shas, config), _strata(labels, config), shares, config.seed)
         text = (
             f"random by {config.split_by}, seed {config.seed}: {config.test_share:.0%} test and {config.valid_share:.0%} "
-            f"validation{'' if config.numeric else ' of each class'}, "
+            f"validation{' of each class' if _has_classes(config) else ''}, "
             + (
                 "copies of a sequence on one side"
                 if config.split_by == "sequence"
@@ -185,7 +206,13 @@ def read_labelled(config: DataConfig, *, whole: bool = False) -> LabelledTable:
         )
     counts = {"read": read, "kept": len(ids), "rejected": sum(reasons.values()), "rejected_by_reason": dict(+reasons)}
     counts |= _describe(sequences, shas, labels, splits)
-    table = LabelledTable(ids, sequences, shas, labels, splits, text, counts, config.numeric, config.level)
+    facts = (config.numeric, config.level, config.label_columns)
+    table = LabelledTable(ids, sequences, shas, labels, splits, text, counts, *facts)
+    if config.label_columns:
+        table.counts["num_classes"] = len(config.label_columns)
+        table.counts["per_label"] = {
+            split: _tally(table, split) for split in ("train", "valid", "test") if len(table.rows(split))
+        }
     if config.numeric:
         table.counts["values"] = _summary(table.values)
     for split in ("test",) if whole else ("train", "test"):
@@ -220,11 +247,17 @@ def _tables_without_id(piece: Piece, sequence_column: str) -> list[pa.Table]:
 
 
 def _wanted_columns(table: pa.Table, piece: Piece, config: DataConfig) -> pa.Table:
-    for column, flag in ((config.label_column, "--label-column"), (config.split_column, "--split-column")):
+    wanted = [(column, "--label-columns") for column in config.label_columns]
+    for column, flag in (*wanted, (config.label_column, "--label-column"), (config.split_column, "--split-column")):
         if column and column not in table.column_names:
             have = ", ".join(c for c in table.column_names if c != "number")
             raise InputError(piece.path, f"has no column {column!r}. It has: {have}. Name the right one with {flag}")
-    label = table[config.label_column]
+    if config.label_columns:
+        flags = [[_flag(v, name, piece.path) for v in table[name].to_pylist()] for name in config.label_columns]
+        texts = [" ".join(row) for row in zip(*flags, strict=True)]
+        label = pa.chunked_array([pa.array([None if set(text) <= set("nan ") else text for text in texts], pa.string())])
+    else:
+        label = table[config.label_column]
     is_list = any(kind(label.type) for kind in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list))
     if config.level == "nucleotide" and not is_list and not _is_text(label.type):
         raise TaskError(
@@ -261,6 +294,22 @@ def _wanted_columns(table: pa.Table, piece: Piece, config: DataConfig) -> pa.Tab
             "split": pa.array([_text(v) for v in split.to_pylist()], pa.string()),
         }
     )
+
+
+def _flag(value: object, column: str, path: str) -> str:
+    """A label as "1" or "0", or "nan" where it is not known.
+
+    Raises:
+        TaskError: something else.
+    """
+    text = "" if value is None or value != value else str(value).strip().lower()
+    found = FLAGS.get(text.removesuffix(".0"))
+    if found is None:
+        raise TaskError(
+            f"{path}: column {column!r} holds {value!r}: wanted 1 or 0, true or false, yes or no, or nothing where it is "
+            "not known"
+        )
+    return found
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -339,9 +388,13 @@ def _sides(sequences: list[str], shas: list[str], config: DataConfig) -> list[st
     return shas if config.split_by == "sequence" else similar_groups(sequences)
 
 
+def _has_classes(config: DataConfig) -> bool:
+    return not config.numeric and not config.label_columns
+
+
 def _strata(labels: list[str], config: DataConfig) -> list[str]:
     """Within what a random split divides: the classes, or all rows together where the labels are values."""
-    return [""] * len(labels) if config.numeric else labels
+    return labels if _has_classes(config) else [""] * len(labels)
 
 
 def _with_validation(
@@ -354,7 +407,7 @@ def _with_validation(
     drawn = _random_splits([shas[i] for i in rows], [labels[i] for i in rows], {"valid": config.valid_share}, config.seed)
     splits = splits.copy()
     splits[rows] = drawn
-    what = "the training rows" if config.numeric else "each training class"
+    what = "each training class" if _has_classes(config) else "the training rows"
     return splits, f"; validation is a random {config.valid_share:.0%} of {what}, seed {config.seed}"
 
 
@@ -403,6 +456,13 @@ def _describe(sequences: list[str], shas: list[str], labels: list[str], splits: 
     }
 
 
+def _tally(table: LabelledTable, split: str) -> dict[str, dict[str, int]]:
+    """How many rows of a split have each label, and of how many it is known."""
+    flags = table.flags[table.rows(split)]
+    known, true = np.isfinite(flags).sum(axis=0).tolist(), np.nansum(flags, axis=0).astype(int).tolist()
+    return {name: {"true": t, "known": k} for name, t, k in zip(table.label_names, true, known, strict=True)}
+
+
 def _summary(values: NDArray[np.float64]) -> dict[str, float]:
     quantiles = np.quantile(values, [0, 0.25, 0.5, 0.75, 1])
     names = ("min", "lower_quartile", "median", "upper_quartile", "max")
@@ -416,6 +476,12 @@ def describe(table: LabelledTable) -> list[str]:
         values = (
             "a value for each nucleotide, " if table.level == "nucleotide" else "values "
         ) + "{min:.4g} to {max:.4g}, median {median:.4g}, mean {mean:.4g} ± {sd:.4g}".format(**c["values"])
+    if table.label_names:
+        values = "several labels: " + ", ".join(
+            f"{name} {sum(c['per_label'][s][name]['true'] for s in c['per_label']):,} of "
+            f"{sum(c['per_label'][s][name]['known'] for s in c['per_label']):,}"
+            for name in table.label_names
+        )
     classes = Counter(table.labels).most_common()
     shown = ", ".join(f"{name} {count:,}" for name, count in classes[:12])
     rejected = ", ".join(f"{count:,} {reason}" for reason, count in c["rejected_by_reason"].items())
@@ -423,7 +489,7 @@ def describe(table: LabelledTable) -> list[str]:
         f"read {c['read']:,} rows = {c['kept']:,} kept + {c['rejected']:,} left out"
         + (f" ({rejected})" if rejected else ""),
         values
-        if table.numeric
+        if table.numeric or table.label_names
         else f"{len(classes):,} classes: {shown}" + (f" and {len(classes) - 12:,} more" if len(classes) > 12 else ""),
         "lengths {min:,} to {max:,} nucleotides, median {median:,}".format(**c["lengths"])
         + f"; {c['distinct_sequences']:,} distinct sequences",
@@ -435,9 +501,10 @@ def describe(table: LabelledTable) -> list[str]:
             "results are given with and without them"
         )
     if c["sequences_of_several_classes"]:
-        what = {"nucleotide": "profiles"}.get(table.level, "values" if table.numeric else "classes")
+        what = "values" if table.numeric else "sets of labels" if table.label_names else "classes"
+        what = {"nucleotide": "profiles"}.get(table.level, what)
         lines.append(f"note: {c['sequences_of_several_classes']:,} sequences carry several {what}; their rows are kept")
-    if table.numeric:
+    if table.numeric or table.label_names:
         return lines
     trained = set(table.classes_in("train"))  # none where the whole table is measured
     missing = sorted(set(table.classes_in("test")) - trained)

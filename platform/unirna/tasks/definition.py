@@ -40,6 +40,7 @@ class Definition:
         name: of the task, and of the predictor that is made.
         predicts: what an answer says, in words.
         level: what one answer is given for. each: whether a label is a list with a value for each nucleotide.
+        labels: columns of several labels (1, 0 or null), which `read` then gives in place of `label`.
         numeric: whether the answers are measured values rather than classes. unit: theirs.
         about: source, paper and licence of the data, for the card.
         get: where the data are to be had. file: where they lie in a folder of such data; empty where no copy is kept.
@@ -60,6 +61,7 @@ class Definition:
     file: str = ""
     level: Literal["sequence", "nucleotide"] = "sequence"
     each: bool = False
+    labels: tuple[str, ...] = ()
     numeric: bool = False
     unit: str = ""
     copies: bool = False
@@ -113,11 +115,12 @@ def prepare(definition: Definition, path: str | Path, folder: Path) -> DataConfi
     beside.replace(out)
     return DataConfig(
         (str(out),),
-        "label",
+        "" if definition.labels else "label",
         split_column="split" if "split" in table.column_names else "",
         numeric=definition.numeric,
         level="nucleotide" if definition.each else "sequence",
         allow_copies=definition.copies,
+        label_columns=definition.labels,
     )
 
 

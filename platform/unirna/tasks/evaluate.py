@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from scipy.special import logit
 
 from unirna.job import say
 from unirna.tasks.data import DataConfig, LabelledTable, describe, read_labelled
@@ -91,12 +92,14 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     rows = table.rows(config.split)
     task, classes = TASKS[predictor.task], predictor.labels
     index = {name: i for i, name in enumerate(classes)}
-    foreign = 0 if task.numeric else sum(table.labels[i] not in index for i in rows)
+    foreign = 0 if task.numeric or task.several else sum(table.labels[i] not in index for i in rows)
     truth: Truth
     units = Units.of(table)
     at = units.within(rows)
     if task.numeric:
         truth = table.values[at]
+    elif task.several:
+        truth = table.flags[at]
     else:
         truth = np.array([index.get(table.labels[i], len(classes)) for i in rows], np.int64)
     if foreign:
@@ -153,6 +156,7 @@ def _read(config: EvaluateConfig, predictor: Predictor) -> LabelledTable:
     data = DataConfig(
         data=config.data,
         label_column=config.label_column or made["label_column"],
+        label_columns=tuple(made.get("label_columns", ())),
         sequence_column=config.sequence_column or made["sequence_column"],
         id_column=config.id_column or made["id_column"],
         split_column=config.split_column or made["split_column"],
@@ -181,6 +185,9 @@ def _models(predictor: Predictor, task: Task) -> dict[str, Callable[[list[str]],
     """The predictor and the simple models that were fitted with it: sequences -> answers [N], or [L] for each of them."""
     if task.numeric:
         guess = np.array([predictor.info["mean"]])
+    elif task.several:
+        tally = [predictor.info["data"]["per_label"]["train"][name] for name in predictor.labels]
+        guess = logit(np.array([found["true"] / found["known"] for found in tally]))
     else:
         counts = (predictor.info.get("per_class") or predictor.info["data"]["per_class"])["train"]
         have = np.array([counts[label] for label in predictor.labels])

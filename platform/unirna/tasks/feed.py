@@ -29,7 +29,7 @@ class Rows:
 
     @property
     def known(self) -> int:
-        """How much is known: rows, or nucleotides with a value."""
+        """How much is known: rows, labels, or nucleotides with a value."""
         return int(np.isfinite(self.truth).sum())
 
     def units(self, row: int) -> slice:

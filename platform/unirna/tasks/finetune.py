@@ -23,13 +23,14 @@ from unirna.job import Progress, say
 from unirna.model import SHIPPED, Model, Pooling, load
 from unirna.tasks.blend import ENCODER, FEWEST, Blend
 from unirna.tasks.candidates import Report, Run, Search, candidates, lay_out
-from unirna.tasks.classification import SEQUENCE_CLASSIFICATION, calibration_error
+from unirna.tasks.classification import SEQUENCE_CLASSIFICATION
 from unirna.tasks.cnn import NAME as CNN
 from unirna.tasks.data import DataConfig, LabelledTable, describe, read_labelled
 from unirna.tasks.errors import TaskError
 from unirna.tasks.feed import write_rows
 from unirna.tasks.full import START, FullConfig, read_best, read_epochs, read_start
 from unirna.tasks.head import Features, Fit, LinearHead
+from unirna.tasks.labels import SEQUENCE_LABELS
 from unirna.tasks.plot import predicted_against_true
 from unirna.tasks.predictor import FORMAT, Predictor, list_predictors, load_predictor
 from unirna.tasks.publish import facts_of_classes, facts_of_values, publish
@@ -138,7 +139,7 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
     _check_copies(table, config.data)
     task = _task_of(table)
     units = Units.of(table)
-    classes = [] if task.numeric else sorted(table.classes_in("train"))
+    classes = [] if task.numeric else list(table.label_names) or sorted(table.classes_in("train"))
     _check_labels(table, units, classes)
     model = load(config.model)
     recipe = _recipe(config, table, model)
@@ -170,6 +171,8 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
     truth: Truth
     if task.numeric:
         truth = table.values
+    elif task.several:
+        truth = table.flags
     else:
         index = {name: i for i, name in enumerate(classes)}
         truth = np.array([index.get(label, len(classes)) for label in table.labels], np.int64)  # C: training never saw it
@@ -221,7 +224,7 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
     training = {table.shas[i] for split in ("train", "valid") for i in rows[split]}
     unseen = rows["test"][table.unseen(rows["test"], training)]
     subsets = {"valid": rows["valid"], "test": rows["test"], UNSEEN: unseen}
-    if classes:
+    if classes and not task.several:
         subsets[KNOWN] = rows["test"][truth[rows["test"]] < len(classes)]
     for subset, measured in subsets.items():
         if len(measured) and (subset not in (UNSEEN, KNOWN) or len(measured) < len(rows["test"])):
@@ -243,8 +246,11 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
         facts = facts_of_values(truth, ours, at, config.unit)
         plot = predicted_against_true(truth[at["test"]], ours[at["test"]], facts)
     else:
-        before = calibration_error(truth[rows["test"]], task.answers(raw, vectors[rows["test"]]))
-        facts = facts_of_classes(table, classes, int(guess.argmax()), of_all[at["valid"]])
+        error = next(metric for metric in task.metrics if metric.name == "calibration error")
+        before = error.compute(truth[rows["test"]], task.answers(raw, vectors[rows["test"]]))
+        facts = {"classes": classes}
+        if not task.several:
+            facts = facts_of_classes(table, classes, int(np.argmax(guess)), of_all[at["valid"]])
         if len(rows["valid"]):
             facts["calibration"] = {"temperature": temperature, "test_error_before": before}
     summary = {
@@ -316,6 +322,8 @@ def _check_copies(table: LabelledTable, data: DataConfig) -> None:
 
 
 def _task_of(table: LabelledTable) -> Task:
+    if table.label_names:
+        return SEQUENCE_LABELS
     if not table.numeric:
         return SEQUENCE_CLASSIFICATION
     return NUCLEOTIDE_REGRESSION if table.level == "nucleotide" else SEQUENCE_REGRESSION
@@ -331,6 +339,13 @@ def _check_labels(table: LabelledTable, units: Units, classes: list[str]) -> Non
         values = table.values[units.within(table.rows("train"))]
         if values.min() == values.max():
             raise TaskError(f"all {len(values):,} values of the training rows are {values[0]:g}: there is nothing to learn")
+    elif table.label_names:
+        for name, found in table.counts["per_label"]["train"].items():
+            if not 0 < found["true"] < found["known"]:
+                raise TaskError(
+                    f"label {name!r} is true in {found['true']:,} of the {found['known']:,} training rows where it is "
+                    "known: wanted some where it is and some where it is not"
+                )
     elif len(classes) < 2:
         raise TaskError(f"the training rows have one class, {classes[0]!r}: wanted at least two")
 
@@ -352,7 +367,7 @@ def _recipe(config: FinetuneConfig, table: LabelledTable, model: Model) -> dict[
         "encoder": model.fingerprint,
         "content": table.digest,
         "split": table.split,
-        "label_column": config.data.label_column,
+        "label_column": config.data.label_column or " ".join(config.data.label_columns),
         **({"numeric": True, "unit": config.unit} if config.data.numeric else {}),
         **({"full": full} if config.mode != "frozen" else {}),
         **({"pooling": config.pooling} if config.pooling != "mean" else {}),

@@ -275,7 +275,7 @@ def _validate(
             loss += float(task.loss(logits, part.truth))
             outputs[torch.from_numpy(part.units)] = logits.double().cpu()
     device = next(classifier.parameters()).device
-    known = np.isfinite(valid.truth)
+    known = np.isfinite(valid.truth).reshape(len(valid.truth), -1).any(axis=1)
     score = task.primary.compute(valid.truth[known], task.answer(_sum_over_workers(outputs, device).numpy()[known]))
     return float(_sum_over_workers(loss, device)) / valid.known, score
 

@@ -53,6 +53,20 @@ class Predictions:
 
 
 @dataclass(frozen=True)
+class LabelSets:
+    """Predicted labels of N sequences, of C that are each true or not.
+
+    Attributes:
+        labels: those of each that are more probable than not.
+        probabilities: float32 [N, C], each between 0 and 1 by itself. classes: the C names, in the order of the columns.
+    """
+
+    labels: list[list[str]]
+    probabilities: Vectors
+    classes: list[str]
+
+
+@dataclass(frozen=True)
 class Estimates:
     """Predicted values of N sequences, float64 [N] each.
 
@@ -100,7 +114,8 @@ class Predictor:
         self._device = device
 
     def __repr__(self) -> str:
-        what = self.unit or "values" if self.numeric else f"{len(self.labels)} classes"
+        names = "labels" if TASKS[self.task].several else "classes"
+        what = self.unit or "values" if self.numeric else f"{len(self.labels)} {names}"
         return f"Predictor({self.name!r}, {self.task}, {what}, {self.mode})"
 
     @property
@@ -142,7 +157,7 @@ class Predictor:
 
     @property
     def labels(self) -> list[str]:
-        """The C class names; none where values are predicted."""
+        """The C names of classes or labels; none where values are predicted."""
         return list(self.info["classes"])
 
     @property
@@ -199,7 +214,7 @@ class Predictor:
         """Whether the encoder is in memory: it is, from its first use on."""
         return "encoder" in self.__dict__
 
-    def predict(self, sequences: Sequence[str]) -> Predictions | Estimates | Profiles:
+    def predict(self, sequences: Sequence[str]) -> Predictions | LabelSets | Estimates | Profiles:
         """Class probabilities, or values, of RNA or DNA sequences, in their order; each is the same alone or in any batch.
 
         Raises:
@@ -211,7 +226,7 @@ class Predictor:
             return Profiles(values, self._half_width, float(self.info["interval"]["coverage"]), self.unit)
         return self.predict_vectors(self.encoder.embed(sequences), sequences)
 
-    def predict_vectors(self, vectors: Vectors, sequences: Sequence[str]) -> Predictions | Estimates:
+    def predict_vectors(self, vectors: Vectors, sequences: Sequence[str]) -> Predictions | LabelSets | Estimates:
         """Class probabilities, or values, of sequences that the caller has already embedded.
 
         Args:
@@ -234,6 +249,9 @@ class Predictor:
             return Estimates(answers, answers - width, answers + width, float(self.info["interval"]["coverage"]), self.unit)
         probabilities = answers.astype(np.float32)
         classes = self.labels
+        if TASKS[self.task].several:
+            said = [[classes[i] for i in np.flatnonzero(row > 0.5).tolist()] for row in probabilities]
+            return LabelSets(said, probabilities, classes)
         held_out, known = self.info.get("sureness"), None
         if held_out is not None and len(outputs):
             known = ((1 + np.searchsorted(held_out, sureness(outputs), "right")) / (1 + len(held_out))).astype(np.float32)

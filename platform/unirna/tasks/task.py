@@ -14,7 +14,8 @@ from unirna.tasks.errors import TaskError
 from unirna.tasks.head import Features, Fit, LinearHead
 
 Truth = NDArray[Any]
-"""What is true of N rows: numbers of classes int64 [N], or measured values float64 [N]."""
+"""What is true of N rows: numbers of classes int64 [N], measured values float64 [N], or labels float64 [N, C] of 1, 0 and,
+where it is not known, NaN."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Task:
         name: as it stands in `predictor.json`.
         level: what one prediction is made for.
         numeric: whether the truth is measured values rather than names of classes.
+        several: whether the truth is several labels, each true, false or unknown.
         metrics: all that are reported, the primary one first.
         fit: fits a linear head on vectors.
         answer: a head's outputs [N, C] -> predictions that the metrics compare with the truth: [N], or [N, C].
@@ -66,6 +68,7 @@ class Task:
     guess_name: str
     kmer_name: str
     calibrate: Callable[[NDArray[np.float64], Truth], float] | None = None
+    several: bool = False
 
     @property
     def primary(self) -> Metric:

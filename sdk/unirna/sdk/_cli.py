@@ -22,7 +22,7 @@ from unirna.sdk._collections import ACTIONS, Collections
 from unirna.sdk._doctor import Doctor
 from unirna.sdk._exceptions import InvalidRequestError, ModelMismatchError, NotFoundError, UniRNAError
 from unirna.sdk._fasta import read_fasta
-from unirna.sdk._models import Estimate, Prediction
+from unirna.sdk._models import Estimate, LabelSet, Prediction
 from unirna.sdk._output import Format, say, show
 from unirna.sdk._source import Source
 
@@ -113,6 +113,8 @@ class Predict:
         rows = [
             {"id": name, "label": p.label, "probability": p.probability, "known": p.known}
             if isinstance(p, Prediction)
+            else {"id": name, "labels": ",".join(p.labels), **p.probabilities}
+            if isinstance(p, LabelSet)
             else {"id": name, "value": p.value, "low": p.low, "high": p.high, "unit": p.unit}
             if isinstance(p, Estimate)
             else {"id": name, "values": ",".join(f"{v:.4g}" for v in p.values), "half_width": p.half_width, "unit": p.unit}

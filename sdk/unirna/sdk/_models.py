@@ -86,6 +86,19 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class LabelSet:
+    """The labels of a sequence, of several that are each true or not.
+
+    Attributes:
+        labels: those that are more probable than not.
+        probabilities: the most probable labels, best first, each between 0 and 1 by itself.
+    """
+
+    labels: tuple[str, ...]
+    probabilities: Mapping[str, float] = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Estimate:
     """The predicted value of a sequence.
 
@@ -303,26 +316,30 @@ class SearchResult(_Rows[Hit]):
         return ["rank", "id", "similarity", *more, "length", *labels], rows
 
 
-class PredictionResult(_Rows[Prediction | Estimate | Profile]):
-    """One prediction per sequence, in their order: `Prediction`, `Estimate` of values, or `Profile` of nucleotides' values.
+class PredictionResult(_Rows[Prediction | LabelSet | Estimate | Profile]):
+    """One prediction per sequence, in their order: `Prediction`, `LabelSet`, `Estimate` of values, or `Profile` of
+    nucleotides' values.
 
     Attributes:
         task: the predictor's name.
     """
 
-    def __init__(self, predictions: Sequence[Prediction | Estimate | Profile], task: str) -> None:
+    def __init__(self, predictions: Sequence[Prediction | LabelSet | Estimate | Profile], task: str) -> None:
         super().__init__(predictions)
         self.task = task
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """Keys: label, probability, probabilities, known; or value, low, high, unit; or values, half_width, unit."""
+        """Keys: label, probability, probabilities, known; or labels, probabilities; or value, low, high, unit; or values,
+        half_width, unit."""
         return [
             asdict(p)
             if isinstance(p, Estimate | Profile)
+            else {"labels": list(p.labels), "probabilities": _listed(p.probabilities)}
+            if isinstance(p, LabelSet)
             else {
                 "label": p.label,
                 "probability": p.probability,
-                "probabilities": [{"label": name, "probability": share} for name, share in p.probabilities.items()],
+                "probabilities": _listed(p.probabilities),
                 "known": p.known,
             }
             for p in self
@@ -339,6 +356,10 @@ class PredictionResult(_Rows[Prediction | Estimate | Profile]):
             unit = f" ({profiles[0].unit})" if profiles[0].unit else ""
             heads = ["nucleotides", f"{self.task}, mean{unit}", "highest", "at"]
             return heads, [_peak(p.values) for p in profiles]
+        several = [p for p in self if isinstance(p, LabelSet)]
+        if several:
+            heads = [self.task, "most probable"]
+            return heads, [[", ".join(p.labels) or "none", _most(p.probabilities)] for p in several]
         rows = [[_label(p), f"{p.probability:.3f}", _others(p)] for p in self if isinstance(p, Prediction)]
         return [self.task, "probability", "next"], rows
 
@@ -418,7 +439,9 @@ def prediction_result(answers: Sequence[Mapping[str, Any]], task: str) -> Predic
     return PredictionResult([_prediction(answer) for answer in answers], task)
 
 
-def _prediction(answer: Mapping[str, Any]) -> Prediction | Estimate | Profile:
+def _prediction(answer: Mapping[str, Any]) -> Prediction | LabelSet | Estimate | Profile:
+    if "labels" in answer:
+        return LabelSet(tuple(answer["labels"]), answer["probabilities"])
     if "values" in answer:
         return Profile(tuple(answer["values"]), answer["half_width"], answer["unit"])
     return Estimate(**answer) if "value" in answer else Prediction(**answer)
@@ -434,14 +457,21 @@ def _interval(estimate: Estimate) -> str:
     return f"{low} to {high}"
 
 
+def _listed(probabilities: Mapping[str, float]) -> list[dict[str, Any]]:
+    return [{"label": name, "probability": share} for name, share in probabilities.items()]
+
+
 def _label(prediction: Prediction) -> str:
     unknown = prediction.known is not None and prediction.known < UNKNOWN
     return f"{prediction.label} (perhaps none of these)" if unknown else prediction.label
 
 
 def _others(prediction: Prediction) -> str:
-    others = [(name, share) for name, share in prediction.probabilities.items() if name != prediction.label]
-    return ", ".join(f"{name} {share:.3f}" for name, share in others[:2])
+    return _most({name: share for name, share in prediction.probabilities.items() if name != prediction.label}, 2)
+
+
+def _most(probabilities: Mapping[str, float], count: int = 3) -> str:
+    return ", ".join(f"{name} {share:.3f}" for name, share in list(probabilities.items())[:count])
 
 
 def _shares(alignment: Alignment | None) -> list[str]:
