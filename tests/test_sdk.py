@@ -149,6 +149,9 @@ def test_both_clients_fold_the_same(clients: dict[str, sdk.Client]) -> None:
         assert all(i < j and 0.05 <= p <= 1.0001 for i, j, p in one.pairs)
     assert {(i, j) for i, j, p in http[0].pairs if p > 0.9} <= {(i, j) for i, j, _ in local[0].pairs}
     assert http.to_pandas()["structure"][0] == CLOVERLEAF and "certainty" in repr(http)
+    assert not http[0].contacts
+    close = [{(i, j) for i, j, p in c.fold(TRNA, contacts=True).contacts if p > 0.3} for c in clients.values()]
+    assert close[0] == close[1] and {(0, 71), (1, 71), (26, 42)} <= close[0] and all(j - i >= 6 for i, j in close[0])
 
 
 def test_both_clients_score_variants_the_same(clients: dict[str, sdk.Client]) -> None:
@@ -499,12 +502,17 @@ def test_command_fold(service: Any, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out == f">sequence_1\n{TRNA}\n{CLOVERLEAF}\n"
     fasta = tmp_path / "two.fasta"
     fasta.write_text(f">a/1\n{TRNA}\n>b\nACGUACGU\n")
+    contacts = tmp_path / "contacts.tsv"
     command = ["fold", str(fasta), "--svg", str(tmp_path / "svg"), "--format", "jsonl", "--url", service.url]
+    command += ["--contacts", str(contacts)]
     assert _cli.main(command) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["id"] for row in rows] == ["a/1", "b"] and rows[0]["structure"] == CLOVERLEAF
     assert sorted(path.name for path in (tmp_path / "svg").iterdir()) == ["0001_a_1.svg", "0002_b.svg"]
     assert (tmp_path / "svg" / "0001_a_1.svg").read_text().startswith("<svg")
+    lines = [line.split("\t") for line in contacts.read_text().splitlines()]
+    assert lines[0] == ["id", "i", "j", "probability"] and lines[1][0] == "a/1"
+    assert float(next(p for _, i, j, p in lines if (i, j) == ("1", "72"))) > 0.8
 
 
 @pytest.mark.parametrize(

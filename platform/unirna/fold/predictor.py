@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from unirna.fold.contacts import FILE as CONTACTS
+from unirna.fold.contacts import ContactHead
 from unirna.fold.decode import crossing_helices, most_accurate
 from unirna.fold.energies import KIND, Energies, codes_of
 from unirna.fold.network import NetworkConfig, PairNetwork
@@ -95,10 +97,18 @@ class StructurePredictor:
 
     Attributes:
         model: the encoder. network, energies: what was trained on its states. info: the content of `fold.json`.
+        contact_head: tells contacts in space from a structure; None where there is none.
     """
 
-    def __init__(self, model: Model, network: PairNetwork, energies: Energies, info: dict[str, Any]) -> None:
-        self.model, self.energies, self.info = model, energies, info
+    def __init__(
+        self,
+        model: Model,
+        network: PairNetwork,
+        energies: Energies,
+        info: dict[str, Any],
+        contact_head: ContactHead | None = None,
+    ) -> None:
+        self.model, self.energies, self.info, self.contact_head = model, energies, info, contact_head
         self.network = network.eval().to(model.device)
         self.gamma = float(info.get("gamma", 2.0))
         self.least_score = float(info.get("crossing_score") or np.inf)
@@ -132,6 +142,16 @@ class StructurePredictor:
                 scores = [self.pair_scores(text, state) for text, state in zip(chunk, states, strict=True)]
                 found += pool.map(lambda both: self.decode(*both, knots=knots), zip(chunk, scores, strict=True))
         return found
+
+    def contacts(self, found: Fold) -> NDArray[np.float32]:
+        """Probability that two nucleotides are close in space: float32 [L, L], symmetric, 0 for those nearer than six.
+
+        Raises:
+            FoldError: this predictor has no head for contacts.
+        """
+        if self.contact_head is None:
+            raise FoldError(f"{self!r} has no head for contacts: make one with recipes/contacts.py")
+        return self.contact_head.probabilities(found.matrix, found.crossing)
 
     def pair_scores(self, sequence: str, states: NDArray[np.float32]) -> Array:
         """What the network says of each pair of a normalised sequence: float64 [L, L].
@@ -177,6 +197,8 @@ class StructurePredictor:
             "encoder": {"name": self.model.name, "fingerprint": self.model.fingerprint},
             "network": self.network.config.to_dict(),
         }
+        if self.contact_head is not None:
+            self.contact_head.save(folder)
         (folder / "fold.json").write_text(json.dumps(info, indent=1) + "\n")
         return folder
 
@@ -233,4 +255,8 @@ def load_structure_predictor(
     network.load_state_dict(
         {name.removeprefix("network."): value.float() for name, value in tensors.items() if name.startswith("network.")}
     )
-    return StructurePredictor(model, network, Energies.from_flat(tensors["energies"].double().numpy()), info)
+    try:
+        contact_head = ContactHead.load(folder) if (folder / CONTACTS).exists() else None
+    except ValueError as error:
+        raise FoldError(str(error)) from error
+    return StructurePredictor(model, network, Energies.from_flat(tensors["energies"].double().numpy()), info, contact_head)

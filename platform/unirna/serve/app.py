@@ -180,7 +180,8 @@ async def fold(body: schemas.FoldRequest, request: Request, engine: EngineOf, se
     sequences = _checked(body.sequences, engine, settings)
     engine.folding.check(sequences)
     turn: Turn = request.app.state.long_turn
-    return {"structures": await turn.run(partial(engine.folding.fold, sequences, drawing=body.drawing))}
+    folded = partial(engine.folding.fold, sequences, drawing=body.drawing, contacts=body.contacts)
+    return {"structures": await turn.run(folded)}
 
 
 @api.post("/score-variants", response_model=schemas.VariantsResponse, summary="Scores of variants of a sequence")

@@ -357,7 +357,9 @@ class Engine:
 
     # ---- fold ------------------------------------------------------------------------------------------------------
 
-    def fold(self, sequences: Sequence[str], *, drawing: bool = False, bounded: bool = True) -> list[dict[str, Any]]:
+    def fold(
+        self, sequences: Sequence[str], *, drawing: bool = False, contacts: bool = False, bounded: bool = True
+    ) -> list[dict[str, Any]]:
         """The secondary structure of each sequence, as `folding.answer` gives it; `bounded` refuses what takes long.
 
         Raises:
@@ -365,7 +367,7 @@ class Engine:
         """
         letters = self.check_sequences(sequences)
         self.folding.check(letters, bounded=bounded)
-        return self.folding.fold(letters, drawing=drawing)
+        return self.folding.fold(letters, drawing=drawing, contacts=contacts)
 
     # ---- variants --------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,9 @@ import threading
 from collections.abc import Sequence
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from unirna.fold import Fold, FoldError, StructurePredictor, draw, load_structure_predictor
 from unirna.model import Model
 from unirna.serve.errors import FieldError, RequestError, bad_field
@@ -14,6 +17,8 @@ from unirna.serve.errors import FieldError, RequestError, bad_field
 log = logging.getLogger(__name__)
 LISTED: Final = 0.05
 """Probability below which a pair is not in an answer."""
+CONTACTS_LISTED: Final = 0.2
+"""Probability below which a contact is not."""
 
 
 SHORT: Final = 500
@@ -79,16 +84,24 @@ class Folding:
             )
             raise bad_field("sequences", message, 413)
 
-    def fold(self, sequences: Sequence[str], *, drawing: bool) -> list[dict[str, Any]]:
-        """Structures of checked sequences: sequence, structure, pairs, paired and, if asked for, svg."""
+    def fold(self, sequences: Sequence[str], *, drawing: bool, contacts: bool = False) -> list[dict[str, Any]]:
+        """Structures of checked sequences: sequence, structure, pairs, certainty and, if asked for, svg and contacts."""
+        predictor = self.predictor()
         try:
-            return [answer(found, drawing) for found in self.predictor().fold(sequences)]
+            return [
+                answer(found, drawing, predictor.contacts(found) if contacts else None)
+                for found in predictor.fold(sequences)
+            ]
         except FoldError as error:
             raise bad_field("sequences", str(error)) from error
 
 
-def answer(found: Fold, drawing: bool) -> dict[str, Any]:
-    """A structure as the service gives it."""
+def answer(found: Fold, drawing: bool, contacts: NDArray[np.float32] | None = None) -> dict[str, Any]:
+    """A structure as the service gives it; contacts [L, L] where they are asked for."""
+    listed = None
+    if contacts is not None:
+        places = np.argwhere(np.triu(contacts) >= CONTACTS_LISTED).tolist()
+        listed = [[i, j, round(float(contacts[i, j]), 4)] for i, j in places]
     sure = found.paired.copy()
     unpaired = [place for place in range(len(sure)) if found.dot_bracket[place] == "."]
     sure[unpaired] = 1 - sure[unpaired]
@@ -98,4 +111,5 @@ def answer(found: Fold, drawing: bool) -> dict[str, Any]:
         "pairs": [[i, j, round(p, 4)] for i, j, p in found.probabilities(LISTED)],
         "certainty": [round(float(share), 4) for share in sure],
         "svg": draw(found.sequence, found.nested, sure.tolist(), crossing=found.crossing) if drawing else None,
+        "contacts": listed,
     }

@@ -144,6 +144,7 @@ class FoldRequest(_Request):
 
     sequences: list[str] = Field(description="RNA or DNA sequences, either case.", examples=[[SEQUENCE]])
     drawing: bool = Field(False, description="Give a drawing of each as SVG, too.")
+    contacts: bool = Field(False, description="Say which nucleotides are close in space, too.")
 
 
 class Structure(_Response):
@@ -156,6 +157,9 @@ class Structure(_Response):
     )
     certainty: list[float] = Field(description="Of each nucleotide, to be paired if it is, unpaired if not.")
     svg: str | None = Field(description="With drawing.")
+    contacts: list[tuple[int, int, float]] | None = Field(
+        None, description="With contacts: nucleotides (from 0), six apart or more, with their probability, from .2 on."
+    )
 
 
 class FoldResponse(_Response):

@@ -131,6 +131,8 @@ class Fold:
     """RNA or DNA letters; or a FASTA file; or - for FASTA on standard input."""
     svg: Path | None = None
     """Folder for a drawing of each, NUMBER_ID.svg."""
+    contacts: Path | None = None
+    """File for the nucleotides that are close in space, TSV: id, i, j (from 1), probability."""
     format: Literal["auto", "brackets", "tsv", "jsonl"] = "auto"
     """brackets: three lines for each, as RNAfold prints them; by default these."""
     source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
@@ -139,13 +141,19 @@ class Fold:
         """Fold and print."""
         named = _sequences(self.sequences)
         with self.source.connect() as client:
-            found = client.fold([letters for _, letters in named])
+            found = client.fold([letters for _, letters in named], contacts=self.contacts is not None)
         if self.svg is not None:
             self.svg.mkdir(parents=True, exist_ok=True)
             for number, ((name, _), structure) in enumerate(zip(named, found, strict=True), 1):
                 safe = re.sub(r"[^\w.-]", "_", name)[:100]
                 (self.svg / f"{number:04d}_{safe}.svg").write_text(structure.svg)
             say(f"{len(named):,} drawings in {self.svg}")
+        if self.contacts is not None:
+            lines = ["id\ti\tj\tprobability\n"]
+            for (name, _), structure in zip(named, found, strict=True):
+                lines += [f"{name}\t{i + 1}\t{j + 1}\t{p:.4f}\n" for i, j, p in structure.contacts]
+            self.contacts.write_text("".join(lines))
+            say(f"{len(lines) - 1:,} contacts in {self.contacts}")
         if self.format in ("tsv", "jsonl"):
             rows = [{"id": name, **row} for (name, _), row in zip(named, found.to_dicts(), strict=True)]
             show(rows, "tsv" if self.format == "tsv" else "jsonl")

@@ -88,14 +88,15 @@ class Client(ABC):
         """
 
     @overload
-    def fold(self, sequences: str) -> Structure: ...  # type: ignore[overload-overlap]
+    def fold(self, sequences: str, *, contacts: bool = False) -> Structure: ...  # type: ignore[overload-overlap]
     @overload
-    def fold(self, sequences: Sequence[str]) -> FoldResult: ...
-    def fold(self, sequences: str | Sequence[str]) -> Structure | FoldResult:
+    def fold(self, sequences: Sequence[str], *, contacts: bool = False) -> FoldResult: ...
+    def fold(self, sequences: str | Sequence[str], *, contacts: bool = False) -> Structure | FoldResult:
         """The secondary structure of a sequence, or of each of several.
 
         Args:
             sequences: RNA or DNA letters, either case.
+            contacts: also say which nucleotides are close in space.
 
         Returns:
             Of one text its `Structure`, of a list a `FoldResult` in its order.
@@ -105,11 +106,11 @@ class Client(ABC):
             UniRNAError: any other failure.
         """
         if isinstance(sequences, str):
-            return self._fold([sequences])[0]
-        return FoldResult(self._fold(as_list(sequences)))
+            return self._fold([sequences], contacts)[0]
+        return FoldResult(self._fold(as_list(sequences), contacts))
 
     @abstractmethod
-    def _fold(self, sequences: list[str]) -> list[Structure]: ...
+    def _fold(self, sequences: list[str], contacts: bool) -> list[Structure]: ...
 
     @abstractmethod
     def score_variants(
@@ -233,12 +234,12 @@ def predict(task: str, sequences: Sequence[str], *, top: int = 5) -> PredictionR
 
 
 @overload
-def fold(sequences: str) -> Structure: ...  # type: ignore[overload-overlap]
+def fold(sequences: str, *, contacts: bool = False) -> Structure: ...  # type: ignore[overload-overlap]
 @overload
-def fold(sequences: Sequence[str]) -> FoldResult: ...
-def fold(sequences: str | Sequence[str]) -> Structure | FoldResult:
+def fold(sequences: Sequence[str], *, contacts: bool = False) -> FoldResult: ...
+def fold(sequences: str | Sequence[str], *, contacts: bool = False) -> Structure | FoldResult:
     """`Client.fold` with the service at `UNIRNA_URL`, by default http://127.0.0.1:8000."""
-    return _default_client().fold(sequences)
+    return _default_client().fold(sequences, contacts=contacts)
 
 
 def score_variants(sequence: str, variants: Sequence[str] | None = None, *, method: str = "masked") -> VariantResult:

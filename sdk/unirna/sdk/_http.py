@@ -107,21 +107,23 @@ class HTTPClient(Client):
             found += answer["predictions"]
         return prediction_result(found, task)
 
-    def _fold(self, sequences: list[str]) -> list[Structure]:
+    def _fold(self, sequences: list[str], contacts: bool) -> list[Structure]:
         found: list[Structure] = []
         for first, chunk in _chunks(sequences, _fold_cost, FOLD_COST):
-            found += self._fold_chunk(first, chunk)
+            found += self._fold_chunk(first, chunk, contacts)
         return found
 
-    def _fold_chunk(self, first: int, chunk: list[str]) -> list[Structure]:
+    def _fold_chunk(self, first: int, chunk: list[str], contacts: bool) -> list[Structure]:
         """Structures of sequences; in halves where the service finds them too many for one request."""
         try:
-            answer = self._post("/v1/fold", {"sequences": chunk, "drawing": True}, first)
+            body = {"sequences": chunk, "drawing": True, **({"contacts": True} if contacts else {})}
+            answer = self._post("/v1/fold", body, first)
         except UniRNAError as error:
             if error.status != 413 or len(chunk) == 1:
                 raise
             half = len(chunk) // 2
-            return self._fold_chunk(first, chunk[:half]) + self._fold_chunk(first + half, chunk[half:])
+            parts = (first, chunk[:half]), (first + half, chunk[half:])
+            return [found for start, part in parts for found in self._fold_chunk(start, part, contacts)]
         return structures(answer["structures"])
 
     def score_variants(

@@ -81,9 +81,9 @@ class LocalClient(Client):
             answers = self._engine.predict(task, as_list(sequences), top=as_count(top))
         return prediction_result(answers, task)
 
-    def _fold(self, sequences: list[str]) -> list[Structure]:
+    def _fold(self, sequences: list[str], contacts: bool) -> list[Structure]:
         with _errors():
-            return structures(self._engine.fold(sequences, drawing=True, bounded=False))
+            return structures(self._engine.fold(sequences, drawing=True, contacts=contacts, bounded=False))
 
     def score_variants(
         self, sequence: str, variants: Sequence[str] | None = None, *, method: str = "masked"

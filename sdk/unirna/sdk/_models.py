@@ -137,6 +137,8 @@ class Structure:
         pairs: pairs (from 0) with their probability over all nested structures, those of .05 and more.
         certainty: of each nucleotide, to be paired if it is, unpaired if not.
         svg: a drawing, coloured by the certainty.
+        contacts: nucleotides (from 0), six apart or more, that are close in space with a probability of .2 and more, and
+            that; empty unless they were asked for.
     """
 
     sequence: str
@@ -144,6 +146,7 @@ class Structure:
     pairs: tuple[tuple[int, int, float], ...] = field(repr=False)
     certainty: tuple[float, ...] = field(repr=False)
     svg: str = field(repr=False)
+    contacts: tuple[tuple[int, int, float], ...] = field(default=(), repr=False)
 
     def __str__(self) -> str:
         return f"{self.sequence}\n{self.structure}"
@@ -399,6 +402,7 @@ def structures(answers: Sequence[Mapping[str, Any]]) -> list[Structure]:
             tuple((i, j, p) for i, j, p in entry["pairs"]),
             tuple(entry["certainty"]),
             entry["svg"] or "",
+            tuple((i, j, p) for i, j, p in entry.get("contacts") or ()),
         )
         for entry in answers
     ]
