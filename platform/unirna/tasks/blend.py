@@ -17,6 +17,8 @@ ENCODER: Final = "encoder alone"
 """The head on the encoder's vectors, among the models of a blend."""
 FEWEST: Final = 100
 """Held-out rows that weights are fitted on, at least."""
+ALIKE: Final = 0.32
+"""Standard deviation of the weights about their mean that is thought likely before any row is seen."""
 Outputs = NDArray[np.float64]
 
 
@@ -29,40 +31,18 @@ class Blend:
 
     @classmethod
     def fit(cls, task: Task, outputs: Mapping[str, Outputs], truth: Truth) -> Blend:
-        """The weights with the lowest loss on held-out rows: log loss of classes or labels, squared error of values.
+        """The weights with the lowest loss on held-out rows (log loss of classes or labels, squared error of values) and
+        prior: few rows tell little of which model is the better, so weights are taken to be alike within `ALIKE`.
 
         Args:
-            task: classes or values. outputs: of each model, float64 [N, C], encoder's first. truth: [N].
+            task: classes, labels or values. outputs: of each model, float64 [N, C], encoder's first. truth: [N].
         """
         parts = np.stack(list(outputs.values()))
         if task.numeric:
-            from scipy.optimize import nnls
-
-            known, about = parts[:, :, 0].T, parts[:, :, 0].mean(axis=1)
-            weights, _ = nnls(known - about, truth - truth.mean())
-            return cls(dict(zip(outputs, weights.tolist(), strict=True)), float(truth.mean() - about @ weights))
-        if task.several:
-            known = np.isfinite(truth)
-            logits, wanted = parts[:, known], softened(truth[known])
-
-            def label_loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-                mixed = weights @ logits
-                slope = logits @ (expit(mixed) - wanted) / len(wanted)
-                return float((np.logaddexp(0, mixed) - wanted * mixed).mean()), slope
-
-            return cls(dict(zip(outputs, _lowest(label_loss, len(parts)), strict=True)))
-        classes = parts.shape[2]
-        doubt = 1 / (len(truth) + 2)  # as in `calibrate`: where all rows are right, weights would grow for ever
-        target = np.full(parts.shape[1:], doubt / (classes - 1))
-        target[np.arange(len(truth)), truth] = 1 - doubt
-
-        def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-            mixed = np.tensordot(weights, parts, 1)
-            shifted = mixed - mixed.max(axis=1, keepdims=True)
-            log_shares = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-            slope = (parts * (np.exp(log_shares) - target)).sum(axis=(1, 2)) / len(truth)
-            return float(-(target * log_shares).sum() / len(truth)), slope
-
+            values, about = parts[:, :, 0], parts[:, :, 0].mean(axis=1)
+            weights = _lowest(_squared_error(values - about[:, None], truth - truth.mean()), len(parts))
+            return cls(dict(zip(outputs, weights, strict=True)), float(truth.mean() - about @ weights))
+        loss = _label_loss(parts, truth) if task.several else _class_loss(parts, truth)
         return cls(dict(zip(outputs, _lowest(loss, len(parts)), strict=True)))
 
     def of(self, outputs: Mapping[str, Outputs]) -> Outputs:
@@ -80,10 +60,55 @@ class Blend:
         return {"weights": dict(self.weights), "bias": self.bias}
 
 
-def _lowest(loss: Callable[[NDArray[np.float64]], tuple[float, NDArray[np.float64]]], count: int) -> list[float]:
-    """So many weights, none negative, with the lowest loss, of which the slope is given too."""
+Loss = Callable[[NDArray[np.float64]], tuple[float, NDArray[np.float64]]]
+"""Weights [K] -> minus a log-likelihood of all rows, and its slope [K]."""
+
+
+def _lowest(loss: Loss, count: int) -> list[float]:
+    """So many weights, none negative, with the lowest loss and prior."""
     from scipy.optimize import minimize
 
-    found = minimize(loss, np.full(count, 1 / count), jac=True, method="L-BFGS-B", bounds=[(0.0, None)] * count)
+    def with_prior(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        value, slope = loss(weights)
+        apart = (weights - weights.mean()) / ALIKE**2
+        return value + float(apart @ (weights - weights.mean())) / 2, slope + apart
+
+    found = minimize(with_prior, np.full(count, 1 / count), jac=True, method="L-BFGS-B", bounds=[(0.0, None)] * count)
     weights: list[float] = found.x.tolist()
     return weights
+
+
+def _squared_error(values: NDArray[np.float64], truth: Truth) -> Loss:
+    """Of values [K, N] about their means; in units of the error of the mean of all."""
+    unit = max(float(((truth - values.mean(axis=0)) ** 2).mean()), np.finfo(np.float64).tiny)
+
+    def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        error = weights @ values - truth
+        return float(error @ error) / (2 * unit), values @ error / unit
+
+    return loss
+
+
+def _label_loss(parts: Outputs, truth: Truth) -> Loss:
+    known = np.isfinite(truth)
+    logits, wanted = parts[:, known], softened(truth[known])
+
+    def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        mixed = weights @ logits
+        return float((np.logaddexp(0, mixed) - wanted * mixed).sum()), logits @ (expit(mixed) - wanted)
+
+    return loss
+
+
+def _class_loss(parts: Outputs, truth: Truth) -> Loss:
+    doubt = 1 / (len(truth) + 2)  # as in `calibrate`: where all rows are right, weights would grow for ever
+    target = np.full(parts.shape[1:], doubt / (parts.shape[2] - 1))
+    target[np.arange(len(truth)), truth] = 1 - doubt
+
+    def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        mixed = np.tensordot(weights, parts, 1)
+        shifted = mixed - mixed.max(axis=1, keepdims=True)
+        log_shares = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        return float(-(target * log_shares).sum()), (parts * (np.exp(log_shares) - target)).sum(axis=(1, 2))
+
+    return loss
