@@ -382,3 +382,10 @@ def test_gradients_stay_inside_a_sequence(nano: Model) -> None:
     assert embedded.grad is not None
     assert embedded.grad[:8].abs().min() > 0
     assert embedded.grad[8:].abs().max() == 0
+
+
+def test_others_may_read_what_is_saved(tmp_path: Path) -> None:
+    (tmp_path / "usual").touch()
+    usual = (tmp_path / "usual").stat().st_mode
+    model.initialise("nano", seed=0).save(tmp_path / "m")
+    assert {path.stat().st_mode for path in (tmp_path / "m").iterdir()} == {usual}

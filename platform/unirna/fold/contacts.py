@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 from scipy.special import expit
+
+from unirna.model.tensors import save_tensors
 
 Matrix = NDArray[np.float32]
 FILE: Final = "contacts.safetensors"
@@ -57,7 +60,8 @@ class ContactHead:
 
     def save(self, folder: str | Path) -> None:
         """Write it into a structure predictor's folder."""
-        save_file({"weight": self.weight, "bias": self.bias}, Path(folder) / FILE)
+        arrays = {"weight": torch.from_numpy(self.weight), "bias": torch.from_numpy(self.bias)}
+        save_tensors(arrays, Path(folder) / FILE)
 
     @classmethod
     def load(cls, folder: str | Path) -> ContactHead:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from unirna.fold.contacts import FILE as CONTACTS
 from unirna.fold.contacts import ContactHead
@@ -27,6 +27,7 @@ from unirna.fold.energies import KIND, Energies, codes_of
 from unirna.fold.network import NetworkConfig, PairNetwork
 from unirna.fold.recursions import fold_all
 from unirna.model import SHIPPED, CheckpointError, Model, load, tokenise
+from unirna.model.tensors import save_tensors
 from unirna.sequence import normalise, write_dot_bracket
 
 FORMAT: Final = 1
@@ -189,7 +190,7 @@ class StructurePredictor:
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {f"network.{name}": value.half().contiguous() for name, value in self.network.state_dict().items()}
         tensors["energies"] = torch.from_numpy(self.energies.flat()).float()
-        save_file(tensors, folder / "head.safetensors")
+        save_tensors(tensors, folder / "head.safetensors")
         info = {
             **self.info,
             "format": FORMAT,

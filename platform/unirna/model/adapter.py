@@ -16,11 +16,12 @@ from typing import Final
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from unirna.model.checkpoint import CheckpointError
 from unirna.model.encoder import Encoder
+from unirna.model.tensors import save_tensors
 
 ADAPTED: Final = ("qkv", "out", "fc1", "fc2")
 """The matrices of a layer that get adapters."""
@@ -113,7 +114,7 @@ def save_adapted(
     facts = {"base": base, "fingerprint": fingerprint, **({"whitened": True} if whitened and adapters else {})}
     (folder / BASE_FILE).write_text(json.dumps(facts) + "\n")
     if adapters:
-        save_file(dict(adapters), folder / ADAPTER_FILE)
+        save_tensors(adapters, folder / ADAPTER_FILE)
     return folder
 
 

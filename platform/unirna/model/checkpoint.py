@@ -11,11 +11,12 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from unirna.model.config import EncoderConfig
 from unirna.model.encoder import Encoder
+from unirna.model.tensors import save_tensors
 from unirna.model.tokens import VOCABULARY
 from unirna.model.whitening import Whitening
 
@@ -75,13 +76,13 @@ def save_checkpoint(encoder: Encoder, folder: str | Path, *, half: bool = False)
     (folder / "config.json").write_text(json.dumps(encoder.config.to_json(), indent=2) + "\n")
     (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
     weights = to_released(encoder)
-    save_file(_halved(weights) if half else weights, folder / "model.safetensors", metadata={"format": "pt"})
+    save_tensors(_halved(weights) if half else weights, folder / "model.safetensors", {"format": "pt"})
     if encoder.whitening is not None:
         tensors = {name: tensor.cpu().contiguous() for name, tensor in encoder.whitening.state_dict().items()}
         if half:
             tensors = _halved(tensors)
         tensors["layers"] = torch.tensor(encoder.whitening.layers, dtype=torch.int64)
-        save_file(tensors, folder / "whitening.safetensors")
+        save_tensors(tensors, folder / "whitening.safetensors")
     return folder
 
 

@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from unirna.model.tensors import save_tensors
 from unirna.tasks.errors import TaskError
 from unirna.tasks.task import Task, Truth
 
@@ -105,7 +106,7 @@ class CNN:
         """Write it as safetensors."""
         numbers = torch.tensor([self.centre, self.spread, self.temperature], dtype=torch.float64)
         each = {"each": torch.ones(1)} if self.network.each else {}
-        save_file({**self.network.state_dict(), "numbers": numbers, **each}, path)
+        save_tensors({**self.network.state_dict(), "numbers": numbers, **each}, path)
 
     @classmethod
     def load(cls, path: Path) -> CNN:

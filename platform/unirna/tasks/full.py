@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -34,6 +34,7 @@ from unirna.model import (
     save_checkpoint,
 )
 from unirna.model.attention import Segments
+from unirna.model.tensors import save_tensors
 from unirna.tasks.errors import TaskError
 from unirna.tasks.feed import Feed, Part, Rows, read_rows
 from unirna.tasks.head import LinearHead
@@ -317,7 +318,7 @@ def _save_best(work: Path, classifier: EncoderWithHead, rank: int) -> None:
     shutil.rmtree(beside, ignore_errors=True)
     if rank:
         beside.mkdir()
-        save_file(adapters_of(classifier.encoder), beside / ADAPTERS)
+        save_tensors(adapters_of(classifier.encoder), beside / ADAPTERS)
     else:
         save_checkpoint(classifier.encoder, beside)
     size = classifier.head.in_features

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
+from unirna.model.tensors import save_tensors
 from unirna.tasks.errors import TaskError
 
 PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0)
@@ -70,7 +72,7 @@ class LinearHead:
     def save(self, path: Path) -> None:
         """Write the four arrays as safetensors."""
         arrays = {"weight": self.weight, "bias": self.bias, "mean": self.mean, "scale": self.scale}
-        save_file({name: np.ascontiguousarray(a, np.float32) for name, a in arrays.items()}, path)
+        save_tensors({name: torch.from_numpy(np.ascontiguousarray(a, np.float32)) for name, a in arrays.items()}, path)
 
     @classmethod
     def load(cls, path: Path) -> LinearHead:
