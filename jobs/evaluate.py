@@ -34,6 +34,8 @@ class Config:
     """Which rows; all takes the whole table."""
     label_column: str = ""
     """Column of the class; by default the one the predictor was made with, as for the other columns."""
+    label_columns: tuple[str, ...] = ()
+    """Columns of several labels, in the order of the predictor's."""
     sequence_column: str = ""
     """Column of the RNA or DNA letters."""
     id_column: str = ""

@@ -146,7 +146,7 @@ def main() -> int:
         function: Callable[[dict[str, Any], Callable[[float], None]], None], settings: list[dict[str, Any]], folder: Path
     ) -> None:
         connect_ray()
-        run_trials(function, settings, folder=folder)
+        run_trials(function, settings, longest=max(each["full"]["epochs"] for each in settings), folder=folder)
 
     def job() -> dict[str, Any]:
         wanted = _wanted(config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -243,3 +244,27 @@ def test_simple_models_are_added_to_what_was_trained(tmp_path: Path, nano_model_
     # other settings of training are trained anew
     finetune(replace(plain, full=FullConfig(1, rank=2), replace=True))
     assert "was trained alike" not in capsys.readouterr().err
+
+
+def test_held_out_blends_err_as_new_rows_do() -> None:
+    """With many useless models and few rows, the fitted rows look better than new ones; the held-out blends do not."""
+    random = np.random.default_rng(3)
+    fitted, held, new = [], [], []
+    for _ in range(200):
+        truth = random.normal(size=200)
+        outputs = {f"m{i}": (random.normal(size=200) * 2 + truth)[:, None] for i in range(12)}
+        mine, other = np.arange(200) < 100, np.arange(200) >= 100
+        known = {name: found[mine] for name, found in outputs.items()}
+        blend = Blend.fit(SEQUENCE_REGRESSION, known, truth[mine])
+        halves = np.arange(100) % 2 == 0
+        fitted.append(np.abs(blend.of(known)[:, 0] - truth[mine]).mean())
+        held.append(np.abs(Blend.held_out(SEQUENCE_REGRESSION, known, truth[mine], halves)[:, 0] - truth[mine]).mean())
+        new.append(np.abs(blend.of({name: found[other] for name, found in outputs.items()})[:, 0] - truth[other]).mean())
+    assert np.mean(fitted) < np.mean(new) < np.mean(held) < 1.1 * np.mean(new)
+
+
+def test_a_blend_that_lacks_a_model_is_refused(registry: Path, tmp_path: Path) -> None:
+    shutil.copytree(registry / "kind", tmp_path / "kind")
+    (tmp_path / "kind" / "cnn.safetensors").unlink()
+    with pytest.raises(TaskError, match="it blends 1D CNN, which is not there"):
+        load_predictor(tmp_path / "kind")

@@ -89,7 +89,7 @@ def test_settings_are_searched_on_ray_tune(wanted: FinetuneConfig, ray_cluster: 
     seen: list[Run] = []
 
     def search(function: Any, settings: list[dict[str, Any]], folder: Path) -> None:
-        run_trials(function, settings, folder=folder)
+        run_trials(function, settings, longest=3, folder=folder)
         seen.extend(Run(FullConfig(**each["full"]), Path(each["work"])) for each in settings)
         assert all(run.loss < float("inf") for run in seen)
 
@@ -102,8 +102,15 @@ def test_settings_are_searched_on_ray_tune(wanted: FinetuneConfig, ray_cluster: 
     assert losses[training["kept"] - 1] == min(losses)
     assert training["runs"][0]["learning_rate"] == wanted.full.peak_learning_rate
 
-    def fails(settings: dict[str, Any], report: Callable[[float], None]) -> None:
-        raise TaskError(f"number {settings['number']} cannot be")
+    def some_fail(settings: dict[str, Any], report: Callable[[float], None]) -> None:
+        if settings["number"] in settings["bad"]:
+            raise TaskError(f"number {settings['number']} cannot be")
+        for epoch in range(120):  # more than the scheduler's own limit
+            report(1 / (epoch + 1))
+        (Path(settings["folder"]) / str(settings["number"])).touch()
 
-    with pytest.raises(TaskError, match="number 0 cannot be"):
-        run_trials(fails, [{"number": 0}], folder=tmp_path / "tune")
+    given: list[dict[str, Any]] = [{"number": n, "bad": [0], "folder": str(tmp_path)} for n in range(2)]
+    run_trials(some_fail, given, longest=120, folder=tmp_path / "tune")
+    assert (tmp_path / "1").exists() and not (tmp_path / "0").exists()
+    with pytest.raises(ValueError, match="none of the 1 settings could be trained with: number 0 cannot be"):
+        run_trials(some_fail, given[:1], longest=120, folder=tmp_path / "tune")

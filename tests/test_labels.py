@@ -179,3 +179,15 @@ def test_evaluation_measures_what_was_measured_when_it_was_made(registry: Path, 
 def test_the_best_answer_without_a_sequence_is_each_labels_share() -> None:
     truth = np.array([[1, 0], [1, np.nan], [0, 0], [np.nan, 1]], float)
     np.testing.assert_allclose(SEQUENCE_LABELS.guess(truth), logit([2 / 3, 1 / 3]))
+
+
+def test_a_table_with_other_columns_is_measured_by_their_order(registry: Path, tmp_path: Path) -> None:
+    table = pq.read_table(registry.parent / "table.parquet").rename_columns(["sequence", "a", "g", "u"])
+    pq.write_table(table, tmp_path / "t.parquet")
+    config = EvaluateConfig(str(registry), "rich", (str(tmp_path / "t.parquet"),), split="all", out=str(tmp_path))
+    found = evaluate(replace(config, label_columns=("a", "g", "u")))
+    assert next(s["value"] for s in found["scores"] if s["metric"] == "mean AUC") > 0.9
+    with pytest.raises(
+        TaskError, match=r"name --label-columns with 3 columns, in the order of rich_in_a, rich_in_g, rich_in_u"
+    ):
+        evaluate(replace(config, label_column="a"))

@@ -246,7 +246,7 @@ def _method(criteria: Criteria) -> str:
         f"{'below' if c.label == 'high' else 'above'} the predicted one, as a normal distribution has it.</li>"
         if c.numeric
         else f"<li><b>{escape(c.name)}</b>: the probability that the predictor {escape(c.predictor)} gives to "
-        f"{escape(c.label)}. Probabilities are not calibrated.</li>"
+        f"{escape(c.label)}. How far they can be believed stands on its card.</li>"
         for c in criteria.labels
     ]
     whole = (

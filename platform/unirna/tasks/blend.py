@@ -45,6 +45,20 @@ class Blend:
         loss = _label_loss(parts, truth) if task.several else _class_loss(parts, truth)
         return cls(dict(zip(outputs, _lowest(loss, len(parts)), strict=True)))
 
+    @classmethod
+    def held_out(
+        cls, task: Task, outputs: Mapping[str, Outputs], truth: Truth, halves: NDArray[np.bool_]
+    ) -> NDArray[np.float64]:
+        """Blends of held-out rows by weights that were fitted on the other half of them: float64 [N, C].
+
+        Errors of these are as large as on new rows, those of the blend that was fitted on the same rows are smaller.
+        """
+        found = np.empty_like(next(iter(outputs.values())))
+        for half in (halves, ~halves):
+            other = cls.fit(task, {name: given[~half] for name, given in outputs.items()}, truth[~half])
+            found[half] = other.of({name: given[half] for name, given in outputs.items()})
+        return found
+
     def of(self, outputs: Mapping[str, Outputs]) -> Outputs:
         """The blend of the outputs [N, C] of each model that it names."""
         mixed: Outputs = np.sum([weight * outputs[name] for name, weight in self.weights.items()], axis=0) + self.bias

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -73,7 +74,10 @@ class Run:
         given = asdict(self.full)
         shown = {key: given[key] for key in ("seed", "learning_rate", "head_learning_rate", "batch_size", "rank")}
         shown["learning_rate"] = self.full.peak_learning_rate
-        return shown | {"epochs": len(read_epochs(self.work)), "valid_loss": round(self.loss, 6)}
+        return shown | {
+            "epochs": len(read_epochs(self.work)),
+            "valid_loss": round(self.loss, 6) if math.isfinite(self.loss) else None,
+        }
 
 
 def lay_out(work: Path, candidates: list[FullConfig]) -> list[Run]:

@@ -78,7 +78,7 @@ def write_card(info: dict[str, Any]) -> str:
         else "- Labels that were unknown for many rows are known the worse; probabilities hold for RNA like these rows."
         if _several(info)
         else "- It always answers with one of its classes, also for RNA of none of them"
-        + ("; `known` below .05 then says so, as the AUROC of known shows." if "sureness" in info else "."),
+        + ("; `known` below .05 hints at it" + _known(info) if "sureness" in info else "."),
         "- Copies of a sequence are kept apart only as said above, and close relatives of test sequences may stand in",
         "  train: results for unrelated RNA can be worse.",
         f"- Sequences longer than {encoder['context']:,} nucleotides are read in overlapping windows.",
@@ -96,6 +96,13 @@ def _blend(info: dict[str, Any]) -> str:
 
 def _each(info: dict[str, Any]) -> bool:
     return str(info["task"]).startswith("nucleotide")
+
+
+def _known(info: dict[str, Any]) -> str:
+    """How well RNA of other classes is told, where the test has some."""
+    ours = info["metrics"]["test"][info["name"]]
+    measured = f" (AUROC of known {ours['AUROC of known']['value']:.3f})" if "AUROC of known" in ours else ""
+    return f"{measured}, as it does for one in twenty RNAs that do belong."
 
 
 def _several(info: dict[str, Any]) -> bool:
@@ -125,8 +132,9 @@ def _value_table(info: dict[str, Any]) -> list[str]:
         "Values {min:.4g} to {max:.4g}, quartiles {lower_quartile:.4g}, {median:.4g}, {upper_quartile:.4g}; mean "
         "{mean:.4g}, standard deviation {sd:.4g}.".format(**values),
         "",
-        f"Interval for {interval['coverage']:.0%}: prediction {width} (split conformal, on the validation rows); it holds "
-        f"{interval['test_coverage']:.1%} of the test rows. `predicted.svg` shows predicted against true values of these.",
+        f"Interval for {interval['coverage']:.0%}: prediction {width} (split conformal, on the validation rows, which also "
+        f"chose weights or epoch: so about that share); it holds {interval['test_coverage']:.1%} of the test rows. "
+        "`predicted.svg` shows predicted against true values of these.",
     ]
 
 
@@ -197,7 +205,7 @@ def _training(training: dict[str, Any]) -> list[str]:
             f"| {e['epoch']} | {e['loss']:.4f} | {e['valid_loss']:.4f} | {e['valid_score']:.3f} |"
             for e in training["epochs"]
         ]
-        score = training["epochs"][0]["score"]
+        score = training["epochs"][0]["score"] if training["epochs"] else "score"
         if start := training.get("start"):
             rows.insert(0, f"| 0: the frozen mode's head | | {start['valid_loss']:.4f} | {start['valid_score']:.3f} |")
         return [f"| epoch | loss | validation loss | validation {score} |", "|--:|--:|--:|--:|", *rows, *_runs(training)]
@@ -211,7 +219,10 @@ def _runs(training: dict[str, Any]) -> list[str]:
         return []
     lines = ["", f"Of {len(runs)} trainings number {training['kept']}, with the lowest validation loss, was kept:", ""]
     lines += ["| run | " + " | ".join(key.replace("_", " ") for key in runs[0]) + " |", "|--:" * (len(runs[0]) + 1) + "|"]
-    lines += [f"| {number} | " + " | ".join(f"{v:g}" for v in run.values()) + " |" for number, run in enumerate(runs, 1)]
+    lines += [
+        f"| {number} | " + " | ".join("none" if v is None else f"{v:g}" for v in run.values()) + " |"
+        for number, run in enumerate(runs, 1)
+    ]
     tested = [key for key in runs[0] if key.startswith("test ")]
     for key in tested:
         values = np.array([run[key] for run in runs])

@@ -65,6 +65,7 @@ class EvaluateConfig:
     data: tuple[str, ...]
     split: str = "test"
     label_column: str = ""
+    label_columns: tuple[str, ...] = ()
     sequence_column: str = ""
     id_column: str = ""
     split_column: str = ""
@@ -153,10 +154,14 @@ def _rounded(row: dict[str, Any]) -> dict[str, Any]:
 
 def _read(config: EvaluateConfig, predictor: Predictor) -> LabelledTable:
     made = predictor.info["data"]
+    several = len(made.get("label_columns", ()))
+    if (several and config.label_column) or len(config.label_columns) not in (0, several):
+        wanted = f"--label-columns with {several} columns, in the order of {', '.join(predictor.labels)}"
+        raise TaskError(f"predictor {predictor.name!r}: name {wanted if several else 'one column with --label-column'}")
     data = DataConfig(
         data=config.data,
         label_column=config.label_column or made["label_column"],
-        label_columns=tuple(made.get("label_columns", ())),
+        label_columns=config.label_columns or tuple(made.get("label_columns", ())),
         sequence_column=config.sequence_column or made["sequence_column"],
         id_column=config.id_column or made["id_column"],
         split_column=config.split_column or made["split_column"],

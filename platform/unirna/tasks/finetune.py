@@ -21,6 +21,7 @@ from torch import Tensor
 
 from unirna.job import Progress, say
 from unirna.model import SHIPPED, Model, Pooling, load
+from unirna.model.adapter import BASE_FILE
 from unirna.tasks.blend import ENCODER, FEWEST, Blend
 from unirna.tasks.candidates import Report, Run, Search, candidates, lay_out
 from unirna.tasks.classification import SEQUENCE_CLASSIFICATION
@@ -155,12 +156,19 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
             return dict(there.info["summary"])
         if not config.replace:
             differ = [
-                f"{key} was {was.get(key)!r}, is now {recipe[key]!r}" for key in recipe if was.get(key) != recipe[key]
+                f"{key} was {was.get(key)!r}, is now {recipe.get(key)!r}"
+                for key in dict.fromkeys([*recipe, *was])
+                if was.get(key) != recipe.get(key)
             ]
             raise TaskError(
                 f"{folder} holds a predictor made otherwise ({'; '.join(differ)}). Give another --task name, or --replace"
             )
-        if config.mode != "frozen" and all(was.get(key) == recipe.get(key) for key in {*was, *recipe} - {"blend", "cnn"}):
+        alike = (there.folder / "encoder" / BASE_FILE).exists() == config.compact
+        if (
+            config.mode != "frozen"
+            and alike
+            and all(was.get(key) == recipe.get(key) for key in {*was, *recipe} - {"blend", "cnn"})
+        ):
             trained = there
             say(f"{folder} was trained alike: its encoder and head are kept, the simple models made anew")
     registry.mkdir(parents=True, exist_ok=True)
@@ -201,8 +209,9 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
         )
         vectors = _embed(model, table, units, registry)
     raw = head
-    head, temperature = task.calibrated(head, vectors[at["valid"]], truth[at["valid"]])
-    seconds = time.monotonic() - started + (0.0 if trained is None else trained.info["training"]["seconds"])
+    calibration = None if trained is None else trained.info.get("calibration")
+    if calibration is None:  # else the head is calibrated already
+        head, temperature = task.calibrated(head, vectors[at["valid"]], truth[at["valid"]])
 
     # ---- measure, beside the simple models
     say("fitting the simple models on the same rows")
@@ -211,12 +220,16 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
     simple = SimpleModels.fit(task, table.sequences, profiles, truth, rows, units, num_outputs, cnn=config.cnn)
     outputs = {ENCODER: head.outputs(vectors)}
     outputs |= {name: units.gather(simple.outputs(name, table.sequences)) for name in simple.names}
-    blend = None
+    blend, valid = None, at["valid"]
     if config.blend and len(rows["valid"]) >= FEWEST:
-        valid = at["valid"]
         blend = Blend.fit(task, {name: found[valid] for name, found in outputs.items()}, truth[valid])
         say("answers blend " + ", ".join(f"{weight:.2f} {name}" for name, weight in blend.weights.items()))
     of_all = outputs[ENCODER] if blend is None else blend.of(outputs)
+    held_out = of_all[valid]  # as surprising as on new rows
+    if blend is not None:
+        halves = np.searchsorted(rows["valid"], units.rows[valid]) % 2 == 0  # all nucleotides of a sequence in one
+        held_out = Blend.held_out(task, {name: found[valid] for name, found in outputs.items()}, truth[valid], halves)
+    seconds = time.monotonic() - started + (0.0 if trained is None else trained.info["training"]["seconds"])
     others = [name for name in outputs if blend is not None or name != ENCODER]
     answers = {config.name: task.answer(of_all)} | {name: task.answer(outputs[name]) for name in others}
     guess = task.guess(truth[at["train"]])
@@ -243,16 +256,18 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
     plot = ""
     if task.numeric:
         ours = answers[config.name]
-        facts = facts_of_values(truth, ours, at, config.unit)
+        facts = facts_of_values(truth, ours, task.answer(held_out), at, config.unit)
         plot = predicted_against_true(truth[at["test"]], ours[at["test"]], facts)
     else:
-        error = next(metric for metric in task.metrics if metric.name == "calibration error")
-        before = error.compute(truth[rows["test"]], task.answers(raw, vectors[rows["test"]]))
         facts = {"classes": classes}
         if not task.several:
-            facts = facts_of_classes(table, classes, int(np.argmax(guess)), of_all[at["valid"]])
-        if len(rows["valid"]):
-            facts["calibration"] = {"temperature": temperature, "test_error_before": before}
+            facts = facts_of_classes(table, classes, int(np.argmax(guess)), held_out)
+        if calibration is None and len(rows["valid"]):
+            error = next(metric for metric in task.metrics if metric.name == "calibration error")
+            before = error.compute(truth[rows["test"]], task.answers(raw, vectors[rows["test"]]))
+            calibration = {"temperature": temperature, "test_error_before": before}
+        if calibration is not None:
+            facts["calibration"] = calibration
     summary = {
         "predictor": str(folder),
         "task": task.name,

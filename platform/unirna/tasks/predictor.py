@@ -71,7 +71,7 @@ class Estimates:
     """Predicted values of N sequences, float64 [N] each.
 
     Attributes:
-        values: the predictions. low, high: ends of their interval, which holds a new value in at least `coverage` of cases
+        values: the predictions. low, high: ends of their interval, which holds a new value in about `coverage` of cases
             if it comes from where the validation rows came from. unit: of the values, as its maker named it.
     """
 
@@ -88,7 +88,7 @@ class Profiles:
 
     Attributes:
         values: float64 [L] for each sequence of L nucleotides.
-        half_width: of the interval about each value, which holds a new value in at least `coverage` of cases if it comes
+        half_width: of the interval about each value, which holds a new value in about `coverage` of cases if it comes
             from where the validation rows came from; infinite where it has no bounds. unit: as its maker named it.
     """
 
@@ -316,7 +316,10 @@ def load_predictor(folder: str | Path, device: str | torch.device | None = None)
         raise TaskError(f"{folder}: task {info['task']!r}; this version of unirna knows {', '.join(TASKS)}")
     if len(head.weight) != (1 if TASKS[info["task"]].numeric else len(info["classes"])):
         raise TaskError(f"{folder}: the head has {len(head.weight)} classes, predictor.json {len(info['classes'])}")
-    return Predictor(folder, info, head, device)
+    predictor = Predictor(folder, info, head, device)
+    if predictor.blend is not None and (lacking := set(predictor.blend.weights) - {ENCODER, *predictor.simple.names}):
+        raise TaskError(f"{folder}: it blends {', '.join(sorted(lacking))}, which is not there. Fine-tune again")
+    return predictor
 
 
 def list_predictors(registry: str | Path | None, *, shipped: bool = True) -> dict[str, Path]:

@@ -29,7 +29,7 @@ MOST_HELD_OUT = 1000
 
 
 def facts_of_classes(
-    table: LabelledTable, classes: list[str], most_frequent: int, valid_outputs: NDArray[np.float64]
+    table: LabelledTable, classes: list[str], most_frequent: int, held_out: NDArray[np.float64]
 ) -> dict[str, Any]:
     """What `predictor.json` says of classes; `sureness` is that of validation rows, or of evenly spaced ones of many."""
     per_class = {
@@ -37,18 +37,21 @@ def facts_of_classes(
         for split in ("train", "valid", "test")
     }
     facts = {"classes": classes, "most_frequent_class": classes[most_frequent], "per_class": per_class}
-    if len(valid_outputs) < FEWEST_HELD_OUT:
+    if len(held_out) < FEWEST_HELD_OUT:
         return facts
-    ordered = np.sort(sureness(valid_outputs))
+    ordered = np.sort(sureness(held_out))
     if len(ordered) > MOST_HELD_OUT:
         ordered = ordered[np.linspace(0, len(ordered) - 1, MOST_HELD_OUT).round().astype(int)]
     return facts | {"sureness": [round(value, 4) for value in ordered.tolist()]}
 
 
-def facts_of_values(truth: Truth, answers: Truth, rows: dict[str, NDArray[np.int64]], unit: str) -> dict[str, Any]:
-    """What `predictor.json` says of values: unit, mean, and the interval with its coverage of the test rows."""
+def facts_of_values(
+    truth: Truth, answers: Truth, held_out: Truth, rows: dict[str, NDArray[np.int64]], unit: str
+) -> dict[str, Any]:
+    """What `predictor.json` says of values: unit, mean, and the interval with its coverage of the test rows; `held_out` are
+    answers for the validation rows that are as good as for new ones."""
     valid, test = rows["valid"], rows["test"]
-    width = half_width(truth[valid], answers[valid])
+    width = half_width(truth[valid], held_out)
     inside = np.abs(truth[test] - answers[test]) <= width
     interval = {
         "coverage": COVERAGE,

@@ -109,11 +109,11 @@ class Predict:
         """Predict and print."""
         named = _sequences(self.sequences)
         with self.source.connect() as client:
-            predictions = client.predict(self.task, [letters for _, letters in named])
+            predictions = client.predict(self.task, [letters for _, letters in named], top=0)
         rows = [
             {"id": name, "label": p.label, "probability": p.probability, "known": p.known}
             if isinstance(p, Prediction)
-            else {"id": name, "labels": ",".join(p.labels), **p.probabilities}
+            else {"id": name, "labels": ",".join(p.labels)} | {f"p({x})": v for x, v in sorted(p.probabilities.items())}
             if isinstance(p, LabelSet)
             else {"id": name, "value": p.value, "low": p.low, "high": p.high, "unit": p.unit}
             if isinstance(p, Estimate)

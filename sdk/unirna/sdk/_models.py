@@ -371,13 +371,14 @@ class FoldResult(_Rows[Structure]):
     """One structure per sequence, in their order: a sequence of `Structure`."""
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """Keys: sequence, structure, certainty (the mean), pairs."""
+        """Keys: sequence, structure, certainty (the mean), pairs, and contacts where they were asked for."""
         return [
             {
                 "sequence": s.sequence,
                 "structure": s.structure,
                 "certainty": sum(s.certainty) / len(s.certainty),
                 "pairs": [{"i": i, "j": j, "probability": p} for i, j, p in s.pairs],
+                **({"contacts": [{"i": i, "j": j, "probability": p} for i, j, p in s.contacts]} if s.contacts else {}),
             }
             for s in self
         ]

@@ -277,8 +277,9 @@ async function predict() {
   const answer = await call(`/v1/predict/${encodeURIComponent(task)}`, { sequences: [letters], top: 5 });
   const found = answer.predictions[0];
   $("prediction-title").textContent = `Predicted ${task.replaceAll("_", " ")}`;
-  $("value").hidden = Boolean(found.probabilities);
+  $("value").hidden = Boolean(found.probabilities && !found.labels);
   if (found.values) $("value").replaceChildren(profileOf(found, letters));
+  else if (found.labels) $("value").textContent = found.labels.join(", ") || "None of its labels is more probable than not.";
   else $("value").textContent = found.probabilities ? "" : valueText(found);
   $("classes").replaceChildren(
     ...Object.entries(found.probabilities ?? {}).map(([name, share]) =>
