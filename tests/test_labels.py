@@ -36,7 +36,7 @@ from unirna.tasks import (
 )
 from unirna.tasks.blend import Blend
 from unirna.tasks.data import describe
-from unirna.tasks.labels import calibrate, fit_label_heads, label_accuracy, mean_auc, mean_precision
+from unirna.tasks.labels import average_precision, calibrate, fit_label_heads, label_accuracy, mean_auc, mean_precision
 
 NAMES = ("rich_in_a", "rich_in_g", "rich_in_u")
 
@@ -127,6 +127,9 @@ def test_metrics_and_heads_agree_with_scikit_learn() -> None:
     assert mean_auc(truth, chances) == pytest.approx(np.mean([roc_auc_score(*pair) for pair in pairs]))
     assert mean_precision(truth, chances) == pytest.approx(np.mean([average_precision_score(*pair) for pair in pairs]))
     assert label_accuracy(truth, chances) == pytest.approx(((chances > 0.5) == truth)[known].mean())
+    ties = np.round(chances[:, 0], 1)
+    wanted_precision = average_precision_score(known[:, 0], ties)
+    assert average_precision(known[:, 0].astype(np.int64), ties) == pytest.approx(wanted_precision)
     # the temperature: outputs that are ten times too sure are divided by about ten
     assert calibrate(outputs * 10, truth) == pytest.approx(10 * calibrate(outputs, truth), rel=0.02)
     blend = Blend.fit(SEQUENCE_LABELS, {"good": outputs, "noise": random.normal(size=outputs.shape) * 3}, truth)
