@@ -214,6 +214,28 @@ def test_values_of_nucleotides_are_drawn(browser: Browser, service: Any, library
         shutil.rmtree(Path(library.registry) / "worth")
 
 
+def test_several_labels_are_listed(browser: Browser, service: Any, library: Any, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    letters = ["".join(random.choice(list("ACGU"), 40, p=random.dirichlet([1, 1, 1, 1]))) for _ in range(200)]
+    table = {"sequence": letters, **{f"much {c}": [text.count(c) >= 10 for text in letters] for c in "AG"}}
+    pq.write_table(pa.table(table), tmp_path / "t.parquet")
+    data = DataConfig((str(tmp_path / "t.parquet"),), "", label_columns=("much A", "much G"))
+    finetune(FinetuneConfig("rich", library.model, data, library.registry, cnn=False))
+    try:
+        browser.size(1100, 900)
+        browser.open(service.url)
+        browser.wait("[...document.querySelector('#task').options].some((o) => o.value === 'rich')")
+        for letters_of_it, said in (("A" * 40, "much A"), ("C" * 40, "None of its labels")):
+            browser.type("#sequence", letters_of_it)
+            browser.run("document.querySelector('#task').value = 'rich'; document.querySelector('#value').textContent = ''")
+            browser.click("#predict")
+            browser.wait(f"document.querySelector('#value').innerText.startsWith({said!r})")
+            assert len(browser.texts("#classes .share")) == 2
+        assert browser.console() == []
+    finally:
+        shutil.rmtree(Path(library.registry) / "rich")
+
+
 def test_hits_are_aligned(page: Browser, library: Any, tmp_path: Path) -> None:
     row = library.rows[7]
     sequence = row["sequence"]
