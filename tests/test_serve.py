@@ -55,6 +55,7 @@ def running(engine: Engine, settings: Settings, key: str | None = None) -> Itera
     digest = settings.key_digest({"UNIRNA_API_KEY": key}) if key else None
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
+        listener.listen()  # a client that is there before the server waits
         server = uvicorn.Server(uvicorn.Config(create_app(engine, settings, digest), log_level="critical", ws="none"))
         thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))
         thread.start()
