@@ -66,7 +66,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory, nano_model_path: Path) ->
     values = replace(data, label_column="strength", numeric=True)
     each = replace(values, label_column="values", level="nucleotide")
     for name, wanted in (("kind", data), ("strength", values), ("each", each)):
-        finetune(FinetuneConfig(name, str(nano_model_path), wanted, str(folder / "registry"), cnn=name != "each"))
+        finetune(FinetuneConfig(name, str(nano_model_path), wanted, str(folder / "registry"), cnn=name == "kind"))
     finetune(FinetuneConfig("alone", str(nano_model_path), data, str(folder / "registry"), cnn=False, blend=False))
     return folder / "registry"
 
@@ -110,7 +110,7 @@ def test_predictors_answer_as_they_were_measured(registry: Path) -> None:
         predictor = load_predictor(registry / name)
         assert predictor.blend is not None and ENCODER in predictor.blend.weights
         models = predictor.metrics["test"]
-        assert (CNN in models) == (name != "each") and ENCODER in models
+        assert (CNN in models) == (name == "kind") and ENCODER in models
         assert "weighted sum of models" in predictor.card and "times encoder alone" in predictor.card
         found = evaluate(EvaluateConfig(str(registry), name, (str(registry.parent / "table.parquet"),)))
         for score in found["scores"]:

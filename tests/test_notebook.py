@@ -22,7 +22,7 @@ def test_the_quickstart_runs(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     shown = done.stdout
-    assert '"stored": 300' in shown and "tRNA" in shown and "(((((((..((((........)))).(((((.......)))))" in shown
+    assert '"stored": 100' in shown and "tRNA" in shown and "(((((((..((((........)))).(((((.......)))))" in shown
     assert "(2, 512)" in shown and "G1A+C72U" in shown and "ribosome_load" in shown
 
 
