@@ -22,7 +22,6 @@ from unirna.sdk._models import prediction_result
 from unirna.serve.engine import Engine
 from unirna.serve.predictors import answers_of
 from unirna.tasks import (
-    NUCLEOTIDE_REGRESSION,
     SEQUENCE_CLASSIFICATION,
     SEQUENCE_REGRESSION,
     DataConfig,
@@ -102,7 +101,6 @@ def test_a_blend_of_nucleotides_is_that_of_each() -> None:
     parts = {"a": [np.ones((2, 1)), np.zeros((3, 1))], "b": [np.ones((2, 1)), np.ones((3, 1))]}
     assert [found.tolist() for found in blend.of_each(parts)] == [[[3.5]] * 2, [[1.5]] * 3]
     assert blend.of({"a": np.ones((4, 2)), "b": np.zeros((4, 2))}).tolist() == [[2.5, 2.5]] * 4
-    assert NUCLEOTIDE_REGRESSION.numeric
 
 
 def test_predictors_answer_as_they_were_measured(registry: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -32,7 +31,7 @@ def candidates(full: FullConfig, seeds: int, tries: int) -> list[FullConfig]:
         full: settings. seeds: trainings with seeds full.seed and up. tries: settings that are tried, drawn by full.seed.
 
     Raises:
-        TaskError: both are asked for.
+        TaskError: both are asked for, less than one seed, or a negative number of tries.
     """
     if seeds > 1 and tries > 1:
         raise TaskError(f"{seeds} seeds and {tries} tries: search for settings first, then train with several seeds")
@@ -91,6 +90,5 @@ def lay_out(work: Path, candidates: list[FullConfig]) -> list[Run]:
         for name in ("train.npz", "valid.npz", "base", START):
             if (work / name).exists() and not (run / name).exists():
                 (run / name).symlink_to(Path("..") / name)
-        (run / "full.json").write_text(json.dumps(asdict(full)))
         runs.append(Run(full, run))
     return runs
