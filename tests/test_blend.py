@@ -18,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 from unirna import sdk
 from unirna.model import load
 from unirna.screen.criteria import Criteria, parse_label_criterion
-from unirna.sdk._models import prediction_result
+from unirna.sdk._answers import prediction_result
 from unirna.serve.engine import Engine
 from unirna.serve.predictors import answers_of
 from unirna.tasks import (

@@ -17,7 +17,7 @@ from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 from unirna import sdk
 from unirna.model import load
 from unirna.screen.criteria import Criteria, parse_label_criterion
-from unirna.sdk._models import prediction_result
+from unirna.sdk._answers import prediction_result
 from unirna.sequence import InputError
 from unirna.serve.engine import Engine
 from unirna.serve.schemas import PredictResponse

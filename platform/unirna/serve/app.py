@@ -232,19 +232,19 @@ def models(engine: EngineOf) -> Any:
 @api.get("/collections", response_model=schemas.CollectionsResponse, summary="The collections of the store")
 def collections(engine: EngineOf) -> Any:
     """Every collection with its size, its columns and the model that made it."""
-    return {"default": engine.default(), "collections": engine.describe_collections()}
+    return {"default": engine.catalogue.default(), "collections": engine.catalogue.describe_all()}
 
 
 @api.get("/collections/{name}", response_model=schemas.CollectionResponse, summary="One collection")
 def collection(name: str, engine: EngineOf) -> Any:
     """A collection, and a few of its sequences to try."""
-    return engine.describe_collection(engine.collection(name)) | {"examples": engine.examples(name)}
+    return engine.catalogue.describe(engine.catalogue.open(name)) | {"examples": engine.catalogue.examples(name)}
 
 
 @api.delete("/collections/{name}", status_code=204, summary="Remove a collection for good")
 def drop(name: str, engine: EngineOf, confirm: Annotated[str, Query(description="Its name once more.")]) -> Response:
     """Remove a collection with its rejects and the vectors of its nucleotides. Wants a key with the scope admin."""
-    engine.collection(name)
+    engine.catalogue.open(name)
     if confirm != name:
         raise bad_field("confirm", f"this cannot be undone: repeat the collection's name, {name!r}")
     vectorstore.drop(engine.store, name, confirm=confirm)
@@ -254,7 +254,7 @@ def drop(name: str, engine: EngineOf, confirm: Annotated[str, Query(description=
 @api.get("/collections/{name}/record", response_model=schemas.Record, summary="One stored sequence")
 def record(name: str, engine: EngineOf, id: Annotated[str, Query(description="As it stands in the collection.")]) -> Any:
     """A stored sequence with all its labels. The id is a query parameter, since ids may contain slashes."""
-    return engine.record(name, id)
+    return engine.catalogue.record(name, id)
 
 
 @health.get("/healthz", response_model=schemas.Status, summary="The process lives")
@@ -280,7 +280,7 @@ def metrics(request: Request, engine: EngineOf) -> Response:
     """Requests, latencies, what waits, how full batches are, nucleotides, and the versions of model and collections."""
     counted: Metrics = request.app.state.metrics
     own = [batcher.waiting for batcher in list(request.app.state.own_batchers.values())]
-    there = engine.describe_collections()
+    there = engine.catalogue.describe_all()
     with counted.one_at_a_time:
         counted.waiting.set(request.app.state.batcher.waiting + sum(own))
         counted.rows.clear()

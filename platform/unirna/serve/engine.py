@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from unirna import vectorstore
 from unirna.model import CheckpointError, Model, load
 from unirna.sequence import normalise
+from unirna.serve.catalogue import OWN_COLUMNS, Catalogue, check_text
 from unirna.serve.errors import FieldError, RequestError, bad_field
 from unirna.serve.folding import Folding
 from unirna.serve.predictors import Predictors, answers_of, check_top
@@ -28,11 +29,6 @@ from unirna.vectorstore import VERIFIED, Collection, FilterError, ModelMismatchE
 
 log = logging.getLogger(__name__)
 Vectors = NDArray[np.float32]
-
-OWN_COLUMNS = ("id", "sequence", "length", "sha", "query", "rank", "similarity", "vector", "found_by", *VERIFIED.names)
-"""Columns of a search result that are no labels."""
-EXAMPLES_FROM = 512
-"""Rows from the start of a collection among which its examples are chosen."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +82,7 @@ class Engine:
 
     Attributes:
         model: makes the vectors of queries. store: URI of the store. predictors: of the registry.
-        default_collection: what is searched when a request names none. limits: the largest request.
+        catalogue: of its collections. limits: the largest request.
     """
 
     def __init__(
@@ -100,7 +96,8 @@ class Engine:
         own_encoders: int = 2,
     ) -> None:
         self.model, self.store = model, store
-        self.default_collection, self.limits = default_collection, limits
+        self.limits = limits
+        self.catalogue = Catalogue(store, model, default_collection)
         self.predictors = Predictors(registry, model, own_encoders)
         self.folding = Folding(model, limits.max_fold_length)
         self.variants = Variants(model, limits.max_variant_nucleotides)
@@ -260,10 +257,10 @@ class Engine:
             raise bad_field(field, f"wanted one of similar_to, vector and id, got {' and '.join(given) or 'none of them'}")
         self.check_k(k)
         if where is not None:
-            _check_text(where, "where")
+            check_text(where, "where")
         letters = None if similar_to is None else self.check_sequence(similar_to)
         query = None if vector is None else self._given_vector(vector)
-        table = self.collection(collection)
+        table = self.catalogue.open(collection)
         words = letters
         if id is not None:
             query, words = self._stored(table, id)
@@ -322,7 +319,7 @@ class Engine:
 
     def _stored(self, collection: Collection, id: str) -> tuple[Vectors, str]:
         """Vector and sequence of a record."""
-        _check_text(id, "id")
+        check_text(id, "id")
         rows = collection.get([id], columns=["vector", "sequence"])
         if not rows.num_rows:
             raise bad_field("id", f"no sequence {id!r} in collection {collection.name!r}", 404)
@@ -386,54 +383,6 @@ class Engine:
 
     # ---- what there is ---------------------------------------------------------------------------------------------
 
-    def collection(self, name: str | None = None) -> Collection:
-        """A collection by name, or the default one.
-
-        Raises:
-            RequestError: no such collection (404), or none named where there are several (422).
-        """
-        names = vectorstore.list_collections(self.store)
-        if name is None:
-            name = self.default()
-        if name is None:
-            raise bad_field("collection", f"name one of: {', '.join(names)}" if names else "the store is empty")
-        if name not in names:  # never a path: only names that the store lists are opened
-            raise bad_field("collection", f"no collection {name!r}. There are: {', '.join(names) or 'none'}", 404)
-        try:
-            return vectorstore.open(self.store, name)
-        except StoreError as error:
-            log.warning("collection %s cannot be opened: %s", name, error)
-            raise bad_field("collection", f"{name!r} cannot be opened; the service's log says why", 500) from error
-
-    def default(self) -> str | None:
-        """The collection that is searched when a request names none."""
-        names = vectorstore.list_collections(self.store)
-        return self.default_collection or (names[0] if len(names) == 1 else None)
-
-    def describe_collections(self) -> list[dict[str, Any]]:
-        """All collections that can be opened, by name; see `describe_collection`."""
-        answers = []
-        for name in vectorstore.list_collections(self.store):
-            try:
-                answers.append(self.describe_collection(vectorstore.open(self.store, name)))
-            except StoreError as error:
-                log.warning("collection %s is left out: %s", name, error)
-        return answers
-
-    def describe_collection(self, collection: Collection) -> dict[str, Any]:
-        """What a collection is: name, num_rows, dimension, model, fingerprint, columns, version, searchable."""
-        info, made = collection.info, collection.provenance
-        return {
-            "name": info.name,
-            "num_rows": info.num_rows,
-            "dimension": info.dimension,
-            "model": made.model,
-            "fingerprint": made.fingerprint,
-            "columns": info.columns,
-            "version": info.version,
-            "searchable": made.fingerprint == self.model.fingerprint,
-        }
-
     def describe_models(self) -> dict[str, Any]:
         """The encoder and the predictors, as the service lists them."""
         model = self.model
@@ -459,28 +408,6 @@ class Engine:
         ]
         return {"encoder": encoder, "predictors": predictors}
 
-    def record(self, collection: str | None, id: str) -> dict[str, Any]:
-        """One stored sequence: id, length, sequence, labels.
-
-        Raises:
-            RequestError: unknown collection or id (404).
-        """
-        _check_text(id, "id")
-        table = self.collection(collection)
-        rows = table.get([id]).to_pylist()
-        if not rows:
-            raise bad_field("id", f"no sequence {id!r} in collection {table.name!r}", 404)
-        return plain_row(rows[0], OWN_COLUMNS)
-
-    def examples(self, collection: str | None, count: int = 5) -> list[dict[str, Any]]:
-        """A few stored sequences (id, length, sequence, labels), spread over the start of a collection."""
-        table = self.collection(collection)
-        batch = next(table.scan(batch_rows=EXAMPLES_FROM), None)
-        if batch is None or not batch.num_rows:
-            return []
-        places = np.linspace(0, batch.num_rows - 1, min(count, batch.num_rows)).astype(int)
-        return [plain_row(row, OWN_COLUMNS) for row in batch.take(pa.array(places)).to_pylist()]
-
 
 def _recorded_model(store: str, collection: str) -> Model:
     made = vectorstore.open(store, collection).provenance
@@ -494,13 +421,6 @@ def _recorded_model(store: str, collection: str) -> Model:
     if model.fingerprint != made.fingerprint:
         raise ModelMismatchError(collection, (made.model, made.fingerprint), (model.name, model.fingerprint))
     return model
-
-
-def _check_text(value: object, field: str) -> None:
-    if not isinstance(value, str):
-        raise bad_field(field, f"wanted text, got {type(value).__name__}")
-    if not value.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise bad_field(field, "half a character (a lone surrogate) cannot be looked up")
 
 
 def _hit(row: dict[str, Any], plan: SearchPlan) -> dict[str, Any]:

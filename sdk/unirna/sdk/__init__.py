@@ -24,18 +24,15 @@ from unirna.sdk._models import (
     Alignment,
     CollectionInfo,
     Estimate,
-    FoldResult,
     Hit,
     LabelSet,
     ModelInfo,
     Prediction,
-    PredictionResult,
     Profile,
-    SearchResult,
     Structure,
-    VariantResult,
     VariantScore,
 )
+from unirna.sdk._results import FoldResult, PredictionResult, SearchResult, VariantResult
 
 __all__ = [
     "Alignment",

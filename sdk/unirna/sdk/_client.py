@@ -13,15 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unirna.sdk._exceptions import InvalidRequestError
-from unirna.sdk._models import (
-    CollectionInfo,
-    FoldResult,
-    ModelInfo,
-    PredictionResult,
-    SearchResult,
-    Structure,
-    VariantResult,
-)
+from unirna.sdk._models import CollectionInfo, ModelInfo, Structure
+from unirna.sdk._results import FoldResult, PredictionResult, SearchResult, VariantResult
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 TIMEOUT: Final = 60.0

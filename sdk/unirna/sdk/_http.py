@@ -12,15 +12,7 @@ from urllib.parse import quote
 import httpx2
 import numpy as np
 
-from unirna.sdk._client import Client, Vectors, as_count, as_list, as_vector
-from unirna.sdk._exceptions import ServiceError, ServiceTimeoutError, ServiceUnavailableError, UniRNAError, from_problem
-from unirna.sdk._models import (
-    CollectionInfo,
-    ModelInfo,
-    PredictionResult,
-    SearchResult,
-    Structure,
-    VariantResult,
+from unirna.sdk._answers import (
     collection_infos,
     model_infos,
     prediction_result,
@@ -28,6 +20,10 @@ from unirna.sdk._models import (
     structures,
     variant_result,
 )
+from unirna.sdk._client import Client, Vectors, as_count, as_list, as_vector
+from unirna.sdk._exceptions import ServiceError, ServiceTimeoutError, ServiceUnavailableError, UniRNAError, from_problem
+from unirna.sdk._models import CollectionInfo, ModelInfo, Structure
+from unirna.sdk._results import PredictionResult, SearchResult, VariantResult
 
 CONNECT_TIMEOUT: Final = 5.0
 TRIES: Final = 4

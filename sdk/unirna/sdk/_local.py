@@ -8,15 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unirna.sdk._client import Client, Vectors, as_count, as_list, as_vector
-from unirna.sdk._exceptions import InvalidRequestError, NotFoundError, from_problem
-from unirna.sdk._models import (
-    CollectionInfo,
-    ModelInfo,
-    PredictionResult,
-    SearchResult,
-    Structure,
-    VariantResult,
+from unirna.sdk._answers import (
     collection_infos,
     model_infos,
     prediction_result,
@@ -24,6 +16,10 @@ from unirna.sdk._models import (
     structures,
     variant_result,
 )
+from unirna.sdk._client import Client, Vectors, as_count, as_list, as_vector
+from unirna.sdk._exceptions import InvalidRequestError, NotFoundError, from_problem
+from unirna.sdk._models import CollectionInfo, ModelInfo, Structure
+from unirna.sdk._results import PredictionResult, SearchResult, VariantResult
 
 if TYPE_CHECKING:
     from unirna.serve.engine import Engine
@@ -99,7 +95,8 @@ class LocalClient(Client):
 
     def collections(self) -> list[CollectionInfo]:
         """See `Client.collections`."""
-        return collection_infos({"default": self._engine.default(), "collections": self._engine.describe_collections()})
+        catalogue = self._engine.catalogue
+        return collection_infos({"default": catalogue.default(), "collections": catalogue.describe_all()})
 
 
 def _open(store: str, model: str | None, registry: str | None, collection: str | None) -> Engine:

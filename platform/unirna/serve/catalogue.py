@@ -1,0 +1,116 @@
+"""The collections of a store, as the service tells of them."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from unirna import vectorstore
+from unirna.model import Model
+from unirna.serve.errors import bad_field
+from unirna.serve.values import plain_row
+from unirna.vectorstore import VERIFIED, Collection, StoreError
+
+log = logging.getLogger(__name__)
+
+OWN_COLUMNS = ("id", "sequence", "length", "sha", "query", "rank", "similarity", "vector", "found_by", *VERIFIED.names)
+"""Columns of a search result that are no labels."""
+EXAMPLES_FROM = 512
+"""Rows from the start of a collection among which its examples are chosen."""
+
+
+class Catalogue:
+    """Opens and describes the collections of a store. Safe to use from several threads.
+
+    Args:
+        store: its URI. model: of the service; its collections can be searched.
+        default_collection: what is searched when a request names none.
+    """
+
+    def __init__(self, store: str, model: Model, default_collection: str | None) -> None:
+        self.store, self.model, self.default_collection = store, model, default_collection
+
+    def open(self, name: str | None = None) -> Collection:
+        """A collection by name, or the default one.
+
+        Raises:
+            RequestError: no such collection (404), or none named where there are several (422).
+        """
+        names = vectorstore.list_collections(self.store)
+        if name is None:
+            name = self.default()
+        if name is None:
+            raise bad_field("collection", f"name one of: {', '.join(names)}" if names else "the store is empty")
+        if name not in names:  # never a path: only names that the store lists are opened
+            raise bad_field("collection", f"no collection {name!r}. There are: {', '.join(names) or 'none'}", 404)
+        try:
+            return vectorstore.open(self.store, name)
+        except StoreError as error:
+            log.warning("collection %s cannot be opened: %s", name, error)
+            raise bad_field("collection", f"{name!r} cannot be opened; the service's log says why", 500) from error
+
+    def default(self) -> str | None:
+        """The collection that is searched when a request names none."""
+        names = vectorstore.list_collections(self.store)
+        return self.default_collection or (names[0] if len(names) == 1 else None)
+
+    def describe_all(self) -> list[dict[str, Any]]:
+        """All collections that can be opened, by name; see `describe`."""
+        answers = []
+        for name in vectorstore.list_collections(self.store):
+            try:
+                answers.append(self.describe(vectorstore.open(self.store, name)))
+            except StoreError as error:
+                log.warning("collection %s is left out: %s", name, error)
+        return answers
+
+    def describe(self, collection: Collection) -> dict[str, Any]:
+        """What a collection is: name, num_rows, dimension, model, fingerprint, columns, version, searchable."""
+        info, made = collection.info, collection.provenance
+        return {
+            "name": info.name,
+            "num_rows": info.num_rows,
+            "dimension": info.dimension,
+            "model": made.model,
+            "fingerprint": made.fingerprint,
+            "columns": info.columns,
+            "version": info.version,
+            "searchable": made.fingerprint == self.model.fingerprint,
+        }
+
+    def record(self, collection: str | None, id: str) -> dict[str, Any]:
+        """One stored sequence: id, length, sequence, labels.
+
+        Raises:
+            RequestError: unknown collection or id (404).
+        """
+        check_text(id, "id")
+        table = self.open(collection)
+        rows = table.get([id]).to_pylist()
+        if not rows:
+            raise bad_field("id", f"no sequence {id!r} in collection {table.name!r}", 404)
+        return plain_row(rows[0], OWN_COLUMNS)
+
+    def examples(self, collection: str | None, count: int = 5) -> list[dict[str, Any]]:
+        """A few stored sequences (id, length, sequence, labels), spread over the start of a collection."""
+        table = self.open(collection)
+        batch = next(table.scan(batch_rows=EXAMPLES_FROM), None)
+        if batch is None or not batch.num_rows:
+            return []
+        places = np.linspace(0, batch.num_rows - 1, min(count, batch.num_rows)).astype(int)
+        return [plain_row(row, OWN_COLUMNS) for row in batch.take(pa.array(places)).to_pylist()]
+
+
+def check_text(value: object, field: str) -> None:
+    """See that a name can be looked up.
+
+    Raises:
+        RequestError: no text, or text that is no Unicode.
+    """
+    if not isinstance(value, str):
+        raise bad_field(field, f"wanted text, got {type(value).__name__}")
+    if not value.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise bad_field(field, "half a character (a lone surrogate) cannot be looked up")

@@ -1,0 +1,98 @@
+// What all panels share: elements, talking to the service, messages. Text is only ever set as text.
+
+export const $ = (id) => document.getElementById(id);
+const FIRST_LABELS = ["family", "family_name", "rna_type"];
+export const OWN = ["id", "sequence", "length", "sha", "vector"];
+
+export function element(tag, { text, className, attributes = {} } = {}, ...children) {
+  const made = document.createElement(tag);
+  if (text !== undefined) made.textContent = text;
+  if (className) made.className = className;
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.append(...children);
+  return made;
+}
+
+// ---- talking to the service
+
+export class Problem extends Error {
+  constructor(status, detail, errors) {
+    super(detail);
+    this.status = status;
+    this.errors = errors;
+  }
+}
+
+export async function call(path, body) {
+  const headers = {};
+  const key = sessionStorage.getItem("unirna-key");
+  if (key) headers.authorization = `Bearer ${key}`;
+  if (body) headers["content-type"] = "application/json";
+  let response;
+  try {
+    response = await fetch(path, { method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body) });
+  } catch {
+    throw new Problem(0, "The service does not answer. Is it still running?", []);
+  }
+  let content = null;
+  try {
+    content = await response.json();
+  } catch {
+    // not JSON: said below
+  }
+  if (response.ok && content) return content;
+  if (response.status === 401) {
+    $("key-form").hidden = false;
+    $("key").focus();
+  }
+  throw new Problem(response.status, content?.detail ?? `The service answered ${response.status}.`, content?.errors ?? []);
+}
+
+export function show(place, text, error = false) {
+  place.replaceChildren(...(text ? [element("p", { text, className: error ? "message error" : "message" })] : []));
+}
+
+const FIELDS = { similar_to: "sequence", "sequences[0]": "sequence", k: "k", where: "where", collection: "collection" };
+
+export function showProblem(place, problem) {
+  const first = problem.errors?.[0];
+  const input = first && $(FIELDS[first.field]);
+  const text = first ? first.message : problem.message;
+  show(place, text.charAt(0).toUpperCase() + text.slice(1), true);
+  if (input) {
+    input.setAttribute("aria-invalid", "true");
+    input.focus();
+  }
+}
+
+export function labelOrder(names) {
+  const place = (name) => (FIRST_LABELS.includes(name) ? FIRST_LABELS.indexOf(name) : FIRST_LABELS.length);
+  return [...names].sort((a, b) => place(a) - place(b));
+}
+
+export function bar(share) {
+  const filled = element("span");
+  filled.style.width = `${(100 * share).toFixed(1)}%`;
+  return element("span", { className: "bar", attributes: { "aria-hidden": "true" } }, filled);
+}
+
+export function labelValue(value) {
+  if (value === null || value === undefined) return "";
+  const text = typeof value === "object" ? JSON.stringify(value) : String(value);
+  if (!/^RF\d{5}$/.test(text)) return text;
+  const attributes = { href: `https://rfam.org/family/${text}`, target: "_blank", rel: "noopener noreferrer", title: "Open in Rfam" };
+  return element("a", { text, attributes });
+}
+export function saveLink(text, name, content, type) {
+  const link = element("a", { text, attributes: { href: "#", download: name.replaceAll(/[^\w.-]/g, "_") } });
+  link.addEventListener("click", () => {
+    const url = URL.createObjectURL(new Blob([content], { type }));
+    link.href = url;
+    setTimeout(() => URL.revokeObjectURL(url), 10_000);
+  });
+  return link;
+}
+export function breakable(id) {
+  // An id may break after a slash rather than at its hyphens.
+  return id.split(/(?<=\/)/).flatMap((part, i) => [...(i ? [element("wbr")] : []), element("span", { text: part, className: "part" })]);
+}

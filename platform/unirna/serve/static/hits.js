@@ -1,0 +1,90 @@
+// The table of hits, with their alignments.
+
+import { $, bar, element, labelOrder, labelValue } from "./common.js";
+import { recordLink } from "./record.js";
+
+const TABLE_LABELS = 4;
+
+export function showHits(answer, letters) {
+  const { hits } = answer;
+  const labels = labelOrder(new Set(hits.flatMap((hit) => Object.keys(hit.labels)))).slice(0, TABLE_LABELS);
+  const lowest = Math.min(...hits.map((hit) => hit.similarity));
+  const query = letters.toUpperCase().replaceAll("T", "U");
+  const heading = (text, number) => element("th", { text, className: number ? "number" : "", attributes: { scope: "col" } });
+  const aligned = hits.some((hit) => hit.alignment);
+  $("headings").replaceChildren(
+    heading("#", true), heading("id"), ...labels.map((name) => heading(name.replaceAll("_", " "))), heading("length", true), heading("similarity"),
+    ...(aligned ? [heading("identity", true), heading("coverage", true)] : []),
+  );
+  $("hits").replaceChildren(...hits.flatMap((hit) => {
+    const row = hitRow(hit, answer.collection, labels, lowest, query);
+    if (!aligned) return [row];
+    return hit.alignment?.cigar ? [row, alignmentRow(hit, query, row)] : [(row.append(...identityCells(hit)), row)];
+  }));
+  $("results").hidden = false;
+  $("results-title").textContent = hits.length === 1 ? "1 hit" : `${hits.length} hits in ${answer.collection}`;
+  $("results-note").textContent = hits.length
+    ? "Similarity is the cosine of the two vectors; 1 is the same direction. Bars run from the lowest hit shown to 1." +
+      (aligned ? " Hits stand in the order of their alignments; coverage is the share of the query that one spans." : "")
+    : "No sequence passes the filter.";
+  $("results").querySelector(".scroll").hidden = !hits.length;
+}
+
+function hitRow(hit, collection, labels, lowest, query) {
+  const cell = (label, className, ...children) => element("td", { className, attributes: { "data-label": label } }, ...children);
+  const id = element("span", {}, recordLink(collection, hit.id));
+  if (hit.sequence === query) id.append(element("span", { text: "same sequence", className: "same" }));
+  const share = hit.similarity >= 1 || lowest >= 1 ? 1 : (hit.similarity - lowest) / (1 - lowest);
+  return element(
+    "tr", {},
+    cell("rank", "number", String(hit.rank)),
+    cell("id", "id", id),
+    ...labels.map((name) => cell(name.replaceAll("_", " "), "", labelValue(hit.labels[name]))),
+    cell("length", "number", `${hit.length} nt`),
+    cell("similarity", "similarity", element("span", {}, hit.similarity.toFixed(4), bar(0.06 + 0.94 * share))),
+  );
+}
+
+function identityCells(hit, ...children) {
+  const percent = (share) => (share === null || share === undefined ? "" : `${(100 * share).toFixed(0)} %`);
+  return [["identity", hit.alignment?.identity], ["coverage", hit.alignment?.query_coverage]].map(([label, share], i) =>
+    element("td", { className: "number", attributes: { "data-label": label } }, percent(share), ...(i ? [] : children)));
+}
+
+function alignmentRow(hit, query, row) {
+  const letters = element("pre", { text: alignmentText(hit.alignment, query, hit.sequence), attributes: { tabindex: "0", "aria-label": `Alignment with ${hit.id}` } });
+  const details = element("tr", { className: "alignment" }, element("td", { attributes: { colspan: row.cells.length + 2 } }, letters));
+  details.hidden = true;
+  const button = element("button", { text: "show", className: "quiet", attributes: { type: "button", "aria-expanded": "false", "aria-label": `Show the alignment with ${hit.id}` } });
+  button.addEventListener("click", () => {
+    details.hidden = !details.hidden;
+    button.textContent = details.hidden ? "show" : "hide";
+    button.setAttribute("aria-expanded", String(!details.hidden));
+  });
+  row.append(...identityCells(hit, button));
+  return details;
+}
+
+function alignmentText({ cigar, query_start, target_start }, query, target) {
+  let above = "", between = "", below = "", i = query_start, j = target_start;
+  for (const [, count, step] of cigar.matchAll(/(\d+)([=XID])/g)) {
+    const size = Number(count);
+    above += step === "D" ? "-".repeat(size) : query.slice(i, i + size);
+    below += step === "I" ? "-".repeat(size) : target.slice(j, j + size);
+    between += (step === "=" ? "|" : " ").repeat(size);
+    if (step !== "D") i += size;
+    if (step !== "I") j += size;
+  }
+  const width = innerWidth < 700 ? 24 : 70;
+  const digits = String(Math.max(i, j)).length;
+  const blocks = [];
+  let q = query_start, t = target_start;
+  for (let at = 0; at < above.length; at += width) {
+    const [one, other] = [above.slice(at, at + width), below.slice(at, at + width)];
+    const line = (name, start, text, end) => `${name} ${String(start + 1).padStart(digits)} ${text} ${end}`;
+    const [q2, t2] = [q + one.replaceAll("-", "").length, t + other.replaceAll("-", "").length];
+    blocks.push([line("query", q, one, q2), `${" ".repeat(digits + 7)}${between.slice(at, at + width)}`, line("hit  ", t, other, t2)].join("\n"));
+    [q, t] = [q2, t2];
+  }
+  return blocks.join("\n\n");
+}

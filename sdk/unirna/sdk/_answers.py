@@ -1,0 +1,84 @@
+"""From answers, as the service and the engine both give them, to what clients give back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from unirna.sdk._models import (
+    Alignment,
+    CollectionInfo,
+    Estimate,
+    Hit,
+    LabelSet,
+    ModelInfo,
+    Prediction,
+    Profile,
+    Structure,
+    VariantScore,
+)
+from unirna.sdk._results import PredictionResult, SearchResult, VariantResult
+
+
+def search_result(answer: Mapping[str, Any], *, hybrid: bool = False) -> SearchResult:
+    """The answer of a search, as the service and the engine give it."""
+    hits = []
+    for entry in answer["hits"]:
+        alignment = entry.get("alignment")
+        hits.append(Hit(**{**entry, "alignment": None if alignment is None else Alignment(**alignment)}))
+    return SearchResult(hits, answer["collection"], answer["model"], hybrid=hybrid)
+
+
+def prediction_result(answers: Sequence[Mapping[str, Any]], task: str) -> PredictionResult:
+    """Predictions as the service and the engine give them."""
+    return PredictionResult([_prediction(answer) for answer in answers], task)
+
+
+def _prediction(answer: Mapping[str, Any]) -> Prediction | LabelSet | Estimate | Profile:
+    if "labels" in answer:
+        return LabelSet(tuple(answer["labels"]), answer["probabilities"])
+    if "values" in answer:
+        return Profile(tuple(answer["values"]), answer["half_width"], answer["unit"])
+    return Estimate(**answer) if "value" in answer else Prediction(**answer)
+
+
+def structures(answers: Sequence[Mapping[str, Any]]) -> list[Structure]:
+    """Structures as the service and the engine give them."""
+    return [
+        Structure(
+            entry["sequence"],
+            entry["structure"],
+            tuple((i, j, p) for i, j, p in entry["pairs"]),
+            tuple(entry["certainty"]),
+            entry["svg"] or "",
+            tuple((i, j, p) for i, j, p in entry.get("contacts") or ()),
+        )
+        for entry in answers
+    ]
+
+
+def variant_result(answer: Mapping[str, Any]) -> VariantResult:
+    """Scores of variants as the service and the engine give them."""
+    scores = [VariantScore(**entry) for entry in answer["variants"]]
+    return VariantResult(scores, answer["sequence"], answer["model"], answer["method"], answer["svg"] or "")
+
+
+def collection_infos(answer: Mapping[str, Any]) -> list[CollectionInfo]:
+    """The list of collections, as the service and the engine give it."""
+    return [CollectionInfo(**entry, default=entry["name"] == answer["default"]) for entry in answer["collections"]]
+
+
+def _of_later_services(predictor: Mapping[str, Any]) -> tuple[str, tuple[int, int] | None]:
+    """What services of 0.1.0 do not tell of a predictor: its unit and lengths."""
+    lengths = predictor.get("lengths")
+    return str(predictor.get("unit", "")), None if lengths is None else (int(lengths[0]), int(lengths[1]))
+
+
+def model_infos(answer: Mapping[str, Any]) -> list[ModelInfo]:
+    """The models, as the service and the engine give them: the encoder first."""
+    encoder = answer["encoder"]
+    predictors = [
+        ModelInfo(p["name"], p["task"], p["fingerprint"], None, tuple(p["labels"]), p["metrics"], *_of_later_services(p))
+        for p in answer["predictors"]
+    ]
+    return [ModelInfo(encoder["name"], "encoder", encoder["fingerprint"], encoder["dimension"]), *predictors]

@@ -1,0 +1,263 @@
+"""Tables of what clients give back: they print well and turn into data frames."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
+
+from unirna.sdk._models import Alignment, Estimate, Hit, LabelSet, Prediction, Profile, Structure, VariantScore
+
+if TYPE_CHECKING:
+    import pandas
+    import pyarrow
+
+Item = TypeVar("Item")
+FIRST_LABELS = ("family", "family_name", "rna_type")
+"""Labels that are shown first where a collection has them."""
+UNKNOWN: Final = 0.05
+"""A prediction whose `known` is less is perhaps of none of the classes."""
+
+
+class _Rows(Sequence[Item]):
+    """A fixed sequence of items that can be shown as a table."""
+
+    def __init__(self, items: Sequence[Item]) -> None:
+        self._items = tuple(items)
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Item]: ...
+    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
+        return self._items[index]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """One flat dict for each item; labels are columns."""
+        raise NotImplementedError
+
+    def to_arrow(self) -> pyarrow.Table:
+        """The items as an Arrow table.
+
+        Raises:
+            ImportError: pyarrow is not installed.
+        """
+        try:
+            import pyarrow
+        except ImportError as error:
+            raise ImportError('to_arrow needs pyarrow: pip install "unirna[vectorstore]"') from error
+        return pyarrow.Table.from_pylist(self.to_dicts())
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The items as a pandas data frame.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError("to_pandas needs pandas: pip install pandas") from error
+        return pandas.DataFrame(self.to_dicts())
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Headings and cells as they are shown."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        headings, rows = self.table()
+        shown = rows[:20]
+        widths = [max(map(len, column)) for column in zip(headings, *shown, strict=True)]
+        lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in [headings, *shown]]
+        more = [f"… {len(rows) - 20} more"] if len(rows) > 20 else []
+        return "\n".join([f"{type(self).__name__}: {len(rows)}", *lines, *more])
+
+    def _repr_html_(self) -> str:
+        headings, rows = self.table()
+        head = "".join(f"<th>{html.escape(text)}</th>" for text in headings)
+        body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in rows)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+class SearchResult(_Rows[Hit]):
+    """Hits, best first: a sequence of `Hit`.
+
+    Attributes:
+        collection: where they stand. model: what made the vectors. hybrid: whether words were searched too.
+    """
+
+    def __init__(self, hits: Sequence[Hit], collection: str, model: str, *, hybrid: bool = False) -> None:
+        super().__init__(hits)
+        self.collection, self.model, self.hybrid = collection, model, hybrid
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of the label columns, the best known first."""
+        names = list(dict.fromkeys(name for hit in self for name in hit.labels))
+        return sorted(names, key=lambda n: FIRST_LABELS.index(n) if n in FIRST_LABELS else len(FIRST_LABELS))
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Keys: rank, id, similarity, length, sequence and the labels; of a hybrid search found_by, and the alignment's."""
+        return [
+            {"rank": h.rank, "id": h.id, "similarity": h.similarity}
+            | ({"found_by": h.found_by} if self.hybrid else {})
+            | (asdict(h.alignment) if h.alignment is not None else {})
+            | {"length": h.length, "sequence": h.sequence}
+            | {name: h.labels.get(name) for name in self.labels}
+            for h in self
+        ]
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Headings and cells as they are shown; the sequence is left out."""
+        labels = self.labels
+        verified = any(h.alignment is not None for h in self)
+        rows = [
+            [
+                *(str(h.rank), h.id, f"{h.similarity:.4f}"),
+                *([h.found_by] if self.hybrid else []),
+                *(_shares(h.alignment) if verified else []),
+                *(str(h.length), *(_cell(h.labels.get(name)) for name in labels)),
+            ]
+            for h in self
+        ]
+        more = (["found by"] if self.hybrid else []) + (["identity", "coverage"] if verified else [])
+        return ["rank", "id", "similarity", *more, "length", *labels], rows
+
+
+class PredictionResult(_Rows[Prediction | LabelSet | Estimate | Profile]):
+    """One prediction per sequence, in their order: `Prediction`, `LabelSet`, `Estimate` of values, or `Profile` of
+    nucleotides' values.
+
+    Attributes:
+        task: the predictor's name.
+    """
+
+    def __init__(self, predictions: Sequence[Prediction | LabelSet | Estimate | Profile], task: str) -> None:
+        super().__init__(predictions)
+        self.task = task
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Keys: label, probability, probabilities, known; or labels, probabilities; or value, low, high, unit; or values,
+        half_width, unit."""
+        return [
+            asdict(p)
+            if isinstance(p, Estimate | Profile)
+            else {"labels": list(p.labels), "probabilities": _listed(p.probabilities)}
+            if isinstance(p, LabelSet)
+            else {
+                "label": p.label,
+                "probability": p.probability,
+                "probabilities": _listed(p.probabilities),
+                "known": p.known,
+            }
+            for p in self
+        ]
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Headings and cells as they are shown."""
+        values = [p for p in self if isinstance(p, Estimate)]
+        if values:
+            unit = f" ({values[0].unit})" if values[0].unit else ""
+            return [self.task + unit, "90 % interval"], [[f"{p.value:.4g}", _interval(p)] for p in values]
+        profiles = [p for p in self if isinstance(p, Profile)]
+        if profiles:
+            unit = f" ({profiles[0].unit})" if profiles[0].unit else ""
+            heads = ["nucleotides", f"{self.task}, mean{unit}", "highest", "at"]
+            return heads, [_peak(p.values) for p in profiles]
+        several = [p for p in self if isinstance(p, LabelSet)]
+        if several:
+            heads = [self.task, "most probable"]
+            return heads, [[", ".join(p.labels) or "none", _most(p.probabilities)] for p in several]
+        rows = [[_label(p), f"{p.probability:.3f}", _others(p)] for p in self if isinstance(p, Prediction)]
+        return [self.task, "probability", "next"], rows
+
+
+class FoldResult(_Rows[Structure]):
+    """One structure per sequence, in their order: a sequence of `Structure`."""
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Keys: sequence, structure, certainty (the mean), pairs, and contacts where they were asked for."""
+        return [
+            {
+                "sequence": s.sequence,
+                "structure": s.structure,
+                "certainty": sum(s.certainty) / len(s.certainty),
+                "pairs": [{"i": i, "j": j, "probability": p} for i, j, p in s.pairs],
+                **({"contacts": [{"i": i, "j": j, "probability": p} for i, j, p in s.contacts]} if s.contacts else {}),
+            }
+            for s in self
+        ]
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Headings and cells as they are shown."""
+        return ["sequence", "structure", "certainty"], [
+            [_short(row["sequence"]), _short(row["structure"]), f"{row['certainty']:.3f}"] for row in self.to_dicts()
+        ]
+
+
+def _short(text: str, most: int = 80) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+class VariantResult(_Rows[VariantScore]):
+    """Scores of variants, in their order: a sequence of `VariantScore`.
+
+    Attributes:
+        sequence: RNA letters, whose variants they are. model, method: what scored them.
+        svg: a heat map, where all single substitutions were scored; else empty.
+    """
+
+    def __init__(self, scores: Sequence[VariantScore], sequence: str, model: str, method: str, svg: str) -> None:
+        super().__init__(scores)
+        self.sequence, self.model, self.method, self.svg = sequence, model, method, svg
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Keys: variant, score."""
+        return [asdict(score) for score in self]
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Headings and cells as they are shown."""
+        return ["variant", "score"], [[s.variant, f"{s.score:+.3f}"] for s in self]
+
+    def _repr_html_(self) -> str:
+        return self.svg or super()._repr_html_()
+
+
+def _peak(values: Sequence[float]) -> list[str]:
+    highest = max(values)
+    return [f"{len(values):,}", f"{sum(values) / len(values):.4g}", f"{highest:.4g}", str(values.index(highest) + 1)]
+
+
+def _interval(estimate: Estimate) -> str:
+    low, high = ("–" if end is None else f"{end:.4g}" for end in (estimate.low, estimate.high))
+    return f"{low} to {high}"
+
+
+def _listed(probabilities: Mapping[str, float]) -> list[dict[str, Any]]:
+    return [{"label": name, "probability": share} for name, share in probabilities.items()]
+
+
+def _label(prediction: Prediction) -> str:
+    unknown = prediction.known is not None and prediction.known < UNKNOWN
+    return f"{prediction.label} (perhaps none of these)" if unknown else prediction.label
+
+
+def _others(prediction: Prediction) -> str:
+    return _most({name: share for name, share in prediction.probabilities.items() if name != prediction.label}, 2)
+
+
+def _most(probabilities: Mapping[str, float], count: int = 3) -> str:
+    return ", ".join(f"{name} {share:.3f}" for name, share in list(probabilities.items())[:count])
+
+
+def _shares(alignment: Alignment | None) -> list[str]:
+    shares = (None, None) if alignment is None else (alignment.identity, alignment.query_coverage)
+    return ["" if share is None else f"{share:.1%}" for share in shares]
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
