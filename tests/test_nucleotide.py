@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from unirna import sdk
+from unirna.sdk._calls import Request
 from unirna.sequence import InputError
 from unirna.tasks import (
     DataConfig,
@@ -181,7 +182,7 @@ def test_service_and_sdk_give_profiles(registry: Path, service: Any, library: An
         ):
             found, same = far.predict("worth", sequences), near.predict("worth", sequences)
             with pytest.raises(sdk.InvalidRequestError, match="at most 200,000") as refused:
-                far._post("/v1/predict/worth", {"sequences": ["ACGU" * 4000] * 13})  # type: ignore[attr-defined]
+                far._transport.answers([Request("POST", "/v1/predict/worth", {"sequences": ["ACGU" * 4000] * 13})], print)
             assert refused.value.status == 413
     finally:
         shutil.rmtree(there)

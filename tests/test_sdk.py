@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import inspect
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import numpy as np
 import pytest
 
@@ -164,8 +167,8 @@ def test_both_clients_score_variants_the_same(clients: dict[str, sdk.Client]) ->
     assert http.to_pandas().columns.tolist() == ["variant", "score"] and "G1A" in repr(http)
 
 
-def test_a_request_folds_no_more_than_it_may(clients: dict[str, sdk.Client]) -> None:
-    answer = clients["http"]._http.post(f"{clients['http'].url}/v1/fold", json={"sequences": ["A" * 1400] * 2})  # type: ignore[attr-defined]
+def test_a_request_folds_no_more_than_it_may(service: Any, clients: dict[str, sdk.Client]) -> None:
+    answer = httpx2.post(f"{service.url}/v1/fold", json={"sequences": ["A" * 1400] * 2}, trust_env=False)
     assert answer.status_code == 413
     assert answer.json()["errors"][0]["field"] == "sequences"
     assert [len(s.structure) for s in clients["http"].fold(["A" * 900] * 2)] == [900, 900]  # the client asks twice
@@ -223,6 +226,8 @@ ERRORS: dict[str, tuple[Bad, type[Exception], str | None]] = {
     "no variant": (lambda c: c.score_variants("ACGU", ["x"]), sdk.InvalidRequestError, "variants[0]"),
     "no variants": (lambda c: c.score_variants("ACGU", []), sdk.InvalidRequestError, "variants"),
     "too many passes": (lambda c: c.score_variants("A" * 1200), sdk.InvalidRequestError, "sequence"),
+    "negative offset": (lambda c: c.search("ACGU", offset=-1), sdk.InvalidRequestError, "offset"),
+    "offset beyond": (lambda c: c.search("ACGU", k=1, offset=1000), sdk.InvalidRequestError, "offset"),
     "bad top": (lambda c: c.predict("rna_type", ["ACGU"], top=-1), sdk.InvalidRequestError, "top"),
     "one string": (lambda c: c.embed("ACGU"), TypeError, None),
 }
@@ -245,15 +250,60 @@ def test_both_clients_raise_the_same(clients: dict[str, sdk.Client], name: str) 
             assert str(http) == str(local)
 
 
-def test_both_clients_have_one_interface() -> None:
-    from unirna.sdk._http import HTTPClient
-    from unirna.sdk._local import LocalClient
-
+def test_all_clients_have_one_interface() -> None:
     for name in ("search", "embed", "predict", "fold", "score_variants", "models", "collections"):
         wanted = inspect.signature(getattr(sdk.Client, name))
-        assert inspect.signature(getattr(HTTPClient, name)) == inspect.signature(getattr(LocalClient, name)) == wanted
+        assert inspect.signature(getattr(sdk.AsyncClient, name)) == wanted
         module = list(inspect.signature(getattr(sdk, name)).parameters.values())
         assert module == list(wanted.parameters.values())[1:]
+
+
+def test_a_client_for_await_answers_alike(clients: dict[str, sdk.Client], service: Any, library: Any) -> None:
+    letters = [row["sequence"] for row in (library.rows * 4)[:130]]  # three requests, beside one another
+
+    async def ask(target: str, **where: Any) -> tuple[Any, ...]:
+        async with sdk.connect_async(target, **where) as client:
+            return await asyncio.gather(
+                client.search(letters[3], k=4, offset=1),
+                client.embed(letters),
+                client.predict("rna_type", letters[:3]),
+                client.fold(TRNA),
+                client.score_variants(TRNA, ["G1C"]),
+                client.models(),
+                client.collections(),
+            )
+
+    here = {"model": library.model, "registry": library.registry, "collection": "rfam"}
+    for target, where, name in ((service.url, {}, "http"), (library.store, here, "local")):
+        client = clients[name]
+        found, vectors, predicted, folded, scores, models, collections = asyncio.run(ask(target, **where))
+        assert found == client.search(letters[3], k=4, offset=1) and [h.rank for h in found] == [2, 3, 4, 5]
+        np.testing.assert_allclose(vectors, client.embed(letters), atol=1e-5)
+        assert [p.label for p in predicted] == [p.label for p in client.predict("rna_type", letters[:3])]
+        assert folded.structure == client.fold(TRNA).structure
+        assert scores[0].score == pytest.approx(client.score_variants(TRNA, ["G1C"])[0].score, abs=1e-4)
+        assert (models, collections) == (client.models(), client.collections())
+
+
+def test_an_error_of_one_request_ends_the_call(service: Any, library: Any) -> None:
+    letters = [row["sequence"] for row in (library.rows * 4)[:130]]
+    letters[100] = "ACGX"
+
+    async def ask() -> None:
+        async with sdk.connect_async(service.url) as client:
+            await client.embed(letters)
+
+    with pytest.raises(sdk.InvalidRequestError, match=r"sequences\[100\]"):
+        asyncio.run(ask())
+
+
+def test_pages_of_hits_make_one_list(client: sdk.Client, library: Any) -> None:
+    query = library.rows[7]["sequence"]
+    for way in ({}, {"hybrid": True}):
+        whole = client.search(query, k=9, **way)
+        pages = [client.search(query, k=3, offset=at, **way) for at in (0, 3, 6)]
+        assert [hit for page in pages for hit in page] == list(whole) and whole[3:6] == pages[1]
+        assert [hit.rank for hit in pages[2]] == [7, 8, 9]
 
 
 # ---- the default client, and what answers badly ------------------------------------------------------------------------
@@ -577,23 +627,60 @@ def test_all_is_sorted_and_there() -> None:
 
 
 def test_sequences_that_are_too_many_to_fold_at_once_go_in_halves(service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from unirna.sdk._http import HTTPClient
+    from unirna.sdk._http import HTTPTransport
 
     client = sdk.connect(service.url)
-    assert isinstance(client, HTTPClient)
     sizes: list[int] = []
-    post = client._post
+    send = HTTPTransport.answers
 
-    def small(path: str, body: Any, first: int = 0) -> Any:
-        sizes.append(len(body["sequences"]))
-        if len(body["sequences"]) > 2:
+    def small(self: HTTPTransport, requests: Any, done: Any) -> Any:
+        sizes.append(requests[0].count)
+        if requests[0].count > 2:
             raise sdk.InvalidRequestError("send fewer at once", status=413)
-        return post(path, body, first)
+        return send(self, requests, done)
 
     sequences = [f"GGGG{'A' * n}CCCC" for n in range(4, 9)]
     wanted = [found.structure for found in client.fold(sequences)]
-    monkeypatch.setattr(client, "_post", small)
+    monkeypatch.setattr(HTTPTransport, "answers", small)
     assert [found.structure for found in client.fold(sequences)] == wanted
     assert sizes == [5, 2, 3, 1, 2]
     with pytest.raises(sdk.InvalidRequestError, match="nucleotides"):
         client.fold(["A" * 5000])
+
+
+def test_progress_is_shown_where_it_takes_long(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from unirna.sdk import _progress
+
+    monkeypatch.setattr(_progress, "PAUSE", 0)
+    for patience, shown, seen in ((0, True, True), (9, True, False), (0, False, False), (0, None, False)):
+        monkeypatch.setattr(_progress, "PATIENCE", patience)
+        with _progress.Progress(20, shown) as progress:
+            progress.add(10)
+        written = capsys.readouterr().err
+        assert ("10 of 20 sequences" in written) == bool(written) == seen
+        assert not written.split("\r")[-1]  # the line is wiped
+
+
+def test_results_are_equal_and_have_parts(client: sdk.Client, library: Any) -> None:
+    one, other = (client.search(library.rows[1]["sequence"], k=3) for _ in range(2))
+    assert one == other and one != list(one) and one[1:] != one
+    assert isinstance(one[1:], sdk.SearchResult) and one[1:].collection == one.collection and list(one[1:]) == list(one)[1:]
+    assert one.to_polars()["id"].to_list() == [hit.id for hit in one]
+
+
+def test_a_notebook_shows_structures(client: sdk.Client) -> None:
+    shown = client.fold([TRNA, "GGGAAACCC"])._repr_html_()
+    assert shown.count("<img") == 2 and CLOVERLEAF in shown and "data:image/svg+xml;base64," in shown
+
+
+def test_what_the_documentation_shows(
+    service: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "sdk.md").read_text()
+    monkeypatch.setenv("UNIRNA_URL", service.url)
+    shown: dict[str, Any] = {}
+    for snippet in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(snippet, shown)
+    assert len(shown["hits"]) == 5 and [hit.rank for hit in shown["page"]] == list(range(11, 21))
+    assert shown["vectors"].shape == (10, 128) and [len(found) for found in shown["found"]] == [10, 10]
+    assert "sequences[1] - " in capsys.readouterr().out

@@ -27,6 +27,7 @@ from unirna.serve.keys import Keyring, Rates
 from unirna.serve.metrics import CONTENT_TYPE, Metrics
 from unirna.serve.predictors import answers_of, check_top
 from unirna.serve.settings import Settings
+from unirna.serve.values import ARROW, arrow_stream
 from unirna.tasks import Predictor
 
 LONG_WAITING: Final = 16
@@ -140,12 +141,20 @@ async def search(body: schemas.SearchRequest, engine: EngineOf, batcher: Batcher
     return await asyncio.to_thread(engine.run_search, plan, vector)
 
 
-@api.post("/embed", response_model=schemas.EmbedResponse, summary="Vectors of sequences")
+@api.post(
+    "/embed",
+    response_model=schemas.EmbedResponse,
+    responses={200: {"content": {ARROW: {"schema": {"type": "string", "format": "binary"}}}}},
+    summary="Vectors of sequences",
+)
 async def embed(body: schemas.EmbedRequest, engine: EngineOf, batcher: BatcherOf, settings: SettingsOf) -> Any:
     """One vector for each sequence: the mean of its nucleotides' hidden states, the same alone or in any batch."""
     vectors = await batcher.embed(_checked(body.sequences, engine, settings))
     model = engine.model
     answer: dict[str, Any] = {"model": model.name, "fingerprint": model.fingerprint, "dimension": model.dimension}
+    if body.encoding == "arrow":
+        stream = await asyncio.to_thread(arrow_stream, vectors, {name: str(value) for name, value in answer.items()})
+        return Response(stream, media_type=ARROW)
     if body.encoding == "base64":
         return answer | {"vectors": base64.b64encode(vectors.astype("<f4").tobytes()).decode()}
     return answer | {"vectors": vectors.tolist()}

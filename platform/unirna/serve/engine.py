@@ -70,6 +70,7 @@ class SearchPlan:
 
     collection: Collection
     k: int
+    offset: int
     where: str | None
     letters: str | None
     vector: Vectors | None
@@ -204,6 +205,7 @@ class Engine:
         vector: Sequence[float] | Vectors | None = None,
         id: str | None = None,
         k: int = 10,
+        offset: int = 0,
         where: str | None = None,
         collection: str | None = None,
         hybrid: bool = False,
@@ -215,7 +217,7 @@ class Engine:
             similar_to: the sequence; or
             vector: its vector, H floats of this engine's model; or
             id: the id of a stored sequence, which will be its own first hit.
-            k: hits wanted.
+            k: hits wanted. offset: hits to pass over first.
             where: SQL condition on the columns, such as "length < 200".
             collection: which; by default the default one.
             hybrid: search by words (8-mers) as well as by the vector; each hit says what found it. At most 400 hits.
@@ -231,6 +233,7 @@ class Engine:
             vector=vector,
             id=id,
             k=k,
+            offset=offset,
             where=where,
             collection=collection,
             hybrid=hybrid,
@@ -245,6 +248,7 @@ class Engine:
         vector: Sequence[float] | Vectors | None = None,
         id: str | None = None,
         k: int = 10,
+        offset: int = 0,
         where: str | None = None,
         collection: str | None = None,
         hybrid: bool = False,
@@ -255,7 +259,7 @@ class Engine:
         if len(given) != 1:
             field = given[1] if given else "similar_to"
             raise bad_field(field, f"wanted one of similar_to, vector and id, got {' and '.join(given) or 'none of them'}")
-        self.check_k(k)
+        self.check_k(k, offset)
         if where is not None:
             check_text(where, "where")
         letters = None if similar_to is None else self.check_sequence(similar_to)
@@ -267,13 +271,13 @@ class Engine:
         else:
             self.check_model(table)
         if not (hybrid or verify):
-            return SearchPlan(table, k, where, letters, query)
+            return SearchPlan(table, k, offset, where, letters, query)
         field = "verify" if verify else "hybrid"
         if words is not None and len(words) > self.limits.max_sequence_length:
             raise bad_field(field, f"the stored sequence has {len(words):,} nucleotides: too long (max_sequence_length)")
         if words is None:
             raise bad_field(field, "a vector has no letters to compare: give similar_to or id, or leave it out")
-        return SearchPlan(table, k, where, letters, query, words, verify)
+        return SearchPlan(table, k, offset, where, letters, query, words, verify)
 
     def run_search(self, plan: SearchPlan, vector: Vectors | None) -> SearchAnswer:
         """The second half of `search`: the neighbours of a vector, float32 [H].
@@ -285,11 +289,13 @@ class Engine:
             raise ValueError("a plan with letters wants their vector")
         try:
             if plan.words is None:
-                rows = plan.collection.search(vector, k=plan.k, where=plan.where)
+                rows = plan.collection.search(vector, k=plan.k, offset=plan.offset, where=plan.where)
             else:
-                rows = vectorstore.search_hybrid(
-                    plan.collection, [plan.words], vector, k=plan.k, where=plan.where, verify=plan.verify
+                several = plan.offset + plan.k
+                found = vectorstore.search_hybrid(
+                    plan.collection, [plan.words], vector, k=several, where=plan.where, verify=plan.verify
                 )
+                rows = found.slice(plan.offset)
         except FilterError as error:
             raise bad_field("where", str(error)) from error
         except StoreError as error:
@@ -297,14 +303,17 @@ class Engine:
         hits = [_hit(row, plan) for row in rows.to_pylist()]
         return SearchAnswer(plan.collection.name, plan.collection.provenance.model, hits)
 
-    def check_k(self, k: object) -> None:
-        """See that k is a number of hits that this engine gives.
+    def check_k(self, k: object, offset: object = 0) -> None:
+        """See that k is a number of hits that this engine gives, and that the first of them are within as many.
 
         Raises:
             RequestError: it is not.
         """
         if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= self.limits.max_k:
             raise bad_field("k", f"wanted a whole number from 1 to {self.limits.max_k:,} (max_k), got {k!r}")
+        if isinstance(offset, bool) or not isinstance(offset, int) or not 0 <= offset <= self.limits.max_k - k:
+            most = f"from 0 to {self.limits.max_k - k:,}, so that offset and k are at most {self.limits.max_k:,} (max_k)"
+            raise bad_field("offset", f"wanted a whole number {most}, got {offset!r}")
 
     def check_model(self, collection: Collection) -> None:
         """See that this engine's model made the collection.

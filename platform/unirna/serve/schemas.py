@@ -28,6 +28,7 @@ class SearchRequest(_Request):
     vector: list[float] | None = Field(None, description="A vector of this service's model, as /v1/embed gives it.")
     id: str | None = Field(None, description="The id of a stored sequence; it will be its own first hit.")
     k: int = Field(10, description="Hits wanted.", json_schema_extra={"minimum": 1})
+    offset: int = Field(0, description="Hits to pass over first.", json_schema_extra={"minimum": 0})
     where: str | None = Field(None, description="SQL condition on the collection's columns.", examples=["length < 200"])
     collection: str | None = Field(None, description="Which collection; by default the service's.")
     hybrid: bool = Field(False, description="Search by shared 8-mers too; at most 400 hits. Wants similar_to or id.")
@@ -73,9 +74,10 @@ class EmbedRequest(_Request):
     """Sequences to turn into vectors."""
 
     sequences: list[str] = Field(description="RNA or DNA sequences, either case.", examples=[["GGGAAACCC", SEQUENCE]])
-    encoding: Literal["json", "base64"] = Field(
+    encoding: Literal["json", "base64", "arrow"] = Field(
         "json",
-        description="'json': lists of numbers; 'base64': one text, little-endian float32 [N, H].",
+        description="'json': lists of numbers; 'base64': one text, little-endian float32 [N, H]; 'arrow': the answer is an "
+        "Arrow IPC stream of one column, `vector`, with model and fingerprint in the metadata of its schema.",
     )
 
 

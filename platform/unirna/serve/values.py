@@ -1,4 +1,4 @@
-"""Stored values as plain JSON values."""
+"""Stored values as plain JSON values, and vectors as Arrow."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ import math
 from collections.abc import Collection
 from datetime import date, time, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from unirna.vectorstore import vector_array
+
+ARROW: Final = "application/vnd.apache.arrow.stream"
 
 
 def plain_row(row: dict[str, Any], own: Collection[str]) -> dict[str, Any]:
@@ -32,3 +40,14 @@ def plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.hex()
     return float(value) if isinstance(value, Decimal) else str(value)
+
+
+def arrow_stream(vectors: NDArray[np.float32], metadata: dict[str, str]) -> bytes:
+    """Vectors [N, H] as an Arrow IPC stream of one column, `vector`."""
+    column = vector_array(vectors)
+    schema = pa.schema([pa.field("vector", column.type)], metadata=metadata)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema) as writer:
+        writer.write_batch(pa.record_batch([column], schema=schema))
+    stream: bytes = sink.getvalue().to_pybytes()
+    return stream

@@ -8,7 +8,9 @@ The functions here talk to the service at `UNIRNA_URL`, by default http://127.0.
 or the path of a store, and gives a client with the same methods.
 """
 
-from unirna.sdk._client import Client, collections, connect, embed, fold, models, predict, score_variants, search
+from unirna.sdk._async_client import AsyncClient
+from unirna.sdk._client import Client
+from unirna.sdk._connect import connect, connect_async
 from unirna.sdk._exceptions import (
     AuthenticationError,
     InvalidRequestError,
@@ -20,6 +22,7 @@ from unirna.sdk._exceptions import (
     UniRNAError,
 )
 from unirna.sdk._fasta import read_fasta
+from unirna.sdk._functions import collections, embed, fold, models, predict, score_variants, search
 from unirna.sdk._models import (
     Alignment,
     CollectionInfo,
@@ -36,6 +39,7 @@ from unirna.sdk._results import FoldResult, PredictionResult, SearchResult, Vari
 
 __all__ = [
     "Alignment",
+    "AsyncClient",
     "AuthenticationError",
     "Client",
     "CollectionInfo",
@@ -60,6 +64,7 @@ __all__ = [
     "VariantScore",
     "collections",
     "connect",
+    "connect_async",
     "embed",
     "fold",
     "models",

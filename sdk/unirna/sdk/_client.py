@@ -1,35 +1,49 @@
-"""The client that both ways of answering share, and the functions over a default one."""
+"""The client that waits for its answers."""
 
 from __future__ import annotations
 
-import os
-import threading
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Final, Self, overload
+from typing import Any, Protocol, Self, TypeVar, overload
 
-import numpy as np
-from numpy.typing import NDArray
-
-from unirna.sdk._exceptions import InvalidRequestError
+from unirna.sdk import _calls
+from unirna.sdk._calls import Request, Steps, Vectors
+from unirna.sdk._exceptions import UniRNAError
 from unirna.sdk._models import CollectionInfo, ModelInfo, Structure
+from unirna.sdk._progress import Progress
 from unirna.sdk._results import FoldResult, PredictionResult, SearchResult, VariantResult
 
-DEFAULT_URL: Final = "http://127.0.0.1:8000"
-TIMEOUT: Final = 60.0
-Vectors = NDArray[np.float32]
+Result = TypeVar("Result")
 
 
-class Client(ABC):
+class Transport(Protocol):
+    """What answers the requests of a call."""
+
+    whole: bool
+    """Whether a call makes one request, however much it asks for."""
+
+    def answers(self, requests: Sequence[Request], done: Any) -> list[Any]:
+        """Answers in the order of the requests."""
+
+    def close(self) -> None:
+        """Let go of connections."""
+
+
+class Client:
     """Searches, embeds, predicts, folds; made by `connect`. The same over HTTP and in process. May be used as a context."""
 
-    @abstractmethod
+    def __init__(self, transport: Transport, collection: str | None = None, progress: bool | None = None) -> None:
+        self._transport, self._collection, self._progress = transport, collection, progress
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._transport!r})"
+
     def search(
         self,
         similar_to: str | None = None,
         *,
         k: int = 10,
+        offset: int = 0,
         where: str | None = None,
         collection: str | None = None,
         vector: Sequence[float] | Vectors | None = None,
@@ -43,7 +57,7 @@ class Client(ABC):
             similar_to: RNA or DNA letters, either case; or instead of it
             vector: the vector [H] of one, from `embed`; or
             id: the id of a stored sequence, which will be its own first hit.
-            k: hits wanted.
+            k: hits wanted. offset: hits to pass over first.
             where: SQL condition on the collection's columns, such as "length < 200 AND rna_type = 'Gene;tRNA'".
             collection: which; by default the service's.
             hybrid: search by shared words (8-mers) as well as by the vector; each hit says what found it. At most 400 hits.
@@ -55,8 +69,9 @@ class Client(ABC):
             ModelMismatchError: a collection of another model.
             UniRNAError: any other failure.
         """
+        where_to = collection or self._collection
+        return self._run(_calls.search(similar_to, k, offset, where, where_to, vector, id, hybrid, verify))
 
-    @abstractmethod
     def embed(self, sequences: Sequence[str]) -> Vectors:
         """One vector per sequence: float32 [N, H], in their order; any number of sequences.
 
@@ -64,8 +79,8 @@ class Client(ABC):
             InvalidRequestError: sequences that are not RNA or DNA, or too long; `errors` names them by index.
             UniRNAError: any other failure.
         """
+        return self._run(_calls.embed(sequences, self._transport.whole))
 
-    @abstractmethod
     def predict(self, task: str, sequences: Sequence[str], *, top: int = 5) -> PredictionResult:
         """The most probable class of each sequence.
 
@@ -79,6 +94,7 @@ class Client(ABC):
             InvalidRequestError: sequences that are not valid.
             UniRNAError: any other failure.
         """
+        return self._run(_calls.predict(task, sequences, top, self._transport.whole))
 
     @overload
     def fold(self, sequences: str, *, contacts: bool = False) -> Structure: ...  # type: ignore[overload-overlap]
@@ -99,13 +115,9 @@ class Client(ABC):
             UniRNAError: any other failure.
         """
         if isinstance(sequences, str):
-            return self._fold([sequences], contacts)[0]
-        return FoldResult(self._fold(as_list(sequences), contacts))
+            return self._run(_calls.fold([sequences], contacts, self._transport.whole))[0]
+        return FoldResult(self._run(_calls.fold(sequences, contacts, self._transport.whole)))
 
-    @abstractmethod
-    def _fold(self, sequences: list[str], contacts: bool) -> list[Structure]: ...
-
-    @abstractmethod
     def score_variants(
         self, sequence: str, variants: Sequence[str] | None = None, *, method: str = "masked"
     ) -> VariantResult:
@@ -121,18 +133,19 @@ class Client(ABC):
             InvalidRequestError: a sequence or variants that are not valid, or too much work; `errors` names them by index.
             UniRNAError: any other failure.
         """
+        return self._run(_calls.score_variants(sequence, variants, method))
 
-    @abstractmethod
     def models(self) -> list[ModelInfo]:
         """The encoder, then the predictors."""
+        return self._run(_calls.models())
 
-    @abstractmethod
     def collections(self) -> list[CollectionInfo]:
         """The collections that can be searched, by name."""
+        return self._run(_calls.collections())
 
-    @abstractmethod
     def close(self) -> None:
         """Let go of connections."""
+        self._transport.close()
 
     def __enter__(self) -> Self:
         return self
@@ -140,144 +153,17 @@ class Client(ABC):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-
-def connect(
-    url_or_path: str | os.PathLike[str] | None = None,
-    *,
-    api_key: str | None = None,
-    timeout: float = TIMEOUT,
-    model: str | os.PathLike[str] | None = None,
-    registry: str | os.PathLike[str] | None = None,
-    collection: str | None = None,
-) -> Client:
-    """A client of a service or of a store.
-
-    Args:
-        url_or_path: an address ("http://…"), or a store (a folder, `s3://…`), which is then searched in this process;
-            by default the service at `UNIRNA_URL`, else at http://127.0.0.1:8000.
-        api_key: key of the service; by default `UNIRNA_API_KEY`.
-        timeout: seconds to wait for an answer.
-        model: of a store, the model to use; by default the one that made it, as the store says.
-        registry: of a store, the folder of predictors.
-        collection: what is searched when a call names none; by default the service's default or the store's only one.
-
-    Raises:
-        ImportError: a store, but `unirna[platform]` is not installed.
-        UniRNAError: a store or model that is not to be found.
-    """
-    target = os.fspath(url_or_path) if url_or_path is not None else os.environ.get("UNIRNA_URL") or DEFAULT_URL
-    if target.startswith(("http://", "https://")):
-        from unirna.sdk._http import HTTPClient
-
-        if model is not None or registry is not None:
-            raise ValueError("model and registry belong to a store; a service at an address has its own")
-        key = api_key or os.environ.get("UNIRNA_API_KEY") or None
-        return HTTPClient(target, api_key=key, timeout=timeout, collection=collection)
-    from unirna.sdk._local import LocalClient
-
-    return LocalClient(
-        target,
-        model=None if model is None else os.fspath(model),
-        registry=None if registry is None else os.fspath(registry),
-        collection=collection,
-    )
-
-
-_default: dict[tuple[str, str | None], Client] = {}
-_lock = threading.Lock()
-
-
-def _default_client() -> Client:
-    """The client for the address and key that the environment names now; connections are kept between calls."""
-    key = (os.environ.get("UNIRNA_URL") or DEFAULT_URL, os.environ.get("UNIRNA_API_KEY") or None)
-    with _lock:
-        if key not in _default:
-            for client in _default.values():
-                client.close()
-            _default.clear()
-            _default[key] = connect(key[0], api_key=key[1])
-        return _default[key]
-
-
-def search(
-    similar_to: str | None = None,
-    *,
-    k: int = 10,
-    where: str | None = None,
-    collection: str | None = None,
-    vector: Sequence[float] | Vectors | None = None,
-    id: str | None = None,
-    hybrid: bool = False,
-    verify: bool = False,
-) -> SearchResult:
-    """`Client.search` with the service at `UNIRNA_URL`, by default http://127.0.0.1:8000."""
-    return _default_client().search(
-        similar_to, k=k, where=where, collection=collection, vector=vector, id=id, hybrid=hybrid, verify=verify
-    )
-
-
-def embed(sequences: Sequence[str]) -> Vectors:
-    """`Client.embed` with the service at `UNIRNA_URL`, by default http://127.0.0.1:8000."""
-    return _default_client().embed(sequences)
-
-
-def predict(task: str, sequences: Sequence[str], *, top: int = 5) -> PredictionResult:
-    """`Client.predict` with the service at `UNIRNA_URL`, by default http://127.0.0.1:8000."""
-    return _default_client().predict(task, sequences, top=top)
-
-
-@overload
-def fold(sequences: str, *, contacts: bool = False) -> Structure: ...  # type: ignore[overload-overlap]
-@overload
-def fold(sequences: Sequence[str], *, contacts: bool = False) -> FoldResult: ...
-def fold(sequences: str | Sequence[str], *, contacts: bool = False) -> Structure | FoldResult:
-    """`Client.fold` with the service at `UNIRNA_URL`, by default http://127.0.0.1:8000."""
-    return _default_client().fold(sequences, contacts=contacts)
-
-
-def score_variants(sequence: str, variants: Sequence[str] | None = None, *, method: str = "masked") -> VariantResult:
-    """`Client.score_variants` with the service at `UNIRNA_URL`, by default http://127.0.0.1:8000."""
-    return _default_client().score_variants(sequence, variants, method=method)
-
-
-def models() -> list[ModelInfo]:
-    """`Client.models` with the service at `UNIRNA_URL`, by default http://127.0.0.1:8000."""
-    return _default_client().models()
-
-
-def collections() -> list[CollectionInfo]:
-    """`Client.collections` with the service at `UNIRNA_URL`, by default http://127.0.0.1:8000."""
-    return _default_client().collections()
-
-
-def as_vector(vector: Any) -> Vectors | None:
-    """A query vector as float32 [H].
-
-    Raises:
-        InvalidRequestError: not a list of finite numbers.
-    """
-    if vector is None:
-        return None
-    try:
-        array = np.asarray(vector, np.float32)
-    except (TypeError, ValueError) as error:
-        raise InvalidRequestError.of("vector", f"wanted numbers ({error})") from error
-    if array.ndim != 1 or not np.isfinite(array).all():
-        raise InvalidRequestError.of("vector", f"wanted one list of finite numbers, got shape {list(array.shape)}")
-    return array
-
-
-def as_count(number: Any) -> Any:
-    """A numpy integer as a plain one; anything else as it is, for the service to judge."""
-    return int(number) if isinstance(number, np.integer) else number
-
-
-def as_list(sequences: Any) -> list[str]:
-    """Sequences as a list.
-
-    Raises:
-        TypeError: one string, which would be taken letter by letter.
-    """
-    if isinstance(sequences, (str, bytes)):
-        raise TypeError("wanted a list of sequences, got one string. Write [sequence]")
-    return list(sequences)
+    def _run(self, steps: Steps[Result]) -> Result:
+        try:
+            requests = next(steps)
+            while True:
+                try:
+                    with Progress(sum(request.count for request in requests), self._progress) as progress:
+                        answers = self._transport.answers(requests, progress.add)
+                except UniRNAError as error:
+                    requests = steps.throw(error)
+                else:
+                    requests = steps.send(answers)
+        except StopIteration as end:
+            result: Result = end.value
+            return result

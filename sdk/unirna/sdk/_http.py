@@ -1,183 +1,73 @@
-"""The client of a service: JSON over HTTP, with time limits and bounded retries."""
+"""Requests to a service: JSON over HTTP, with time limits and bounded retries."""
 
 from __future__ import annotations
 
-import base64
+import asyncio
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import quote
 
 import httpx2
-import numpy as np
 
-from unirna.sdk._answers import (
-    collection_infos,
-    model_infos,
-    prediction_result,
-    search_result,
-    structures,
-    variant_result,
-)
-from unirna.sdk._client import Client, Vectors, as_count, as_list, as_vector
+from unirna.sdk._calls import ARROW, Request, moved
 from unirna.sdk._exceptions import ServiceError, ServiceTimeoutError, ServiceUnavailableError, UniRNAError, from_problem
-from unirna.sdk._models import CollectionInfo, ModelInfo, Structure
-from unirna.sdk._results import PredictionResult, SearchResult, VariantResult
 
 CONNECT_TIMEOUT: Final = 5.0
 TRIES: Final = 4
 RETRIED: Final = (429, 502, 503)
 LONGEST_PAUSE: Final = 10.0
-CHUNK_SEQUENCES: Final = 64
-CHUNK_NUCLEOTIDES: Final = 200_000
-FOLD_COST: Final = 1_000**3
-"""Cubes of the lengths of the sequences that are folded by one request."""
+PARALLEL: Final = 4
+"""Requests of one call that run beside one another."""
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 
-class HTTPClient(Client):
-    """A client of the service at an address. Every call only reads, so all may be tried again."""
+@dataclass(frozen=True)
+class Address:
+    """Where a service is, and how to speak with it.
 
-    def __init__(self, url: str, *, api_key: str | None, timeout: float, collection: str | None) -> None:
-        self.url, self._collection, self._timeout = url.rstrip("/"), collection, timeout
+    Attributes:
+        url: without a slash at its end. options: of the HTTP client. timeout: seconds to wait for an answer.
+    """
+
+    url: str
+    options: dict[str, Any]
+    timeout: float
+
+    @classmethod
+    def of(cls, url: str, api_key: str | None, timeout: float) -> Address:
+        """From what `connect` is given.
+
+        Raises:
+            ValueError: no address.
+        """
         try:
             host = httpx2.URL(url).host
         except httpx2.InvalidURL as error:
             raise ValueError(f"{url!r} is no address ({error}). Wanted such as http://127.0.0.1:8000") from error
-        headers = {"accept": "application/json"} | ({"authorization": f"Bearer {api_key}"} if api_key else {})
-        self._http = httpx2.Client(
-            headers=headers,
-            timeout=httpx2.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT)),
-            trust_env=host not in LOOPBACK,  # a proxy set for the outside cannot reach this machine's own services
-        )
-
-    def __repr__(self) -> str:
-        return f"Client({self.url!r})"
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
-
-    def search(
-        self,
-        similar_to: str | None = None,
-        *,
-        k: int = 10,
-        where: str | None = None,
-        collection: str | None = None,
-        vector: Sequence[float] | Vectors | None = None,
-        id: str | None = None,
-        hybrid: bool = False,
-        verify: bool = False,
-    ) -> SearchResult:
-        """See `Client.search`."""
-        numbers = as_vector(vector)
-        body = {
-            "similar_to": similar_to,
-            "vector": None if numbers is None else numbers.tolist(),
-            "id": id,
-            "k": as_count(k),
-            "where": where,
-            "collection": collection or self._collection,
-            "hybrid": hybrid or None,
-            "verify": verify or None,
+        headers = {"accept": f"application/json, {ARROW}"}
+        options = {
+            "headers": headers | ({"authorization": f"Bearer {api_key}"} if api_key else {}),
+            "timeout": httpx2.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT)),
+            "trust_env": host not in LOOPBACK,  # a proxy set for the outside cannot reach this machine's own services
         }
-        answer = self._post("/v1/search", {name: value for name, value in body.items() if value is not None})
-        return search_result(answer, hybrid=hybrid or verify)
+        return cls(url.rstrip("/"), options, timeout)
 
-    def embed(self, sequences: Sequence[str]) -> Vectors:
-        """See `Client.embed`."""
-        parts: list[Vectors] = []
-        for first, chunk in _chunks(as_list(sequences)):
-            answer = self._post("/v1/embed", {"sequences": chunk, "encoding": "base64"}, first)
-            raw = np.frombuffer(base64.b64decode(answer["vectors"]), "<f4")
-            parts.append(raw.reshape(-1, answer["dimension"]).astype(np.float32))
-        return np.concatenate(parts)
+    def tries(self) -> Iterator[Try]:
+        """As many as are made; wait for `pause` seconds after each that wants another."""
+        for number in range(1, TRIES + 1):
+            yield Try(self, last=number == TRIES, pause=min(0.2 * 2 ** (number - 1), LONGEST_PAUSE))
 
-    def predict(self, task: str, sequences: Sequence[str], *, top: int = 5) -> PredictionResult:
-        """See `Client.predict`."""
-        found: list[Mapping[str, Any]] = []
-        for first, chunk in _chunks(as_list(sequences)):
-            answer = self._post(f"/v1/predict/{quote(task, safe='')}", {"sequences": chunk, "top": as_count(top)}, first)
-            found += answer["predictions"]
-        return prediction_result(found, task)
+    def answer(self, response: httpx2.Response) -> Any:
+        """What the service answered.
 
-    def _fold(self, sequences: list[str], contacts: bool) -> list[Structure]:
-        found: list[Structure] = []
-        for first, chunk in _chunks(sequences, _fold_cost, FOLD_COST):
-            found += self._fold_chunk(first, chunk, contacts)
-        return found
-
-    def _fold_chunk(self, first: int, chunk: list[str], contacts: bool) -> list[Structure]:
-        """Structures of sequences; in halves where the service finds them too many for one request."""
-        try:
-            body = {"sequences": chunk, "drawing": True, **({"contacts": True} if contacts else {})}
-            answer = self._post("/v1/fold", body, first)
-        except UniRNAError as error:
-            if error.status != 413 or len(chunk) == 1:
-                raise
-            half = len(chunk) // 2
-            parts = (first, chunk[:half]), (first + half, chunk[half:])
-            return [found for start, part in parts for found in self._fold_chunk(start, part, contacts)]
-        return structures(answer["structures"])
-
-    def score_variants(
-        self, sequence: str, variants: Sequence[str] | None = None, *, method: str = "masked"
-    ) -> VariantResult:
-        """See `Client.score_variants`."""
-        body: dict[str, Any] = {"sequence": sequence, "method": method, "drawing": variants is None}
-        if variants is not None:
-            body["variants"] = as_list(variants)
-        return variant_result(self._post("/v1/score-variants", body))
-
-    def models(self) -> list[ModelInfo]:
-        """See `Client.models`."""
-        return model_infos(self._call("GET", "/v1/models"))
-
-    def collections(self) -> list[CollectionInfo]:
-        """See `Client.collections`."""
-        return collection_infos(self._call("GET", "/v1/collections"))
-
-    # ---- inside ----------------------------------------------------------------------------------------------------
-
-    def _post(self, path: str, body: Mapping[str, Any], first: int = 0) -> dict[str, Any]:
-        """Post; `first` is the index of the body's first sequence among the caller's."""
-        try:
-            return self._call("POST", path, body)
-        except UniRNAError as error:
-            if not first:
-                raise
-            errors = [(_moved(field, first), message) for field, message in error.errors]
-            detail = f"{errors[0][0]}: {errors[0][1]}" if errors else error.detail
-            raise type(error)(detail, status=error.status, errors=errors, request_id=error.request_id) from error
-
-    def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        for tried in range(1, TRIES + 1):
-            pause = min(0.2 * 2 ** (tried - 1), LONGEST_PAUSE) * random.uniform(0.75, 1.25)
-            try:
-                response = self._http.request(method, self.url + path, json=body)
-            except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.RemoteProtocolError, httpx2.ReadError) as error:
-                if tried == TRIES:
-                    raise ServiceUnavailableError(
-                        f"nothing answers at {self.url} ({error}). Start a service with: make serve (or jobs/serve.py), "
-                        "or set UNIRNA_URL to where one runs"
-                    ) from error
-            except httpx2.TimeoutException as error:
-                raise ServiceTimeoutError(
-                    f"no answer from {self.url} within {self._timeout:g} s. Send less at once, or give "
-                    "connect(…, timeout=…) more"
-                ) from error
-            except httpx2.HTTPError as error:
-                raise ServiceError(f"{self.url}: {error}") from error
-            else:
-                if response.status_code not in RETRIED or tried == TRIES:
-                    return self._answer(response)
-                pause = min(_retry_after(response, pause), LONGEST_PAUSE)
-            time.sleep(pause)
-        raise AssertionError("unreachable")
-
-    def _answer(self, response: httpx2.Response) -> dict[str, Any]:
+        Raises:
+            UniRNAError: a problem, or something that is no answer of such a service.
+        """
+        if response.is_success and response.headers.get("content-type", "").startswith(ARROW):
+            return response.content
         try:
             content = response.json()
         except ValueError:
@@ -195,31 +85,144 @@ class HTTPClient(Client):
         )
 
 
-def _fold_cost(length: int) -> int:
-    return int(max(length, 500) ** 3)  # below, other things than the sum over structures take the time
+@dataclass
+class Try:
+    """One of several tries to send a request."""
+
+    address: Address
+    last: bool
+    pause: float
+
+    def __post_init__(self) -> None:
+        self.pause *= random.uniform(0.75, 1.25)
+
+    def again(self, response: httpx2.Response) -> bool:
+        """Whether a response wants another try."""
+        if response.status_code not in RETRIED or self.last:
+            return False
+        text = response.headers.get("retry-after", "")
+        self.pause = min(float(text) if text.isdigit() else self.pause, LONGEST_PAUSE)
+        return True
+
+    def failed(self, error: httpx2.HTTPError) -> None:
+        """Returns if another try is due.
+
+        Raises:
+            UniRNAError: none is.
+        """
+        url = self.address.url
+        if isinstance(error, httpx2.TimeoutException) and not isinstance(error, httpx2.ConnectTimeout):
+            raise ServiceTimeoutError(
+                f"no answer from {url} within {self.address.timeout:g} s. Send less at once, or give "
+                "connect(…, timeout=…) more"
+            ) from error
+        if not isinstance(
+            error, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.RemoteProtocolError, httpx2.ReadError)
+        ):
+            raise ServiceError(f"{url}: {error}") from error
+        if self.last:
+            raise ServiceUnavailableError(
+                f"nothing answers at {url} ({error}). Start a service with: make serve (or jobs/serve.py), "
+                "or set UNIRNA_URL to where one runs"
+            ) from error
 
 
-def _chunks(
-    sequences: list[str], cost_of: Callable[[int], int] = int, most: int = CHUNK_NUCLEOTIDES
-) -> Iterator[tuple[int, list[str]]]:
-    """Requests of a size that any service takes: the index of the first sequence, and the sequences."""
-    first = size = 0
-    for i, letters in enumerate(sequences):
-        cost = cost_of(len(letters)) if isinstance(letters, str) else 0
-        if i > first and (i - first == CHUNK_SEQUENCES or size + cost > most):
-            yield first, sequences[first:i]
-            first, size = i, 0
-        size += cost
-    yield first, sequences[first:]
+class HTTPTransport:
+    """Sends requests and waits for their answers."""
+
+    whole = False
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._http = httpx2.Client(**address.options)
+
+    def __repr__(self) -> str:
+        return repr(self._address.url)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def answers(self, requests: Sequence[Request], done: Any) -> list[Any]:
+        """Answers in the order of the requests, several of which run beside one another; `done` is told of each.
+
+        Raises:
+            UniRNAError: of the first request that failed.
+        """
+        if len(requests) == 1:
+            return [self._answer(requests[0], done)]
+        pool = ThreadPoolExecutor(PARALLEL)
+        try:
+            return list(pool.map(lambda request: self._answer(request, done), requests))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _answer(self, request: Request, done: Any) -> Any:
+        try:
+            content = self._address.answer(self._send(request))
+        except UniRNAError as error:
+            raise moved(error, request.first) from error.__cause__
+        done(request.count)
+        return request.read(content)
+
+    def _send(self, request: Request) -> httpx2.Response:
+        for one in self._address.tries():
+            try:
+                response = self._http.request(request.method, self._address.url + request.path, json=request.body)
+            except httpx2.HTTPError as error:
+                one.failed(error)
+            else:
+                if not one.again(response):
+                    return response
+            time.sleep(one.pause)
+        raise AssertionError("unreachable")
 
 
-def _moved(field: str, first: int) -> str:
-    """`sequences[3]` of a request whose first sequence was the caller's number `first`."""
-    name, bracket, rest = field.partition("[")
-    number = rest.rstrip("]")
-    return f"{name}[{int(number) + first}]" if bracket and number.isdigit() else field
+class AsyncHTTPTransport:
+    """Sends requests; waits for their answers without holding the event loop."""
 
+    whole = False
 
-def _retry_after(response: httpx2.Response, otherwise: float) -> float:
-    text = response.headers.get("retry-after", "")
-    return float(text) if text.isdigit() else otherwise
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._http = httpx2.AsyncClient(**address.options)
+
+    def __repr__(self) -> str:
+        return repr(self._address.url)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def answers(self, requests: Sequence[Request], done: Any) -> list[Any]:
+        """As `HTTPTransport.answers`; where one fails, or the caller is cancelled, the others are given up."""
+        turn = asyncio.Semaphore(PARALLEL)
+
+        async def answer(request: Request) -> Any:
+            async with turn:
+                try:
+                    content = self._address.answer(await self._send(request))
+                except UniRNAError as error:
+                    raise moved(error, request.first) from error.__cause__
+                done(request.count)
+                return request.read(content)
+
+        tasks = [asyncio.ensure_future(answer(request)) for request in requests]
+        try:
+            return [await task for task in tasks]
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _send(self, request: Request) -> httpx2.Response:
+        for one in self._address.tries():
+            try:
+                response = await self._http.request(request.method, self._address.url + request.path, json=request.body)
+            except httpx2.HTTPError as error:
+                one.failed(error)
+            else:
+                if not one.again(response):
+                    return response
+            await asyncio.sleep(one.pause)
+        raise AssertionError("unreachable")

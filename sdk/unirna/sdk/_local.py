@@ -1,102 +1,92 @@
-"""The client of a store: the service's own engine, run in this process."""
+"""Requests answered by the service's own engine, in this process."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import asyncio
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
-from unirna.sdk._answers import (
-    collection_infos,
-    model_infos,
-    prediction_result,
-    search_result,
-    structures,
-    variant_result,
-)
-from unirna.sdk._client import Client, Vectors, as_count, as_list, as_vector
+from unirna.sdk._calls import Request
 from unirna.sdk._exceptions import InvalidRequestError, NotFoundError, from_problem
-from unirna.sdk._models import CollectionInfo, ModelInfo, Structure
-from unirna.sdk._results import PredictionResult, SearchResult, VariantResult
 
 if TYPE_CHECKING:
     from unirna.serve.engine import Engine
 
 
-class LocalClient(Client):
-    """A client of the store at a path or URI."""
+class LocalTransport:
+    """Answers requests from the store at a path or URI; a call makes one, however much it asks for."""
 
-    def __init__(self, store: str, *, model: str | None, registry: str | None, collection: str | None) -> None:
+    whole = True
+
+    def __init__(self, store: str, model: str | None, registry: str | None, collection: str | None) -> None:
         if "://" not in store and not Path(store).is_dir():
             raise NotFoundError(f"no store at {store!r}: not a folder. An address of a service starts with http://")
         self.store = store
         self._engine = _open(store, model, registry, collection)
 
     def __repr__(self) -> str:
-        return f"Client({self.store!r})"
+        return repr(self.store)
 
     def close(self) -> None:
         """Nothing is held open."""
 
-    def search(
-        self,
-        similar_to: str | None = None,
-        *,
-        k: int = 10,
-        where: str | None = None,
-        collection: str | None = None,
-        vector: Sequence[float] | Vectors | None = None,
-        id: str | None = None,
-        hybrid: bool = False,
-        verify: bool = False,
-    ) -> SearchResult:
-        """See `Client.search`."""
-        with _errors():
-            answer = self._engine.search(
-                similar_to=similar_to,
-                vector=as_vector(vector),
-                id=id,
-                k=as_count(k),
-                where=where,
-                collection=collection,
-                hybrid=hybrid,
-                verify=verify,
-            )
-        return search_result(asdict(answer), hybrid=hybrid or verify)
+    def answers(self, requests: Sequence[Request], done: Any) -> list[Any]:
+        """Answers in the order of the requests.
 
-    def embed(self, sequences: Sequence[str]) -> Vectors:
-        """See `Client.embed`."""
-        with _errors():
-            return self._engine.embed(as_list(sequences))
+        Raises:
+            UniRNAError: as the service would answer.
+        """
+        from unirna.serve.errors import RequestError
 
-    def predict(self, task: str, sequences: Sequence[str], *, top: int = 5) -> PredictionResult:
-        """See `Client.predict`."""
-        with _errors():
-            answers = self._engine.predict(task, as_list(sequences), top=as_count(top))
-        return prediction_result(answers, task)
+        found = []
+        for request in requests:
+            try:
+                found.append(request.read(self._answer(request.path, dict(request.body or {}))))
+            except RequestError as error:
+                raise from_problem(error.problem()) from error
+            done(request.count)
+        return found
 
-    def _fold(self, sequences: list[str], contacts: bool) -> list[Structure]:
-        with _errors():
-            return structures(self._engine.fold(sequences, drawing=True, contacts=contacts, bounded=False))
+    def _answer(self, path: str, body: dict[str, Any]) -> Any:
+        engine = self._engine
+        match path.removeprefix("/v1/").split("/"):
+            case ["search"]:
+                return asdict(engine.search(**body))
+            case ["embed"]:
+                return {"vectors": engine.embed(body["sequences"])}
+            case ["predict", task]:
+                return {"predictions": engine.predict(unquote(task), **body)}
+            case ["fold"]:
+                return {"structures": engine.fold(**body, bounded=False)}
+            case ["score-variants"]:
+                return engine.score_variants(**body)
+            case ["models"]:
+                return engine.describe_models()
+            case ["collections"]:
+                return {"default": engine.catalogue.default(), "collections": engine.catalogue.describe_all()}
+        raise AssertionError(path)
 
-    def score_variants(
-        self, sequence: str, variants: Sequence[str] | None = None, *, method: str = "masked"
-    ) -> VariantResult:
-        """See `Client.score_variants`."""
-        wanted = None if variants is None else as_list(variants)
-        with _errors():
-            return variant_result(self._engine.score_variants(sequence, wanted, method=method, drawing=wanted is None))
 
-    def models(self) -> list[ModelInfo]:
-        """See `Client.models`."""
-        return model_infos(self._engine.describe_models())
+class AsyncLocalTransport:
+    """`LocalTransport` in a thread, which leaves the event loop free."""
 
-    def collections(self) -> list[CollectionInfo]:
-        """See `Client.collections`."""
-        catalogue = self._engine.catalogue
-        return collection_infos({"default": catalogue.default(), "collections": catalogue.describe_all()})
+    whole = True
+
+    def __init__(self, local: LocalTransport) -> None:
+        self._local = local
+
+    def __repr__(self) -> str:
+        return repr(self._local)
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+    async def answers(self, requests: Sequence[Request], done: Any) -> list[Any]:
+        """As `LocalTransport.answers`."""
+        return await asyncio.to_thread(self._local.answers, requests, done)
 
 
 def _open(store: str, model: str | None, registry: str | None, collection: str | None) -> Engine:
@@ -111,14 +101,3 @@ def _open(store: str, model: str | None, registry: str | None, collection: str |
         return Engine.open(store, model, registry, default_collection=collection)
     except ValueError as error:  # all of what can be wrong with a store, a model or a registry
         raise InvalidRequestError(str(error)) from error
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    """Turn the engine's errors into those that the HTTP client raises."""
-    from unirna.serve.errors import RequestError
-
-    try:
-        yield
-    except RequestError as error:
-        raise from_problem(error.problem()) from error

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import copy
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, overload
 
 from unirna.sdk._models import Alignment, Estimate, Hit, LabelSet, Prediction, Profile, Structure, VariantScore
 
 if TYPE_CHECKING:
     import pandas
+    import polars
     import pyarrow
 
 Item = TypeVar("Item")
@@ -29,9 +32,18 @@ class _Rows(Sequence[Item]):
     @overload
     def __getitem__(self, index: int) -> Item: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[Item]: ...
-    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
-        return self._items[index]
+    def __getitem__(self, index: slice) -> Self: ...
+    def __getitem__(self, index: int | slice) -> Item | Self:
+        if not isinstance(index, slice):
+            return self._items[index]
+        part = copy.copy(self)
+        part._items = self._items[index]
+        return part
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    __hash__ = None  # type: ignore[assignment]
 
     def __len__(self) -> int:
         return len(self._items)
@@ -64,6 +76,18 @@ class _Rows(Sequence[Item]):
             raise ImportError("to_pandas needs pandas: pip install pandas") from error
         return pandas.DataFrame(self.to_dicts())
 
+    def to_polars(self) -> polars.DataFrame:
+        """The items as a polars data frame.
+
+        Raises:
+            ImportError: polars is not installed.
+        """
+        try:
+            import polars
+        except ImportError as error:
+            raise ImportError("to_polars needs polars: pip install polars") from error
+        return polars.DataFrame(self.to_dicts(), infer_schema_length=None)
+
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Headings and cells as they are shown."""
         raise NotImplementedError
@@ -78,9 +102,7 @@ class _Rows(Sequence[Item]):
 
     def _repr_html_(self) -> str:
         headings, rows = self.table()
-        head = "".join(f"<th>{html.escape(text)}</th>" for text in headings)
-        body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in rows)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return _html(headings, [[html.escape(cell) for cell in row] for row in rows])
 
 
 class SearchResult(_Rows[Hit]):
@@ -197,6 +219,24 @@ class FoldResult(_Rows[Structure]):
         return ["sequence", "structure", "certainty"], [
             [_short(row["sequence"]), _short(row["structure"]), f"{row['certainty']:.3f}"] for row in self.to_dicts()
         ]
+
+    def _repr_html_(self) -> str:
+        headings, rows = self.table()
+        cells = [[html.escape(cell) for cell in row] for row in rows]
+        return _html(["drawing", *headings], [[_sketch(s.svg), *row] for s, row in zip(self, cells, strict=True)])
+
+
+def _html(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; the cells are HTML already."""
+    head = "".join(f"<th>{html.escape(text)}</th>" for text in headings)
+    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _sketch(svg: str) -> str:
+    """A drawing as a small picture; what stands in it cannot run."""
+    data = base64.b64encode(svg.encode()).decode()
+    return f'<img alt="" width="140" src="data:image/svg+xml;base64,{data}">' if svg else ""
 
 
 def _short(text: str, most: int = 80) -> str:

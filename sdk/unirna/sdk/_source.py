@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from unirna.sdk._client import TIMEOUT, Client, connect
+from unirna.sdk._client import Client
+from unirna.sdk._connect import TIMEOUT, connect
 from unirna.sdk._exceptions import InvalidRequestError
 
 

@@ -1,0 +1,114 @@
+"""The client that leaves the event loop free while it waits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar, overload
+
+from unirna.sdk import _calls
+from unirna.sdk._calls import Request, Steps, Vectors
+from unirna.sdk._exceptions import UniRNAError
+from unirna.sdk._models import CollectionInfo, ModelInfo, Structure
+from unirna.sdk._progress import Progress
+from unirna.sdk._results import FoldResult, PredictionResult, SearchResult, VariantResult
+
+Result = TypeVar("Result")
+
+
+class AsyncTransport(Protocol):
+    """What answers the requests of a call without holding the event loop."""
+
+    whole: bool
+
+    async def answers(self, requests: Sequence[Request], done: Any) -> list[Any]:
+        """Answers in the order of the requests."""
+
+    async def close(self) -> None:
+        """Let go of connections."""
+
+
+class AsyncClient:
+    """`Client` for `await`; made by `connect_async`. Several calls may run at once. May be used as an async context."""
+
+    def __init__(self, transport: AsyncTransport, collection: str | None = None, progress: bool | None = None) -> None:
+        self._transport, self._collection, self._progress = transport, collection, progress
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._transport!r})"
+
+    async def search(
+        self,
+        similar_to: str | None = None,
+        *,
+        k: int = 10,
+        offset: int = 0,
+        where: str | None = None,
+        collection: str | None = None,
+        vector: Sequence[float] | Vectors | None = None,
+        id: str | None = None,
+        hybrid: bool = False,
+        verify: bool = False,
+    ) -> SearchResult:
+        """See `Client.search`."""
+        where_to = collection or self._collection
+        return await self._run(_calls.search(similar_to, k, offset, where, where_to, vector, id, hybrid, verify))
+
+    async def embed(self, sequences: Sequence[str]) -> Vectors:
+        """See `Client.embed`."""
+        return await self._run(_calls.embed(sequences, self._transport.whole))
+
+    async def predict(self, task: str, sequences: Sequence[str], *, top: int = 5) -> PredictionResult:
+        """See `Client.predict`."""
+        return await self._run(_calls.predict(task, sequences, top, self._transport.whole))
+
+    @overload
+    async def fold(self, sequences: str, *, contacts: bool = False) -> Structure: ...  # type: ignore[overload-overlap]
+    @overload
+    async def fold(self, sequences: Sequence[str], *, contacts: bool = False) -> FoldResult: ...
+    async def fold(self, sequences: str | Sequence[str], *, contacts: bool = False) -> Structure | FoldResult:
+        """See `Client.fold`."""
+        if isinstance(sequences, str):
+            return (await self._run(_calls.fold([sequences], contacts, self._transport.whole)))[0]
+        return FoldResult(await self._run(_calls.fold(sequences, contacts, self._transport.whole)))
+
+    async def score_variants(
+        self, sequence: str, variants: Sequence[str] | None = None, *, method: str = "masked"
+    ) -> VariantResult:
+        """See `Client.score_variants`."""
+        return await self._run(_calls.score_variants(sequence, variants, method))
+
+    async def models(self) -> list[ModelInfo]:
+        """The encoder, then the predictors."""
+        return await self._run(_calls.models())
+
+    async def collections(self) -> list[CollectionInfo]:
+        """The collections that can be searched, by name."""
+        return await self._run(_calls.collections())
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        await self._transport.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _run(self, steps: Steps[Result]) -> Result:
+        try:
+            requests = next(steps)
+            while True:
+                try:
+                    with Progress(sum(request.count for request in requests), self._progress) as progress:
+                        answers = await self._transport.answers(requests, progress.add)
+                except UniRNAError as error:
+                    requests = steps.throw(error)
+                else:
+                    requests = steps.send(answers)
+        except StopIteration as end:
+            result: Result = end.value
+            return result

@@ -1,0 +1,229 @@
+"""What each call asks of a service and makes of the answers; once, for clients that wait and those that do not.
+
+A call is a generator: it yields requests that may run beside one another, is sent their answers in the same order, and
+returns the result. `Client` and `AsyncClient` drive it.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any, Final, TypeVar
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unirna.sdk._answers import (
+    collection_infos,
+    model_infos,
+    prediction_result,
+    search_result,
+    structures,
+    variant_result,
+)
+from unirna.sdk._exceptions import InvalidRequestError, UniRNAError
+from unirna.sdk._models import CollectionInfo, ModelInfo, Structure
+from unirna.sdk._results import PredictionResult, SearchResult, VariantResult
+
+CHUNK_SEQUENCES: Final = 64
+CHUNK_NUCLEOTIDES: Final = 200_000
+FOLD_COST: Final = 1_000**3
+"""Cubes of the lengths of the sequences that are folded by one request."""
+ARROW: Final = "application/vnd.apache.arrow.stream"
+Vectors = NDArray[np.float32]
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request to a service.
+
+    Attributes:
+        method, path, body: as they are sent, the body as JSON.
+        first: index of the body's first sequence among the caller's. count: sequences in the body.
+        read: makes of the answer what the call is sent.
+    """
+
+    method: str
+    path: str
+    body: Mapping[str, Any] | None = None
+    first: int = 0
+    count: int = 0
+    read: Callable[[Any], Any] = lambda answer: answer
+
+
+Steps = Generator[list[Request], list[Any], Result]
+
+
+def search(
+    similar_to: str | None,
+    k: int,
+    offset: int,
+    where: str | None,
+    collection: str | None,
+    vector: Sequence[float] | Vectors | None,
+    id: str | None,
+    hybrid: bool,
+    verify: bool,
+) -> Steps[SearchResult]:
+    numbers = as_vector(vector)
+    body = {
+        "similar_to": similar_to,
+        "vector": None if numbers is None else numbers.tolist(),
+        "id": id,
+        "k": as_count(k),
+        "offset": as_count(offset) or None,
+        "where": where,
+        "collection": collection,
+        "hybrid": hybrid or None,
+        "verify": verify or None,
+    }
+    (answer,) = yield [Request("POST", "/v1/search", {name: value for name, value in body.items() if value is not None})]
+    return search_result(answer, hybrid=hybrid or verify)
+
+
+def embed(sequences: Sequence[str], whole: bool) -> Steps[Vectors]:
+    encoding = "arrow" if find_spec("pyarrow") else "base64"
+    parts = yield [
+        Request("POST", "/v1/embed", {"sequences": chunk, "encoding": encoding}, first, len(chunk), _vectors)
+        for first, chunk in _chunks(as_list(sequences), whole)
+    ]
+    return np.concatenate(parts)
+
+
+def _vectors(answer: Any) -> Vectors:
+    if isinstance(answer, bytes):
+        import pyarrow.ipc
+
+        rows = pyarrow.ipc.open_stream(io.BytesIO(answer)).read_all()["vector"].combine_chunks()
+        flat: Vectors = np.asarray(rows.flatten(), np.float32)
+        return flat.reshape(len(rows), rows.type.list_size)
+    if isinstance(answer["vectors"], str):
+        raw = np.frombuffer(base64.b64decode(answer["vectors"]), "<f4")
+        return raw.reshape(-1, answer["dimension"]).astype(np.float32)
+    return np.asarray(answer["vectors"], np.float32)
+
+
+def predict(task: str, sequences: Sequence[str], top: int, whole: bool) -> Steps[PredictionResult]:
+    parts = yield [
+        Request(
+            "POST",
+            f"/v1/predict/{quote(task, safe='')}",
+            {"sequences": chunk, "top": as_count(top)},
+            first,
+            len(chunk),
+            lambda answer: answer["predictions"],
+        )
+        for first, chunk in _chunks(as_list(sequences), whole)
+    ]
+    return prediction_result([answer for part in parts for answer in part], task)
+
+
+def fold(sequences: Sequence[str], contacts: bool, whole: bool) -> Steps[list[Structure]]:
+    found: list[Structure] = []
+    for first, chunk in _chunks(as_list(sequences), whole, _fold_cost, FOLD_COST):
+        found += yield from _fold_chunk(first, chunk, contacts)
+    return found
+
+
+def _fold_chunk(first: int, chunk: list[str], contacts: bool) -> Steps[list[Structure]]:
+    """Structures of sequences; in halves where the service finds them too many for one request."""
+    body = {"sequences": chunk, "drawing": True, **({"contacts": True} if contacts else {})}
+    try:
+        (answer,) = yield [Request("POST", "/v1/fold", body, first, len(chunk))]
+    except UniRNAError as error:
+        if error.status != 413 or len(chunk) == 1:
+            raise
+        half = len(chunk) // 2
+        one = yield from _fold_chunk(first, chunk[:half], contacts)
+        return one + (yield from _fold_chunk(first + half, chunk[half:], contacts))
+    return structures(answer["structures"])
+
+
+def score_variants(sequence: str, variants: Sequence[str] | None, method: str) -> Steps[VariantResult]:
+    body: dict[str, Any] = {"sequence": sequence, "method": method, "drawing": variants is None}
+    if variants is not None:
+        body["variants"] = as_list(variants)
+    (answer,) = yield [Request("POST", "/v1/score-variants", body)]
+    return variant_result(answer)
+
+
+def models() -> Steps[list[ModelInfo]]:
+    (answer,) = yield [Request("GET", "/v1/models")]
+    return model_infos(answer)
+
+
+def collections() -> Steps[list[CollectionInfo]]:
+    (answer,) = yield [Request("GET", "/v1/collections")]
+    return collection_infos(answer)
+
+
+def moved(error: UniRNAError, first: int) -> UniRNAError:
+    """The error of a request whose first sequence was the caller's number `first`, in the caller's numbers."""
+    if not first:
+        return error
+    errors = [(_moved(field, first), message) for field, message in error.errors]
+    detail = f"{errors[0][0]}: {errors[0][1]}" if errors else error.detail
+    return type(error)(detail, status=error.status, errors=errors, request_id=error.request_id)
+
+
+def _moved(field: str, first: int) -> str:
+    """`sequences[3]` of a request whose first sequence was the caller's number `first`."""
+    name, bracket, rest = field.partition("[")
+    number = rest.rstrip("]")
+    return f"{name}[{int(number) + first}]" if bracket and number.isdigit() else field
+
+
+def _fold_cost(length: int) -> int:
+    return int(max(length, 500) ** 3)  # below, other things than the sum over structures take the time
+
+
+def _chunks(
+    sequences: list[str], whole: bool, cost_of: Callable[[int], int] = int, most: int = CHUNK_NUCLEOTIDES
+) -> Iterator[tuple[int, list[str]]]:
+    """Requests of a size that any service takes, or one: the index of the first sequence, and the sequences."""
+    first = size = 0
+    for i, letters in enumerate(sequences):
+        cost = cost_of(len(letters)) if isinstance(letters, str) else 0
+        if not whole and i > first and (i - first == CHUNK_SEQUENCES or size + cost > most):
+            yield first, sequences[first:i]
+            first, size = i, 0
+        size += cost
+    yield first, sequences[first:]
+
+
+def as_vector(vector: Any) -> Vectors | None:
+    """A query vector as float32 [H].
+
+    Raises:
+        InvalidRequestError: not a list of finite numbers.
+    """
+    if vector is None:
+        return None
+    try:
+        array = np.asarray(vector, np.float32)
+    except (TypeError, ValueError) as error:
+        raise InvalidRequestError.of("vector", f"wanted numbers ({error})") from error
+    if array.ndim != 1 or not np.isfinite(array).all():
+        raise InvalidRequestError.of("vector", f"wanted one list of finite numbers, got shape {list(array.shape)}")
+    return array
+
+
+def as_count(number: Any) -> Any:
+    """A numpy integer as a plain one; anything else as it is, for the service to judge."""
+    return int(number) if isinstance(number, np.integer) else number
+
+
+def as_list(sequences: Any) -> list[str]:
+    """Sequences as a list.
+
+    Raises:
+        TypeError: one string, which would be taken letter by letter.
+    """
+    if isinstance(sequences, (str, bytes)):
+        raise TypeError("wanted a list of sequences, got one string. Write [sequence]")
+    return list(sequences)

@@ -1,0 +1,89 @@
+"""The methods of a client as functions, over one for the service that the environment names."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from typing import overload
+
+from unirna.sdk._calls import Vectors
+from unirna.sdk._client import Client
+from unirna.sdk._connect import DEFAULT_URL, connect
+from unirna.sdk._models import CollectionInfo, ModelInfo, Structure
+from unirna.sdk._results import FoldResult, PredictionResult, SearchResult, VariantResult
+
+_default: dict[tuple[str, str | None], Client] = {}
+_lock = threading.Lock()
+
+
+def _default_client() -> Client:
+    """The client for the address and key that the environment names now; connections are kept between calls."""
+    key = (os.environ.get("UNIRNA_URL") or DEFAULT_URL, os.environ.get("UNIRNA_API_KEY") or None)
+    with _lock:
+        if key not in _default:
+            for client in _default.values():
+                client.close()
+            _default.clear()
+            _default[key] = connect(key[0], api_key=key[1])
+        return _default[key]
+
+
+def search(
+    similar_to: str | None = None,
+    *,
+    k: int = 10,
+    offset: int = 0,
+    where: str | None = None,
+    collection: str | None = None,
+    vector: Sequence[float] | Vectors | None = None,
+    id: str | None = None,
+    hybrid: bool = False,
+    verify: bool = False,
+) -> SearchResult:
+    """`Client.search` with the service at `UNIRNA_URL`, by default http://127.0.0.1:8000."""
+    return _default_client().search(
+        similar_to,
+        k=k,
+        offset=offset,
+        where=where,
+        collection=collection,
+        vector=vector,
+        id=id,
+        hybrid=hybrid,
+        verify=verify,
+    )
+
+
+def embed(sequences: Sequence[str]) -> Vectors:
+    """`Client.embed` with the service at `UNIRNA_URL`, by default http://127.0.0.1:8000."""
+    return _default_client().embed(sequences)
+
+
+def predict(task: str, sequences: Sequence[str], *, top: int = 5) -> PredictionResult:
+    """`Client.predict` with the service at `UNIRNA_URL`, by default http://127.0.0.1:8000."""
+    return _default_client().predict(task, sequences, top=top)
+
+
+@overload
+def fold(sequences: str, *, contacts: bool = False) -> Structure: ...  # type: ignore[overload-overlap]
+@overload
+def fold(sequences: Sequence[str], *, contacts: bool = False) -> FoldResult: ...
+def fold(sequences: str | Sequence[str], *, contacts: bool = False) -> Structure | FoldResult:
+    """`Client.fold` with the service at `UNIRNA_URL`, by default http://127.0.0.1:8000."""
+    return _default_client().fold(sequences, contacts=contacts)
+
+
+def score_variants(sequence: str, variants: Sequence[str] | None = None, *, method: str = "masked") -> VariantResult:
+    """`Client.score_variants` with the service at `UNIRNA_URL`, by default http://127.0.0.1:8000."""
+    return _default_client().score_variants(sequence, variants, method=method)
+
+
+def models() -> list[ModelInfo]:
+    """`Client.models` with the service at `UNIRNA_URL`, by default http://127.0.0.1:8000."""
+    return _default_client().models()
+
+
+def collections() -> list[CollectionInfo]:
+    """`Client.collections` with the service at `UNIRNA_URL`, by default http://127.0.0.1:8000."""
+    return _default_client().collections()
