@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import csv
+import io
 import shutil
 import subprocess
 import time
@@ -17,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from unirna import sdk
 from unirna.tasks import DataConfig, FinetuneConfig, finetune
 
 TRNA = "GCGGAUUUAGCUCAGUUGGGAGAGCGCCAGACUGAAGAUCUGGAGGUCCUGUGUUCGAUCCACAGAAUUCGCACCA"
@@ -273,13 +276,89 @@ def test_a_sequence_is_folded_and_drawn(page: Browser, tmp_path: Path) -> None:
     assert page.console() == []  # nothing that the content policy forbids
 
 
-def test_a_record_is_folded(page: Browser, library: Any, service: Any) -> None:
+def test_a_record_shows_what_is_known_of_it(page: Browser, library: Any, service: Any, tmp_path: Path) -> None:
     row = library.rows[4]
     page.open(f"{service.url}/record?{urlencode({'collection': 'rfam', 'id': row['id']})}")
-    page.wait("!document.querySelector('#record').hidden")
-    page.click("#record-fold")
     page.wait("!document.querySelector('#record-structure').hidden", 60)
     assert page.run("return document.querySelectorAll('#record-fold-here svg circle').length") == len(row["sequence"])
+    with sdk.connect(service.url) as client:
+        near = [hit.id for hit in client.search(id=row["id"], k=9) if hit.id != row["id"]]
+        wanted = client.predict("gc", [row["sequence"]])[0]
+        predictors = [model.name.replace("_", " ") for model in client.models()[1:]]
+    assert [text.strip() for text in page.texts("#neighbours td.id")] == near[:8]
+    page.wait("[...document.querySelectorAll('#predictions dd')].every((e) => e.innerText !== '…')", 60)
+    said = dict(zip(page.texts("#predictions dt"), page.texts("#predictions dd"), strict=True))
+    assert sorted(said) == predictors and list(said)[-1] == "sirna"  # what was made from other lengths comes last
+    assert isinstance(wanted, sdk.Estimate) and said["gc"].startswith(f"{wanted.value:.4g} %; nine of ten")
+    assert " %; then " in said["rna type"] and "take it for a guess" in said["sirna"]
+    page.picture(tmp_path / "record.png")
+    page.click("#neighbours tr:first-child a")  # one leads to the next
+    page.wait(f"document.querySelector('#record-id').innerText === {near[0]!r}")
+    assert page.console() == []
+
+
+def test_filters_pages_and_files_of_hits(page: Browser, library: Any, tmp_path: Path) -> None:
+    row = library.rows[7]
+    kind = next(r["family"] for r in library.rows if sum(o["family"] == r["family"] for o in library.rows) > 4)
+    page.run("document.querySelector('#label').value = 'family'")
+    page.run("document.querySelector('#label').dispatchEvent(new Event('change'))")
+    page.type("#label-value", kind)
+    page.type("#shortest", "20")
+    page.type("#k", "2")
+    search(page, row["sequence"])
+    page.wait("document.querySelectorAll('#hits tr').length === 2")
+    page.click("#more")
+    page.wait("document.querySelectorAll('#hits tr').length === 4")
+    assert {text.strip() for text in page.texts("#hits td:nth-child(3)")} == {kind}
+    assert [text.strip() for text in page.texts("#hits td:first-child")] == ["1", "2", "3", "4"]
+    assert page.run("return [...document.querySelectorAll('#label-values option')].map((o) => o.value)") == [kind]
+    page.picture(tmp_path / "filtered.png")
+    # The files are what the links hold when they are clicked.
+    page.run("window.saved = []; URL.createObjectURL = (blob) => (window.saved.push(blob.text()), '#')")
+    for link in (1, 2):
+        page.run(f"document.querySelector('#save-hits a:nth-child({link})').click()")
+    table, fasta = page.run("return Promise.all(window.saved)")
+    rows = list(csv.DictReader(io.StringIO(table)))
+    assert [r["family"] for r in rows] == [kind] * 4 and [r["rank"] for r in rows] == ["1", "2", "3", "4"]
+    assert fasta == "".join(f">{r['id']}\n{r['sequence']}\n" for r in rows)
+    # A number is wanted where one is due.
+    page.type("#shortest", "many")
+    page.click("#search-form .primary")
+    page.wait("document.querySelector('#message .error')")
+    assert "whole number" in page.text("#message")
+    page.run("for (const id of ['shortest', 'label-value']) document.getElementById(id).value = ''")
+    page.type("#k", "10")
+    assert page.console() == []
+
+
+def test_a_cell_is_no_formula(page: Browser) -> None:
+    script = """
+        const { csvOf } = await import('/static/hits.js');
+        const labels = { note: 'a "b", c', more: null };
+        const hit = { rank: 1, id: '=cmd()', similarity: -0.5, length: 4, sequence: 'ACGU', labels };
+        return csvOf([hit]);
+    """
+    text = page.run(f"return (async () => {{{script}}})()")
+    assert text == 'rank,id,similarity,length,sequence,note,more\n1,\'=cmd(),-0.5,4,ACGU,"a ""b"", c",\n'
+
+
+def test_one_of_several_sequences_is_chosen(page: Browser, library: Any) -> None:
+    rows = library.rows[3:6]
+    fasta = "".join(f">{row['id']}\n{row['sequence']}\n" for row in rows)
+    dropped = """
+        const data = new DataTransfer();
+        data.items.add(new File([arguments[0]], 'some.fasta'));
+        document.querySelector('#sequence').dispatchEvent(new DragEvent('drop', { dataTransfer: data, cancelable: true }));
+    """
+    page.run(dropped, fasta)
+    page.wait("document.querySelectorAll('#record-at option').length === 3")
+    page.run("const s = document.querySelector('#record-at'); s.selectedIndex = 2; s.dispatchEvent(new Event('change'))")
+    assert rows[2]["id"] in page.text("#sequence-note")
+    page.click("#search-form .primary")
+    page.wait("document.querySelectorAll('#hits tr').length === 10")
+    assert "same sequence" in page.texts("#hits td.id")[0] and rows[2]["id"] in page.texts("#hits td.id")[0]
+    page.type("#sequence", "ACGU")
+    assert page.run("return document.querySelector('#which').hidden")
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ export function show(place, text, error = false) {
   place.replaceChildren(...(text ? [element("p", { text, className: error ? "message error" : "message" })] : []));
 }
 
-const FIELDS = { similar_to: "sequence", "sequences[0]": "sequence", k: "k", where: "where", collection: "collection" };
+const FIELDS = { similar_to: "sequence", "sequences[0]": "sequence", k: "k", where: "where", collection: "collection", shortest: "shortest", longest: "longest", "label-value": "label-value" };
 
 export function showProblem(place, problem) {
   const first = problem.errors?.[0];

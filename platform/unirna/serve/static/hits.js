@@ -1,33 +1,55 @@
 // The table of hits, with their alignments.
 
-import { $, bar, element, labelOrder, labelValue } from "./common.js";
+import { $, bar, element, labelOrder, labelValue, saveLink } from "./common.js";
 import { recordLink } from "./record.js";
 
 const TABLE_LABELS = 4;
 
-export function showHits(answer, letters) {
-  const { hits } = answer;
-  const labels = labelOrder(new Set(hits.flatMap((hit) => Object.keys(hit.labels)))).slice(0, TABLE_LABELS);
+/** Show hits; `more` asks for the next ones, and is null where there are none. */
+export function showHits({ hits, collection }, letters, more) {
+  const aligned = hits.some((hit) => hit.alignment);
+  const labels = labelOrder(new Set(hits.flatMap((hit) => Object.keys(hit.labels)))).slice(0, aligned ? 2 : TABLE_LABELS);
   const lowest = Math.min(...hits.map((hit) => hit.similarity));
   const query = letters.toUpperCase().replaceAll("T", "U");
   const heading = (text, number) => element("th", { text, className: number ? "number" : "", attributes: { scope: "col" } });
-  const aligned = hits.some((hit) => hit.alignment);
   $("headings").replaceChildren(
     heading("#", true), heading("id"), ...labels.map((name) => heading(name.replaceAll("_", " "))), heading("length", true), heading("similarity"),
     ...(aligned ? [heading("identity", true), heading("coverage", true)] : []),
   );
   $("hits").replaceChildren(...hits.flatMap((hit) => {
-    const row = hitRow(hit, answer.collection, labels, lowest, query);
+    const row = hitRow(hit, collection, labels, lowest, query);
     if (!aligned) return [row];
     return hit.alignment?.cigar ? [row, alignmentRow(hit, query, row)] : [(row.append(...identityCells(hit)), row)];
   }));
   $("results").hidden = false;
-  $("results-title").textContent = hits.length === 1 ? "1 hit" : `${hits.length} hits in ${answer.collection}`;
+  $("results-title").textContent = hits.length === 1 ? "1 hit" : `${hits.length} hits in ${collection}`;
   $("results-note").textContent = hits.length
     ? "Similarity is the cosine of the two vectors; 1 is the same direction. Bars run from the lowest hit shown to 1." +
       (aligned ? " Hits stand in the order of their alignments; coverage is the share of the query that one spans." : "")
     : "No sequence passes the filter.";
   $("results").querySelector(".scroll").hidden = !hits.length;
+  $("more").hidden = !more;
+  $("more").onclick = more;
+  $("save-hits").replaceChildren(...(hits.length ? [
+    saveLink("Save as CSV", `${collection}-hits.csv`, csvOf(hits), "text/csv"),
+    saveLink("Save as FASTA", `${collection}-hits.fasta`, hits.map((hit) => `>${hit.id}\n${hit.sequence}\n`).join(""), "text/plain"),
+  ] : []));
+}
+
+/** Hits as CSV; a cell that a spreadsheet would take for a formula is put in quotes of its own. */
+export function csvOf(hits) {
+  const aligned = ["identity", "query_coverage", "target_coverage", "cigar"].filter(() => hits.some((hit) => hit.alignment));
+  const labels = labelOrder(new Set(hits.flatMap((hit) => Object.keys(hit.labels))));
+  const cell = (value) => {
+    if (typeof value === "number") return String(value);
+    const text = value === null || value === undefined ? "" : typeof value === "object" ? JSON.stringify(value) : String(value);
+    const safe = /^[=+@\t\r-]/.test(text) ? `'${text}` : text;
+    return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+  };
+  const rows = hits.map((hit) => [
+    hit.rank, hit.id, hit.similarity, ...aligned.map((name) => hit.alignment?.[name]), hit.length, hit.sequence, ...labels.map((name) => hit.labels[name]),
+  ]);
+  return [["rank", "id", "similarity", ...aligned, "length", "sequence", ...labels], ...rows].map((row) => `${row.map(cell).join(",")}\n`).join("");
 }
 
 function hitRow(hit, collection, labels, lowest, query) {

@@ -1,35 +1,54 @@
 // The search page: its form, and which view is shown. Plain modules, no build step.
 
 import { $, OWN, Problem, call, element, labelOrder, show, showProblem } from "./common.js";
+import { filterOf, meetLabels, offerLabels, offerValues } from "./filter.js";
 import { foldInto } from "./fold.js";
 import { showHits } from "./hits.js";
 import { predict } from "./predict.js";
-import { showRecord } from "./record.js";
+import { leaveRecord, showRecord } from "./record.js";
 
+const MOST_BYTES = 8 << 20;
+const MOST_HITS = 1000;
+const MOST_ALIGNED = 400;
 let collections = new Map();
 let predictors = new Map();
 
 // ---- the form
 
+async function readFile(file) {
+  if (file.size > MOST_BYTES) throw new Problem(413, "", [{ field: "similar_to", message: `${file.name} is larger than 8 MB: use the command line, unirna search.` }]);
+  $("sequence").value = await file.text();
+  describeSequence();
+}
+
+/** The record of the pasted text that is asked about, and how many there are. */
 function parse(text) {
+  const all = recordsOf(text);
+  const at = Math.min(Number($("record-at").value || 0), all.length - 1);
+  return { ...(all[at] ?? { name: "", letters: "" }), names: all.map((record, i) => record.name || `sequence ${i + 1}`) };
+}
+
+function recordsOf(text) {
   const lines = text.split(/\r?\n/).map((line) => line.trim()).filter((line) => line);
-  if (!lines.some((line) => line.startsWith(">"))) return { name: "", letters: lines.join(""), count: lines.length ? 1 : 0 };
+  if (!lines.some((line) => line.startsWith(">"))) return lines.length ? [{ name: "", letters: lines.join("") }] : [];
   const records = [];
   for (const line of lines) {
     if (line.startsWith(">")) records.push({ name: line.slice(1).trim().split(/\s+/)[0], letters: "" });
     else if (records.length) records.at(-1).letters += line;
     else records.push({ name: "", letters: line });
   }
-  return { ...records[0], count: records.length };
+  return records;
 }
 
 function describeSequence() {
-  const { letters, count, name } = parse($("sequence").value);
+  const { letters, names, name } = parse($("sequence").value);
+  const at = Math.max(0, Math.min($("record-at").selectedIndex, names.length - 1));
+  $("record-at").replaceChildren(...names.slice(0, 500).map((text, i) => new Option(`${text} (${i + 1} of ${names.length})`, i, false, i === at)));
+  $("which").hidden = names.length < 2;
   const parts = [];
   if (letters) parts.push(`${letters.length.toLocaleString("en")} nucleotides${name ? ` of ${name}` : ""}`);
-  if (count > 1) parts.push(`the first of ${count} sequences is used`);
   $("prediction").hidden = $("structure").hidden = true; // they were made for another sequence
-  $("sequence-note").textContent = parts.join("; ") || "Either case; T is read as U.";
+  $("sequence-note").textContent = parts.join("; ") || "Either case; T is read as U. A file can be dropped here.";
 }
 
 function describeCollection() {
@@ -37,6 +56,7 @@ function describeCollection() {
   if (!chosen) return;
   const columns = ["id", "length", ...labelOrder(Object.keys(chosen.columns).filter((name) => !OWN.includes(name)))];
   $("where-note").textContent = `A filter is an SQL condition on ${columns.join(", ")}. Text stands in single quotes.`;
+  offerLabels(chosen.columns);
   $("about").textContent = `${chosen.num_rows.toLocaleString("en")} sequences in ${chosen.name}.`;
   if (!chosen.searchable) show($("message"), `${chosen.name} was made with another model (${chosen.model}) and cannot be searched here.`, true);
 }
@@ -87,6 +107,7 @@ function pasted() {
 
 async function loadExample() {
   const { examples } = await call(`/v1/collections/${encodeURIComponent($("collection").value)}`);
+  meetLabels(examples);
   if (!examples.length) throw new Problem(404, "The collection is empty.", []);
   const now = parse($("sequence").value).name;
   const next = examples[(examples.findIndex((e) => e.id === now) + 1) % examples.length];
@@ -101,10 +122,27 @@ async function search() {
   const letters = pasted();
   const k = $("k").value.trim();
   const body = { similar_to: letters, k: /^-?\d+$/.test(k) ? Number(k) : k, collection: $("collection").value };
-  if ($("where").value.trim()) body.where = $("where").value;
+  const where = filterOf();
+  if (where) body.where = where;
   if ($("verify").checked) body.verify = true;
   if (typeof body.k === "string") throw new Problem(422, "", [{ field: "k", message: "Hits: a whole number is wanted." }]);
-  showHits(await call("/v1/search", body), letters);
+  await showPage(body, letters, []);
+}
+
+/** Ask for the hits that follow those that are there, and show all. */
+async function showPage(body, letters, before) {
+  const answer = await call("/v1/search", { ...body, offset: before.length });
+  const hits = [...before, ...answer.hits];
+  const most = Math.min(MOST_HITS, body.verify ? MOST_ALIGNED : MOST_HITS);
+  const step = Math.min(body.k, most - hits.length);
+  const more = answer.hits.length === body.k && step > 0 ? () => work("Searching …", () => showPage({ ...body, k: step }, letters, hits)) : null;
+  showHits({ ...answer, hits }, letters, more);
+  meetLabels(answer.hits);
+}
+
+async function predictorsOf() {
+  await ready;
+  return [...predictors.values()];
 }
 
 function findSimilar(record, collection) {
@@ -130,8 +168,9 @@ function route() {
   const record = location.pathname === "/record";
   $("record-view").hidden = !record;
   $("search-view").hidden = record;
+  if (!record) leaveRecord();
   document.title = record ? `${query.get("id")} · UniRNA` : "UniRNA";
-  if (record) showRecord(query.get("collection") ?? "", query.get("id") ?? "", findSimilar);
+  if (record) showRecord(query.get("collection") ?? "", query.get("id") ?? "", findSimilar, predictorsOf);
 }
 
 $("search-form").addEventListener("submit", (event) => {
@@ -160,6 +199,16 @@ $("key-form").addEventListener("submit", async (event) => {
   await start();
   route();
 });
+$("label").addEventListener("change", offerValues);
+$("record-at").addEventListener("change", describeSequence);
+for (const name of ["dragover", "drop"]) {
+  $("sequence").addEventListener(name, async (event) => {
+    const [file] = event.dataTransfer.files;
+    if (name === "dragover" ? !event.dataTransfer.types.includes("Files") : !file) return; // dragged text goes its own way
+    event.preventDefault();
+    if (name === "drop") work("Reading …", () => readFile(file));
+  });
+}
 addEventListener("popstate", route);
+const ready = start().then(describeSequence);
 route();
-start().then(describeSequence);

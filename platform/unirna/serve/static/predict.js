@@ -1,19 +1,67 @@
-// The answer of a predictor.
+// What predictors say.
 
 import { $, bar, call, element } from "./common.js";
 
-export async function predict(letters, task, [shortest, longest]) {
-  const answer = await call(`/v1/predict/${encodeURIComponent(task)}`, { sequences: [letters], top: 5 });
-  const found = answer.predictions[0];
+async function answerOf(letters, task) {
+  return (await call(`/v1/predict/${encodeURIComponent(task)}`, { sequences: [letters], top: 5 })).predictions[0];
+}
+
+export async function predict(letters, task, lengths) {
+  const found = await answerOf(letters, task);
   $("prediction-title").textContent = `Predicted ${task.replaceAll("_", " ")}`;
   $("value").hidden = Boolean(found.probabilities && !found.labels);
   if (found.values) $("value").replaceChildren(profileOf(found, letters));
-  else if (found.labels) $("value").textContent = found.labels.join(", ") || "None of its labels is more probable than not.";
+  else if (found.labels) $("value").textContent = labelsText(found);
   else $("value").textContent = found.probabilities ? "" : valueText(found);
   $("classes").replaceChildren(
     ...Object.entries(found.probabilities ?? {}).map(([name, share]) =>
-      element("li", {}, element("span", { text: name }), bar(share), element("span", { text: `${(100 * share).toFixed(1)} %`, className: "share" }))),
+      element("li", {}, element("span", { text: name }), bar(share), element("span", { text: percent(share), className: "share" }))),
   );
+  const doubts = doubtsOf(found, letters, lengths);
+  $("beyond").hidden = !doubts.length;
+  $("beyond").textContent = doubts.join(" ");
+  $("prediction").hidden = false;
+}
+
+/** A row for each predictor, filled as the answers come; ends early when `current` says that nobody looks any more. */
+export async function predictAll(place, letters, all, current) {
+  const fits = ({ lengths: [shortest, longest] }) => letters.length >= shortest && letters.length <= longest;
+  const predictors = [...all.filter(fits), ...all.filter((predictor) => !fits(predictor))]; // guesses come last
+  const rows = predictors.map(({ name }) => [name, element("dd", { text: "…" })]);
+  place.replaceChildren(...rows.flatMap(([name, cell]) => [element("dt", { text: name.replaceAll("_", " ") }), cell]));
+  for (const [i, { name, lengths }] of predictors.entries()) {
+    const cell = rows[i][1];
+    let nodes;
+    try {
+      const found = await answerOf(letters, name);
+      const doubts = doubtsOf(found, letters, lengths).map((text) => element("p", { text, className: "hint" }));
+      const shown = found.values ? [profileOf(found, letters)] : [element("span", { text: briefText(found) })];
+      nodes = [...shown, ...doubts];
+    } catch (problem) {
+      nodes = [element("span", { text: problem.errors?.[0]?.message ?? problem.message, className: "hint" })];
+    }
+    if (!current()) return;
+    cell.replaceChildren(...nodes);
+  }
+}
+
+function briefText(found) {
+  if (found.labels) return labelsText(found);
+  if (!found.probabilities) return valueText(found);
+  const next = Object.entries(found.probabilities).filter(([name]) => name !== found.label).slice(0, 2);
+  const others = next.map(([name, share]) => `${name} ${percent(share)}`).join(", ");
+  return `${found.label}, ${percent(found.probability)}${others ? `; then ${others}` : ""}`;
+}
+
+function labelsText({ labels }) {
+  return labels.join(", ") || "None of its labels is more probable than not.";
+}
+
+function percent(share) {
+  return `${(100 * share).toFixed(1)} %`;
+}
+
+function doubtsOf(found, letters, [shortest, longest]) {
   const usual = shortest === longest ? `${shortest}` : `${shortest} to ${longest}`;
   const within = letters.length >= shortest && letters.length <= longest;
   const doubts = [];
@@ -21,9 +69,7 @@ export async function predict(letters, task, [shortest, longest]) {
   if (found.known != null && found.known < 0.05) {
     doubts.push(`It may be none of these: of RNA that does belong to them, ${found.known < 0.01 ? "less than 1" : Math.round(100 * found.known)} % gets an answer as unsure.`);
   }
-  $("beyond").hidden = !doubts.length;
-  $("beyond").textContent = doubts.join(" ");
-  $("prediction").hidden = false;
+  return doubts;
 }
 
 function valueText({ value, low, high, unit }) {

@@ -2,6 +2,12 @@
 
 import { $, breakable, call, element, labelOrder, labelValue, show, showProblem } from "./common.js";
 import { foldInto } from "./fold.js";
+import { predictAll } from "./predict.js";
+
+const FOLDED_AT_ONCE = 400;
+const PREDICTED_AT_ONCE = 2000;
+const NEIGHBOURS = 8;
+let visits = 0;
 
 function recordPath(collection, id) {
   return `/record?${new URLSearchParams({ collection, id })}`;
@@ -19,44 +25,94 @@ export function recordLink(collection, id) {
   return link;
 }
 
-export async function showRecord(collection, id, findSimilar) {
+/** Show a record: its labels and letters, then its neighbours, structure and predictions as they come. */
+export async function showRecord(collection, id, findSimilar, predictorsOf) {
+  const visit = ++visits;
+  const current = () => visit === visits;
   $("record-id").textContent = id;
-  $("record").hidden = true;
-  show($("record-message"), "");
+  for (const part of ["record", "record-structure", "record-neighbours", "record-predictions"]) $(part).hidden = true;
+  show($("record-message"), "Loading …");
+  let record;
   try {
-    const record = await call(`/v1/collections/${encodeURIComponent(collection)}/record?${new URLSearchParams({ id })}`);
-    const rows = [["collection", collection], ["length", `${record.length} nucleotides`]];
-    for (const name of labelOrder(Object.keys(record.labels))) rows.push([name.replaceAll("_", " "), labelValue(record.labels[name])]);
-    $("labels").replaceChildren(...rows.flatMap(([name, value]) => [element("dt", { text: name }), element("dd", {}, value)]));
-    $("letters").textContent = inTens(record.sequence);
-    $("record").hidden = false;
-    $("record-structure").hidden = true;
-    $("record-fold").disabled = false;
-    $("record-fold").onclick = async () => {
-      $("record-fold").disabled = true;
-      show($("record-message"), "Folding …");
-      try {
-        await foldInto($("record-fold-here"), record.sequence, record.id);
-        $("record-structure").hidden = false;
-        show($("record-message"), "");
-      } catch (problem) {
-        showProblem($("record-message"), problem);
-        $("record-fold").disabled = false;
-      }
-    };
-    $("similar").onclick = () => findSimilar(record, collection);
-    $("copy").onclick = async () => {
-      try {
-        await navigator.clipboard.writeText(`>${record.id}\n${record.sequence}\n`);
-        $("copied").textContent = "Copied";
-      } catch {
-        $("copied").textContent = "The browser does not allow it here; select the letters below";
-      }
-    };
-    $("copied").textContent = "";
+    record = await call(`/v1/collections/${encodeURIComponent(collection)}/record?${new URLSearchParams({ id })}`);
   } catch (problem) {
-    showProblem($("record-message"), problem);
+    if (current()) showProblem($("record-message"), problem);
+    return;
   }
+  if (!current()) return;
+  show($("record-message"), "");
+  const rows = [["collection", collection], ["length", `${record.length} nucleotides`]];
+  for (const name of labelOrder(Object.keys(record.labels))) rows.push([name.replaceAll("_", " "), labelValue(record.labels[name])]);
+  $("labels").replaceChildren(...rows.flatMap(([name, value]) => [element("dt", { text: name }), element("dd", {}, value)]));
+  $("letters").textContent = inTens(record.sequence);
+  $("copied").textContent = "";
+  $("record").hidden = false;
+  $("similar").onclick = () => findSimilar(record, collection);
+  $("copy").onclick = () => copy(record);
+  const fold = () => foldRecord(record, current);
+  $("record-fold").onclick = fold;
+  $("record-fold").hidden = record.length <= FOLDED_AT_ONCE;
+  await showNeighbours(collection, record, current);
+  if (record.length <= FOLDED_AT_ONCE) await fold();
+  const predictors = await predictorsOf();
+  if (!current() || !predictors.length || record.length > PREDICTED_AT_ONCE) return;
+  $("record-predictions").hidden = false;
+  await predictAll($("predictions"), record.sequence, predictors, current);
+}
+
+/** What still comes for the record shown last is not wanted any more. */
+export function leaveRecord() {
+  visits += 1;
+}
+
+async function copy(record) {
+  try {
+    await navigator.clipboard.writeText(`>${record.id}\n${record.sequence}\n`);
+    $("copied").textContent = "Copied";
+  } catch {
+    $("copied").textContent = "The browser does not allow it here; select the letters below";
+  }
+}
+
+async function foldRecord(record, current) {
+  $("record-fold").disabled = true;
+  show($("record-message"), "Folding …");
+  try {
+    const place = element("div");
+    await foldInto(place, record.sequence, record.id);
+    if (!current()) return;
+    $("record-fold-here").replaceChildren(place);
+    $("record-structure").hidden = false;
+    show($("record-message"), "");
+  } catch (problem) {
+    if (current()) showProblem($("record-message"), problem);
+  } finally {
+    $("record-fold").disabled = false;
+  }
+}
+
+async function showNeighbours(collection, record, current) {
+  let hits;
+  try {
+    ({ hits } = await call("/v1/search", { id: record.id, collection, k: NEIGHBOURS + 1 }));
+  } catch {
+    return; // a collection of another model has none to show here
+  }
+  hits = hits.filter((hit) => hit.id !== record.id).slice(0, NEIGHBOURS);
+  if (!current() || !hits.length) return;
+  const labels = labelOrder(Object.keys(hits[0].labels)).slice(0, 2);
+  const heading = (text, className = "") => element("th", { text, className, attributes: { scope: "col" } });
+  $("neighbour-headings").replaceChildren(
+    heading("id"), ...labels.map((name) => heading(name.replaceAll("_", " "))), heading("length", "number"), heading("similarity", "number"));
+  const cell = (label, className, content) => element("td", { className, attributes: { "data-label": label } }, content);
+  $("neighbours").replaceChildren(...hits.map((hit) => element(
+    "tr", {},
+    cell("id", "id", element("span", {}, recordLink(collection, hit.id))),
+    ...labels.map((name) => cell(name.replaceAll("_", " "), "", labelValue(hit.labels[name]))),
+    cell("length", "number", `${hit.length} nt`),
+    cell("similarity", "number", hit.similarity.toFixed(4)),
+  )));
+  $("record-neighbours").hidden = false;
 }
 
 function inTens(sequence) {
