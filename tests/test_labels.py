@@ -35,8 +35,8 @@ from unirna.tasks import (
     read_labelled,
 )
 from unirna.tasks.blend import Blend
-from unirna.tasks.data import describe
 from unirna.tasks.labels import average_precision, calibrate, fit_label_heads, label_accuracy, mean_auc, mean_precision
+from unirna.tasks.understood import describe
 
 NAMES = ("rich_in_a", "rich_in_g", "rich_in_u")
 

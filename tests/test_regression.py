@@ -31,10 +31,10 @@ from unirna.tasks import (
     read_labelled,
     read_results,
 )
-from unirna.tasks.data import describe
 from unirna.tasks.head import fit_ridge_head
 from unirna.tasks.plot import ticks
 from unirna.tasks.regression import SEQUENCE_REGRESSION, half_width, pearson, r2, rmse, spearman
+from unirna.tasks.understood import describe
 
 
 def rows(count: int, seed: int = 0) -> list[dict[str, str]]:

@@ -38,11 +38,11 @@ from unirna.tasks import (
 from unirna.tasks.baselines import kmer_frequencies
 from unirna.tasks.classification import accuracy, auc, calibrate, calibration_error, macro_f1
 from unirna.tasks.cnn import CNN, fit_cnn
-from unirna.tasks.data import describe
 from unirna.tasks.feed import Feed, Rows, write_rows
 from unirna.tasks.head import LinearHead, fit_linear_head
 from unirna.tasks.regression import SEQUENCE_REGRESSION
 from unirna.tasks.task import Truth, measure
+from unirna.tasks.understood import describe
 from unirna.tasks.vectors import VectorCache
 
 BIASES = {"adenine": (5, 1, 1, 1), "cytosine": (1, 5, 1, 1), "guanine": (1, 1, 5, 1)}

@@ -1,6 +1,7 @@
 """What every job shares: a Ray cluster to run on, progress on stderr, one JSON summary on stdout, exit codes."""
 
 from unirna.job.console import EXIT_CODES, JobError, JobStopped, Progress, emit_summary, raise_told, run_job, say, tell
+from unirna.job.follow import followed
 from unirna.job.local_ray import connect_ray, num_cpus, plan_workers
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Progress",
     "connect_ray",
     "emit_summary",
+    "followed",
     "num_cpus",
     "plan_workers",
     "raise_told",

@@ -9,8 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -20,16 +19,9 @@ from numpy.typing import NDArray
 
 from unirna.sequence import InputError, Piece, clean_table, plan_pieces, read_tables
 from unirna.tasks.errors import TaskError
-from unirna.tasks.homology import similar_groups
+from unirna.tasks.splits import UNUSED, has_classes, named_splits, random_splits, sides, strata, with_validation
+from unirna.tasks.understood import count_rows, quantiles_of, tally
 
-SPLIT_NAMES: Final = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("valid", "val", "validation", "dev"), "valid"),
-    **dict.fromkeys(("test", "testing", "heldout", "held-out", "held_out"), "test"),
-}
-"""Values of a split column that are understood as they are, in any case."""
-
-UNUSED: Final = "unused"
 FLAGS: Final = {
     **dict.fromkeys(("1", "true", "yes"), "1"),
     **dict.fromkeys(("0", "false", "no"), "0"),
@@ -182,7 +174,7 @@ def read_labelled(config: DataConfig, *, whole: bool = False) -> LabelledTable:
     if whole:
         splits, text = np.full(len(ids), "test", dtype="<U6"), "the whole table"
     elif config.split_column:
-        splits, text = _named_splits(named, config)
+        splits, text = named_splits(named, config)
         used = splits != UNUSED
         if not used.all():
             reasons["split not used"] += int((~used).sum())
@@ -190,14 +182,14 @@ def read_labelled(config: DataConfig, *, whole: bool = False) -> LabelledTable:
                 [x for x, keep in zip(column, used, strict=True) if keep] for column in (ids, sequences, shas, labels)
             )
             splits = splits[used]
-        splits, more = _with_validation(splits, _sides(sequences, shas, config), _strata(labels, config), config)
+        splits, more = with_validation(splits, sides(sequences, shas, config), strata(labels, config), config)
         text += more
     else:
         shares = {"test": config.test_share, "valid": config.valid_share}
-        splits = _random_splits(_sides(sequences, shas, config), _strata(labels, config), shares, config.seed)
+        splits = random_splits(sides(sequences, shas, config), strata(labels, config), shares, config.seed)
         text = (
             f"random by {config.split_by}, seed {config.seed}: {config.test_share:.0%} test and {config.valid_share:.0%} "
-            f"validation{' of each class' if _has_classes(config) else ''}, "
+            f"validation{' of each class' if has_classes(config) else ''}, "
             + (
                 "copies of a sequence on one side"
                 if config.split_by == "sequence"
@@ -205,16 +197,16 @@ def read_labelled(config: DataConfig, *, whole: bool = False) -> LabelledTable:
             )
         )
     counts = {"read": read, "kept": len(ids), "rejected": sum(reasons.values()), "rejected_by_reason": dict(+reasons)}
-    counts |= _describe(sequences, shas, labels, splits)
+    counts |= count_rows(sequences, shas, labels, splits)
     facts = (config.numeric, config.level, config.label_columns)
     table = LabelledTable(ids, sequences, shas, labels, splits, text, counts, *facts)
     if config.label_columns:
         table.counts["num_classes"] = len(config.label_columns)
         table.counts["per_label"] = {
-            split: _tally(table, split) for split in ("train", "valid", "test") if len(table.rows(split))
+            split: tally(table, split) for split in ("train", "valid", "test") if len(table.rows(split))
         }
     if config.numeric:
-        table.counts["values"] = _summary(table.values)
+        table.counts["values"] = quantiles_of(table.values)
     for split in ("test",) if whole else ("train", "test"):
         if not len(table.rows(split)):
             raise TaskError(
@@ -357,157 +349,3 @@ def _text(value: object, numeric: bool = False) -> str:
     if numeric and isinstance(value, float):
         return repr(value)
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
-
-
-# ---- splits --------------------------------------------------------------------------------------------------------
-
-
-def _named_splits(named: Sequence[str], config: DataConfig) -> tuple[NDArray[np.str_], str]:
-    names = dict(SPLIT_NAMES)
-    if config.split_names:
-        names = {}
-        for item in config.split_names:
-            ours, _, theirs = item.partition("=")
-            if ours not in ("train", "valid", "test") or not theirs:
-                raise TaskError(f"split name {item!r}: wanted train=…, valid=… or test=…, as in test=test13")
-            names[theirs.lower()] = ours
-    counts = Counter(named)
-    unknown = sorted(value for value in counts if value.lower() not in names)
-    if unknown and not config.split_names:
-        raise TaskError(
-            f"column {config.split_column!r} holds {', '.join(map(repr, unknown[:8]))}. Understood: "
-            f"{', '.join(SPLIT_NAMES)}. Name others with --split-names, as in --split-names train=train test={unknown[0]}"
-        )
-    splits = np.array([names.get(value.lower(), UNUSED) for value in named], dtype="<U6")
-    shown = ", ".join(f"{value} → {names[value.lower()]}" for value in sorted(counts) if value.lower() in names)
-    return splits, f"column {config.split_column!r} ({shown})"
-
-
-def _sides(sequences: list[str], shas: list[str], config: DataConfig) -> list[str]:
-    """What a random split keeps on one side, of each row."""
-    return shas if config.split_by == "sequence" else similar_groups(sequences)
-
-
-def _has_classes(config: DataConfig) -> bool:
-    return not config.numeric and not config.label_columns
-
-
-def _strata(labels: list[str], config: DataConfig) -> list[str]:
-    """Within what a random split divides: the classes, or all rows together where the labels are values."""
-    return labels if _has_classes(config) else [""] * len(labels)
-
-
-def _with_validation(
-    splits: NDArray[np.str_], shas: list[str], labels: list[str], config: DataConfig
-) -> tuple[NDArray[np.str_], str]:
-    """Take validation rows out of the training rows where the column names none."""
-    if (splits == "valid").any():
-        return splits, ""
-    rows = np.flatnonzero(splits == "train")
-    drawn = _random_splits([shas[i] for i in rows], [labels[i] for i in rows], {"valid": config.valid_share}, config.seed)
-    splits = splits.copy()
-    splits[rows] = drawn
-    what = "each training class" if _has_classes(config) else "the training rows"
-    return splits, f"; validation is a random {config.valid_share:.0%} of {what}, seed {config.seed}"
-
-
-def _random_splits(shas: list[str], labels: list[str], shares: dict[str, float], seed: int) -> NDArray[np.str_]:
-    """Draw splits class by class from the distinct sequences, in an order that depends on seed and sequence alone.
-
-    Copies of a sequence go together, under the first of their labels in alphabetical order. A class gives rows to a split
-    only if training keeps at least one.
-    """
-    label_of: dict[str, str] = {}
-    for sha, label in zip(shas, labels, strict=True):
-        label_of[sha] = min(label, label_of.get(sha, label))
-    members: defaultdict[str, list[str]] = defaultdict(list)
-    for sha, label in label_of.items():
-        members[label].append(sha)
-    split_of: dict[str, str] = {}
-    for group in members.values():
-        group.sort(key=lambda sha: hashlib.sha256(f"{seed} {sha}".encode()).digest())
-        left = group
-        for split, share in shares.items():
-            take = min(round(share * len(group)), len(left) - 1)
-            split_of |= dict.fromkeys(left[:take], split)
-            left = left[take:]
-        split_of |= dict.fromkeys(left, "train")
-    return np.array([split_of[sha] for sha in shas], dtype="<U6")
-
-
-# ---- what was understood -------------------------------------------------------------------------------------------
-
-
-def _describe(sequences: list[str], shas: list[str], labels: list[str], splits: NDArray[np.str_]) -> dict[str, Any]:
-    sides: defaultdict[str, set[str]] = defaultdict(set)
-    names: defaultdict[str, set[str]] = defaultdict(set)
-    for sha, label, split in zip(shas, labels, splits.tolist(), strict=True):
-        sides[sha].add(split)
-        names[sha].add(label)
-    training = {sha for sha, where in sides.items() if where & {"train", "valid"}}
-    lengths = sorted(map(len, sequences))
-    return {
-        "splits": {split: int((splits == split).sum()) for split in ("train", "valid", "test")},
-        "num_classes": len(set(labels)),
-        "lengths": {"min": lengths[0], "median": lengths[len(lengths) // 2], "max": lengths[-1]},
-        "distinct_sequences": len(sides),
-        "sequences_of_several_classes": sum(len(found) > 1 for found in names.values()),
-        "test_rows_seen": sum(sha in training for sha, split in zip(shas, splits.tolist(), strict=True) if split == "test"),
-    }
-
-
-def _tally(table: LabelledTable, split: str) -> dict[str, dict[str, int]]:
-    """How many rows of a split have each label, and of how many it is known."""
-    flags = table.flags[table.rows(split)]
-    known, true = np.isfinite(flags).sum(axis=0).tolist(), np.nansum(flags, axis=0).astype(int).tolist()
-    return {name: {"true": t, "known": k} for name, t, k in zip(table.label_names, true, known, strict=True)}
-
-
-def _summary(values: NDArray[np.float64]) -> dict[str, float]:
-    quantiles = np.quantile(values, [0, 0.25, 0.5, 0.75, 1])
-    names = ("min", "lower_quartile", "median", "upper_quartile", "max")
-    return {"mean": float(values.mean()), "sd": float(values.std())} | dict(zip(names, quantiles.tolist(), strict=True))
-
-
-def describe(table: LabelledTable) -> list[str]:
-    """What was understood of a table, as lines for a person."""
-    c = table.counts
-    if table.numeric:
-        values = (
-            "a value for each nucleotide, " if table.level == "nucleotide" else "values "
-        ) + "{min:.4g} to {max:.4g}, median {median:.4g}, mean {mean:.4g} ± {sd:.4g}".format(**c["values"])
-    if table.label_names:
-        values = "several labels: " + ", ".join(
-            f"{name} {sum(c['per_label'][s][name]['true'] for s in c['per_label']):,} of "
-            f"{sum(c['per_label'][s][name]['known'] for s in c['per_label']):,}"
-            for name in table.label_names
-        )
-    classes = Counter(table.labels).most_common()
-    shown = ", ".join(f"{name} {count:,}" for name, count in classes[:12])
-    rejected = ", ".join(f"{count:,} {reason}" for reason, count in c["rejected_by_reason"].items())
-    lines = [
-        f"read {c['read']:,} rows = {c['kept']:,} kept + {c['rejected']:,} left out"
-        + (f" ({rejected})" if rejected else ""),
-        values
-        if table.numeric or table.label_names
-        else f"{len(classes):,} classes: {shown}" + (f" and {len(classes) - 12:,} more" if len(classes) > 12 else ""),
-        "lengths {min:,} to {max:,} nucleotides, median {median:,}".format(**c["lengths"])
-        + f"; {c['distinct_sequences']:,} distinct sequences",
-        f"split: {table.split}: " + ", ".join(f"{count:,} {name}" for name, count in c["splits"].items()),
-    ]
-    if c["test_rows_seen"]:
-        lines.append(
-            f"note: {c['test_rows_seen']:,} test rows have a sequence that also stands in train or validation; "
-            "results are given with and without them"
-        )
-    if c["sequences_of_several_classes"]:
-        what = "values" if table.numeric else "sets of labels" if table.label_names else "classes"
-        what = {"nucleotide": "profiles"}.get(table.level, what)
-        lines.append(f"note: {c['sequences_of_several_classes']:,} sequences carry several {what}; their rows are kept")
-    if table.numeric or table.label_names:
-        return lines
-    trained = set(table.classes_in("train"))  # none where the whole table is measured
-    missing = sorted(set(table.classes_in("test")) - trained)
-    if trained and missing:
-        lines.append(f"note: {len(missing)} test classes have no training row and count as wrong: {', '.join(missing[:8])}")
-    return lines

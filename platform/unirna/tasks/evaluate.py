@@ -17,11 +17,12 @@ import pyarrow.parquet as pq
 from scipy.special import logit
 
 from unirna.job import say
-from unirna.tasks.data import DataConfig, LabelledTable, describe, read_labelled
+from unirna.tasks.data import DataConfig, LabelledTable, read_labelled
 from unirna.tasks.errors import TaskError
 from unirna.tasks.predictor import Predictor, find_predictor, load_predictor
 from unirna.tasks.task import Task, Truth, measure
 from unirna.tasks.tasks import TASKS
+from unirna.tasks.understood import describe
 from unirna.tasks.units import Units
 
 SCHEMA: Final = pa.schema(

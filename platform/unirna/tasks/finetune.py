@@ -16,21 +16,18 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from unirna.job import Progress, say
+from unirna.job import say
 from unirna.model import SHIPPED, Model, Pooling, load
 from unirna.model.adapter import BASE_FILE
 from unirna.tasks.blend import ENCODER, FEWEST, Blend
-from unirna.tasks.candidates import Report, Run, Search, candidates, lay_out
+from unirna.tasks.candidates import Report, Search, candidates
 from unirna.tasks.classification import SEQUENCE_CLASSIFICATION
 from unirna.tasks.cnn import NAME as CNN
-from unirna.tasks.data import DataConfig, LabelledTable, describe, read_labelled
+from unirna.tasks.data import DataConfig, LabelledTable, read_labelled
 from unirna.tasks.errors import TaskError
-from unirna.tasks.feed import write_rows
-from unirna.tasks.full import START, FullConfig, read_best, read_epochs, read_start
-from unirna.tasks.head import Features, Fit, LinearHead
+from unirna.tasks.full import FullConfig
 from unirna.tasks.labels import SEQUENCE_LABELS
 from unirna.tasks.plot import predicted_against_true
 from unirna.tasks.predictor import FORMAT, Predictor, list_predictors, load_predictor
@@ -38,17 +35,14 @@ from unirna.tasks.publish import facts_of_classes, facts_of_values, publish
 from unirna.tasks.regression import NUCLEOTIDE_REGRESSION, SEQUENCE_REGRESSION
 from unirna.tasks.simple import SimpleModels
 from unirna.tasks.task import Task, Truth, measure
+from unirna.tasks.training import Launch, embed_rows, fit_head, train_encoder
+from unirna.tasks.understood import describe
 from unirna.tasks.units import Units
-from unirna.tasks.vectors import VectorCache, nucleotide_vectors
-from unirna.tasks.workers import following, train_on_worker
 
 UNSEEN = "test, unseen sequences"
 """Test rows whose sequence stands neither in train nor in validation."""
 KNOWN = "test, classes of training"
 """Test rows of a class that training saw, where some are not."""
-
-Launch = Callable[[Callable[[dict[str, Any]], None], dict[str, Any], Path], None]
-"""Runs a function of plain settings on some workers, which share the folder, and waits."""
 
 
 @dataclass(frozen=True)
@@ -191,23 +185,23 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
     base, adapters = model.fingerprint, dict[str, Tensor]()
     model = model.pooled(config.pooling)
     if config.mode == "frozen":
-        vectors = _embed(model, table, units, registry)
-        fit = _fit(task, vectors, truth, at, num_outputs, whiten=True)
+        vectors = embed_rows(model, table, units, registry)
+        fit = fit_head(task, vectors, truth, at, num_outputs, whiten=True)
         head = fit.head
         details = {"head": fit.story, **fit.settings}
     elif trained is not None:
         model, head, details = trained.encoder, trained.head, dict(trained.info["training"])
-        vectors = _embed(model, table, units, registry)
+        vectors = embed_rows(model, table, units, registry)
     else:
         if not len(rows["valid"]):
             raise TaskError(
                 f"mode {config.mode} stops by the validation loss, and there is no validation row (of a training class)"
             )
         work = registry / f".work-{hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]}"
-        model, head, adapters, details = _train_full(
+        model, head, adapters, details = train_encoder(
             config, work, model, table, units, task, truth, rows, num_outputs, launch, search
         )
-        vectors = _embed(model, table, units, registry)
+        vectors = embed_rows(model, table, units, registry)
     raw = head
     calibration = None if trained is None else trained.info.get("calibration")
     if calibration is None:  # else the head is calibrated already
@@ -365,13 +359,6 @@ def _check_labels(table: LabelledTable, units: Units, classes: list[str]) -> Non
         raise TaskError(f"the training rows have one class, {classes[0]!r}: wanted at least two")
 
 
-def _fit(
-    task: Task, features: Features, truth: Truth, rows: dict[str, NDArray[np.int64]], num_outputs: int, *, whiten: bool
-) -> Fit:
-    train, valid = rows["train"], rows["valid"]
-    return task.fit(features[train], truth[train], features[valid], truth[valid], num_outputs, whiten=whiten)
-
-
 def _recipe(config: FinetuneConfig, table: LabelledTable, model: Model) -> dict[str, Any]:
     """Everything that decides a predictor, as plain JSON values."""
     full = asdict(config.full)
@@ -392,90 +379,3 @@ def _recipe(config: FinetuneConfig, table: LabelledTable, model: Model) -> dict[
     }
     plain: dict[str, Any] = json.loads(json.dumps(recipe))
     return plain
-
-
-def _embed(model: Model, table: LabelledTable, units: Units, registry: Path) -> NDArray[np.float32]:
-    """Vectors of all rows, or nucleotides with a value, float32 [U, H]; those of rows through the registry's cache."""
-    if units.places is not None:
-        return units.gather(nucleotide_vectors(model, table.sequences))
-    cache = VectorCache(registry / ".vectors", model)
-    progress: list[Progress] = []
-
-    def update(done: int, total: int) -> None:
-        if not progress:
-            progress.append(Progress("embed", total, "nucleotides"))
-        progress[0].update(done)
-
-    vectors = cache.embed(table.sequences, table.shas, update)
-    distinct = table.counts["distinct_sequences"]
-    note = f"{cache.num_embedded:,} sequences embedded, {distinct - cache.num_embedded:,} taken from {cache.folder}"
-    if progress:
-        progress[0].close(note)
-    else:
-        say(note)
-    return vectors
-
-
-def _train_full(
-    config: FinetuneConfig,
-    work: Path,
-    model: Model,
-    table: LabelledTable,
-    units: Units,
-    task: Task,
-    truth: Truth,
-    rows: dict[str, NDArray[np.int64]],
-    num_outputs: int,
-    launch: Launch,
-    search: Search,
-) -> tuple[Model, LinearHead, dict[str, Tensor], dict[str, Any]]:
-    """Train encoder and head in the work folder; what a killed run left there is used. Also returns how it went."""
-    work.mkdir(parents=True, exist_ok=True)
-    if any(work.rglob("state.pt")):
-        say(f"going on from {work}")
-    centre, spread = 0.0, 1.0
-    original = truth
-    if task.numeric:  # training sees values in units of their deviation from their mean
-        known = truth[units.within(rows["train"])]
-        centre, spread = float(known.mean()), float(known.std())
-        truth = (truth - centre) / spread
-    if config.full.reads == "vector":
-        vectors = _embed(model, table, units, Path(config.registry).absolute())
-        at = {split: units.within(chosen) for split, chosen in rows.items()}
-        _fit(task, vectors, truth, at, num_outputs, whiten=True).head.save(work / START)
-    for split in ("train", "valid"):
-        of_split = truth[rows[split]] if units.places is None else np.empty(0)
-        if units.places is not None:
-            profiles = table.profiles
-            of_split = (np.concatenate([profiles[i] for i in rows[split]]) - centre) / spread
-        write_rows(work / f"{split}.npz", [table.sequences[i] for i in rows[split]], of_split)
-    model.save(work / "base")
-    runs = lay_out(work, candidates(config.full, config.seeds, config.tries))
-    with following(runs):
-        common = {"task": task.name, "num_outputs": num_outputs, "pooling": config.pooling}
-        settings = [{"full": asdict(run.full), "work": str(run.work), **common} for run in runs]
-        if config.tries > 1:
-            search(train_on_worker, settings, work)
-        else:
-            for run, each in zip(runs, settings, strict=True):
-                launch(train_on_worker, each, run.work)
-
-    def read(run: Run) -> tuple[Model, LinearHead, dict[str, Tensor]]:
-        encoder, head, adapters = read_best(run.work)
-        head = head.rescaled(centre, spread) if task.numeric else head
-        named = f"{model.name}, fine-tuned on {config.name}"
-        return Model(encoder, named, model.device, pooling=model.pooling), head, adapters
-
-    best = min(runs, key=lambda run: run.loss)
-    details: dict[str, Any] = {"epochs": read_epochs(best.work), "start": read_start(best.work)}
-    if len(runs) > 1:
-        details |= {"runs": [run.facts() for run in runs], "kept": runs.index(best) + 1}
-        facts = ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in best.facts().items())
-        say(f"run {details['kept']} of {len(runs)} has the lowest validation loss: {facts}")
-    if config.seeds > 1:
-        tested = units.within(rows["test"])
-        for run, facts in zip(runs, details["runs"], strict=True):
-            trained, head, _ = read(run)
-            answers = task.answers(head, _embed(trained, table, units, Path(config.registry).absolute())[tested])
-            facts[f"test {task.primary.name}"] = round(task.primary.compute(original[tested], answers), 4)
-    return *read(best), details

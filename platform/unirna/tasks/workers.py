@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from unirna.job import say
+from unirna.job import followed, say
 from unirna.tasks.candidates import Run
 from unirna.tasks.full import FullConfig, read_epochs, train_full
 from unirna.tasks.tasks import TASKS
@@ -23,18 +22,14 @@ def train_on_worker(settings: dict[str, Any], report: Callable[[float], None] = 
 @contextmanager
 def following(runs: list[Run]) -> Iterator[None]:
     """Say each epoch's record while the body runs: the workers write them, on any machine that shares the folders."""
-    stop = threading.Event()
     said = [len(read_epochs(run.work)) for run in runs]
 
     def follow() -> None:
-        last = False
-        while not last:
-            last = stop.wait(0.5)
-            for number, run in enumerate(runs):
-                fresh = read_epochs(run.work)[said[number] :]
-                said[number] += len(fresh)
-                for record in fresh:
-                    show(number, run.full.epochs, record)
+        for number, run in enumerate(runs):
+            fresh = read_epochs(run.work)[said[number] :]
+            said[number] += len(fresh)
+            for record in fresh:
+                show(number, run.full.epochs, record)
 
     def show(number: int, epochs: int, record: dict[str, Any]) -> None:
         left = (epochs - record["epoch"]) * record["seconds"]
@@ -45,10 +40,5 @@ def following(runs: list[Run]) -> Iterator[None]:
             f"{record['seconds']:.1f} s, left at most {left:.0f} s"
         )
 
-    thread = threading.Thread(target=follow, daemon=True)
-    thread.start()
-    try:
+    with followed(follow):
         yield
-    finally:
-        stop.set()
-        thread.join()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
+
+from unirna.job import followed
 
 Record = dict[str, Any]
 
@@ -99,24 +100,14 @@ def format_record(record: Record) -> str:
 @contextmanager
 def following(run: Path, show: Callable[[str], None], every: float = 0.5) -> Iterator[None]:
     """Show the run's new records while the body runs: the workers write them, on any machine that shares the folder."""
-    stop = threading.Event()
     seen = max((r["step"] for r in read_metrics(run)), default=0)
 
     def follow() -> None:
         nonlocal seen
-        while True:
-            last = stop.wait(every)
-            for record in read_metrics(run):
-                if record["step"] > seen:
-                    seen = record["step"]
-                    show(format_record(record))
-            if last:
-                return
+        for record in read_metrics(run):
+            if record["step"] > seen:
+                seen = record["step"]
+                show(format_record(record))
 
-    thread = threading.Thread(target=follow, daemon=True)
-    thread.start()
-    try:
+    with followed(follow, every):
         yield
-    finally:
-        stop.set()
-        thread.join()
