@@ -29,7 +29,7 @@ from unirna.job import connect_ray, num_cpus, run_job, say
 from unirna.serve import Settings, SettingsError
 
 
-def main(settings: Settings) -> dict[str, Any]:
+def serve_store(settings: Settings) -> dict[str, Any]:
     """Start the service and stay until told to stop."""
     # ---- what can be refused at once
     settings.check()
@@ -125,5 +125,10 @@ def stop_on_signals() -> threading.Event:
     return stop
 
 
+def main() -> int:
+    """Run the job."""
+    return run_job(lambda: serve_store(tyro.cli(Settings, default=Settings.from_environment(), description=__doc__)))
+
+
 if __name__ == "__main__":
-    sys.exit(run_job(lambda: main(tyro.cli(Settings, default=Settings.from_environment(), description=__doc__))))
+    sys.exit(main())

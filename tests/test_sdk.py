@@ -584,6 +584,18 @@ def test_command_errors(
     assert printed.out == "" and printed.err.startswith("error: ") and message in printed.err
 
 
+def test_jobs_are_commands(library: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sys.argv
+    assert _cli.main(["serve", "--store", str(tmp_path)]) == 2
+    assert "there is no collection" in capsys.readouterr().err and sys.argv is before
+    assert _cli.main(["screen", "--help"]) == 0
+    assert "usage: unirna screen" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        _cli.main(["--help"])
+    listed = capsys.readouterr().out
+    assert "Serve a store over HTTP" in listed and "Rank a library" in listed
+
+
 def test_command_without_a_service(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

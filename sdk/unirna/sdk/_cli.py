@@ -24,6 +24,7 @@ from unirna.sdk._exceptions import InvalidRequestError, ModelMismatchError, NotF
 from unirna.sdk._fasta import read_fasta
 from unirna.sdk._models import Estimate, LabelSet, Prediction
 from unirna.sdk._output import Format, say, show
+from unirna.sdk._scripts import SCRIPTS, run_script
 from unirna.sdk._source import Source
 
 UNSHOWN = ("sequence", "alignment_score", "query_start", "query_end", "target_start", "target_end", "cigar")
@@ -236,6 +237,16 @@ class NewKey:
         print(self.name, self.scope, hashlib.sha256(key.encode()).hexdigest())
 
 
+@dataclass(frozen=True)
+class Script:
+    """Where the arguments of a job's script are listed: `unirna serve --help`, `unirna screen --help`."""
+
+    arguments: tyro.conf.Positional[tuple[str, ...]] = ()
+
+    def run(self) -> None:
+        """Never: `main` hands the arguments to the script."""
+
+
 Command = (
     Annotated[Search, tyro.conf.subcommand("search")]
     | Annotated[Embed, tyro.conf.subcommand("embed")]
@@ -246,12 +257,16 @@ Command = (
     | Annotated[Models, tyro.conf.subcommand("models")]
     | Annotated[Doctor, tyro.conf.subcommand("doctor")]
     | Annotated[NewKey, tyro.conf.subcommand("key")]
+    | Annotated[Script, tyro.conf.subcommand("serve", description="Serve a store over HTTP (jobs/serve.py).")]
+    | Annotated[Script, tyro.conf.subcommand("screen", description="Rank a library (jobs/screen.py).")]
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; gives the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] and given[0] in SCRIPTS:
+        return run_script(given[0], given[1:])
     words = [word for word in given[1:] if word in ACTIONS]
     if given[:1] == ["collections"] and not words and not {"-h", "--help"} & set(given):
         given.insert(1, "list")
