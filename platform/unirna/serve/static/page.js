@@ -1,27 +1,17 @@
 // The search page: its form, and which view is shown. Plain modules, no build step.
 
-import { $, OWN, Problem, call, element, labelOrder, show, showProblem } from "./common.js";
+import { $, OWN, Problem, call, labelOrder, parse, show, showProblem } from "./common.js";
 import { foldInto } from "./fold.js";
 import { showHits } from "./hits.js";
+import { prepareMap, showMap } from "./map.js";
 import { predict } from "./predict.js";
 import { showRecord } from "./record.js";
 
 let collections = new Map();
 let predictors = new Map();
+let carried = ""; // what was pasted, on the way to the map
 
 // ---- the form
-
-function parse(text) {
-  const lines = text.split(/\r?\n/).map((line) => line.trim()).filter((line) => line);
-  if (!lines.some((line) => line.startsWith(">"))) return { name: "", letters: lines.join(""), count: lines.length ? 1 : 0 };
-  const records = [];
-  for (const line of lines) {
-    if (line.startsWith(">")) records.push({ name: line.slice(1).trim().split(/\s+/)[0], letters: "" });
-    else if (records.length) records.at(-1).letters += line;
-    else records.push({ name: "", letters: line });
-  }
-  return { ...records[0], count: records.length };
-}
 
 function describeSequence() {
   const { letters, count, name } = parse($("sequence").value);
@@ -37,6 +27,7 @@ function describeCollection() {
   if (!chosen) return;
   const columns = ["id", "length", ...labelOrder(Object.keys(chosen.columns).filter((name) => !OWN.includes(name)))];
   $("where-note").textContent = `A filter is an SQL condition on ${columns.join(", ")}. Text stands in single quotes.`;
+  $("map-link").href = `/map?${new URLSearchParams({ collection: chosen.name })}`;
   $("about").textContent = `${chosen.num_rows.toLocaleString("en")} sequences in ${chosen.name}.`;
   if (!chosen.searchable) show($("message"), `${chosen.name} was made with another model (${chosen.model}) and cannot be searched here.`, true);
 }
@@ -48,6 +39,7 @@ async function start() {
     $("collection").replaceChildren(
       ...listed.collections.map((entry) => new Option(`${entry.name} (${entry.num_rows.toLocaleString("en")})`, entry.name)),
     );
+    prepareMap([...collections.keys()], listed.default);
     if (listed.default) $("collection").value = listed.default;
     predictors = new Map(models.predictors.map((p) => [p.name, p]));
     $("task").replaceChildren(...models.predictors.map((p) => new Option(p.name, p.name)));
@@ -128,9 +120,14 @@ async function fold() {
 function route() {
   const query = new URLSearchParams(location.search);
   const record = location.pathname === "/record";
+  const map = location.pathname === "/map";
   $("record-view").hidden = !record;
-  $("search-view").hidden = record;
-  document.title = record ? `${query.get("id")} · UniRNA` : "UniRNA";
+  $("map-view").hidden = !map;
+  $("search-view").hidden = record || map;
+  document.body.classList.toggle("wide", map);
+  document.title = record ? `${query.get("id")} · UniRNA` : map ? `Map of ${query.get("collection")} · UniRNA` : "UniRNA";
+  if (map) showMap(query.get("collection") ?? "", carried);
+  carried = "";
   if (record) showRecord(query.get("collection") ?? "", query.get("id") ?? "", findSimilar);
 }
 
@@ -146,10 +143,18 @@ $("collection").addEventListener("change", () => {
   show($("message"), "");
   describeCollection();
 });
-for (const link of [$("home"), $("back")]) {
+$("map-link").addEventListener("click", (event) => {
+  if (event.metaKey || event.ctrlKey || event.shiftKey) return;
+  event.preventDefault();
+  carried = parse($("sequence").value).letters && $("sequence").value;
+  history.pushState({ inside: true }, "", $("map-link").href);
+  route();
+  scrollTo(0, 0);
+});
+for (const link of [$("home"), $("back"), $("map-back")]) {
   link.addEventListener("click", (event) => {
     event.preventDefault();
-    if (link === $("back") && history.state?.inside) return history.back();
+    if (link !== $("home") && history.state?.inside) return history.back();
     history.pushState({}, "", "/");
     route();
   });
