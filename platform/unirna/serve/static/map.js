@@ -158,7 +158,9 @@ function say(text, error = false) {
 const palette = () => (dark.matches ? DARK : LIGHT);
 const ramp = () => SCALE[dark.matches ? "dark" : "light"];
 const grey = () => (dark.matches ? "#6f8286" : "#98a6a8");
+const standing = () => (dark.matches ? "#ffffff" : "#101a1c"); // what stands out and has no colour of its own
 const bytesOf = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
+const faded = (rgb) => rgb.map((value, i) => Math.round(dark.matches ? 0.3 * value + 0.7 * [24, 36, 39][i] : 0.2 * value + 204)); // no matter how many lie upon one another
 const colourOf = (code) => (code >= FIRST && code < FIRST + palette().length ? palette()[code - FIRST] : grey());
 
 function onRamp(share) {
@@ -176,7 +178,7 @@ function colour() {
   const back = [], front = [];
   const table = new Map();
   const ofCode = (code) => {
-    if (!table.has(code)) table.set(code, bytesOf(code === lit && colourOf(code) === grey() ? palette()[1] : colourOf(code)));
+    if (!table.has(code)) table.set(code, bytesOf(code === lit && colourOf(code) === grey() ? standing() : colourOf(code)));
     return table.get(code);
   };
   const span = label?.kind === "values" ? label.high - label.low || 1 : 1;
@@ -193,9 +195,17 @@ function colour() {
       before = codes[i] < FIRST || codes[i] >= FIRST + palette().length;
       if (codes[i] === NONE) alpha = 90;
     }
-    if (lit !== null) [before, alpha] = codes[i] === lit ? [false, 255] : [true, 38];
-    if (selected.size) [before, alpha] = selected.has(i) ? [false, 255] : [true, Math.min(alpha, 45)];
-    colours.set([...rgb, alpha], 4 * i);
+    if ((lit !== null && codes[i] !== lit) || (selected.size && !selected.has(i))) {
+      rgb = faded(rgb);
+      before = true;
+    } else if (lit !== null || selected.size) {
+      alpha = 255;
+      before = false;
+    }
+    colours[4 * i] = rgb[0];
+    colours[4 * i + 1] = rgb[1];
+    colours[4 * i + 2] = rgb[2];
+    colours[4 * i + 3] = alpha;
     (before ? back : front).push(i);
   }
   plot.setColours(colours, Uint32Array.from(back.concat(front)));
@@ -231,7 +241,7 @@ function legendEntry([code, name, number]) {
     lit = lit === code ? null : code;
     for (const other of $("map-legend").querySelectorAll("[aria-pressed]")) other.setAttribute("aria-pressed", "false");
     button.setAttribute("aria-pressed", String(lit === code));
-    swatch.style.background = lit === code && colourOf(code) === grey() ? palette()[1] : colourOf(code);
+    swatch.style.background = lit === code && colourOf(code) === grey() ? standing() : colourOf(code);
     colour();
   });
   return element("li", {}, button);
@@ -249,9 +259,8 @@ function scaleOf(label) {
 function labelOf(point) {
   const { header, codes } = shown;
   if (!header.label) return "";
-  const name = header.label.column.replaceAll("_", " ");
-  if (header.label.kind === "values") return Number.isNaN(codes[point]) ? "" : `${name}: ${Number(codes[point].toPrecision(6)).toLocaleString("en")}`;
-  return codes[point] >= FIRST ? `${name}: ${header.label.values[codes[point] - FIRST].name}` : "";
+  if (header.label.kind === "values") return Number.isNaN(codes[point]) ? "" : Number(codes[point].toPrecision(6)).toLocaleString("en");
+  return codes[point] >= FIRST ? header.label.values[codes[point] - FIRST].name : "";
 }
 
 function mark() {
@@ -287,7 +296,7 @@ function hovered(point, x, y) {
     [under, tip.hidden] = [-1, true];
     return;
   }
-  const fill = (id) => tip.replaceChildren(element("strong", { text: id }), ...(labelOf(point) ? [element("span", { text: labelOf(point) })] : []));
+  const fill = (id) => tip.replaceChildren(element("strong", { text: id }), ...(labelOf(point) ? [element("span", { text: `${shown.header.label.column.replaceAll("_", " ")}: ${labelOf(point)}` })] : []));
   if (point !== under) {
     under = point;
     fill(records.get(point)?.id ?? "…");
@@ -315,6 +324,7 @@ async function picked(point) {
   $("map-record").hidden = point < 0;
   if (point < 0) return;
   $("map-record").replaceChildren(element("p", { className: "hint", text: "Reading the record …" }));
+  const narrow = $("map-record").getBoundingClientRect().left < plot.canvas.getBoundingClientRect().right;
   try {
     const [record] = await read([point]);
     if (chosen !== point) return;
@@ -323,11 +333,12 @@ async function picked(point) {
     const close = element("button", { text: "Close", className: "quiet", attributes: { type: "button" } });
     close.addEventListener("click", () => picked(-1));
     $("map-record").replaceChildren(
-      element("div", { className: "under" }, element("h2", {}, ...breakable(record.id)), close),
+      element("div", { className: "beside" }, element("h2", {}, ...breakable(record.id)), close),
       element("dl", {}, ...[["length", `${count(record.length)} nt`], ...labels].flatMap(([name, value]) => [element("dt", { text: name }), element("dd", {}, value)])),
       element("pre", { text: letters }),
       element("p", {}, recordLink(shown.collection, record.id, "Open the record")),
     );
+    if (narrow) $("map-record").scrollIntoView({ block: "nearest" });
   } catch (problem) {
     show($("map-record"), problem.message, true);
   }
@@ -362,7 +373,7 @@ async function listFirst() {
     const found = await read([...selected].slice(0, SHOWN));
     const items = found.map((record) => element("li", {}, recordLink(shown.collection, record.id), element("span", { text: labelOf(record.point), className: "hint" })));
     const rest = selected.size - found.length;
-    $("map-first").replaceChildren(...items, ...(rest > 0 ? [element("li", { text: `and ${count(rest)} more: export them`, className: "hint" })] : []));
+    $("map-first").replaceChildren(...items, ...(rest > 0 ? [element("li", { text: `and ${count(rest)} more: export them`, className: "hint more" })] : []));
     $("map-first").hidden = false;
   } catch (problem) {
     say(problem.message, true);
@@ -454,6 +465,7 @@ $("map-canvas").addEventListener("keydown", (event) => {
 });
 dark.addEventListener("change", () => {
   if (!shown) return;
+  lit = null;
   legend();
   colour();
 });

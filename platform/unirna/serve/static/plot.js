@@ -89,7 +89,7 @@ export class Plot {
   }
 
   setMarks(marks) {
-    // Each { x, y, kind, colour }: a "ring", a "dot" or a "cross" on the overlay.
+    // Each { x, y, kind, colour }: a "ring" or a "dot" around that place.
     this.marks = marks;
     this.redraw();
   }
@@ -209,8 +209,10 @@ export class Plot {
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     pen.clearRect(0, 0, this.width, this.height);
     const style = getComputedStyle(this.canvas);
+    const rings = this.marks.filter(({ kind }) => kind === "ring").map(({ x, y }) => this.toScreen(x, y));
     for (const { x, y, kind, colour } of this.marks) {
       const [left, top] = this.toScreen(x, y);
+      if (kind === "dot" && rings.some(([a, b]) => Math.hypot(a - left, b - top) < 18)) continue; // within the ring
       const radius = kind === "ring" ? 12 : this.diameter() / 2 + 4;
       for (const [width, stroke] of [[kind === "ring" ? 7 : 4, style.backgroundColor], [kind === "ring" ? 3.5 : 2, colour ?? style.color]]) {
         pen.beginPath();
