@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from unirna import vectorstore
+from unirna import sdk, vectorstore
 from unirna.embed import EmbedConfig, embed_collection, job, projection
 from unirna.embed.projection import make_map, project
 from unirna.job import JobError
@@ -481,3 +481,32 @@ def test_the_reference_describes_it(http: httpx2.Client) -> None:
     told = paths["/v1/collections/{name}/map"]["get"]["responses"]["200"]
     assert "little-endian" in told["description"] and "application/octet-stream" in told["content"]
     assert {"/v1/collections/{name}/map/records", "/v1/collections/{name}/map/place"} <= set(paths)
+
+
+def test_clients_of_the_store_and_of_the_service_agree(http: httpx2.Client, library: Any) -> None:
+    with (
+        sdk.connect(library.store, model=library.model, collection="rfam") as local,
+        sdk.connect(str(http.base_url)) as far,
+    ):
+        for label in ("family", "length", None):
+            found, same = local.map(label=label), far.map("rfam", label=label)
+            assert found.to_arrow() == same.to_arrow()
+            assert (len(found), found.added, found.method, found.label) == (len(library.rows), 0, "pca", label)
+        by_id = {row["id"]: row["family"] for row in library.rows}
+        frame = far.map(label="family").to_pandas()
+        assert dict(zip(frame["id"], frame["family"], strict=True)) == by_id
+        assert "rfam" in repr(found)
+        for client in (local, far):
+            with pytest.raises(sdk.NotFoundError, match="has no map"):
+                client.map("other")
+            with pytest.raises(sdk.InvalidRequestError, match="label"):
+                client.map("rfam", label="nope")
+
+
+def test_a_client_leaves_out_what_is_gone(mapped: str) -> None:
+    from unirna.sdk._answers import map_result
+
+    vectorstore.delete(mapped, "c", "place < 5")
+    found = map_result(_maps(mapped).answer("c", "score", ids=True))
+    assert (found.ids[0], len(found), found.rows) == ("r00005", 55, 60)
+    assert found.values == tuple(i / 2 for i in range(5, 60)) and np.isfinite(found.places).all()

@@ -264,10 +264,13 @@ def record(name: str, engine: EngineOf, id: Annotated[str, Query(description="As
     summary="The map of a collection",
 )
 def collection_map(
-    name: str, engine: EngineOf, label: Annotated[str | None, Query(description="Column to colour by.")] = None
+    name: str,
+    engine: EngineOf,
+    label: Annotated[str | None, Query(description="Column to colour by.")] = None,
+    ids: Annotated[bool, Query(description="Give the ids too, behind the numbers.")] = False,
 ) -> Response:
     """Places of up to 200,000 rows on a plane, and their labels. 404 where no map was made."""
-    return Response(engine.maps.answer(name, label), media_type="application/octet-stream")
+    return Response(engine.maps.answer(name, label, ids=ids), media_type="application/octet-stream")
 
 
 @api.post(

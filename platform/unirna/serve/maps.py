@@ -89,9 +89,10 @@ class Maps:
 
     # ---- all points ------------------------------------------------------------------------------------------------
 
-    def answer(self, name: str | None, label: str | None = None) -> bytes:
+    def answer(self, name: str | None, label: str | None = None, *, ids: bool = False) -> bytes:
         """A map as it is sent: a line of JSON, padded to a multiple of 4 bytes, then x and y of each point in turn
-        (float32), then of each point the code (uint16) or the value (float32) of the label, all little-endian.
+        (float32), then of each point the code (uint16) or the value (float32) of the label, all little-endian; then, where
+        `ids` are wanted, a JSON list of them.
 
         The place of a point whose row is gone is NaN, and so is a value that is missing.
 
@@ -108,15 +109,14 @@ class Maps:
         key = (collection.name, label or "")
         with self._lock:
             before = self._answers.get(key)
-            if before is not None and before[0] is held:
-                self._answers.move_to_end(key)
-                return before[1]
-        made = self._made(collection, held, columns, label)
+            made = before[1] if before is not None and before[0] is held else None
+        if made is None:
+            made = self._made(collection, held, columns, label)
         with self._lock:
             self._answers[key] = held, made
             self._answers.move_to_end(key)
             self._shrink()
-        return made
+        return made + json.dumps(held.map.ids.to_pylist()).encode() if ids else made
 
     def _made(self, collection: Collection, held: Held, columns: dict[str, str], label: str | None) -> bytes:
         info, there = held.map.info, held.offsets >= 0
@@ -297,6 +297,8 @@ def _values(column: pa.Array) -> tuple[dict[str, Any], NDArray[Any]]:
 
 def _classes(column: pa.Array) -> tuple[dict[str, Any], NDArray[Any]]:
     """Codes of values, and which value the codes from 2 on stand for, the most frequent first."""
+    if pa.types.is_boolean(column.type) or pa.types.is_large_string(column.type) or pa.types.is_dictionary(column.type):
+        column = column.cast(pa.string())
     if not pa.types.is_string(column.type):
         texts = [None if value is None else _text(value) for value in column.to_pylist()]
         column = pa.array(texts, pa.string())

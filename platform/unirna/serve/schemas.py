@@ -272,7 +272,8 @@ MAP = (
     "and `gone` (their x and y are NaN); `bounds` (left, bottom, right, top); `method`, `seed`, `model`, `fingerprint`; "
     "`columns` to colour by, with their kind; `label`, its `column` and `kind`. Of kind `classes` the numbers are uint16 "
     "codes: 0 for none, 1 for other, from 2 on the `values` with their `count`, the most frequent first. Of kind `values` "
-    "they are float32, NaN for none, with `min`, `low` (2nd percentile), `high` (98th) and `max`."
+    "they are float32, NaN for none, with `min`, `low` (2nd percentile), `high` (98th) and `max`. With `ids` a JSON list "
+    "of all ids comes last."
 )
 
 

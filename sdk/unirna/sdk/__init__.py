@@ -32,7 +32,7 @@ from unirna.sdk._models import (
     Structure,
     VariantScore,
 )
-from unirna.sdk._results import FoldResult, PredictionResult, SearchResult, VariantResult
+from unirna.sdk._results import FoldResult, MapResult, PredictionResult, SearchResult, VariantResult
 
 __all__ = [
     "Alignment",
@@ -44,6 +44,7 @@ __all__ = [
     "Hit",
     "InvalidRequestError",
     "LabelSet",
+    "MapResult",
     "ModelInfo",
     "ModelMismatchError",
     "NotFoundError",

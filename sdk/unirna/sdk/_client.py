@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from unirna.sdk._exceptions import InvalidRequestError
 from unirna.sdk._models import CollectionInfo, ModelInfo, Structure
-from unirna.sdk._results import FoldResult, PredictionResult, SearchResult, VariantResult
+from unirna.sdk._results import FoldResult, MapResult, PredictionResult, SearchResult, VariantResult
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 TIMEOUT: Final = 60.0
@@ -119,6 +119,20 @@ class Client(ABC):
 
         Raises:
             InvalidRequestError: a sequence or variants that are not valid, or too much work; `errors` names them by index.
+            UniRNAError: any other failure.
+        """
+
+    @abstractmethod
+    def map(self, collection: str | None = None, *, label: str | None = None) -> MapResult:
+        """Places of a collection's rows on a plane, if a map was made of it (`unirna collections map`).
+
+        Args:
+            collection: which; by default the service's.
+            label: a column whose values are to come along.
+
+        Raises:
+            NotFoundError: no such collection, or it has no map.
+            InvalidRequestError: a label that is no column; no collection named where there are several.
             UniRNAError: any other failure.
         """
 

@@ -7,13 +7,14 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import httpx2
 import numpy as np
 
 from unirna.sdk._answers import (
     collection_infos,
+    map_result,
     model_infos,
     prediction_result,
     search_result,
@@ -21,9 +22,16 @@ from unirna.sdk._answers import (
     variant_result,
 )
 from unirna.sdk._client import Client, Vectors, as_count, as_list, as_vector
-from unirna.sdk._exceptions import ServiceError, ServiceTimeoutError, ServiceUnavailableError, UniRNAError, from_problem
+from unirna.sdk._exceptions import (
+    InvalidRequestError,
+    ServiceError,
+    ServiceTimeoutError,
+    ServiceUnavailableError,
+    UniRNAError,
+    from_problem,
+)
 from unirna.sdk._models import CollectionInfo, ModelInfo, Structure
-from unirna.sdk._results import PredictionResult, SearchResult, VariantResult
+from unirna.sdk._results import MapResult, PredictionResult, SearchResult, VariantResult
 
 CONNECT_TIMEOUT: Final = 5.0
 TRIES: Final = 4
@@ -131,6 +139,17 @@ class HTTPClient(Client):
             body["variants"] = as_list(variants)
         return variant_result(self._post("/v1/score-variants", body))
 
+    def map(self, collection: str | None = None, *, label: str | None = None) -> MapResult:
+        """See `Client.map`."""
+        name = collection or self._collection or self._call("GET", "/v1/collections")["default"]
+        if name is None:
+            raise InvalidRequestError.of("collection", "there are several: name one of those that collections() lists")
+        query = urlencode({"ids": "true"} | ({} if label is None else {"label": label}))
+        response = self._sent("GET", f"/v1/collections/{quote(name, safe='')}/map?{query}")
+        if not response.is_success:
+            self._answer(response)  # raises
+        return map_result(response.content)
+
     def models(self) -> list[ModelInfo]:
         """See `Client.models`."""
         return model_infos(self._call("GET", "/v1/models"))
@@ -153,6 +172,10 @@ class HTTPClient(Client):
             raise type(error)(detail, status=error.status, errors=errors, request_id=error.request_id) from error
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        return self._answer(self._sent(method, path, body))
+
+    def _sent(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> httpx2.Response:
+        """What the service answers; asked again where it is busy or does not answer."""
         for tried in range(1, TRIES + 1):
             pause = min(0.2 * 2 ** (tried - 1), LONGEST_PAUSE) * random.uniform(0.75, 1.25)
             try:
@@ -172,7 +195,7 @@ class HTTPClient(Client):
                 raise ServiceError(f"{self.url}: {error}") from error
             else:
                 if response.status_code not in RETRIED or tried == TRIES:
-                    return self._answer(response)
+                    return response
                 pause = min(_retry_after(response, pause), LONGEST_PAUSE)
             time.sleep(pause)
         raise AssertionError("unreachable")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from unirna.sdk._answers import (
     collection_infos,
+    map_result,
     model_infos,
     prediction_result,
     search_result,
@@ -19,7 +20,7 @@ from unirna.sdk._answers import (
 from unirna.sdk._client import Client, Vectors, as_count, as_list, as_vector
 from unirna.sdk._exceptions import InvalidRequestError, NotFoundError, from_problem
 from unirna.sdk._models import CollectionInfo, ModelInfo, Structure
-from unirna.sdk._results import PredictionResult, SearchResult, VariantResult
+from unirna.sdk._results import MapResult, PredictionResult, SearchResult, VariantResult
 
 if TYPE_CHECKING:
     from unirna.serve.engine import Engine
@@ -88,6 +89,11 @@ class LocalClient(Client):
         wanted = None if variants is None else as_list(variants)
         with _errors():
             return variant_result(self._engine.score_variants(sequence, wanted, method=method, drawing=wanted is None))
+
+    def map(self, collection: str | None = None, *, label: str | None = None) -> MapResult:
+        """See `Client.map`."""
+        with _errors():
+            return map_result(self._engine.maps.answer(collection, label, ids=True))
 
     def models(self) -> list[ModelInfo]:
         """See `Client.models`."""

@@ -208,7 +208,7 @@ function colour() {
     colours[4 * i + 3] = alpha;
     (before ? back : front).push(i);
   }
-  plot.setColours(colours, Uint32Array.from(back.concat(front)));
+  plot.setColours(colours, back, front);
 }
 
 function legend() {

@@ -16,6 +16,9 @@ void main() {
 }`;
 const NEAR = 9; // pixels from the pointer within which a point is meant
 const STEP = 60; // pixels that an arrow key moves
+const SLOW = 45, FAST = 22; // milliseconds between two pictures of a moving map: with more, fewer points are drawn
+const LEAST = 10_000; // points that are drawn even so
+const REST = 160; // milliseconds after which all are drawn again
 
 export class Plot {
   // canvas takes the points and the pointer; overlay, above it, takes marks and the lasso.
@@ -26,6 +29,8 @@ export class Plot {
     this.count = 0;
     this.marks = [];
     this.lassoing = false;
+    this.share = 1; // of the points, while it moves
+    this.moving = 0;
     this.path = null;
     this.pointers = new Map();
     this.view = { x: 0, y: 0, scale: 1 };
@@ -77,10 +82,12 @@ export class Plot {
     this.count = this.cells.members.length;
   }
 
-  setColours(colours, order) {
-    // Four bytes for each point; `order` says which points are drawn, the last on top.
-    this.colours = colours;
-    this.order = order;
+  setColours(colours, back, front) {
+    // Four bytes for each point; lists of the points that are drawn, and of those above them.
+    const order = new Uint32Array(back.length + front.length);
+    spread(back, order, 0);
+    spread(front, order, back.length);
+    Object.assign(this, { colours, order, back, front });
     this.fill(this.buffers.colours, colours);
     const { gl } = this;
     gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, this.buffers.order);
@@ -125,8 +132,19 @@ export class Plot {
   look(view) {
     const least = this.fitted().scale;
     this.view = { ...view, scale: Math.min(Math.max(view.scale, least / 4), least * 4000) };
+    this.keepMoving();
     this.redraw();
     this.told.moved?.();
+  }
+
+  keepMoving() {
+    // A machine that cannot draw all points fast enough draws some of them, from all over, until it stands still.
+    clearTimeout(this.moving);
+    this.moving = setTimeout(() => {
+      this.moving = 0;
+      this.last = 0;
+      if (this.share < 1) this.redraw();
+    }, REST);
   }
 
   zoom(factor, x = this.width / 2, y = this.height / 2) {
@@ -174,8 +192,14 @@ export class Plot {
   redraw() {
     if (this.waiting || !this.gl) return;
     this.waiting = true;
-    requestAnimationFrame(() => {
+    requestAnimationFrame((now) => {
       this.waiting = false;
+      const took = now - this.last;
+      if (this.moving && this.last) {
+        if (took > SLOW) this.share = Math.max(this.share * 0.6, Math.min(LEAST / (this.count + 1), 1));
+        else if (took < FAST) this.share = Math.min(this.share * 1.1, 1);
+      }
+      this.last = this.moving ? now : 0;
       this.draw();
     });
   }
@@ -197,7 +221,9 @@ export class Plot {
       gl.uniform2f(this.uniforms.centre, x, y);
       gl.uniform2f(this.uniforms.scale, (2 * scale) / Math.max(this.width, 1), (2 * scale) / Math.max(this.height, 1));
       gl.uniform1f(this.uniforms.size, this.diameter() * ratio + 1);
-      gl.drawElements(gl.POINTS, this.order.length, gl.UNSIGNED_INT, 0);
+      const share = this.moving ? this.share : 1;
+      gl.drawElements(gl.POINTS, Math.ceil(share * this.back.length), gl.UNSIGNED_INT, 0);
+      gl.drawElements(gl.POINTS, Math.ceil(share * this.front.length), gl.UNSIGNED_INT, 4 * this.back.length);
     }
     this.drawOver(ratio);
     this.canvas.dataset.drawn = String(this.order?.length ?? 0);
@@ -315,7 +341,8 @@ export class Plot {
         this.zoom(spread([x, y]) / spread(before), (x + other[0]) / 2, (y + other[1]) / 2);
         this.pan((x - before[0]) / 2, (y - before[1]) / 2);
       } else if (this.path) {
-        this.path.push(this.toWorld(x, y));
+        const [lastX, lastY] = this.toScreen(...this.path.at(-1));
+        if (Math.hypot(x - lastX, y - lastY) >= 3) this.path.push(this.toWorld(x, y));
         this.redraw();
       } else if (this.travelled > 3) {
         this.pan(x - before[0], y - before[1]);
@@ -356,9 +383,18 @@ export class Plot {
       this.prepare();
       if (!this.places) return;
       this.setPoints(this.places, this.bounds);
-      this.setColours(this.colours, this.order);
+      this.setColours(this.colours, this.back, this.front);
     });
   }
+}
+
+function spread(points, order, from) {
+  // In an order in which any first part of them comes from all over, and none lies on top for standing late in the table.
+  const count = points.length;
+  let step = Math.max(Math.floor(count * 0.618), 1);
+  const common = (a, b) => (b ? common(b, a % b) : a);
+  while (common(step, count) > 1) step++;
+  for (let i = 0, at = 0; i < count; i++, at = (at + step) % count) order[from + i] = points[at];
 }
 
 function cellsOf(places, [left, bottom, right, top]) {
