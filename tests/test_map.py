@@ -342,13 +342,15 @@ def test_rows_that_came_and_went_are_told(mapped: str) -> None:
     first = maps.answer("c", "family")
     assert maps.answer("c", "family") is first  # held
     vectorstore.delete(mapped, "c", "place < 5")
+    vectorstore.upsert(mapped, "c", rows(clusters(3, 20)[10:15], 10), fingerprint="feed")  # these stand last now
     vectorstore.add(mapped, "c", rows(clusters(1, 7, seed=3), 60), fingerprint="feed")
     header, places, codes = read(maps.answer("c", "place"))
     assert (header["points"], header["gone"], header["added"], header["num_rows"]) == (60, 5, 7, 62)
     assert codes is not None and np.isnan(places[:5]).all() and not np.isnan(places[5:]).any()
     assert codes[5:].tolist() == list(range(5, 60))  # each point has its own row's label still
-    found = maps.records("c", [4, 59, 5, 59])["records"]
-    assert [(record["point"], record["id"]) for record in found] == [(59, "r00059"), (5, "r00005"), (59, "r00059")]
+    found = maps.records("c", [4, 12, 59, 5, 12])["records"]
+    wanted = [(12, "r00012"), (59, "r00059"), (5, "r00005"), (12, "r00012")]
+    assert [(record["point"], record["id"]) for record in found] == wanted
     vectorstore.delete(mapped, "c", "place < 60")
     with pytest.raises(RequestError, match="no row of the map"):
         maps.answer("c")
