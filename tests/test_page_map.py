@@ -256,6 +256,7 @@ def test_without_a_map_it_says_how_to_make_one(browser: Browser, url: str) -> No
     browser.wait("!document.querySelector('#map-none').hidden")
     assert browser.text("#map-command").strip() == "unirna collections map other --store STORE"
     assert browser.run("return document.querySelector('#map-body').hidden")
+    assert "Collection 'other' has no map." in browser.text("#map-why")
     browser.open(f"{url}/map?collection=nope")
     browser.wait("document.querySelector('#map-message .error')")
     assert "No collection 'nope'" in browser.text("#map-message")

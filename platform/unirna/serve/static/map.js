@@ -57,7 +57,7 @@ async function load(collection, label) {
   const same = shown?.collection === collection;
   if (!plot.works) return say("Your browser draws no WebGL here, which the map wants. Switch it on, or try another browser.", true);
   if (!same) {
-    for (const id of ["map-body", "map-none", "map-record", "map-placed"]) $(id).hidden = true;
+    for (const id of ["map-body", "map-none", "map-late", "map-colours", "map-record", "map-placed"]) $(id).hidden = true;
     shown = null;
     $("map-about").textContent = "";
   }
@@ -98,7 +98,8 @@ function missing(collection, problem) {
   say("");
   $("map-body").hidden = true;
   $("map-none").hidden = false;
-  $("map-why").textContent = problem.errors[0].message.split(". Make one")[0] + ".";
+  const why = problem.errors[0].message.split(". Make one")[0];
+  $("map-why").textContent = `${why.charAt(0).toUpperCase()}${why.slice(1)}.`;
   $("map-command").textContent = `unirna collections map ${collection} --store STORE`;
 }
 
@@ -107,7 +108,7 @@ function put(collection, found, same) {
   shown = { collection, ...found };
   lit = null;
   $("map-none").hidden = true;
-  $("map-body").hidden = false;
+  $("map-body").hidden = $("map-colours").hidden = false;
   plot.setPoints(found.places, found.header.bounds);
   if (found.header.map !== before) {
     [selected, chosen, query, records] = [new Set(), -1, null, new Map()];
@@ -131,7 +132,7 @@ function describe() {
   $("map-about").textContent = `${count(there)} sequences${sample}, by ${how}: what lies together is similar; distances between groups say little.`;
   const late = [];
   if (header.added) late.push(`${count(header.added)} ${header.added === 1 ? "sequence was" : "sequences were"} added since the map was made and ${header.added === 1 ? "is" : "are"} not on it`);
-  if (header.gone) late.push(`${count(header.gone)} of it ${header.gone === 1 ? "is" : "are"} no longer in the collection`);
+  if (header.gone) late.push(`${count(header.gone)} ${header.gone === 1 ? "sequence" : "sequences"} of the map ${header.gone === 1 ? "is" : "are"} no longer in the collection`);
   $("map-late").hidden = !late.length;
   $("map-late").textContent = `${late.join("; ")}. Make it again with: unirna collections map ${shown.collection} --store STORE`;
   const names = [...labelOrder(Object.keys(header.columns).filter((name) => name !== "length")), ...("length" in header.columns ? ["length"] : [])];
