@@ -60,7 +60,7 @@ clean:  ## remove the environment, caches and demo-output; runs/, store/ and pre
 
 .venv/platform: .venv/base
 	@echo "Installing UniRNA with torch, Ray and LanceDB into .venv (once; about 2 GB, a few minutes)"
-	@$(PIP) --build-constraint constraints.txt --editable '.[platform,viz]'
+	@$(PIP) --build-constraint constraints.txt --editable '.[platform,viz,map]'
 	@touch $@
 
 .venv/dev: .venv/platform

@@ -8,7 +8,7 @@ trap 'rm -rf "$work"' EXIT
 "${PYTHON:-python3}" -m venv "$work/venv"
 pip="$work/venv/bin/python -m pip --disable-pip-version-check"
 $pip install --quiet --upgrade pip
-$pip install --quiet "torch==${TORCH:-2.13.0}" --editable '.[platform,viz]' --group dev --group bench hatchling
+$pip install --quiet "torch==${TORCH:-2.13.0}" --editable '.[platform,viz,map]' --group dev --group bench hatchling
 {
     echo "# Versions that were installed and tested together. Renew with: make lock"
     $pip freeze --all --exclude-editable | sed -E 's/\+cpu$//'

@@ -52,6 +52,8 @@ class Config:
     """Build an index: auto (if vectors, or words, do not fit in memory), none, hnsw, ivf_flat, ivf_sq, ivf_pq or ivf_rq."""
     min_recall: float = 0.95
     """The least recall@10 of the index against exact search; below it there is none."""
+    map: bool = False
+    """Lay the collection out on a plane when all is stored, for the page's map; wants umap-learn (unirna[map])."""
     switch_model: bool = False
     """Embed what the collection holds, and no input, with this model; it is switched over in one step when all is done."""
     batch_tokens: int | None = None

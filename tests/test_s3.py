@@ -182,6 +182,36 @@ def test_the_whole_job_in_a_bucket(server: int, bucket: dict[str, str], nano_mod
     check(server, "s3://lab/store", bucket, nano_model_path)
 
 
+MAP = """
+import json, sys
+import numpy as np, pyarrow as pa
+from unirna import vectorstore
+from unirna.embed.projection import make_map
+store = sys.argv[1]
+schema = vectorstore.collection_schema(8, pa.schema([]), vectorstore.Provenance("m", "feed"))
+empty = vectorstore.write_rows(store, "c", schema.empty_table(), schema)
+vectorstore.commit(store, "c", schema, empty, key="k", read_version=0)
+vectors = np.random.default_rng(0).normal(size=(20, 8)).astype(np.float32)
+rows = {"id": [f"r{i}" for i in range(20)], "sequence": ["ACGU"] * 20, "vector": vectorstore.vector_array(vectors)}
+vectorstore.add(store, "c", pa.table(rows), fingerprint="feed")
+told = [make_map(store, "c", method="pca")["made"], make_map(store, "c", method="pca")["made"]]
+vectorstore.rename(store, "c", "d")
+found, gone = vectorstore.read_map(store, "d"), vectorstore.map_info(store, "c")
+told += [found.ids.to_pylist() == rows["id"], gone is None, vectorstore.list_collections(store)]
+vectorstore.drop(store, "d", confirm="d")
+print(json.dumps([*told, vectorstore.map_info(store, "d") is None]))
+"""
+
+
+@pytest.mark.slow
+def test_a_map_in_a_bucket(server: int, bucket: dict[str, str]) -> None:
+    answer = subprocess.run(
+        [sys.executable, "-c", MAP, "s3://lab/maps"], env=environment(server), capture_output=True, text=True, timeout=120
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert json.loads(answer.stdout) == [True, False, True, True, ["d"], True]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seconds", [1, 25])
 def test_a_connection_that_drops_costs_no_record(

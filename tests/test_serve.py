@@ -162,14 +162,14 @@ def test_models_collections_and_records(http: httpx2.Client, library: Any) -> No
 
 def test_health_and_pages(http: httpx2.Client) -> None:
     assert http.get("/healthz").json() == http.get("/readyz").json() == {"status": "ok"}
-    for path in ("/", "/docs", "/record"):
+    for path in ("/", "/docs", "/record", "/map"):
         page = http.get(path)
         assert page.status_code == 200
         assert "script-src 'self'" in page.headers["content-security-policy"]
         assert page.headers["x-content-type-options"] == "nosniff"
         assert "http://" not in page.text.replace("http://www.w3.org/", "") and "https://" not in page.text
     assert http.get("/healthz").headers["x-request-id"]
-    assert len(set(http.get("/openapi.json").json()["paths"])) == 12
+    assert len(set(http.get("/openapi.json").json()["paths"])) == 15
 
 
 BAD: list[tuple[str, dict[str, Any], int, list[str]]] = [

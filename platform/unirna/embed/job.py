@@ -24,6 +24,7 @@ from typing import Any, Final
 from unirna import vectorstore
 from unirna.embed.labels import pack_schema, settle_schema
 from unirna.embed.plan import COUNTS, Plan, Recipe, read_record
+from unirna.embed.projection import check_method, make_map
 from unirna.embed.rejects import DUPLICATE, save_rejects
 from unirna.embed.scan import UNIT_BYTES, Held, Source, plan_units
 from unirna.embed.state import State, job_key, manifest
@@ -66,6 +67,7 @@ class EmbedConfig:
         index: "auto" for indexes of the vectors, and of the words, where they do not fit in the memory set aside for
             searches and there are none, "none", or a kind (`unirna.vectorstore.KINDS`). min_recall: with less the index of
             the vectors is not kept.
+        map: lay the collection out on a plane when all is stored, and keep that beside it (`make_map`).
         switch_model: embed what the collection holds, and no input, with this model, and switch it over when all is done.
         batch_tokens: tokens of one forward pass; None for what suits the device.
         workers: processes that hold the model; None for one to each GPU, or as the cores allow.
@@ -83,6 +85,7 @@ class EmbedConfig:
     layer: int = -1
     index: str = "auto"
     min_recall: float = 0.95
+    map: bool = False
     switch_model: bool = False
     batch_tokens: int | None = None
     workers: int | None = None
@@ -97,7 +100,7 @@ def embed_collection(config: EmbedConfig) -> dict[str, Any]:
         there; the labels stored first stay, new ones for a known id are not taken up). Of the new: `windowed` sequences,
         `nucleotides`, and how many sequences and nucleotides are `distinct`, since a sequence is embedded once. The rate of
         this run, in distinct nucleotides a second; names of collection, store, model and rejects; `index`, what was
-        measured of one that was built, or why it was refused.
+        measured of one that was built, or why it was refused; `map`, what it was made of, and whether that was done now.
 
     Raises:
         InputError: input that cannot be read. StoreError: labels that do not fit, or somebody else changed the collection.
@@ -110,6 +113,10 @@ def embed_collection(config: EmbedConfig) -> dict[str, Any]:
         raise JobError(f"--level {config.level}: wanted {' or '.join(CHUNK_NUCLEOTIDES)}")
     if config.index not in ("auto", "none", *vectorstore.KINDS):
         raise JobError(f"--index {config.index}: wanted auto, none, {', '.join(vectorstore.KINDS)}")
+    if config.map and config.level != "sequence":
+        raise JobError("--map is of the vectors of sequences: give it without --level nucleotide")
+    if config.map:
+        check_method("umap")  # before the work, not after it
     if config.switch_model and (config.inputs or config.level != "sequence"):
         raise JobError("--switch-model embeds what the collection holds: give no input with it, and no --level nucleotide")
     if not (config.switch_model or config.inputs):
@@ -165,7 +172,7 @@ def _attempt(config: EmbedConfig, started: float) -> dict[str, Any]:
         assert collection is not None
         if collection.provenance.fingerprint == encoder.fingerprint:
             state.clear()
-            return _switched_before(config, len(collection), encoder.fingerprint)
+            return _switched_before(config, store, len(collection), encoder.fingerprint)
         begun = state.read_json("job.json")["version"] if state.has("job.json") else label
         if begun != label and not vectorstore.same_rows(store, name, begun):
             say("the collection has other rows than when this began: starting anew")
@@ -285,7 +292,7 @@ def _finish(
     summary: dict[str, Any],
     config: EmbedConfig,
 ) -> dict[str, Any]:
-    """Save the rejects, build the index, remove the state."""
+    """Save the rejects, build the index, make the map, remove the state."""
     import ray
 
     if summary["rejected"] or vectorstore.exists(store, vectorstore.rejects_name(name)):
@@ -293,6 +300,8 @@ def _finish(
         ray.get(ray.remote(num_cpus=0)(save_rejects).remote(state, store, name, key, against, sources))
     if summary["stored"] and config.level == "sequence":
         summary["index"] = _index(store, name, config)
+    if summary["stored"] and config.map:
+        summary["map"] = make_map(store, name)
     state.clear()
     if not summary["stored"]:
         reasons = ", ".join(f"{reason}: {count}" for reason, count in summary["rejected_by_reason"].items())
@@ -326,11 +335,11 @@ def _index(store: str, name: str, config: EmbedConfig) -> dict[str, Any] | str |
     return asdict(index)
 
 
-def _switched_before(config: EmbedConfig, rows: int, fingerprint: str) -> dict[str, Any]:
+def _switched_before(config: EmbedConfig, store: str, rows: int, fingerprint: str) -> dict[str, Any]:
     """The summary where the collection is the model's already."""
     counts = {"read": rows, "stored": rows, "new": 0, "unchanged": rows, "rejected": 0, "nucleotides": 0}
     names = {"collection": config.collection, "store": config.store, "model": config.model, "fingerprint": fingerprint}
-    return {**names, **counts}
+    return {**names, **counts, **({"map": make_map(store, config.collection)} if config.map else {})}
 
 
 # ---- settings that follow from the machine and the model -----------------------------------------------------------

@@ -41,7 +41,7 @@ PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
     for status, text in {
         401: "No key, or a wrong one",
         403: "A key whose scope does not allow this",
-        404: "No such collection, predictor or sequence",
+        404: "No such collection, map, predictor or sequence",
         409: "The collection was made with another model",
         413: "The body has too many bytes, or the sequences too many nucleotides",
         422: "A field is not valid; `errors` names it",
@@ -266,6 +266,38 @@ def record(name: str, engine: EngineOf, id: Annotated[str, Query(description="As
     return engine.catalogue.record(name, id)
 
 
+@api.get(
+    "/collections/{name}/map",
+    response_class=Response,
+    responses={200: {"description": schemas.MAP, "content": {"application/octet-stream": {}}}},
+    summary="The map of a collection",
+)
+def collection_map(
+    name: str,
+    engine: EngineOf,
+    label: Annotated[str | None, Query(description="Column to colour by.")] = None,
+    ids: Annotated[bool, Query(description="Give the ids too, behind the numbers.")] = False,
+) -> Response:
+    """Places of up to 200,000 rows on a plane, and their labels. 404 where no map was made."""
+    return Response(engine.maps.answer(name, label, ids=ids), media_type="application/octet-stream")
+
+
+@api.post(
+    "/collections/{name}/map/records", response_model=schemas.MapRecordsResponse, summary="Records of points on the map"
+)
+def map_records(name: str, body: schemas.MapRecordsRequest, engine: EngineOf) -> Any:
+    """Stored sequences by their place in the map's answer; those that are gone are left out."""
+    return engine.maps.records(name, body.points, body.map)
+
+
+@api.post("/collections/{name}/map/place", response_model=schemas.MapPlaceResponse, summary="A sequence's place on the map")
+async def map_place(name: str, body: schemas.MapPlaceRequest, engine: EngineOf, batcher: BatcherOf) -> Any:
+    """The weighted mean of the places of its ten nearest neighbours on the map, and which they are."""
+    collection, letters = await asyncio.to_thread(engine.plan_place, name, body.sequence)
+    vector = (await batcher.embed([letters]))[0]
+    return await asyncio.to_thread(engine.maps.place, collection, vector)
+
+
 @health.get("/healthz", response_model=schemas.Status, summary="The process lives")
 async def healthz() -> Any:
     """Answers as long as the process does."""
@@ -305,6 +337,7 @@ def metrics(request: Request, engine: EngineOf) -> Response:
 
 @pages.api_route("/", methods=["GET", "HEAD"])
 @pages.api_route("/record", methods=["GET", "HEAD"])
+@pages.api_route("/map", methods=["GET", "HEAD"])
 def index() -> FileResponse:
     """The web page; its script reads the address."""
     return FileResponse(STATIC / "index.html")

@@ -21,6 +21,7 @@ from unirna.sequence import normalise
 from unirna.serve.catalogue import OWN_COLUMNS, Catalogue, check_text
 from unirna.serve.errors import FieldError, RequestError, bad_field
 from unirna.serve.folding import Folding
+from unirna.serve.maps import Maps
 from unirna.serve.predictors import Predictors, answers_of, check_top
 from unirna.serve.values import plain, plain_row
 from unirna.serve.variants import Variants
@@ -83,7 +84,7 @@ class Engine:
 
     Attributes:
         model: makes the vectors of queries. store: URI of the store. predictors: of the registry.
-        catalogue: of its collections. limits: the largest request.
+        catalogue: of its collections. maps: of them. limits: the largest request.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class Engine:
         self.model, self.store = model, store
         self.limits = limits
         self.catalogue = Catalogue(store, model, default_collection)
+        self.maps = Maps(self.catalogue)
         self.predictors = Predictors(registry, model, own_encoders)
         self.folding = Folding(model, limits.max_fold_length)
         self.variants = Variants(model, limits.max_variant_nucleotides)
@@ -345,6 +347,19 @@ class Engine:
         if not np.isfinite(array).all() or not array.any():
             raise bad_field("vector", f"{wanted}; got values that are not finite, or only zeros")
         return array
+
+    # ---- the map ---------------------------------------------------------------------------------------------------
+
+    def plan_place(self, name: str | None, sequence: str) -> tuple[Collection, str]:
+        """See that a sequence can be placed on a collection's map; the collection, and the letters to embed.
+
+        Raises:
+            RequestError: a sequence that is not valid (422), no such collection or map (404), another model's (409).
+        """
+        letters = self.check_sequence(sequence, "sequence")
+        collection = self.maps.check(name)
+        self.check_model(collection)
+        return collection, letters
 
     # ---- predict ---------------------------------------------------------------------------------------------------
 

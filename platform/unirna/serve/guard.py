@@ -30,7 +30,7 @@ SCOPE_OF: Final = {"GET": "read", "HEAD": "read", "POST": "read", "OPTIONS": "re
 METHODS: Final = (*SCOPE_OF, "PUT", "PATCH", "DELETE")
 """Methods that are counted by their names."""
 
-OPEN: Final = ("/healthz", "/readyz", "/", "/record", "/docs", "/openapi.json")
+OPEN: Final = ("/healthz", "/readyz", "/", "/record", "/map", "/docs", "/openapi.json")
 """Paths that need no key: health, and pages that hold no data (the page asks for the key). So does `/static/`."""
 
 SECURITY_HEADERS: Final = {

@@ -267,6 +267,62 @@ class CollectionResponse(CollectionInfo):
     examples: list[Record]
 
 
+MAP = (
+    "A line of JSON (padded with spaces to a multiple of 4 bytes, its end included), then little-endian numbers: x and y "
+    "of each point in turn as float32, then, with `label`, one number for each. The line says `points`, their number; "
+    "`map`, a name that changes when the map is made anew; `rows` of the collection then and `num_rows` now, `added` since "
+    "and `gone` (their x and y are NaN); `bounds` (left, bottom, right, top); `method`, `seed`, `model`, `fingerprint`; "
+    "`columns` to colour by, with their kind; `label`, its `column` and `kind`. Of kind `classes` the numbers are uint16 "
+    "codes: 0 for none, 1 for other, from 2 on the `values` with their `count`, the most frequent first. Of kind `values` "
+    "they are float32, NaN for none, with `min`, `low` (2nd percentile), `high` (98th) and `max`. With `ids` a JSON list "
+    "of all ids comes last."
+)
+
+
+class MapRecordsRequest(_Request):
+    """Points of a map."""
+
+    points: list[int] = Field(description="Places in the map's answer, from 0; at most 1,000.", examples=[[0, 1]])
+    map: str | None = Field(None, description="The map they are of, as its answer says; another one is refused.")
+
+
+class MapRecord(Record):
+    """A stored sequence on the map."""
+
+    point: int
+
+
+class MapRecordsResponse(_Response):
+    """Records, in the order asked for."""
+
+    collection: str
+    records: list[MapRecord]
+
+
+class MapPlaceRequest(_Request):
+    """A sequence to place on the map."""
+
+    sequence: str = Field(description="An RNA or DNA sequence, either case.", examples=[SEQUENCE])
+
+
+class Neighbour(_Response):
+    """A stored sequence on the map that is near in the space of the vectors."""
+
+    point: int = Field(description="Its place in the map's answer.")
+    id: str
+    similarity: float = Field(description="Cosine of the two vectors; 1 = same direction.")
+
+
+class MapPlaceResponse(_Response):
+    """Where a sequence belongs on the map."""
+
+    collection: str
+    map: str = Field(description="The map's name; another one than that of the points you have means: read it again.")
+    x: float
+    y: float
+    neighbours: list[Neighbour] = Field(description="The nearest on the map, best first.")
+
+
 class Status(_Response):
     """Whether the service is there."""
 

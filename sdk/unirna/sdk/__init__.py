@@ -35,7 +35,7 @@ from unirna.sdk._models import (
     Structure,
     VariantScore,
 )
-from unirna.sdk._results import FoldResult, PredictionResult, SearchResult, VariantResult
+from unirna.sdk._results import FoldResult, MapResult, PredictionResult, SearchResult, VariantResult
 
 __all__ = [
     "Alignment",
@@ -48,6 +48,7 @@ __all__ = [
     "Hit",
     "InvalidRequestError",
     "LabelSet",
+    "MapResult",
     "ModelInfo",
     "ModelMismatchError",
     "NotFoundError",

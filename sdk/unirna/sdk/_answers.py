@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from unirna.sdk._models import (
     Alignment,
@@ -17,7 +20,7 @@ from unirna.sdk._models import (
     Structure,
     VariantScore,
 )
-from unirna.sdk._results import PredictionResult, SearchResult, VariantResult
+from unirna.sdk._results import MapResult, PredictionResult, SearchResult, VariantResult
 
 
 def search_result(answer: Mapping[str, Any], *, hybrid: bool = False) -> SearchResult:
@@ -61,6 +64,36 @@ def variant_result(answer: Mapping[str, Any]) -> VariantResult:
     """Scores of variants as the service and the engine give them."""
     scores = [VariantScore(**entry) for entry in answer["variants"]]
     return VariantResult(scores, answer["sequence"], answer["model"], answer["method"], answer["svg"] or "")
+
+
+def map_result(answer: bytes) -> MapResult:
+    """A map as the service and the engine give it, with its ids; points whose rows are gone are left out."""
+    at = answer.index(b"\n") + 1
+    header = json.loads(answer[:at])
+    count, label = header["points"], header["label"]
+    places = np.frombuffer(answer, "<f4", 2 * count, at).reshape(-1, 2).astype(np.float32)
+    at += places.nbytes
+    values: list[Any] | None = None
+    if label is not None and label["kind"] == "classes":
+        names = [None, "other", *(value["name"] for value in label["values"])]
+        values = [names[code] for code in np.frombuffer(answer, "<u2", count, at).tolist()]
+        at += 2 * count
+    elif label is not None:
+        numbers = np.frombuffer(answer, "<f4", count, at).tolist()
+        values = [None if number != number else number for number in numbers]
+        at += 4 * count
+    ids = json.loads(answer[at:])
+    there = np.flatnonzero(~np.isnan(places[:, 0])).tolist()
+    return MapResult(
+        ids=tuple(ids[i] for i in there),
+        places=places[there],
+        values=None if values is None else tuple(values[i] for i in there),
+        collection=header["collection"],
+        label=None if label is None else label["column"],
+        method=header["method"],
+        rows=header["rows"],
+        added=header["added"],
+    )
 
 
 def collection_infos(answer: Mapping[str, Any]) -> list[CollectionInfo]:

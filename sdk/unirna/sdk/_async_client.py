@@ -11,7 +11,7 @@ from unirna.sdk._calls import Request, Steps, Vectors
 from unirna.sdk._exceptions import UniRNAError
 from unirna.sdk._models import CollectionInfo, ModelInfo, Structure
 from unirna.sdk._progress import Progress
-from unirna.sdk._results import FoldResult, PredictionResult, SearchResult, VariantResult
+from unirna.sdk._results import FoldResult, MapResult, PredictionResult, SearchResult, VariantResult
 
 Result = TypeVar("Result")
 
@@ -77,6 +77,10 @@ class AsyncClient:
     ) -> VariantResult:
         """See `Client.score_variants`."""
         return await self._run(_calls.score_variants(sequence, variants, method))
+
+    async def map(self, collection: str | None = None, *, label: str | None = None) -> MapResult:
+        """See `Client.map`."""
+        return await self._run(_calls.map(collection or self._collection, label))
 
     async def models(self) -> list[ModelInfo]:
         """The encoder, then the predictors."""

@@ -12,13 +12,14 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Final, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unirna.sdk._answers import (
     collection_infos,
+    map_result,
     model_infos,
     prediction_result,
     search_result,
@@ -27,7 +28,7 @@ from unirna.sdk._answers import (
 )
 from unirna.sdk._exceptions import InvalidRequestError, UniRNAError
 from unirna.sdk._models import CollectionInfo, ModelInfo, Structure
-from unirna.sdk._results import PredictionResult, SearchResult, VariantResult
+from unirna.sdk._results import MapResult, PredictionResult, SearchResult, VariantResult
 
 CHUNK_SEQUENCES: Final = 64
 CHUNK_NUCLEOTIDES: Final = 200_000
@@ -150,6 +151,16 @@ def score_variants(sequence: str, variants: Sequence[str] | None, method: str) -
         body["variants"] = as_list(variants)
     (answer,) = yield [Request("POST", "/v1/score-variants", body)]
     return variant_result(answer)
+
+
+def map(collection: str | None, label: str | None) -> Steps[MapResult]:
+    if collection is None:
+        (listed,) = yield [Request("GET", "/v1/collections")]
+        if (collection := listed["default"]) is None:
+            raise InvalidRequestError.of("collection", "there are several: name one of those that collections() lists")
+    query = urlencode({"ids": "true"} | ({} if label is None else {"label": label}))
+    (answer,) = yield [Request("GET", f"/v1/collections/{quote(collection, safe='')}/map?{query}")]
+    return map_result(answer)
 
 
 def models() -> Steps[list[ModelInfo]]:

@@ -11,7 +11,7 @@ from unirna.sdk._calls import Request, Steps, Vectors
 from unirna.sdk._exceptions import UniRNAError
 from unirna.sdk._models import CollectionInfo, ModelInfo, Structure
 from unirna.sdk._progress import Progress
-from unirna.sdk._results import FoldResult, PredictionResult, SearchResult, VariantResult
+from unirna.sdk._results import FoldResult, MapResult, PredictionResult, SearchResult, VariantResult
 
 Result = TypeVar("Result")
 
@@ -134,6 +134,20 @@ class Client:
             UniRNAError: any other failure.
         """
         return self._run(_calls.score_variants(sequence, variants, method))
+
+    def map(self, collection: str | None = None, *, label: str | None = None) -> MapResult:
+        """Places of a collection's rows on a plane, if a map was made of it (`unirna collections map`).
+
+        Args:
+            collection: which; by default the service's.
+            label: a column whose values are to come along.
+
+        Raises:
+            NotFoundError: no such collection, or it has no map.
+            InvalidRequestError: a label that is no column; no collection named where there are several.
+            UniRNAError: any other failure.
+        """
+        return self._run(_calls.map(collection or self._collection, label))
 
     def models(self) -> list[ModelInfo]:
         """The encoder, then the predictors."""

@@ -246,6 +246,33 @@ class Index(InStore):
 
 
 @dataclass(frozen=True)
+class Map(InStore):
+    """Lay a collection out on a plane, for the map on the service's page. Done again only where its rows have changed."""
+
+    method: Literal["umap", "pca"] = "umap"
+    """umap wants umap-learn: pip install "unirna[map]". pca is quick, needs nothing more, and shows less."""
+    seed: int = 0
+    """Of what is drawn at random."""
+    anew: bool = False
+    """Make it even if there is one of these rows."""
+
+    def run(self) -> None:
+        """Make it."""
+        _vectorstore()
+        from unirna.embed.projection import make_map
+        from unirna.job import JobError
+
+        try:
+            done = make_map(self.store, self.name, method=self.method, seed=self.seed, anew=self.anew)
+        except JobError as error:
+            raise InvalidRequestError(str(error)) from error
+        if not done["made"]:
+            say(f"{self.name} has a map of its {done['points']:,} points already (--anew makes it again)")
+            return
+        say(f"{self.name}: {done['points']:,} of {done['rows']:,} rows on the map, in {done['seconds']:,.0f} s")
+
+
+@dataclass(frozen=True)
 class Copy(InStore):
     """Copy a collection to another name or store."""
 
@@ -300,6 +327,7 @@ Command = (
     | Annotated[Label, tyro.conf.subcommand("label")]
     | Annotated[Compact, tyro.conf.subcommand("compact")]
     | Annotated[Index, tyro.conf.subcommand("index")]
+    | Annotated[Map, tyro.conf.subcommand("map")]
     | Annotated[Copy, tyro.conf.subcommand("copy")]
     | Annotated[Rename, tyro.conf.subcommand("rename")]
     | Annotated[Drop, tyro.conf.subcommand("drop")]

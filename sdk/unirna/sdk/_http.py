@@ -21,6 +21,7 @@ RETRIED: Final = (429, 502, 503)
 LONGEST_PAUSE: Final = 10.0
 PARALLEL: Final = 4
 """Requests of one call that run beside one another."""
+BINARY: Final = (ARROW, "application/octet-stream")
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 
@@ -47,7 +48,7 @@ class Address:
             host = httpx2.URL(url).host
         except httpx2.InvalidURL as error:
             raise ValueError(f"{url!r} is no address ({error}). Wanted such as http://127.0.0.1:8000") from error
-        headers = {"accept": f"application/json, {ARROW}"}
+        headers = {"accept": ", ".join(("application/json", *BINARY))}
         options = {
             "headers": headers | ({"authorization": f"Bearer {api_key}"} if api_key else {}),
             "timeout": httpx2.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT)),
@@ -66,7 +67,7 @@ class Address:
         Raises:
             UniRNAError: a problem, or something that is no answer of such a service.
         """
-        if response.is_success and response.headers.get("content-type", "").startswith(ARROW):
+        if response.is_success and response.headers.get("content-type", "").startswith(BINARY):
             return response.content
         try:
             content = response.json()

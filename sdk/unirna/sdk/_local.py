@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
 from unirna.sdk._calls import Request
 from unirna.sdk._exceptions import InvalidRequestError, NotFoundError, from_problem
@@ -52,7 +52,8 @@ class LocalTransport:
 
     def _answer(self, path: str, body: dict[str, Any]) -> Any:
         engine = self._engine
-        match path.removeprefix("/v1/").split("/"):
+        path, _, query = path.removeprefix("/v1/").partition("?")
+        match path.split("/"):
             case ["search"]:
                 return asdict(engine.search(**body))
             case ["embed"]:
@@ -67,6 +68,8 @@ class LocalTransport:
                 return engine.describe_models()
             case ["collections"]:
                 return {"default": engine.catalogue.default(), "collections": engine.catalogue.describe_all()}
+            case ["collections", name, "map"]:
+                return engine.maps.answer(unquote(name), dict(parse_qsl(query)).get("label"), ids=True)
         raise AssertionError(path)
 
 

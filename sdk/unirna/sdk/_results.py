@@ -6,8 +6,11 @@ import base64
 import copy
 import html
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from unirna.sdk._models import Alignment, Estimate, Hit, LabelSet, Prediction, Profile, Structure, VariantScore
 
@@ -265,6 +268,64 @@ class VariantResult(_Rows[VariantScore]):
 
     def _repr_html_(self) -> str:
         return self.svg or super()._repr_html_()
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class MapResult:
+    """The map of a collection: its points, in one order.
+
+    Attributes:
+        ids: of the rows. places: float32 [N, 2].
+        values: of the label, if one was asked for: texts, of which those beyond the 250 most frequent are "other", or
+            numbers; None where a row has none.
+        collection: its name. label: that was asked for. method: "umap" or "pca".
+        rows: that the collection had when the map was made. added: that came since, and are not on it.
+    """
+
+    ids: tuple[str, ...]
+    places: NDArray[np.float32]
+    values: tuple[Any, ...] | None
+    collection: str
+    label: str | None
+    method: str
+    rows: int
+    added: int
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __repr__(self) -> str:
+        late = f", {self.added:,} added since" if self.added else ""
+        return f"MapResult({self.collection!r}, {len(self):,} of {self.rows:,} rows, {self.method}{late})"
+
+    def to_columns(self) -> dict[str, Any]:
+        """Columns: id, x, y, and the label under its name."""
+        columns: dict[str, Any] = {"id": list(self.ids), "x": self.places[:, 0], "y": self.places[:, 1]}
+        return columns if self.label is None or self.values is None else columns | {self.label: list(self.values)}
+
+    def to_arrow(self) -> pyarrow.Table:
+        """The points as an Arrow table.
+
+        Raises:
+            ImportError: pyarrow is not installed.
+        """
+        try:
+            import pyarrow
+        except ImportError as error:
+            raise ImportError('to_arrow needs pyarrow: pip install "unirna[vectorstore]"') from error
+        return pyarrow.table(self.to_columns())
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The points as a pandas data frame.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError("to_pandas needs pandas: pip install pandas") from error
+        return pandas.DataFrame(self.to_columns())
 
 
 def _peak(values: Sequence[float]) -> list[str]:

@@ -36,6 +36,17 @@ from unirna.vectorstore.manage import (
     untag,
     versions,
 )
+from unirna.vectorstore.maps import (
+    Map,
+    MapInfo,
+    map_info,
+    map_is_current,
+    map_name,
+    name_of_map,
+    place_among,
+    read_map,
+    write_map,
+)
 from unirna.vectorstore.rows import add, add_labels, delete, upsert
 from unirna.vectorstore.schema import (
     RESERVED,
@@ -58,6 +69,8 @@ __all__ = [
     "CollectionInfo",
     "FilterError",
     "Index",
+    "Map",
+    "MapInfo",
     "Measurement",
     "ModelMismatchError",
     "Provenance",
@@ -82,11 +95,17 @@ __all__ = [
     "exists",
     "files_there",
     "list_collections",
+    "map_info",
+    "map_is_current",
+    "map_name",
+    "name_of_map",
     "nucleotides_array",
     "nucleotides_name",
     "number_of",
     "open",
     "overwrite",
+    "place_among",
+    "read_map",
     "rejects_name",
     "rename",
     "replace_rows",
@@ -104,5 +123,6 @@ __all__ = [
     "vector_array",
     "version_name",
     "versions",
+    "write_map",
     "write_rows",
 ]

@@ -23,7 +23,8 @@ from unirna.vectorstore.schema import INDEX_KEY, VECTOR_INDEX, WORD_INDEX, Index
 METRIC: Final = "cosine"
 REJECTS: Final = ".rejects"
 NUCLEOTIDES: Final = ".nucleotides"
-SIDECARS: Final = (REJECTS, NUCLEOTIDES)
+MAP: Final = ".map"
+SIDECARS: Final = (REJECTS, NUCLEOTIDES, MAP)
 """Endings of the tables that stand beside a collection."""
 SESSION: Final = lance.Session()
 """Keeps what was read of indexes and files from one search to the next, however often a collection is opened."""

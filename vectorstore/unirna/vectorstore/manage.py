@@ -16,6 +16,7 @@ import pyarrow.fs
 from unirna.vectorstore.collection import exists, filesystem_of, open, table_uri
 from unirna.vectorstore.errors import StoreError
 from unirna.vectorstore.ingest import CHANGE, JOB_PROPERTY, check_name, nucleotides_name, rejects_name
+from unirna.vectorstore.maps import map_name
 from unirna.vectorstore.schema import OWN
 
 KEPT: Final = timedelta(days=14)
@@ -221,7 +222,7 @@ def rename(uri: str, name: str, new: str) -> None:
 
 
 def drop(uri: str, name: str, *, confirm: str) -> None:
-    """Remove a collection for good, with its rejects and the vectors of its nucleotides.
+    """Remove a collection for good, with its rejects, its map and the vectors of its nucleotides.
 
     Args:
         confirm: the collection's name once more.
@@ -237,7 +238,7 @@ def drop(uri: str, name: str, *, confirm: str) -> None:
 
 
 def _check_free(uri: str, name: str) -> None:
-    """See that a collection can be put under a name; rejects that belong to no collection make room."""
+    """See that a collection can be put under a name; rejects and a map that belong to no collection make room."""
     filesystem, path = filesystem_of(table_uri(uri, name))
     if filesystem.get_file_info(path).type != pyarrow.fs.FileType.NotFound:
         there = "a collection" if exists(uri, name) else "a folder with the files of a job that made none yet,"
@@ -245,13 +246,14 @@ def _check_free(uri: str, name: str) -> None:
     nucleotides = nucleotides_name(name)
     if exists(uri, nucleotides):
         raise StoreError(f"there is {nucleotides!r} in {uri}, without a collection. Drop it first, or choose another name")
-    _remove(uri, rejects_name(name))
+    for table in (rejects_name(name), map_name(name)):
+        _remove(uri, table)
 
 
 def _beside(name: str) -> tuple[str, ...]:
     """The tables that belong to a collection."""
     nucleotides = nucleotides_name(name)
-    return rejects_name(name), nucleotides, rejects_name(nucleotides)
+    return rejects_name(name), nucleotides, rejects_name(nucleotides), map_name(name)
 
 
 def _remove(uri: str, table: str) -> None:

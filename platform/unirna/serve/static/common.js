@@ -23,17 +23,28 @@ export class Problem extends Error {
   }
 }
 
-export async function call(path, body) {
+async function answered(path, body) {
   const headers = {};
   const key = sessionStorage.getItem("unirna-key");
   if (key) headers.authorization = `Bearer ${key}`;
   if (body) headers["content-type"] = "application/json";
-  let response;
   try {
-    response = await fetch(path, { method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body) });
+    return await fetch(path, { method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body) });
   } catch {
     throw new Problem(0, "The service does not answer. Is it still running?", []);
   }
+}
+
+export async function fetchBytes(path) {
+  const response = await answered(path);
+  return response.ok ? response.arrayBuffer() : contentOf(response);
+}
+
+export async function call(path, body) {
+  return contentOf(await answered(path, body));
+}
+
+async function contentOf(response) {
   let content = null;
   try {
     content = await response.json();
@@ -83,6 +94,26 @@ export function labelValue(value) {
   const attributes = { href: `https://rfam.org/family/${text}`, target: "_blank", rel: "noopener noreferrer", title: "Open in Rfam" };
   return element("a", { text, attributes });
 }
+
+export function save(content, name, type) {
+  const link = element("a", { attributes: { href: URL.createObjectURL(new Blob([content], { type })), download: name.replaceAll(/[^\w.-]/g, "_") } });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
+/** The records of pasted text, plain letters or FASTA. */
+export function recordsOf(text) {
+  const lines = text.split(/\r?\n/).map((line) => line.trim()).filter((line) => line);
+  if (!lines.some((line) => line.startsWith(">"))) return lines.length ? [{ name: "", letters: lines.join("") }] : [];
+  const records = [];
+  for (const line of lines) {
+    if (line.startsWith(">")) records.push({ name: line.slice(1).trim().split(/\s+/)[0], letters: "" });
+    else if (records.length) records.at(-1).letters += line;
+    else records.push({ name: "", letters: line });
+  }
+  return records;
+}
+
 export function saveLink(text, name, content, type) {
   const link = element("a", { text, attributes: { href: "#", download: name.replaceAll(/[^\w.-]/g, "_") } });
   link.addEventListener("click", () => {

@@ -1,9 +1,10 @@
 // The search page: its form, and which view is shown. Plain modules, no build step.
 
-import { $, OWN, Problem, call, element, labelOrder, show, showProblem } from "./common.js";
+import { $, OWN, Problem, call, labelOrder, recordsOf, show, showProblem } from "./common.js";
 import { filterOf, meetLabels, offerLabels, offerValues } from "./filter.js";
 import { foldInto } from "./fold.js";
 import { showHits } from "./hits.js";
+import { prepareMap, showMap } from "./map.js";
 import { predict } from "./predict.js";
 import { leaveRecord, showRecord } from "./record.js";
 
@@ -12,6 +13,7 @@ const MOST_HITS = 1000;
 const MOST_ALIGNED = 400;
 let collections = new Map();
 let predictors = new Map();
+let carried = ""; // what was pasted, on the way to the map
 
 // ---- the form
 
@@ -22,26 +24,14 @@ async function readFile(file) {
 }
 
 /** The record of the pasted text that is asked about, and how many there are. */
-function parse(text) {
+function chosen(text) {
   const all = recordsOf(text);
   const at = Math.min(Number($("record-at").value || 0), all.length - 1);
   return { ...(all[at] ?? { name: "", letters: "" }), names: all.map((record, i) => record.name || `sequence ${i + 1}`) };
 }
 
-function recordsOf(text) {
-  const lines = text.split(/\r?\n/).map((line) => line.trim()).filter((line) => line);
-  if (!lines.some((line) => line.startsWith(">"))) return lines.length ? [{ name: "", letters: lines.join("") }] : [];
-  const records = [];
-  for (const line of lines) {
-    if (line.startsWith(">")) records.push({ name: line.slice(1).trim().split(/\s+/)[0], letters: "" });
-    else if (records.length) records.at(-1).letters += line;
-    else records.push({ name: "", letters: line });
-  }
-  return records;
-}
-
 function describeSequence() {
-  const { letters, names, name } = parse($("sequence").value);
+  const { letters, names, name } = chosen($("sequence").value);
   const at = Math.max(0, Math.min($("record-at").selectedIndex, names.length - 1));
   $("record-at").replaceChildren(...names.slice(0, 500).map((text, i) => new Option(`${text} (${i + 1} of ${names.length})`, i, false, i === at)));
   $("which").hidden = names.length < 2;
@@ -52,13 +42,14 @@ function describeSequence() {
 }
 
 function describeCollection() {
-  const chosen = collections.get($("collection").value);
-  if (!chosen) return;
-  const columns = ["id", "length", ...labelOrder(Object.keys(chosen.columns).filter((name) => !OWN.includes(name)))];
+  const picked = collections.get($("collection").value);
+  if (!picked) return;
+  const columns = ["id", "length", ...labelOrder(Object.keys(picked.columns).filter((name) => !OWN.includes(name)))];
   $("where-note").textContent = `A filter is an SQL condition on ${columns.join(", ")}. Text stands in single quotes.`;
-  offerLabels(chosen.columns);
-  $("about").textContent = `${chosen.num_rows.toLocaleString("en")} sequences in ${chosen.name}.`;
-  if (!chosen.searchable) show($("message"), `${chosen.name} was made with another model (${chosen.model}) and cannot be searched here.`, true);
+  offerLabels(picked.columns);
+  $("map-link").href = `/map?${new URLSearchParams({ collection: picked.name })}`;
+  $("about").textContent = `${picked.num_rows.toLocaleString("en")} sequences in ${picked.name}.`;
+  if (!picked.searchable) show($("message"), `${picked.name} was made with another model (${picked.model}) and cannot be searched here.`, true);
 }
 
 async function start() {
@@ -68,6 +59,7 @@ async function start() {
     $("collection").replaceChildren(
       ...listed.collections.map((entry) => new Option(`${entry.name} (${entry.num_rows.toLocaleString("en")})`, entry.name)),
     );
+    prepareMap([...collections.keys()], listed.default);
     if (listed.default) $("collection").value = listed.default;
     predictors = new Map(models.predictors.map((p) => [p.name, p]));
     $("task").replaceChildren(...models.predictors.map((p) => new Option(p.name, p.name)));
@@ -100,7 +92,7 @@ async function work(what, task) {
 }
 
 function pasted() {
-  const { letters } = parse($("sequence").value);
+  const { letters } = chosen($("sequence").value);
   if (!letters) throw new Problem(422, "", [{ field: "similar_to", message: "Paste a sequence first, or load the example." }]);
   return letters;
 }
@@ -109,7 +101,7 @@ async function loadExample() {
   const { examples } = await call(`/v1/collections/${encodeURIComponent($("collection").value)}`);
   meetLabels(examples);
   if (!examples.length) throw new Problem(404, "The collection is empty.", []);
-  const now = parse($("sequence").value).name;
+  const now = chosen($("sequence").value).name;
   const next = examples[(examples.findIndex((e) => e.id === now) + 1) % examples.length];
   $("sequence").value = `>${next.id}\n${next.sequence}`;
   describeSequence();
@@ -157,7 +149,7 @@ function findSimilar(record, collection) {
 async function fold() {
   $("structure").hidden = true;
   const letters = pasted();
-  await foldInto($("fold-here"), letters, parse($("sequence").value).name || "sequence");
+  await foldInto($("fold-here"), letters, chosen($("sequence").value).name || "sequence");
   $("structure").hidden = false;
 }
 
@@ -166,10 +158,15 @@ async function fold() {
 function route() {
   const query = new URLSearchParams(location.search);
   const record = location.pathname === "/record";
+  const map = location.pathname === "/map";
   $("record-view").hidden = !record;
-  $("search-view").hidden = record;
+  $("map-view").hidden = !map;
+  $("search-view").hidden = record || map;
+  document.body.classList.toggle("wide", map);
+  document.title = record ? `${query.get("id")} · UniRNA` : map ? `Map of ${query.get("collection")} · UniRNA` : "UniRNA";
   if (!record) leaveRecord();
-  document.title = record ? `${query.get("id")} · UniRNA` : "UniRNA";
+  if (map) showMap(query.get("collection") ?? "", carried);
+  carried = "";
   if (record) showRecord(query.get("collection") ?? "", query.get("id") ?? "", findSimilar, predictorsOf);
 }
 
@@ -185,10 +182,19 @@ $("collection").addEventListener("change", () => {
   show($("message"), "");
   describeCollection();
 });
-for (const link of [$("home"), $("back")]) {
+$("map-link").addEventListener("click", (event) => {
+  if (event.metaKey || event.ctrlKey || event.shiftKey) return;
+  event.preventDefault();
+  const { name, letters } = chosen($("sequence").value);
+  carried = letters && (name ? `>${name}\n${letters}` : letters);
+  history.pushState({ inside: true }, "", $("map-link").href);
+  route();
+  scrollTo(0, 0);
+});
+for (const link of [$("home"), $("back"), $("map-back")]) {
   link.addEventListener("click", (event) => {
     event.preventDefault();
-    if (link === $("back") && history.state?.inside) return history.back();
+    if (link !== $("home") && history.state?.inside) return history.back();
     history.pushState({}, "", "/");
     route();
   });

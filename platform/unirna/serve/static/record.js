@@ -13,8 +13,8 @@ function recordPath(collection, id) {
   return `/record?${new URLSearchParams({ collection, id })}`;
 }
 
-export function recordLink(collection, id) {
-  const link = element("a", { attributes: { href: recordPath(collection, id) } }, ...breakable(id));
+export function recordLink(collection, id, text) {
+  const link = element("a", { attributes: { href: recordPath(collection, id) } }, ...(text ? [text] : breakable(id)));
   link.addEventListener("click", (event) => {
     if (event.metaKey || event.ctrlKey || event.shiftKey || event.button) return;
     event.preventDefault();
