@@ -1,10 +1,11 @@
 """What every job shares: a Ray cluster to run on, progress on stderr, one JSON summary on stdout, exit codes."""
 
 from unirna.job.console import EXIT_CODES, JobError, JobStopped, Progress, emit_summary, raise_told, run_job, say, tell
-from unirna.job.local_ray import connect_ray, num_cpus, plan_workers
+from unirna.job.local_ray import JOB_RESOURCE, connect_ray, num_cpus, plan_workers
 
 __all__ = [
     "EXIT_CODES",
+    "JOB_RESOURCE",
     "JobError",
     "JobStopped",
     "Progress",

@@ -18,11 +18,13 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from unirna import vectorstore
 from unirna.model import Model
-from unirna.serve import schemas
+from unirna.serve import jobs_api, schemas
 from unirna.serve.batcher import Batcher, OverloadedError, Turn
 from unirna.serve.engine import Engine, Limits
 from unirna.serve.errors import FieldError, RequestError, bad_field
 from unirna.serve.guard import Guard, ProblemResponse, problem_response
+from unirna.serve.job_schemas import KINDS
+from unirna.serve.jobs import Jobs
 from unirna.serve.keys import Keyring, Rates
 from unirna.serve.metrics import CONTENT_TYPE, Metrics
 from unirna.serve.predictors import answers_of, check_top
@@ -75,11 +77,17 @@ SettingsOf = Annotated[Settings, Depends(_settings)]
 
 def open_engine(settings: Settings) -> Engine:
     """The engine that these settings describe; errors as `Engine.open`."""
+    default = settings.collection or None
+    if (
+        settings.jobs_folder and default is None
+    ):  # a job's new collection should not leave requests that name none without one
+        there = vectorstore.list_collections(settings.store)
+        default = there[0] if len(there) == 1 else None
     return Engine.open(
         settings.store,
         settings.model or None,
         settings.registry or None,
-        default_collection=settings.collection or None,
+        default_collection=default,
         limits=Limits(
             max_sequence_length=settings.max_sequence_length,
             max_k=settings.max_k,
@@ -89,13 +97,14 @@ def open_engine(settings: Settings) -> Engine:
     )
 
 
-def create_app(engine: Engine, settings: Settings, key_digest: str | None = None) -> FastAPI:
+def create_app(engine: Engine, settings: Settings, key_digest: str | None = None, jobs: Jobs | None = None) -> FastAPI:
     """The application.
 
     Args:
         engine: what answers.
         settings: limits.
         key_digest: SHA-256 of the key that callers must send, None for none.
+        jobs: what runs the jobs that are submitted, None for a service that takes none.
     """
     app = FastAPI(
         title="UniRNA",
@@ -104,13 +113,14 @@ def create_app(engine: Engine, settings: Settings, key_digest: str | None = None
         docs_url=None,  # FastAPI's own page loads its scripts from another site
         redoc_url=None,
     )
-    app.state.engine, app.state.settings = engine, settings
+    app.state.engine, app.state.settings, app.state.jobs = engine, settings, jobs
     metrics = app.state.metrics = Metrics()
     metrics.model.labels(engine.model.name, engine.model.fingerprint, version("unirna")).set(1)
     app.state.batcher = _batcher_of(engine.model, settings, metrics)
     app.state.own_batchers = WeakKeyDictionary()
     app.state.long_turn = Turn(waiting=LONG_WAITING)
     app.include_router(api)
+    app.include_router(jobs_api.router, prefix="/v1", responses=PROBLEMS)
     app.include_router(health)
     app.include_router(pages)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
@@ -301,6 +311,12 @@ def index() -> FileResponse:
     return FileResponse(STATIC / "index.html")
 
 
+@pages.api_route("/jobs", methods=["GET", "HEAD"])
+def jobs_page() -> FileResponse:
+    """The page of jobs."""
+    return FileResponse(STATIC / "jobs.html")
+
+
 @pages.api_route("/docs", methods=["GET", "HEAD"])
 def docs() -> FileResponse:
     """The reference, made from /openapi.json by a script of our own."""
@@ -347,7 +363,7 @@ async def _on_validation_error(request: Request, error: Exception) -> ProblemRes
 def _field(loc: tuple[str | int, ...]) -> str:
     """("body", "sequences", 3) -> "sequences[3]"."""
     name = ""
-    for part in loc[1:]:
+    for part in loc[2 if len(loc) > 2 and loc[1] in KINDS else 1 :]:  # the kind of a job is no field around its fields
         name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else part
     return name or str(loc[0])
 
@@ -356,4 +372,6 @@ def _wanted(error: dict[str, Any]) -> str:
     message = str(error["msg"])
     if error["type"] == "extra_forbidden":
         return "there is no such field"
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
     return f"{message[0].lower()}{message[1:]}"

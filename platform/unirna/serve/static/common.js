@@ -23,11 +23,13 @@ export class Problem extends Error {
   }
 }
 
-export async function call(path, body) {
-  const headers = {};
+function withKey(headers) {
   const key = sessionStorage.getItem("unirna-key");
-  if (key) headers.authorization = `Bearer ${key}`;
-  if (body) headers["content-type"] = "application/json";
+  return key ? { ...headers, authorization: `Bearer ${key}` } : headers;
+}
+
+export async function call(path, body, further = {}) {
+  const headers = withKey(body ? { "content-type": "application/json", ...further } : further);
   let response;
   try {
     response = await fetch(path, { method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body) });
@@ -48,11 +50,27 @@ export async function call(path, body) {
   throw new Problem(response.status, content?.detail ?? `The service answered ${response.status}.`, content?.errors ?? []);
 }
 
+export async function fetched(path) {
+  // A file, as bytes.
+  const response = await fetch(path, { headers: withKey({}) });
+  if (!response.ok) throw new Problem(response.status, `The service answered ${response.status}.`, []);
+  return response.blob();
+}
+
+export function saveBlob(blob, name) {
+  const url = URL.createObjectURL(blob);
+  element("a", { attributes: { href: url, download: name.replaceAll(/[^\w.-]/g, "_") } }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+}
+
 export function show(place, text, error = false) {
   place.replaceChildren(...(text ? [element("p", { text, className: error ? "message error" : "message" })] : []));
 }
 
-const FIELDS = { similar_to: "sequence", "sequences[0]": "sequence", k: "k", where: "where", collection: "collection" };
+const FIELDS = {
+  similar_to: "sequence", "sequences[0]": "sequence", k: "k", where: "where", collection: "collection",
+  "parameters.collection": "collection", "input.fasta": "fasta", name: "name",
+};
 
 export function showProblem(place, problem) {
   const first = problem.errors?.[0];
