@@ -8,7 +8,7 @@ The functions here talk to the service at `UNIRNA_URL`, by default http://127.0.
 or the path of a store, and gives a client with the same methods.
 """
 
-from unirna.sdk._client import Client, collections, connect, embed, fold, models, predict, score_variants, search
+from unirna.sdk._client import Client, collections, connect, embed, fold, jobs, models, predict, score_variants, search
 from unirna.sdk._exceptions import (
     AuthenticationError,
     InvalidRequestError,
@@ -20,6 +20,7 @@ from unirna.sdk._exceptions import (
     UniRNAError,
 )
 from unirna.sdk._fasta import read_fasta
+from unirna.sdk._jobs import Job, JobFailedError, JobFile, Jobs
 from unirna.sdk._models import (
     Alignment,
     CollectionInfo,
@@ -43,6 +44,10 @@ __all__ = [
     "FoldResult",
     "Hit",
     "InvalidRequestError",
+    "Job",
+    "JobFailedError",
+    "JobFile",
+    "Jobs",
     "LabelSet",
     "ModelInfo",
     "ModelMismatchError",
@@ -62,6 +67,7 @@ __all__ = [
     "connect",
     "embed",
     "fold",
+    "jobs",
     "models",
     "predict",
     "read_fasta",

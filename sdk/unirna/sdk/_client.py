@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unirna.sdk._exceptions import InvalidRequestError
+from unirna.sdk._jobs import Jobs, Service
 from unirna.sdk._models import CollectionInfo, ModelInfo, Structure
 from unirna.sdk._results import FoldResult, PredictionResult, SearchResult, VariantResult
 
@@ -129,6 +130,15 @@ class Client(ABC):
     @abstractmethod
     def collections(self) -> list[CollectionInfo]:
         """The collections that can be searched, by name."""
+
+    @property
+    @abstractmethod
+    def jobs(self) -> Jobs:
+        """The jobs of a service: `jobs.embed`, `jobs.screen`, `jobs.finetune`, `jobs.list`, `jobs.get`.
+
+        Raises:
+            InvalidRequestError: a client of a store, which has none.
+        """
 
     @abstractmethod
     def close(self) -> None:
@@ -248,6 +258,15 @@ def models() -> list[ModelInfo]:
 def collections() -> list[CollectionInfo]:
     """`Client.collections` with the service at `UNIRNA_URL`, by default http://127.0.0.1:8000."""
     return _default_client().collections()
+
+
+def _default_service() -> Service:
+    client = _default_client()
+    return client.jobs._service()
+
+
+jobs: Final = Jobs(_default_service)
+"""`Client.jobs` of the service at `UNIRNA_URL`, by default http://127.0.0.1:8000."""
 
 
 def as_vector(vector: Any) -> Vectors | None:

@@ -6,6 +6,7 @@ import base64
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -22,6 +23,7 @@ from unirna.sdk._answers import (
 )
 from unirna.sdk._client import Client, Vectors, as_count, as_list, as_vector
 from unirna.sdk._exceptions import ServiceError, ServiceTimeoutError, ServiceUnavailableError, UniRNAError, from_problem
+from unirna.sdk._jobs import Jobs
 from unirna.sdk._models import CollectionInfo, ModelInfo, Structure
 from unirna.sdk._results import PredictionResult, SearchResult, VariantResult
 
@@ -37,7 +39,7 @@ LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 
 class HTTPClient(Client):
-    """A client of the service at an address. Every call only reads, so all may be tried again."""
+    """A client of the service at an address. Calls only read, or carry a key (`Jobs`), so all may be tried again."""
 
     def __init__(self, url: str, *, api_key: str | None, timeout: float, collection: str | None) -> None:
         self.url, self._collection, self._timeout = url.rstrip("/"), collection, timeout
@@ -139,6 +141,35 @@ class HTTPClient(Client):
         """See `Client.collections`."""
         return collection_infos(self._call("GET", "/v1/collections"))
 
+    @property
+    def jobs(self) -> Jobs:
+        """See `Client.jobs`."""
+        return Jobs(lambda: self)
+
+    def call(self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]) -> dict[str, Any]:
+        """A request's answer; it is sent again where nothing answers, so sending it twice must be the same as once."""
+        return self._call(method, path, body, headers)
+
+    def save(self, path: str, to: Path) -> None:
+        """Write an answer's bytes to a file, beside its place and renamed."""
+        beside = to.with_name(f".{to.name}.part")
+        try:
+            with self._http.stream("GET", self.url + path) as response:
+                if not response.is_success:
+                    response.read()
+                    self._answer(response)
+                with beside.open("wb") as file:
+                    for part in response.iter_bytes():
+                        file.write(part)
+        except httpx2.TimeoutException as error:
+            raise ServiceTimeoutError(f"no answer from {self.url} within {self._timeout:g} s. Ask again") from error
+        except httpx2.HTTPError as error:
+            raise ServiceUnavailableError(f"{self.url}: {error}. Ask again") from error
+        else:
+            beside.replace(to)
+        finally:
+            beside.unlink(missing_ok=True)
+
     # ---- inside ----------------------------------------------------------------------------------------------------
 
     def _post(self, path: str, body: Mapping[str, Any], first: int = 0) -> dict[str, Any]:
@@ -152,11 +183,13 @@ class HTTPClient(Client):
             detail = f"{errors[0][0]}: {errors[0][1]}" if errors else error.detail
             raise type(error)(detail, status=error.status, errors=errors, request_id=error.request_id) from error
 
-    def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def _call(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
         for tried in range(1, TRIES + 1):
             pause = min(0.2 * 2 ** (tried - 1), LONGEST_PAUSE) * random.uniform(0.75, 1.25)
             try:
-                response = self._http.request(method, self.url + path, json=body)
+                response = self._http.request(method, self.url + path, json=body, headers=headers)
             except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.RemoteProtocolError, httpx2.ReadError) as error:
                 if tried == TRIES:
                     raise ServiceUnavailableError(

@@ -18,6 +18,7 @@ from unirna.sdk._answers import (
 )
 from unirna.sdk._client import Client, Vectors, as_count, as_list, as_vector
 from unirna.sdk._exceptions import InvalidRequestError, NotFoundError, from_problem
+from unirna.sdk._jobs import Jobs
 from unirna.sdk._models import CollectionInfo, ModelInfo, Structure
 from unirna.sdk._results import PredictionResult, SearchResult, VariantResult
 
@@ -97,6 +98,18 @@ class LocalClient(Client):
         """See `Client.collections`."""
         catalogue = self._engine.catalogue
         return collection_infos({"default": catalogue.default(), "collections": catalogue.describe_all()})
+
+    @property
+    def jobs(self) -> Jobs:
+        """There are none.
+
+        Raises:
+            InvalidRequestError: always; it says what to do instead.
+        """
+        raise InvalidRequestError(
+            f"jobs want a service, connect('http://…'). Beside a store, run one by hand: jobs/embed.py, jobs/screen.py or "
+            f"jobs/finetune.py, such as: python jobs/embed.py FILE --collection NAME --store {self.store}"
+        )
 
 
 def _open(store: str, model: str | None, registry: str | None, collection: str | None) -> Engine:
