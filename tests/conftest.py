@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from browser import Browser, started_driver
 
 # One thread: small matrices gain little from two, and lose much when another process wants the same cores.
 torch.set_num_threads(1)
@@ -164,3 +165,18 @@ def service(start_service: Callable[..., Service], tmp_path_factory: pytest.Temp
     output, _ = service.process.communicate(timeout=60)
     assert service.process.returncode == 0, service.log.read_text()
     assert '"served"' in output
+
+
+@pytest.fixture(scope="session")
+def driver() -> Iterator[str]:
+    """A running chromedriver's address."""
+    with started_driver() as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser(driver: str) -> Iterator[Browser]:
+    """A headless chromium."""
+    browser = Browser(driver)
+    yield browser
+    browser.close()
