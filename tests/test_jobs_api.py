@@ -6,6 +6,7 @@ import asyncio
 import importlib.util
 import json
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -437,10 +438,14 @@ def test_a_default_collection_stays_when_a_job_adds_another(library: Any, tmp_pa
 
 
 @pytest.fixture(scope="module")
-def real(start_service: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def real(start_service: Callable[..., Any], library: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     folder = tmp_path_factory.mktemp("jobs_service")
     (folder / "inputs").mkdir()
-    service = start_service(folder, "--jobs-folder", str(folder / "jobs"), "--inputs-folder", str(folder / "inputs"))
+    for name in ("store", "registry"):  # other tests count what is in the shared ones
+        shutil.copytree(getattr(library, name), folder / name)
+    flags = [word for name in ("store", "registry") for word in (f"--{name}", str(folder / name))]
+    flags += ["--jobs-folder", str(folder / "jobs"), "--inputs-folder", str(folder / "inputs")]
+    service = start_service(folder, *flags)
     yield SimpleNamespace(url=service.url, process=service.process, log=service.log, folder=folder)
     service.process.send_signal(signal.SIGTERM)
     service.process.communicate(timeout=90)
@@ -451,7 +456,7 @@ def letters(length: int, seed: int) -> str:
     return "".join(random.Random(seed).choices("ACGU", k=length))
 
 
-def test_a_real_collection_through_the_sdk(real: Any, library: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_real_collection_through_the_sdk(real: Any, capsys: pytest.CaptureFixture[str]) -> None:
     records = {f"r{i}": letters(60, i) for i in range(20)} | {"no_rna": "ACGX"}
     with sdk.connect(real.url) as client:
         job = client.jobs.embed(records, collection="mine", name="by hand")
@@ -473,7 +478,7 @@ def test_a_real_collection_through_the_sdk(real: Any, library: Any, capsys: pyte
 
 
 def test_a_real_screen_and_a_real_predictor_on_the_command_line(
-    real: Any, library: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    real: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("UNIRNA_URL", real.url)
     rows = [(f"s{i}", letters(40, i), "CA"[i % 2]) for i in range(80)]
@@ -491,18 +496,11 @@ def test_a_real_screen_and_a_real_predictor_on_the_command_line(
     capsys.readouterr()
     tune = ["jobs", "submit-finetune", "--file", "table.csv", "--task", "kind", "--label-column", "kind", "--wait"]
     assert _cli.main(tune) == 0, capsys.readouterr().err
-    try:
-        capsys.readouterr()
-        assert sdk.predict("kind", ["C" * 20 + letters(40, 999)])[0].label in ("A", "C")  # at once, in the same service
-        assert _cli.main(["jobs", "--format", "tsv"]) == 0
-        assert [line.split("\t")[0].partition("-")[0] for line in capsys.readouterr().out.splitlines()[1:3]] == [
-            "finetune",
-            "screen",
-        ]
-    finally:
-        import shutil
-
-        shutil.rmtree(Path(library.registry) / "kind", ignore_errors=True)
+    capsys.readouterr()
+    assert sdk.predict("kind", ["C" * 20 + letters(40, 999)])[0].label in ("A", "C")  # at once, in the same service
+    assert _cli.main(["jobs", "--format", "tsv"]) == 0
+    listed = [line.split("\t")[0].partition("-")[0] for line in capsys.readouterr().out.splitlines()]
+    assert listed[1:3] == ["finetune", "screen"]
 
 
 @pytest.mark.slow
