@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -78,8 +79,14 @@ def main(settings: Settings) -> dict[str, Any]:
     from unirna.serve.deployment import NAME, build
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    if for_jobs and not one_machine:
-        warn_of_cores(wanted)
+    if for_jobs:
+        import ray
+
+        lacks = lacking(ray.cluster_resources(), wanted, settings.gpus * settings.replicas + for_jobs)
+        if lacks and one_machine:
+            raise SettingsError(f"--jobs-folder: {lacks}. Ask for fewer --gpus, --cpus, --replicas or --job-workers")
+        if lacks:  # it may still grow
+            say(lacks)
     say("starting the HTTP proxy")
     proxies = "HeadOnly" if one_machine else "EveryNode"
     serve.start(proxy_location=proxies, http_options={"host": settings.host, "port": settings.port})
@@ -109,13 +116,12 @@ def full(path: str) -> str:
     return str(Path(path).absolute()) if path else ""
 
 
-def warn_of_cores(wanted: int) -> None:
-    """Say if a cluster has too few cores for the replicas and a job; it may still grow."""
-    import ray
-
-    cores = int(ray.cluster_resources().get("CPU", 0))
-    if cores < wanted:
-        say(f"the cluster has {cores} cores, and the replicas with one job need {wanted}: jobs wait until there are more")
+def lacking(there: Mapping[str, float], cores: int, gpus: float) -> str:
+    """What a cluster lacks for the replicas and one job beside them, empty for nothing."""
+    lacks = [f"{cores} cores of {there.get('CPU', 0):g}"] if there.get("CPU", 0) < cores else []
+    if there.get("GPU") and there["GPU"] < gpus:  # where there are GPUs, a job wants one to each worker
+        lacks.append(f"{gpus:g} GPUs of {there['GPU']:g}")
+    return f"the replicas with one job need {' and '.join(lacks)}: jobs would wait until there are more" if lacks else ""
 
 
 def check_port(host: str, port: int) -> None:

@@ -434,6 +434,18 @@ def test_a_default_collection_stays_when_a_job_adds_another(library: Any, tmp_pa
     assert engine.catalogue.open(None).name == "only"
 
 
+def test_a_cluster_too_small_for_a_job_is_told_so(library: Any, tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("serve_script", ROOT / "jobs" / "serve.py")
+    assert spec is not None and spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    assert script.lacking({"CPU": 4.0, "GPU": 2.0}, 4, 2.0) == script.lacking({"CPU": 4.0}, 4, 9.0) == ""
+    assert "5 cores of 4 and 2 GPUs of 1" in script.lacking({"CPU": 4.0, "GPU": 1.0}, 5, 2.0)
+    settings = Settings(library.store, jobs_folder=str(tmp_path), job_workers=4096)
+    with pytest.raises(SettingsError, match="and jobs with --job-workers 4096 need 4097"):
+        script.main(settings)
+
+
 # ---- the service on Ray ------------------------------------------------------------------------------------------------
 
 

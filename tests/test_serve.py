@@ -169,7 +169,7 @@ def test_health_and_pages(http: httpx2.Client) -> None:
         assert page.headers["x-content-type-options"] == "nosniff"
         assert "http://" not in page.text.replace("http://www.w3.org/", "") and "https://" not in page.text
     assert http.get("/healthz").headers["x-request-id"]
-    assert len(set(http.get("/openapi.json").json()["paths"])) == 19
+    assert len(set(http.get("/openapi.json").json()["paths"])) == 20
 
 
 BAD: list[tuple[str, dict[str, Any], int, list[str]]] = [

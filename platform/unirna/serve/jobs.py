@@ -27,7 +27,9 @@ from unirna.serve.job_schemas import KINDS, EmbedJob, FinetuneJob, ScreenJob
 ID: Final = re.compile(rf"({'|'.join(KINDS)})-[0-9]{{8}}-[0-9]{{6}}-[0-9a-f]{{8}}")
 IDEMPOTENCY_KEY: Final = re.compile(r"[!-~]{1,200}")
 LOG_BYTES: Final = 1 << 18
-"""The end of a log that is read."""
+"""The end of a log that is read for its reader, and"""
+LAST_BYTES: Final = 1 << 14
+"""for the state of its job, which is asked for all the time."""
 OWN_FILES: Final = ("screen.json",)
 """Of the results, what a job keeps for itself: it names folders of this service, and the job's summary says the same."""
 LINE: Final = 1_000
@@ -292,7 +294,7 @@ class Jobs:
         submitted, started, ended, cancelled = (
             _read(folder / f"{what}-{attempt}.json") for what in ("submitted", "started", "ended", "cancelled")
         )
-        lines = [] if started is None else self._log(folder, int(started["log_from"]))
+        lines = [] if started is None else self._log(folder, int(started["log_from"]), LAST_BYTES)
         state, message = _state(submitted, started, ended, cancelled, states, _submission(id, attempt))
         if state == "failed":
             errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
@@ -323,13 +325,13 @@ class Jobs:
             return None
         return found if isinstance(found, dict) else None
 
-    def _log(self, folder: Path, start: int = 0) -> list[str]:
+    def _log(self, folder: Path, start: int = 0, most: int = LOG_BYTES) -> list[str]:
         try:
             with (folder / "log.txt").open("rb") as file:
                 size = file.seek(0, os.SEEK_END)
-                cut = size - LOG_BYTES > start
-                file.seek(max(start, size - LOG_BYTES))
-                raw = file.read(LOG_BYTES)
+                cut = size - most > start
+                file.seek(max(start, size - most))
+                raw = file.read(most)
         except FileNotFoundError:
             return []
         lines = self.hidden(raw.decode("utf-8", "replace")).split("\n")

@@ -250,8 +250,9 @@ async function submit() {
   chosen = null;
   $("fasta").value = $("name").value = $("file").value = "";
   describeInput();
-  show($("embed-message"), "Submitted. It is the first of the list.");
+  show($("embed-message"), "Submitted: it is the first of the list below.");
   await refresh();
+  $("jobs").firstElementChild?.scrollIntoView({ block: "nearest" });
 }
 
 $("embed-form").addEventListener("submit", async (event) => {
