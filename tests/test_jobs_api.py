@@ -346,6 +346,9 @@ def test_what_cannot_be_a_job_is_refused_by_its_field(http: httpx2.Client, jobs:
         assert answer.json()["errors"][0]["field"] == field, (body, answer.text)
         assert str(jobs.folder.parent) not in answer.text
     assert jobs.cluster.states() == {} and not list(jobs.folder.glob("[!.]*"))
+    for folder in (jobs.folder.parent, jobs.folder / ".keys"):  # what would be found if a name were taken as a path
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "job.json").write_text("{}")
     for id in ("..", "%2e%2e", "embed-20261127-120000-00000000", ".keys", "x" * 999, "embed-20261127-120000-00000000%0a"):
         for method, path in (("GET", ""), ("GET", "/log"), ("GET", "/results"), ("POST", "/cancel"), ("POST", "/resume")):
             answer = http.request(method, f"/v1/jobs/{id}{path}", json={} if method == "POST" else None)

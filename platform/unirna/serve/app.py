@@ -78,9 +78,8 @@ SettingsOf = Annotated[Settings, Depends(_settings)]
 def open_engine(settings: Settings) -> Engine:
     """The engine that these settings describe; errors as `Engine.open`."""
     default = settings.collection or None
-    if (
-        settings.jobs_folder and default is None
-    ):  # a job's new collection should not leave requests that name none without one
+    if settings.jobs_folder and default is None:
+        # A job may add a second collection; requests that name none should still find the first.
         there = vectorstore.list_collections(settings.store)
         default = there[0] if len(there) == 1 else None
     return Engine.open(
