@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -37,10 +38,13 @@ def serve_store(settings: Settings) -> dict[str, Any]:
     one_machine = not os.environ.get("RAY_ADDRESS")
     if one_machine:
         check_port(settings.host, settings.port)
-    cpus = settings.cpus or (max(1, num_cpus() // settings.replicas) if one_machine else 1)
-    if one_machine and cpus * settings.replicas > num_cpus():
+    for_jobs = settings.job_workers if settings.jobs_folder else 0  # or a job would wait for the replicas' cores for ever
+    cpus = settings.cpus or (max(1, (num_cpus() - for_jobs) // settings.replicas) if one_machine else 1)
+    wanted = cpus * settings.replicas + for_jobs
+    if one_machine and wanted > num_cpus():
+        jobs = f" and jobs with --job-workers {for_jobs}" if for_jobs else ""
         raise SettingsError(
-            f"--replicas {settings.replicas} of {cpus} cores need {cpus * settings.replicas}; there are {num_cpus()}. "
+            f"--replicas {settings.replicas} of {cpus} cores{jobs} need {wanted}; there are {num_cpus()}. "
             "Ask for fewer, or set RAY_ADDRESS to a cluster"
         )
     names = vectorstore.list_collections(settings.store)
@@ -59,17 +63,30 @@ def serve_store(settings: Settings) -> dict[str, Any]:
         store=absolute(settings.store),
         model=absolute(settings.model or engine.model.name),
         registry=absolute(settings.registry),
-        keys_file=str(Path(settings.keys_file).absolute()) if settings.keys_file else "",
+        keys_file=full(settings.keys_file),
+        jobs_folder=full(settings.jobs_folder),
+        inputs_folder=full(settings.inputs_folder),
     )
+    if settings.jobs_folder:
+        Path(settings.jobs_folder).mkdir(parents=True, exist_ok=True, mode=0o700)  # it holds what callers send
     del engine
     say("starting Ray" if one_machine else f"joining Ray at {os.environ['RAY_ADDRESS']}")
-    connect_ray()  # Ray reads its variables when it is imported, so nothing may import it before
+    # Ray reads its variables when it is imported, so nothing may import it before.
+    connect_ray(job_server=bool(settings.jobs_folder))
     with warnings.catch_warnings(action="ignore"):  # of Ray's own making
         from ray import serve
 
     from unirna.serve.deployment import NAME, build
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    if for_jobs:
+        import ray
+
+        lacks = lacking(ray.cluster_resources(), wanted, settings.gpus * settings.replicas + for_jobs)
+        if lacks and one_machine:
+            raise SettingsError(f"--jobs-folder: {lacks}. Ask for fewer --gpus, --cpus, --replicas or --job-workers")
+        if lacks:  # it may still grow
+            say(lacks)
     say("starting the HTTP proxy")
     proxies = "HeadOnly" if one_machine else "EveryNode"
     serve.start(proxy_location=proxies, http_options={"host": settings.host, "port": settings.port})
@@ -92,6 +109,19 @@ def serve_store(settings: Settings) -> dict[str, Any]:
 def absolute(path: str) -> str:
     """A folder by its full path, so that a replica finds it wherever it runs; a URI or a shipped name as it is."""
     return str(Path(path).absolute()) if path and Path(path).is_dir() else path
+
+
+def full(path: str) -> str:
+    """A path by its full name, the empty one as it is."""
+    return str(Path(path).absolute()) if path else ""
+
+
+def lacking(there: Mapping[str, float], cores: int, gpus: float) -> str:
+    """What a cluster lacks for the replicas and one job beside them, empty for nothing."""
+    lacks = [f"{cores} cores of {there.get('CPU', 0):g}"] if there.get("CPU", 0) < cores else []
+    if there.get("GPU") and there["GPU"] < gpus:  # where there are GPUs, a job wants one to each worker
+        lacks.append(f"{gpus:g} GPUs of {there['GPU']:g}")
+    return f"the replicas with one job need {' and '.join(lacks)}: jobs would wait until there are more" if lacks else ""
 
 
 def check_port(host: str, port: int) -> None:

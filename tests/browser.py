@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import base64
 import shutil
+import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 
@@ -60,6 +64,11 @@ class Browser:
             assert time.monotonic() < end, f"after {seconds} s not yet: {script}\n{self.text('body')[:2000]}"
             time.sleep(0.05)
 
+    def dark(self, on: bool) -> None:
+        """Ask for dark or light colours, as a system's setting does."""
+        features = [{"name": "prefers-color-scheme", "value": "dark" if on else "light"}]
+        self._post("goog/cdp/execute", cmd="Emulation.setEmulatedMedia", params={"features": features})
+
     def size(self, width: int, height: int) -> None:
         self._post("window/rect", width=width, height=height)
 
@@ -73,3 +82,18 @@ class Browser:
     def close(self) -> None:
         self._http.delete(self._path)
         self._http.close()
+
+
+@contextmanager
+def started_driver() -> Iterator[str]:
+    """The address of a running chromedriver; skips the test where there is none."""
+    chromedriver = shutil.which("chromedriver")
+    if chromedriver is None or shutil.which("chromium") is None:
+        pytest.skip("no chromium and chromedriver here: the page is not looked at")
+    with subprocess.Popen([chromedriver, "--port=0"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        port = next(
+            line.rstrip(".\n").rsplit(" ", 1)[1] for line in process.stdout if "started successfully on port" in line
+        )
+        yield f"http://127.0.0.1:{port}"
+        process.terminate()

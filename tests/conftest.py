@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from browser import Browser
+from browser import Browser, started_driver
 
 # One thread: small matrices gain little from two, and lose much when another process wants the same cores.
 torch.set_num_threads(1)
@@ -168,22 +167,16 @@ def service(start_service: Callable[..., Service], tmp_path_factory: pytest.Temp
     assert '"served"' in output
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def driver() -> Iterator[str]:
-    chromedriver = shutil.which("chromedriver")
-    if chromedriver is None or shutil.which("chromium") is None:
-        pytest.skip("no chromium and chromedriver here: the page is not looked at")
-    with subprocess.Popen([chromedriver, "--port=0"], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        port = next(
-            line.rstrip(".\n").rsplit(" ", 1)[1] for line in process.stdout if "started successfully on port" in line
-        )
-        yield f"http://127.0.0.1:{port}"
-        process.terminate()
+    """A running chromedriver's address."""
+    with started_driver() as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
 def browser(driver: str) -> Iterator[Browser]:
+    """A headless chromium."""
     browser = Browser(driver)
     yield browser
     browser.close()

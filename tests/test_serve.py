@@ -27,6 +27,7 @@ from unirna import vectorstore
 from unirna.serve.batcher import Batcher, OverloadedError, Turn
 from unirna.serve.engine import Engine, Limits
 from unirna.serve.errors import RequestError
+from unirna.serve.jobs import Jobs
 from unirna.serve.settings import Settings, SettingsError, is_loopback
 from unirna.tasks import list_predictors, load_predictor
 
@@ -46,7 +47,9 @@ def engine(library: Any) -> Engine:
 
 
 @contextmanager
-def running(engine: Engine, settings: Settings, key: str | None = None) -> Iterator[httpx2.Client]:
+def running(
+    engine: Engine, settings: Settings, key: str | None = None, jobs: Jobs | None = None
+) -> Iterator[httpx2.Client]:
     """The application on uvicorn in a thread, over a real socket."""
     import uvicorn
 
@@ -56,7 +59,7 @@ def running(engine: Engine, settings: Settings, key: str | None = None) -> Itera
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()  # a client that is there before the server waits
-        server = uvicorn.Server(uvicorn.Config(create_app(engine, settings, digest), log_level="critical", ws="none"))
+        server = uvicorn.Server(uvicorn.Config(create_app(engine, settings, digest, jobs), log_level="critical", ws="none"))
         thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))
         thread.start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -169,7 +172,7 @@ def test_health_and_pages(http: httpx2.Client) -> None:
         assert page.headers["x-content-type-options"] == "nosniff"
         assert "http://" not in page.text.replace("http://www.w3.org/", "") and "https://" not in page.text
     assert http.get("/healthz").headers["x-request-id"]
-    assert len(set(http.get("/openapi.json").json()["paths"])) == 15
+    assert len(set(http.get("/openapi.json").json()["paths"])) == 23
 
 
 BAD: list[tuple[str, dict[str, Any], int, list[str]]] = [

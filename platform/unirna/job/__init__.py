@@ -2,10 +2,11 @@
 
 from unirna.job.console import EXIT_CODES, JobError, JobStopped, Progress, emit_summary, raise_told, run_job, say, tell
 from unirna.job.follow import followed
-from unirna.job.local_ray import connect_ray, num_cpus, plan_workers
+from unirna.job.local_ray import JOB_RESOURCE, connect_ray, num_cpus, plan_workers
 
 __all__ = [
     "EXIT_CODES",
+    "JOB_RESOURCE",
     "JobError",
     "JobStopped",
     "Progress",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 import traceback
@@ -119,7 +120,8 @@ def _known_cause(error: BaseException) -> BaseException | None:
 
 
 class Progress:
-    """A progress line with rate and time left: a bar on a terminal, a line every ten seconds elsewhere.
+    """A progress line with rate and time left: a bar on a terminal, a line every ten seconds (`UNIRNA_PROGRESS_SECONDS`)
+    elsewhere.
 
     Args:
         what: the step's name.
@@ -132,6 +134,7 @@ class Progress:
         self.done = 0.0
         self._start = self._shown = time.monotonic()
         self._terminal = sys.stderr.isatty()
+        self._every = 0.2 if self._terminal else float(os.environ.get("UNIRNA_PROGRESS_SECONDS") or 10)
         self._first: float | None = None
 
     def update(self, done: float, note: str = "") -> None:
@@ -140,7 +143,7 @@ class Progress:
             self._first = done  # work of an earlier run does not count towards the rate
         self.done = done
         now = time.monotonic()
-        if now - self._shown >= (0.2 if self._terminal else 10.0):
+        if now - self._shown >= self._every:
             self._shown = now
             self._print(note)
 

@@ -17,23 +17,32 @@ ONE_MACHINE = {
 }
 
 
+JOB_RESOURCE = "unirna_job"
+"""A resource of the cluster that each submitted job takes one of, where there is any: jobs beyond wait for their turn."""
+FOR_JOBS = {
+    "RAY_JOB_START_TIMEOUT_SECONDS": str(30 * 24 * 3600),  # a job may wait for the one before it
+    "RAY_JOB_STOP_WAIT_TIME_S": "20",  # to save its work when it is stopped
+}
+
+
 def num_cpus() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def connect_ray(*, cpus: int | None = None, object_store_bytes: int = 512 << 20) -> None:
+def connect_ray(*, cpus: int | None = None, object_store_bytes: int = 512 << 20, job_server: bool = False) -> None:
     """Join the cluster that `RAY_ADDRESS` names (as `ray job submit` sets it), or start an embedded Ray; once.
 
     Args:
         cpus: cores of an embedded Ray; by default all that this process may use.
         object_store_bytes: its object store. Ray's own default is a third of the memory; streams need little.
+        job_server: whether an embedded Ray takes jobs, one after the other: over HTTP, on loopback, with its own token.
     """
     joining = bool(os.environ.get("RAY_ADDRESS"))
     if not joining:
         if "ray" in sys.modules and any(name not in os.environ for name in ONE_MACHINE):
             say("ray was imported before it could be told to stay on this machine: its ports may be open to the network")
-        for name, value in ONE_MACHINE.items():
+        for name, value in (ONE_MACHINE | (FOR_JOBS if job_server else {})).items():
             os.environ.setdefault(name, value)
         # A token of this process's own, written nowhere. Ray turns authentication on where it finds one, and says so.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
@@ -41,7 +50,7 @@ def connect_ray(*, cpus: int | None = None, object_store_bytes: int = 512 << 20)
     with warnings.catch_warnings():
         # Ray's own deprecations, and that Lance warns of the forks by which Ray starts its programs (they exec at once).
         warnings.simplefilter("ignore")
-        _connect(joining, cpus, object_store_bytes)
+        _connect(joining, cpus, object_store_bytes, job_server)
 
 
 def plan_workers(workers: int | None, cpus_per_worker: int = 1) -> tuple[int, int]:
@@ -71,7 +80,7 @@ def plan_workers(workers: int | None, cpus_per_worker: int = 1) -> tuple[int, in
     return workers or fit, min(gpus, 1)
 
 
-def _connect(joining: bool, cpus: int | None, object_store_bytes: int) -> None:
+def _connect(joining: bool, cpus: int | None, object_store_bytes: int, job_server: bool) -> None:
     import ray
     import ray.data
 
@@ -80,11 +89,15 @@ def _connect(joining: bool, cpus: int | None, object_store_bytes: int) -> None:
     if joining:
         ray.init(logging_level=logging.WARNING)
     else:
+        if job_server:
+            _any_agent_port()
         ray.init(
             address="local",
             num_cpus=cpus or num_cpus(),
             object_store_memory=object_store_bytes,
-            include_dashboard=False,
+            include_dashboard=job_server,  # jobs are taken there
+            dashboard_host="127.0.0.1",
+            resources={JOB_RESOURCE: 1} if job_server else None,
             log_to_driver=False,  # errors come back with their traces; the rest stays in Ray's session folder
             logging_level=logging.WARNING,
         )
@@ -92,3 +105,12 @@ def _connect(joining: bool, cpus: int | None, object_store_bytes: int) -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False  # the job's own progress says more
     context.print_on_execution_start = False
+
+
+def _any_agent_port() -> None:
+    """Ray 2.60 hands jobs on at port 52365, and `ray.init` takes no other: two services on a machine would collide."""
+    from functools import partialmethod
+
+    from ray._private.parameter import RayParams
+
+    RayParams.__init__ = partialmethod(RayParams.__init__, dashboard_agent_listen_port=0)

@@ -18,11 +18,14 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from unirna import vectorstore
 from unirna.model import Model
-from unirna.serve import schemas
+from unirna.serve import jobs_api, schemas
+from unirna.serve.application import Application
 from unirna.serve.batcher import Batcher, OverloadedError, Turn
 from unirna.serve.engine import Engine, Limits
 from unirna.serve.errors import FieldError, RequestError, bad_field
 from unirna.serve.guard import Guard, ProblemResponse, problem_response
+from unirna.serve.job_schemas import KINDS
+from unirna.serve.jobs import Jobs
 from unirna.serve.keys import Keyring, Rates
 from unirna.serve.metrics import CONTENT_TYPE, Metrics
 from unirna.serve.predictors import answers_of, check_top
@@ -39,6 +42,7 @@ PROBLEM: Final[dict[str, Any]] = {"model": schemas.Problem}
 PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
     status: PROBLEM | {"description": text}
     for status, text in {
+        400: "The body is not JSON",
         401: "No key, or a wrong one",
         403: "A key whose scope does not allow this",
         404: "No such collection, map, predictor or sequence",
@@ -76,11 +80,16 @@ SettingsOf = Annotated[Settings, Depends(_settings)]
 
 def open_engine(settings: Settings) -> Engine:
     """The engine that these settings describe; errors as `Engine.open`."""
+    default = settings.collection or None
+    if settings.jobs_folder and default is None:
+        # A job may add a second collection; requests that name none should still find the first.
+        there = vectorstore.list_collections(settings.store)
+        default = there[0] if len(there) == 1 else None
     return Engine.open(
         settings.store,
         settings.model or None,
         settings.registry or None,
-        default_collection=settings.collection or None,
+        default_collection=default,
         limits=Limits(
             max_sequence_length=settings.max_sequence_length,
             max_k=settings.max_k,
@@ -90,28 +99,30 @@ def open_engine(settings: Settings) -> Engine:
     )
 
 
-def create_app(engine: Engine, settings: Settings, key_digest: str | None = None) -> FastAPI:
+def create_app(engine: Engine, settings: Settings, key_digest: str | None = None, jobs: Jobs | None = None) -> FastAPI:
     """The application.
 
     Args:
         engine: what answers.
         settings: limits.
         key_digest: SHA-256 of the key that callers must send, None for none.
+        jobs: what runs the jobs that are submitted, None for a service that takes none.
     """
-    app = FastAPI(
+    app = Application(
         title="UniRNA",
         version=version("unirna"),
         summary="Search, embed, classify and fold RNA sequences.",
         docs_url=None,  # FastAPI's own page loads its scripts from another site
         redoc_url=None,
     )
-    app.state.engine, app.state.settings = engine, settings
+    app.state.engine, app.state.settings, app.state.jobs = engine, settings, jobs
     metrics = app.state.metrics = Metrics()
     metrics.model.labels(engine.model.name, engine.model.fingerprint, version("unirna")).set(1)
     app.state.batcher = _batcher_of(engine.model, settings, metrics)
     app.state.own_batchers = WeakKeyDictionary()
     app.state.long_turn = Turn(waiting=LONG_WAITING)
     app.include_router(api)
+    app.include_router(jobs_api.router, prefix="/v1", responses=PROBLEMS)
     app.include_router(health)
     app.include_router(pages)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
@@ -343,6 +354,12 @@ def index() -> FileResponse:
     return FileResponse(STATIC / "index.html")
 
 
+@pages.api_route("/jobs", methods=["GET", "HEAD"])
+def jobs_page() -> FileResponse:
+    """The page of jobs."""
+    return FileResponse(STATIC / "jobs.html")
+
+
 @pages.api_route("/docs", methods=["GET", "HEAD"])
 def docs() -> FileResponse:
     """The reference, made from /openapi.json by a script of our own."""
@@ -389,7 +406,7 @@ async def _on_validation_error(request: Request, error: Exception) -> ProblemRes
 def _field(loc: tuple[str | int, ...]) -> str:
     """("body", "sequences", 3) -> "sequences[3]"."""
     name = ""
-    for part in loc[1:]:
+    for part in loc[2 if len(loc) > 2 and loc[1] in KINDS else 1 :]:  # the kind of a job is no field around its fields
         name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else part
     return name or str(loc[0])
 
@@ -398,4 +415,6 @@ def _wanted(error: dict[str, Any]) -> str:
     message = str(error["msg"])
     if error["type"] == "extra_forbidden":
         return "there is no such field"
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
     return f"{message[0].lower()}{message[1:]}"

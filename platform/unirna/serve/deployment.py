@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from ray import serve
 
 from unirna.serve.app import create_app, open_engine
+from unirna.serve.cluster import open_jobs
 from unirna.serve.settings import Settings, SettingsError
 
 NAME = "unirna"
@@ -38,10 +39,11 @@ class Service:
         torch.set_num_threads(threads)
         self._settings, self._key_digest = settings, key_digest
         self._engine = open_engine(settings)
+        self._jobs = open_jobs(settings, self._engine) if settings.jobs_folder else None
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """The application that Ray Serve runs."""
-        return create_app(self._engine, self._settings, self._key_digest)
+        return create_app(self._engine, self._settings, self._key_digest, self._jobs)
 
 
 def build(settings: Settings, key_digest: str | None, *, cpus: int, one_machine: bool) -> serve.Application:

@@ -17,6 +17,7 @@ TITLES: Final = {
     422: "The request is not valid",
     429: "Too busy",
     500: "The service failed",
+    501: "This service does not do that",
     503: "Not ready",
 }
 """Titles of problems by HTTP status."""

@@ -27,10 +27,12 @@ audit = logging.getLogger("unirna.audit")
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 SCOPE_OF: Final = {"GET": "read", "HEAD": "read", "POST": "read", "OPTIONS": "read"}
 """The scope that a method wants; what is not here removes, and wants admin."""
+WRITES: Final = "/v1/jobs"
+"""Where a POST adds something, and wants write."""
 METHODS: Final = (*SCOPE_OF, "PUT", "PATCH", "DELETE")
 """Methods that are counted by their names."""
 
-OPEN: Final = ("/healthz", "/readyz", "/", "/record", "/map", "/docs", "/openapi.json")
+OPEN: Final = ("/healthz", "/readyz", "/", "/record", "/map", "/jobs", "/docs", "/openapi.json")
 """Paths that need no key: health, and pages that hold no data (the page asks for the key). So does `/static/`."""
 
 SECURITY_HEADERS: Final = {
@@ -44,6 +46,13 @@ SECURITY_HEADERS: Final = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
+
+
+def scope_of(method: str, path: str) -> str:
+    """The scope that a request wants."""
+    if method == "POST" and (path == WRITES or path.startswith(f"{WRITES}/")):
+        return "write"
+    return SCOPE_OF.get(method, "admin")
 
 
 class ProblemResponse(JSONResponse):
@@ -106,7 +115,7 @@ class Guard:
                 answering, status = True, message["status"]
                 headers = MutableHeaders(scope=message)
                 for name, value in SECURITY_HEADERS.items():
-                    headers[name] = value
+                    headers.setdefault(name, value)  # a file to download has a stricter policy
                 if not scope["path"].startswith("/static/"):
                     headers["cache-control"] = "no-store"
                 headers["x-request-id"] = request_id
@@ -115,6 +124,8 @@ class Guard:
 
         try:
             refusal, key = self._refusal(scope)
+            scope["state"]["caller"] = "" if key is None else key.name
+            scope["state"]["scope"] = key.scope if key is not None else "write" if self._keys.open else ""
             if refusal is not None:
                 await refusal(scope, receive, send_with_headers)
                 return
@@ -137,7 +148,7 @@ class Guard:
         method = scope["method"] if scope["method"] in METHODS else "other"
         self._metrics.requests.labels(route, method, str(status)).inc()
         self._metrics.seconds.labels(route).observe(seconds)
-        changes = SCOPE_OF.get(scope["method"], "admin") != "read" and key is not None
+        changes = scope_of(scope["method"], scope["path"]) != "read" and (key is not None or self._keys.open)
         if self._log_requests or changes:
             line = {
                 "request": request_id,
@@ -147,6 +158,8 @@ class Guard:
                 "status": status,
                 "ms": round(1e3 * seconds, 1),
             }
+            if "job" in scope["state"]:
+                line["job"] = scope["state"]["job"]
             (audit if changes else access).info(json.dumps(line))
 
     def _refusal(self, scope: Scope) -> tuple[ProblemResponse | None, Key | None]:
@@ -160,8 +173,8 @@ class Guard:
             detail = f"called as {called!r}: without a key this service answers to localhost only. Set UNIRNA_API_KEY"
             return problem_response(scope, 403, detail), None
         if path not in OPEN and not path.startswith("/static/"):
-            wanted = SCOPE_OF.get(scope["method"], "admin")
-            if self._keys.open and wanted != "read":
+            wanted = scope_of(scope["method"], path)
+            if self._keys.open and wanted == "admin":
                 detail = f"this wants a key with the scope {wanted}, and this service has no keys (--keys-file)"
                 return problem_response(scope, 403, detail), None
             if not self._keys.open:

@@ -48,6 +48,12 @@ class Settings:
     """Requests that one key may send in a minute to one replica; 0 for as many as it likes."""
     log_requests: bool = False
     """Log each request as a line of JSON: id, key's name, route, status, time; never a sequence."""
+    jobs_folder: str = ""
+    """Folder of the jobs that callers may submit, which every node sees; without it they may submit none."""
+    inputs_folder: str = ""
+    """Folder of sequence files and tables that jobs may name as their input."""
+    job_workers: int = 1
+    """Processes with the model, and cores, of one job."""
     replicas: int = 1
     """Copies of the service, each with its own model."""
     cpus: int = 0
@@ -98,7 +104,16 @@ class Settings:
         """
         if not self.store:
             raise SettingsError(f"{_name('store')}: no store given. Make one with make demo or jobs/embed.py")
-        least = {"port": 1, "replicas": 1, "cpus": 0, "gpus": 0, "max_requests_per_minute": 0} | dict.fromkeys(
+        if self.inputs_folder and not Path(self.inputs_folder).is_dir():
+            raise SettingsError(f"{_name('inputs_folder')}: {self.inputs_folder!r} is no folder")
+        least = {
+            "job_workers": 1,
+            "port": 1,
+            "replicas": 1,
+            "cpus": 0,
+            "gpus": 0,
+            "max_requests_per_minute": 0,
+        } | dict.fromkeys(
             (
                 "max_body_bytes",
                 "max_sequences",

@@ -22,7 +22,8 @@ from unirna.sdk._exceptions import (
     UniRNAError,
 )
 from unirna.sdk._fasta import read_fasta
-from unirna.sdk._functions import collections, embed, fold, models, predict, score_variants, search
+from unirna.sdk._functions import collections, embed, fold, jobs, models, predict, score_variants, screen, search
+from unirna.sdk._jobs import Job, JobFailedError, JobFile, Jobs
 from unirna.sdk._models import (
     Alignment,
     CollectionInfo,
@@ -47,6 +48,10 @@ __all__ = [
     "FoldResult",
     "Hit",
     "InvalidRequestError",
+    "Job",
+    "JobFailedError",
+    "JobFile",
+    "Jobs",
     "LabelSet",
     "MapResult",
     "ModelInfo",
@@ -68,9 +73,11 @@ __all__ = [
     "connect_async",
     "embed",
     "fold",
+    "jobs",
     "models",
     "predict",
     "read_fasta",
     "score_variants",
+    "screen",
     "search",
 ]

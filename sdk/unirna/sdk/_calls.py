@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlencode
@@ -46,7 +46,7 @@ class Request:
     Attributes:
         method, path, body: as they are sent, the body as JSON.
         first: index of the body's first sequence among the caller's. count: sequences in the body.
-        read: makes of the answer what the call is sent.
+        read: makes of the answer what the call is sent. headers: further ones.
     """
 
     method: str
@@ -55,6 +55,7 @@ class Request:
     first: int = 0
     count: int = 0
     read: Callable[[Any], Any] = lambda answer: answer
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 Steps = Generator[list[Request], list[Any], Result]

@@ -18,10 +18,12 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 
-from unirna.sdk._collections import ACTIONS, Collections
+from unirna.sdk import _collections, _jobs_cli
+from unirna.sdk._collections import Collections
 from unirna.sdk._doctor import Doctor
 from unirna.sdk._exceptions import InvalidRequestError, ModelMismatchError, NotFoundError, UniRNAError
 from unirna.sdk._fasta import read_fasta
+from unirna.sdk._jobs_cli import JobsCommand
 from unirna.sdk._models import Estimate, LabelSet, Prediction
 from unirna.sdk._output import Format, say, show
 from unirna.sdk._scripts import SCRIPTS, run_script
@@ -254,6 +256,7 @@ Command = (
     | Annotated[Fold, tyro.conf.subcommand("fold")]
     | Annotated[ScoreVariants, tyro.conf.subcommand("score-variants")]
     | Annotated[Collections, tyro.conf.subcommand("collections")]
+    | Annotated[JobsCommand, tyro.conf.subcommand("jobs")]
     | Annotated[Models, tyro.conf.subcommand("models")]
     | Annotated[Doctor, tyro.conf.subcommand("doctor")]
     | Annotated[NewKey, tyro.conf.subcommand("key")]
@@ -267,8 +270,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] and given[0] in SCRIPTS:
         return run_script(given[0], given[1:])
-    words = [word for word in given[1:] if word in ACTIONS]
-    if given[:1] == ["collections"] and not words and not {"-h", "--help"} & set(given):
+    actions = {"collections": _collections.ACTIONS, "jobs": _jobs_cli.ACTIONS}.get(given[0], ()) if given else ()
+    if actions and not set(given) & {*actions, "-h", "--help"}:
         given.insert(1, "list")
     command: Any = tyro.cli(
         Command,

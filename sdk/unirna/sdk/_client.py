@@ -9,6 +9,7 @@ from typing import Any, Protocol, Self, TypeVar, overload
 from unirna.sdk import _calls
 from unirna.sdk._calls import Request, Steps, Vectors
 from unirna.sdk._exceptions import UniRNAError
+from unirna.sdk._jobs import Jobs, Service
 from unirna.sdk._models import CollectionInfo, ModelInfo, Structure
 from unirna.sdk._progress import Progress
 from unirna.sdk._results import FoldResult, MapResult, PredictionResult, SearchResult, VariantResult
@@ -24,6 +25,9 @@ class Transport(Protocol):
 
     def answers(self, requests: Sequence[Request], done: Any) -> list[Any]:
         """Answers in the order of the requests."""
+
+    def service(self) -> Service:
+        """What jobs need."""
 
     def close(self) -> None:
         """Let go of connections."""
@@ -156,6 +160,16 @@ class Client:
     def collections(self) -> list[CollectionInfo]:
         """The collections that can be searched, by name."""
         return self._run(_calls.collections())
+
+    @property
+    def jobs(self) -> Jobs:
+        """The jobs of a service: `jobs.embed`, `jobs.screen`, `jobs.finetune`, `jobs.list`, `jobs.get`.
+
+        Raises:
+            InvalidRequestError: a client of a store, which has none.
+        """
+        service = self._transport.service()
+        return Jobs(lambda: service)
 
     def close(self) -> None:
         """Let go of connections."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from typing import overload
+from typing import Final, overload
 
 from unirna.sdk._calls import Vectors
 from unirna.sdk._client import Client
 from unirna.sdk._connect import DEFAULT_URL, connect
+from unirna.sdk._jobs import Jobs
 from unirna.sdk._models import CollectionInfo, ModelInfo, Structure
 from unirna.sdk._results import FoldResult, PredictionResult, SearchResult, VariantResult
 
@@ -87,3 +88,9 @@ def models() -> list[ModelInfo]:
 def collections() -> list[CollectionInfo]:
     """`Client.collections` with the service at `UNIRNA_URL`, by default http://127.0.0.1:8000."""
     return _default_client().collections()
+
+
+jobs: Final = Jobs(lambda: _default_client().jobs._service())
+"""`Client.jobs` of the service at `UNIRNA_URL`, by default http://127.0.0.1:8000."""
+
+screen = jobs.screen

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import httpx2
@@ -55,6 +56,11 @@ class Address:
             "trust_env": host not in LOOPBACK,  # a proxy set for the outside cannot reach this machine's own services
         }
         return cls(url.rstrip("/"), options, timeout)
+
+    def sent(self, request: Request) -> dict[str, Any]:
+        """What the HTTP client wants of a request."""
+        url = self.url + request.path
+        return {"method": request.method, "url": url, "json": request.body, "headers": dict(request.headers)}
 
     def tries(self) -> Iterator[Try]:
         """As many as are made; wait for `pause` seconds after each that wants another."""
@@ -144,6 +150,36 @@ class HTTPTransport:
         """Close the connections."""
         self._http.close()
 
+    def service(self) -> HTTPTransport:
+        """What jobs need."""
+        return self
+
+    def call(self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]) -> dict[str, Any]:
+        """A request's answer; it is sent again where nothing answers, so sending it twice must be the same as once."""
+        answer: dict[str, Any] = self._answer(Request(method, path, body, headers=headers), lambda count: None)
+        return answer
+
+    def save(self, path: str, to: Path) -> None:
+        """Write an answer's bytes to a file, beside its place and renamed."""
+        beside = to.with_name(f".{to.name}.part")
+        url = self._address.url
+        try:
+            with self._http.stream("GET", url + path) as response:
+                if not response.is_success:
+                    response.read()
+                    self._address.answer(response)
+                with beside.open("wb") as file:
+                    for part in response.iter_bytes():
+                        file.write(part)
+        except httpx2.TimeoutException as error:
+            raise ServiceTimeoutError(f"no answer from {url} within {self._address.timeout:g} s. Ask again") from error
+        except httpx2.HTTPError as error:
+            raise ServiceUnavailableError(f"{url}: {error}. Ask again") from error
+        else:
+            beside.replace(to)
+        finally:
+            beside.unlink(missing_ok=True)
+
     def answers(self, requests: Sequence[Request], done: Any) -> list[Any]:
         """Answers in the order of the requests, several of which run beside one another; `done` is told of each.
 
@@ -169,7 +205,7 @@ class HTTPTransport:
     def _send(self, request: Request) -> httpx2.Response:
         for one in self._address.tries():
             try:
-                response = self._http.request(request.method, self._address.url + request.path, json=request.body)
+                response = self._http.request(**self._address.sent(request))
             except httpx2.HTTPError as error:
                 one.failed(error)
             else:
@@ -219,7 +255,7 @@ class AsyncHTTPTransport:
     async def _send(self, request: Request) -> httpx2.Response:
         for one in self._address.tries():
             try:
-                response = await self._http.request(request.method, self._address.url + request.path, json=request.body)
+                response = await self._http.request(**self._address.sent(request))
             except httpx2.HTTPError as error:
                 one.failed(error)
             else:

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, unquote
 
 from unirna.sdk._calls import Request
 from unirna.sdk._exceptions import InvalidRequestError, NotFoundError, from_problem
+from unirna.sdk._jobs import Service
 
 if TYPE_CHECKING:
     from unirna.serve.engine import Engine
@@ -32,6 +33,17 @@ class LocalTransport:
 
     def close(self) -> None:
         """Nothing is held open."""
+
+    def service(self) -> Service:
+        """There is none.
+
+        Raises:
+            InvalidRequestError: always; it says what to do instead.
+        """
+        raise InvalidRequestError(
+            f"jobs want a service, connect('http://…'). Beside a store, run one by hand: jobs/embed.py, jobs/screen.py or "
+            f"jobs/finetune.py, such as: python jobs/embed.py FILE --collection NAME --store {self.store}"
+        )
 
     def answers(self, requests: Sequence[Request], done: Any) -> list[Any]:
         """Answers in the order of the requests.

@@ -23,11 +23,13 @@ export class Problem extends Error {
   }
 }
 
-async function answered(path, body) {
-  const headers = {};
+function withKey(headers) {
   const key = sessionStorage.getItem("unirna-key");
-  if (key) headers.authorization = `Bearer ${key}`;
-  if (body) headers["content-type"] = "application/json";
+  return key ? { ...headers, authorization: `Bearer ${key}` } : headers;
+}
+
+async function answered(path, body, further = {}) {
+  const headers = withKey(body ? { "content-type": "application/json", ...further } : further);
   try {
     return await fetch(path, { method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body) });
   } catch {
@@ -40,8 +42,8 @@ export async function fetchBytes(path) {
   return response.ok ? response.arrayBuffer() : contentOf(response);
 }
 
-export async function call(path, body) {
-  return contentOf(await answered(path, body));
+export async function call(path, body, further = {}) {
+  return contentOf(await answered(path, body, further));
 }
 
 async function contentOf(response) {
@@ -63,7 +65,10 @@ export function show(place, text, error = false) {
   place.replaceChildren(...(text ? [element("p", { text, className: error ? "message error" : "message" })] : []));
 }
 
-const FIELDS = { similar_to: "sequence", "sequences[0]": "sequence", k: "k", where: "where", collection: "collection", shortest: "shortest", longest: "longest", "label-value": "label-value" };
+const FIELDS = {
+  similar_to: "sequence", "sequences[0]": "sequence", k: "k", where: "where", collection: "collection", shortest: "shortest",
+  longest: "longest", "label-value": "label-value", "parameters.collection": "collection", "input.fasta": "fasta", name: "name",
+};
 
 export function showProblem(place, problem) {
   const first = problem.errors?.[0];

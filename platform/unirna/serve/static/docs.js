@@ -61,13 +61,17 @@ function example(schema) {
 
 function operation(path, method, op) {
   const body = resolve(op.requestBody?.content?.["application/json"]?.schema);
-  const answer = resolve(op.responses?.["200"]?.content?.["application/json"]?.schema);
+  const answer = resolve((op.responses?.["200"] ?? op.responses?.["202"])?.content?.["application/json"]?.schema);
   const card = element("section", { className: "card" },
     element("h2", {}, element("span", { text: method.toUpperCase(), className: "method" }), element("code", { text: path })),
     element("p", { text: `${op.summary}. ${op.description ?? ""}` }));
   const parameters = (op.parameters ?? []).map((p) => `${p.name} (${p.in}${p.required ? ", required" : ""}): ${p.description ?? typeName(p.schema)}`);
   for (const text of parameters) card.append(element("p", { text, className: "hint" }));
-  if (body) {
+  for (const variant of (body?.oneOf ?? []).map(resolve)) {
+    card.append(element("h3", { text: `Body of ${typeName(variant.properties.kind)}` }), element("p", { className: "hint" }, ...prose(variant.description ?? "")), fields(variant));
+    for (const [name, schema] of nested(variant, new Set())) card.append(element("p", { text: `${name}: ${schema.description ?? ""}`, className: "hint" }), fields(schema));
+  }
+  if (body?.properties) {
     const command = `curl ${location.origin}${path} \\\n  -H 'Content-Type: application/json' \\\n  -d '${JSON.stringify(example(body)).replaceAll("'", "'\\''")}'`;
     card.append(element("h3", { text: "Body" }), element("p", { className: "hint" }, ...prose(body.description ?? "")), fields(body), element("pre", { text: command }));
   }

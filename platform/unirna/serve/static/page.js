@@ -54,13 +54,16 @@ function describeCollection() {
 
 async function start() {
   try {
-    const [listed, models] = await Promise.all([call("/v1/collections"), call("/v1/models")]);
+    const [listed, models, service] = await Promise.all([call("/v1/collections"), call("/v1/models"), call("/v1/service")]);
+    $("to-jobs").hidden = !service.jobs;
     collections = new Map(listed.collections.map((entry) => [entry.name, entry]));
     $("collection").replaceChildren(
       ...listed.collections.map((entry) => new Option(`${entry.name} (${entry.num_rows.toLocaleString("en")})`, entry.name)),
     );
     prepareMap([...collections.keys()], listed.default);
+    const wanted = new URLSearchParams(location.search).get("collection"); // as a job's card links to it
     if (listed.default) $("collection").value = listed.default;
+    if (collections.has(wanted)) $("collection").value = wanted;
     predictors = new Map(models.predictors.map((p) => [p.name, p]));
     $("task").replaceChildren(...models.predictors.map((p) => new Option(p.name, p.name)));
     $("predict-box").hidden = models.predictors.length === 0;

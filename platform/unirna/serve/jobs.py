@@ -1,0 +1,392 @@
+"""Jobs that callers submit: a folder for each, which is the record, and a cluster that runs them. Knows no HTTP and no Ray.
+
+A job's folder holds `job.json` (what was asked, by whom, when), its inputs, `command.json`, `log.txt`, `summary.json` and
+`results/`; and for each attempt when it was submitted, started, cancelled and ended (`unirna.job.submitted`). All replicas
+read the same folder, so any of them may be asked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from unirna.job.submitted import note
+from unirna.serve.errors import RequestError, bad_field
+from unirna.serve.job_commands import Place, check_job, command, find_input
+from unirna.serve.job_schemas import KINDS, EmbedJob, FinetuneJob, ScreenJob
+
+ID: Final = re.compile(rf"({'|'.join(KINDS)})-[0-9]{{8}}-[0-9]{{6}}-[0-9a-f]{{8}}")
+IDEMPOTENCY_KEY: Final = re.compile(r"[!-~]{1,200}")
+LOG_BYTES: Final = 1 << 18
+"""The end of a log that is read for its reader, and"""
+LAST_BYTES: Final = 1 << 14
+"""for the state of its job, which is asked for all the time."""
+OWN_FILES: Final = ("screen.json",)
+"""Of the results, what a job keeps for itself: it names folders of this service, and the job's summary says the same."""
+LINE: Final = 1_000
+"""Characters of a line of the log that are shown."""
+GRACE_SECONDS: Final = 60.0
+"""How long a job that the cluster does not know yet counts as pending."""
+PROGRESS: Final = re.compile(r".+?  +(\d{1,3})%  [\d,]+/[\d,]+ ")
+OF_RAY: Final = re.compile(
+    r"\*{3} |PC: @|\s*@ |\[\d{4}-\d\d-\d\d [\d:,]+ [A-Z] |\d{4}-\d\d-\d\d [\d:,]+\s+[A-Z]+ |\(\S.* pid=\d+"
+)
+"""Lines that Ray writes into a job's log; they tell nothing of its progress."""
+
+
+class ClusterError(RuntimeError):
+    """A cluster that cannot be asked now."""
+
+
+class Cluster(Protocol):
+    """What runs the jobs."""
+
+    def submit(self, id: str, words: list[str]) -> None:
+        """Start a command, or do nothing if that id is known.
+
+        Raises:
+            ClusterError: it cannot.
+        """
+
+    def stop(self, id: str) -> None:
+        """Ask a command to stop; nothing if it has ended or is not known."""
+
+    def states(self) -> Mapping[str, tuple[str, str]]:
+        """State (pending, running, succeeded, failed, stopped) and message of every command that is known."""
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """The jobs of a service. Safe to use from several threads and replicas.
+
+    Attributes:
+        folder: of all jobs. inputs_folder: that requests may name files of, may be empty.
+        place: where commands work. cluster: runs them.
+    """
+
+    folder: Path
+    inputs_folder: str
+    place: Place
+    cluster: Cluster
+
+    # ---- what changes something ------------------------------------------------------------------------------------
+
+    def submit(
+        self, request: EmbedJob | ScreenJob | FinetuneJob, tasks: list[str], *, by: str = "", key: str | None = None
+    ) -> dict[str, Any]:
+        """Start a job, or give the one that was started with the same key.
+
+        Args:
+            request: what was asked. tasks: predictors that there are.
+            by: the caller. key: of the caller's own choosing; the same one starts no second job.
+
+        Raises:
+            RequestError: a field that is not valid (422), a file that is not there (404), a key that was used for another
+                job (422), or a cluster that does not answer (503).
+        """
+        check_job(request, self.place.registry, tasks)
+        given = [("input", request.input)]
+        if isinstance(request, ScreenJob) and request.references is not None:
+            given.append(("references", request.references))
+        found = [find_input(one, self.inputs_folder, field) for field, one in given]
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        id = f"{request.kind}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
+        if key is not None:
+            id = self._reserved(id, by, key, request.model_dump_json())
+        if not (self.folder / id).exists():
+            self._write(id, request, by, [field for field, _ in given], found)
+        self._start(id, 1, by)
+        return self.get(id)
+
+    def cancel(self, id: str, *, by: str = "") -> dict[str, Any]:
+        """Stop a job; one that has ended stays as it is.
+
+        Raises:
+            RequestError: no such job (404), or a cluster that does not answer (503).
+        """
+        folder = self._folder(id)
+        attempt = _attempt(folder)
+        if self.get(id)["state"] in ("pending", "running"):
+            note(folder / f"cancelled-{attempt}.json", {"by": by})
+            try:
+                self.cluster.stop(_submission(id, attempt))
+            except ClusterError as error:
+                raise RequestError(503, str(error)) from error
+        return self.get(id)
+
+    def resume(self, id: str, *, by: str = "") -> dict[str, Any]:
+        """Run the command of a job that failed, was stopped or is lost again: jobs go on where they were.
+
+        Raises:
+            RequestError: no such job (404), or a cluster that does not answer (503).
+        """
+        folder = self._folder(id)
+        if self.get(id)["state"] in ("failed", "stopped", "lost"):
+            self._start(id, _attempt(folder) + 1, by)
+        return self.get(id)
+
+    # ---- what there is ---------------------------------------------------------------------------------------------
+
+    def newest(self, limit: int) -> list[dict[str, Any]]:
+        """The newest jobs, newest first."""
+        there = [path.name for path in self.folder.glob("*-*-*-*") if ID.fullmatch(path.name)]
+        names = sorted(there, key=lambda name: name.partition("-")[2], reverse=True)[:limit]
+        states = self._states()
+        return [self._describe(name, states) for name in names]
+
+    def get(self, id: str) -> dict[str, Any]:
+        """One job.
+
+        Raises:
+            RequestError: no such job (404).
+        """
+        self._folder(id)
+        return self._describe(id, self._states())
+
+    def log(self, id: str, lines: int) -> list[str]:
+        """The last lines that a job said, without control characters and the folders of this service.
+
+        Raises:
+            RequestError: no such job (404).
+        """
+        return self._log(self._folder(id))[-lines:]
+
+    def results(self, id: str) -> list[dict[str, Any]]:
+        """Name and bytes of each file that a job made, by name.
+
+        Raises:
+            RequestError: no such job (404).
+        """
+        return [{"name": path.name, "bytes": path.stat().st_size} for path in sorted(self._files(self._folder(id)))]
+
+    def result(self, id: str, name: str) -> Path:
+        """A file that `results` lists.
+
+        Raises:
+            RequestError: no such job or file (404).
+        """
+        for path in self._files(self._folder(id)):
+            if path.name == name:  # never a path: only names that are listed are opened
+                return path
+        raise bad_field("name", f"no file {name[:200]!r} among the results of {id}", 404)
+
+    def hidden(self, text: str) -> str:
+        """Text without the folders of this service, which are nobody's business."""
+        place = self.place
+        for folder in (str(self.folder), self.inputs_folder, str(place.scripts)):
+            if folder:
+                text = text.replace(f"{Path(folder).resolve()!s}/", "").replace(f"{folder}/", "")
+        for folder, name in ((place.store, "store"), (place.registry, "registry"), (place.model, "model")):
+            if "/" in folder:
+                text = text.replace(folder, name)
+        return text
+
+    # ---- inside ----------------------------------------------------------------------------------------------------
+
+    def _folder(self, id: str) -> Path:
+        if not ID.fullmatch(id) or not (self.folder / id / "job.json").is_file():
+            raise bad_field("id", f"no job {id[:100]!r}", 404)
+        return self.folder / id
+
+    def _files(self, folder: Path) -> Iterator[Path]:
+        for path in (folder / "results").glob("[!.]*"):
+            if path.is_file() and not path.is_symlink() and path.name not in OWN_FILES:
+                yield path
+
+    def _reserved(self, id: str, by: str, key: str, body: str) -> str:
+        """The id that belongs to a caller's key: the one that was given it first."""
+        if not IDEMPOTENCY_KEY.fullmatch(key):
+            raise bad_field("Idempotency-Key", "wanted 1 to 200 visible ASCII characters")
+        keys = self.folder / ".keys"
+        keys.mkdir(exist_ok=True)
+        place = keys / hashlib.sha256(f"{by}\0{key}".encode()).hexdigest()
+        ours = {"id": id, "body": hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()}
+        beside = keys / f".{secrets.token_hex(8)}"
+        beside.write_text(json.dumps(ours))
+        try:
+            os.link(beside, place)  # whole or not at all, and one of two at once
+        except FileExistsError:
+            first: dict[str, str] = json.loads(place.read_text())
+            if first["body"] != ours["body"]:
+                raise bad_field("Idempotency-Key", f"it was used for another request, which made {first['id']}") from None
+            return first["id"]
+        finally:
+            beside.unlink()
+        return id
+
+    def _write(
+        self,
+        id: str,
+        request: EmbedJob | ScreenJob | FinetuneJob,
+        by: str,
+        fields: list[str],
+        found: list[tuple[str, str | Path]],
+    ) -> None:
+        """Make a job's folder: beside its place, and renamed."""
+        beside, folder = self.folder / f".{id}-{secrets.token_hex(4)}", self.folder / id
+        beside.mkdir(mode=0o700)
+        paths: list[Path] = []
+        described: dict[str, Any] = {}
+        for field, (kind, value) in zip(fields, found, strict=True):
+            if isinstance(value, Path):
+                paths.append(value)
+                described[field] = {"kind": kind, "file": getattr(request, field).file}
+            else:
+                raw = value.encode()
+                (beside / f"{field}.{kind}").write_bytes(raw)
+                paths.append(folder / f"{field}.{kind}")
+                described[field] = {"kind": kind, "bytes": len(raw)}
+        facts = {
+            "id": id,
+            "kind": request.kind,
+            "name": request.name,
+            "by": by,
+            "submitted": datetime.now(UTC).isoformat(timespec="seconds"),
+            "parameters": request.parameters.model_dump(),
+            **described,
+        }
+        (beside / "command.json").write_text(json.dumps(command(request, self.place, paths, folder)))
+        (beside / "job.json").write_text(json.dumps(facts))
+        try:
+            beside.rename(folder)
+        except OSError:  # the same request came twice at once, and the other was first
+            shutil.rmtree(beside)
+            if not (folder / "job.json").exists():
+                raise
+
+    def _start(self, id: str, attempt: int, by: str) -> None:
+        """Hand an attempt over to the cluster, unless that has been done."""
+        folder = self.folder / id
+        mark = folder / f"submitted-{attempt}.json"
+        try:
+            with mark.open("x") as file:
+                json.dump({"at": datetime.now(UTC).isoformat(timespec="seconds"), "by": by}, file)
+        except FileExistsError:
+            return
+        words = [self.place.python, "-m", "unirna.job.submitted", str(folder), str(attempt)]
+        try:
+            self.cluster.submit(_submission(id, attempt), words)
+        except ClusterError as error:
+            mark.unlink()
+            if attempt == 1:
+                shutil.rmtree(folder)  # so that the same request, sent again, begins anew
+            raise RequestError(503, f"{error}. Send the same request again") from error
+
+    def _states(self) -> Mapping[str, tuple[str, str]] | None:
+        try:
+            return self.cluster.states()
+        except ClusterError:
+            return None
+
+    def _describe(self, id: str, states: Mapping[str, tuple[str, str]] | None) -> dict[str, Any]:
+        folder = self.folder / id
+        facts = json.loads((folder / "job.json").read_text())
+        attempt = _attempt(folder)
+        submitted, started, ended, cancelled = (
+            _read(folder / f"{what}-{attempt}.json") for what in ("submitted", "started", "ended", "cancelled")
+        )
+        lines = [] if started is None else self._log(folder, int(started["log_from"]), LAST_BYTES)
+        state, message = _state(submitted, started, ended, cancelled, states, _submission(id, attempt))
+        if state == "failed":
+            errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+            message = errors[-1] if errors else self.hidden(message)
+        text = next((line for line in reversed(lines) if not OF_RAY.match(line)), "")
+        share = PROGRESS.match(text)
+        return {
+            "id": id,
+            "kind": facts["kind"],
+            "name": facts["name"],
+            "by": facts["by"],
+            "state": state,
+            "message": message,
+            "submitted": facts["submitted"],
+            "started": started and started["at"],
+            "ended": ended and ended["at"],
+            "progress": {"text": text, "share": int(share[1]) / 100 if share and state == "running" else None},
+            "summary": self._summary(folder) if state == "succeeded" else None,
+            "parameters": facts["parameters"],
+            "input": {field: facts[field] for field in ("input", "references") if field in facts},
+        }
+
+    def _summary(self, folder: Path) -> dict[str, Any] | None:
+        lines = (folder / "summary.json").read_text().splitlines()
+        try:
+            found = json.loads(self.hidden(lines[-1]))
+        except (IndexError, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
+
+    def _log(self, folder: Path, start: int = 0, most: int = LOG_BYTES) -> list[str]:
+        try:
+            with (folder / "log.txt").open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                cut = size - most > start
+                file.seek(max(start, size - most))
+                raw = file.read(most)
+        except FileNotFoundError:
+            return []
+        lines = self.hidden(raw.decode("utf-8", "replace")).split("\n")
+        shown = ("".join(c if c.isprintable() else " " for c in line).rstrip()[:LINE] for line in lines[int(cut) :])
+        return [line for line in shown if line]
+
+
+def _attempt(folder: Path) -> int:
+    """The number of the newest attempt, from 1."""
+    return max((int(path.stem.partition("-")[2]) for path in folder.glob("submitted-*.json")), default=1)
+
+
+def _submission(id: str, attempt: int) -> str:
+    """By what the cluster knows an attempt; it takes no name twice."""
+    return id if attempt == 1 else f"{id}.{attempt}"
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):  # absent, or being written
+        return None
+    return found
+
+
+def _state(
+    submitted: dict[str, Any] | None,
+    started: dict[str, Any] | None,
+    ended: dict[str, Any] | None,
+    cancelled: dict[str, Any] | None,
+    states: Mapping[str, tuple[str, str]] | None,
+    submission: str,
+) -> tuple[str, str]:
+    """State and message of an attempt: what its folder says, then what the cluster says."""
+    if ended is not None:
+        code = int(ended["code"])
+        if code == 0:
+            return "succeeded", ""
+        if cancelled is not None:
+            return "stopped", ""
+        died = f"it was ended by signal {-code}; 9 often means that the memory was full" if code < 0 else ""
+        return "failed", died or f"it ended with exit code {code}; its log says more"
+    if cancelled is not None and started is None:
+        return "stopped", ""
+    waiting = ("pending", "") if started is None else ("running", "" if cancelled is None else "it is being stopped")
+    if states is None:  # the cluster cannot be asked: what is known stands
+        return waiting
+    if submission not in states:
+        age = datetime.now(UTC) - datetime.fromisoformat(submitted["at"]) if submitted else None
+        if age is None or (age.total_seconds() < GRACE_SECONDS and started is None):
+            return "pending", ""
+        if cancelled is not None:
+            return "stopped", ""
+        return "lost", "the cluster that ran it is gone. Resume it: it goes on where it was"
+    state, message = states[submission]
+    if state == "stopped" or (state == "failed" and cancelled is not None):
+        return "stopped", ""
+    return ("failed", message) if state == "failed" else waiting

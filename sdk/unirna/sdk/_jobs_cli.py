@@ -1,0 +1,320 @@
+"""`unirna jobs …`: submit jobs to a service, see how far they are, stop them, fetch what they made."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import tyro
+
+from unirna.sdk._connect import TIMEOUT, connect
+from unirna.sdk._fasta import read_fasta
+from unirna.sdk._jobs import Job, Jobs, Records
+from unirna.sdk._output import Format, say, show
+
+Id = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ID")]
+
+
+@dataclass(frozen=True)
+class At:
+    """The service that runs the jobs."""
+
+    url: str = ""
+    """Address of the service; by default UNIRNA_URL, else http://127.0.0.1:8000."""
+    timeout: float = TIMEOUT
+    """Seconds to wait for an answer."""
+
+    def jobs(self) -> Jobs:
+        """Its jobs."""
+        return connect(self.url or None, timeout=self.timeout).jobs
+
+
+@dataclass(frozen=True)
+class OfService:
+    """What every command knows."""
+
+    at: tyro.conf.OmitArgPrefixes[At] = field(default_factory=At, kw_only=True)
+
+
+@dataclass(frozen=True)
+class List(OfService):
+    """List the newest jobs, newest first."""
+
+    limit: int = 50
+    """Most jobs to give."""
+    format: Format = "auto"
+    """table for reading, tsv or jsonl for pipes; by default a table on a terminal, else tsv."""
+
+    def run(self) -> None:
+        """List them."""
+        rows = [
+            {
+                "id": job.id,
+                "name": job.name,
+                "by": job.by,
+                "state": job.state,
+                "submitted": job.submitted,
+                "progress": job.message or job.progress,
+            }
+            for job in self.at.jobs().list(self.limit)
+        ]
+        show(rows, self.format)
+
+
+@dataclass(frozen=True)
+class Show(OfService):
+    """Show all that is known of a job."""
+
+    id: Id
+    """The job."""
+    json: bool = False
+    """One JSON object."""
+
+    def run(self) -> None:
+        """Show it."""
+        _show(self.at.jobs().get(self.id), self.json)
+
+
+@dataclass(frozen=True)
+class Wait(OfService):
+    """Wait until a job has ended, with its progress on stderr. Exit code 1 if it failed."""
+
+    id: Id
+    """The job."""
+    json: bool = False
+    """One JSON object."""
+
+    def run(self) -> None:
+        """Wait."""
+        _show(self.at.jobs().get(self.id).wait(), self.json)
+
+
+@dataclass(frozen=True)
+class Log(OfService):
+    """Print the last lines that a job said."""
+
+    id: Id
+    """The job."""
+    lines: int = 100
+    """How many, at most 1,000."""
+
+    def run(self) -> None:
+        """Print them."""
+        for line in self.at.jobs().log(self.id, self.lines):
+            print(line)
+
+
+@dataclass(frozen=True)
+class Cancel(OfService):
+    """Stop a job; what it has saved stays."""
+
+    id: Id
+    """The job."""
+
+    def run(self) -> None:
+        """Stop it."""
+        job = self.at.jobs().cancel(self.id)
+        say(f"{job.id} is {job.state}" + (", and is being stopped" if job.state == "running" else ""))
+
+
+@dataclass(frozen=True)
+class Resume(OfService):
+    """Go on with a job that failed, was stopped or is lost."""
+
+    id: Id
+    """The job."""
+
+    def run(self) -> None:
+        """Go on."""
+        job = self.at.jobs().resume(self.id)
+        say(f"{job.id} is {job.state}")
+
+
+@dataclass(frozen=True)
+class Results(OfService):
+    """List the files that a job made."""
+
+    id: Id
+    """The job."""
+    format: Format = "auto"
+    """table for reading, tsv or jsonl for pipes; by default a table on a terminal, else tsv."""
+
+    def run(self) -> None:
+        """List them."""
+        show([{"name": file.name, "bytes": file.bytes} for file in self.at.jobs().results(self.id)], self.format)
+
+
+@dataclass(frozen=True)
+class Download(OfService):
+    """Save files that a job made."""
+
+    id: Id
+    """The job."""
+    names: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="NAME")] = ()
+    """Which; by default all."""
+    to: Path = Path()
+    """Folder to save them in."""
+
+    def run(self) -> None:
+        """Save them."""
+        jobs = self.at.jobs()
+        self.to.mkdir(parents=True, exist_ok=True)
+        for name in self.names or [file.name for file in jobs.results(self.id)]:
+            print(jobs.download(self.id, name, self.to))
+
+
+@dataclass(frozen=True)
+class Submission(OfService):
+    """What every submission knows."""
+
+    file: str = field(default="", kw_only=True)
+    """In place of an input of your own: a file of the service's folder of inputs, by its path within it."""
+    name: str = field(default="", kw_only=True)
+    """What you call the job."""
+    wait: bool = field(default=False, kw_only=True)
+    """Wait until it has ended, with its progress on stderr."""
+
+    def submitted(self, job: Job) -> None:
+        """Print the id, or wait."""
+        if self.wait:
+            _show(job.wait(), as_json=True)
+        else:
+            say(f"{job.kind} job is {job.state}. How far it is: unirna jobs show {job.id}")
+            print(job.id)
+
+
+@dataclass(frozen=True)
+class SubmitEmbed(Submission):
+    """Embed sequences into a collection of the service's store."""
+
+    sequences: tyro.conf.Positional[str] = ""
+    """A FASTA or CSV file; or - for FASTA on standard input."""
+    collection: str = field(kw_only=True)
+    """Made if it is absent, added to if it is there."""
+    level: Literal["sequence", "nucleotide"] = "sequence"
+    """A vector of each sequence, or of each nucleotide."""
+    drop_labels: tuple[str, ...] = ()
+    """Label columns to leave out."""
+
+    def run(self) -> None:
+        """Submit it."""
+        job = self.at.jobs().embed(
+            _records(self.sequences),
+            collection=self.collection,
+            file=self.file or None,
+            name=self.name,
+            level=self.level,
+            drop_labels=list(self.drop_labels),
+        )
+        self.submitted(job)
+
+
+@dataclass(frozen=True)
+class SubmitScreen(Submission):
+    """Rank a library; the report is among the results."""
+
+    library: tyro.conf.Positional[str] = ""
+    """A FASTA or CSV file; or - for FASTA on standard input."""
+    similar_to: str = ""
+    """A FASTA file of references."""
+    predict: tuple[str, ...] = ()
+    """Labels that are wanted, as task=label."""
+    top: int = 100
+    """Length of the shortlist."""
+
+    def run(self) -> None:
+        """Submit it."""
+        job = self.at.jobs().screen(
+            _records(self.library),
+            similar_to=_records(self.similar_to),
+            predict=self.predict,
+            top=self.top,
+            file=self.file or None,
+            name=self.name,
+        )
+        self.submitted(job)
+
+
+@dataclass(frozen=True)
+class SubmitFinetune(Submission):
+    """Make a predictor from a labelled table."""
+
+    table: tyro.conf.Positional[str] = ""
+    """A CSV file with a column of letters."""
+    task: str = field(kw_only=True)
+    """Name of the predictor."""
+    label_column: str = ""
+    """Column of the class, to predict classes."""
+    target_column: str = ""
+    """Column of a measured value, to predict values."""
+    sequence_column: str = "sequence"
+    """Column of the letters."""
+    split_column: str = ""
+    """Column that says train, valid or test."""
+    mode: Literal["frozen", "lora", "full"] = "frozen"
+    """Whether the encoder is trained too."""
+    unit: str = ""
+    """Unit of the values."""
+
+    def run(self) -> None:
+        """Submit it."""
+        job = self.at.jobs().finetune(
+            _records(self.table),
+            task=self.task,
+            file=self.file or None,
+            name=self.name,
+            label_column=self.label_column,
+            target_column=self.target_column,
+            sequence_column=self.sequence_column,
+            split_column=self.split_column,
+            mode=self.mode,
+            unit=self.unit,
+        )
+        self.submitted(job)
+
+
+Command = (
+    Annotated[List, tyro.conf.subcommand("list")]
+    | Annotated[Show, tyro.conf.subcommand("show")]
+    | Annotated[Wait, tyro.conf.subcommand("wait")]
+    | Annotated[Log, tyro.conf.subcommand("log")]
+    | Annotated[Cancel, tyro.conf.subcommand("cancel")]
+    | Annotated[Resume, tyro.conf.subcommand("resume")]
+    | Annotated[Results, tyro.conf.subcommand("results")]
+    | Annotated[Download, tyro.conf.subcommand("download")]
+    | Annotated[SubmitEmbed, tyro.conf.subcommand("submit-embed")]
+    | Annotated[SubmitScreen, tyro.conf.subcommand("submit-screen")]
+    | Annotated[SubmitFinetune, tyro.conf.subcommand("submit-finetune")]
+)
+ACTIONS = tuple(get_args(part)[1].name for part in get_args(Command))
+
+
+@dataclass(frozen=True)
+class JobsCommand:
+    """Submit jobs to a service, see how far they are, fetch what they made."""
+
+    action: tyro.conf.OmitSubcommandPrefixes[Command]
+
+    def run(self) -> None:
+        """Do it."""
+        self.action.run()
+
+
+def _records(given: str) -> Records | None:
+    return read_fasta("-") if given == "-" else given or None
+
+
+def _show(job: Job, as_json: bool) -> None:
+    facts: dict[str, Any] = {
+        name: getattr(job, name)
+        for name in ("id", "kind", "name", "by", "state", "message", "submitted", "started", "ended", "progress", "share")
+    }
+    facts |= {"parameters": job.parameters, "summary": job.summary}
+    if as_json:
+        print(json.dumps(facts))
+        return
+    for key, value in facts.items():
+        if value not in ("", None):
+            print(f"{key:10} {json.dumps(value) if isinstance(value, (dict, float)) else value}")
