@@ -446,7 +446,7 @@ def test_a_cluster_too_small_for_a_job_is_told_so(library: Any, tmp_path: Path) 
     assert "5 cores of 4 and 2 GPUs of 1" in script.lacking({"CPU": 4.0, "GPU": 1.0}, 5, 2.0)
     settings = Settings(library.store, jobs_folder=str(tmp_path), job_workers=4096)
     with pytest.raises(SettingsError, match="and jobs with --job-workers 4096 need 4097"):
-        script.main(settings)
+        script.serve_store(settings)
 
 
 # ---- the service on Ray ------------------------------------------------------------------------------------------------
