@@ -143,7 +143,8 @@ def start_service(library: Library) -> Callable[..., Service]:
     def start(folder: Path, *flags: str) -> Service:
         port, log = free_port(), folder / "stderr.txt"
         command = [sys.executable, str(ROOT / "jobs" / "serve.py"), "--store", library.store, "--model", library.model]
-        command += ["--registry", library.registry, "--collection", "rfam", "--port", str(port), *flags]
+        command += ["--registry", library.registry, "--collection", "rfam", "--port", str(port)]
+        command += ["--other-models", "0", *flags]
         env = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "UNIRNA_"))}
         with log.open("w") as stderr:
             process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=stderr, text=True)

@@ -8,7 +8,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -31,7 +31,7 @@ from unirna.serve.metrics import CONTENT_TYPE, Metrics
 from unirna.serve.predictors import answers_of, check_top
 from unirna.serve.settings import Settings
 from unirna.serve.values import ARROW, arrow_stream
-from unirna.tasks import Predictor
+from unirna.vectorstore import ChangedError
 
 LONG_WAITING: Final = 16
 """Requests for structures or variants that may wait for the one before; further ones are asked to come back."""
@@ -96,6 +96,7 @@ def open_engine(settings: Settings) -> Engine:
             max_fold_length=settings.max_fold_length,
             max_variant_nucleotides=settings.max_variant_nucleotides,
         ),
+        other_models=settings.other_models,
     )
 
 
@@ -145,11 +146,17 @@ def create_app(engine: Engine, settings: Settings, key_digest: str | None = None
 
 
 @api.post("/search", response_model=schemas.SearchResponse, summary="The nearest sequences of a collection")
-async def search(body: schemas.SearchRequest, engine: EngineOf, batcher: BatcherOf) -> Any:
+async def search(body: schemas.SearchRequest, request: Request, engine: EngineOf) -> Any:
     """Give a sequence, a vector or the id of a stored sequence; hits come back best first."""
-    plan = await asyncio.to_thread(engine.plan_search, **body.model_dump())
-    vector = (await batcher.embed([plan.letters]))[0] if plan.letters else plan.vector
-    return await asyncio.to_thread(engine.run_search, plan, vector)
+    for last in (False, True):
+        plan = await asyncio.to_thread(engine.plan_search, **body.model_dump())
+        vector = (await _batcher_for(request, plan.encoder).embed([plan.letters]))[0] if plan.letters else plan.vector
+        try:
+            return await asyncio.to_thread(engine.run_search, plan, vector)
+        except ChangedError as error:  # switched to another model meanwhile: once more, with that one
+            if last:
+                raise RequestError(409, str(error), FieldError("collection", str(error))) from error
+    raise AssertionError("unreachable")
 
 
 @api.post(
@@ -188,7 +195,7 @@ async def predict(
         request.app.state.metrics.batch(len(sequences), size, size / predictor.encoder.batch_tokens)
         return {"task": task, "predictions": answers_of(profiles, body.top)}
     if not engine.predictors.share_encoder(predictor):
-        batcher = await _own_batcher(request, predictor, settings)
+        batcher = _batcher_for(request, await asyncio.to_thread(lambda: predictor.encoder))
     vectors = await batcher.embed(sequences)
     predictions = await asyncio.to_thread(predictor.predict_vectors, vectors, sequences)
     return {"task": task, "predictions": answers_of(predictions, body.top)}
@@ -213,22 +220,26 @@ async def score_variants(body: schemas.VariantsRequest, request: Request, engine
     return await turn.run(partial(engine.variants.score, letters, body.variants, body.method, drawing=body.drawing))
 
 
-async def _own_batcher(request: Request, predictor: Predictor, settings: Settings) -> Batcher:
-    """The queue of a predictor with an encoder of its own. It goes when the engine lets go of the predictor."""
-    batchers: WeakKeyDictionary[Predictor, Batcher] = request.app.state.own_batchers
-    encoder = await asyncio.to_thread(lambda: predictor.encoder)
-    if predictor not in batchers:
-        batchers[predictor] = _batcher_of(encoder, settings, request.app.state.metrics)
-    return batchers[predictor]
+def _batcher_for(request: Request, encoder: Model) -> Batcher:
+    """The queue of an encoder. Those of others than the service's go when the engine lets go of the encoder."""
+    if encoder is request.app.state.engine.model:
+        return _batcher(request)
+    batchers: WeakKeyDictionary[Model, Batcher] = request.app.state.own_batchers
+    if encoder not in batchers:
+        batchers[encoder] = _batcher_of(encoder, request.app.state.settings, request.app.state.metrics)
+    return batchers[encoder]
 
 
 def _batcher_of(model: Model, settings: Settings, metrics: Metrics) -> Batcher:
     budget = model.batch_tokens
+    encoder = ref(model)  # who waits holds the model; its queue must not, or it would never go
 
     def embed(sequences: list[str]) -> Any:
         size = sum(map(len, sequences))
         metrics.batch(len(sequences), size, size / budget)
-        return model.embed(sequences)
+        held = encoder()
+        assert held is not None
+        return held.embed(sequences)
 
     return Batcher(embed, budget=budget, max_waiting=settings.max_waiting_nucleotides)
 
@@ -302,10 +313,10 @@ def map_records(name: str, body: schemas.MapRecordsRequest, engine: EngineOf) ->
 
 
 @api.post("/collections/{name}/map/place", response_model=schemas.MapPlaceResponse, summary="A sequence's place on the map")
-async def map_place(name: str, body: schemas.MapPlaceRequest, engine: EngineOf, batcher: BatcherOf) -> Any:
+async def map_place(name: str, body: schemas.MapPlaceRequest, request: Request, engine: EngineOf) -> Any:
     """The weighted mean of the places of its ten nearest neighbours on the map, and which they are."""
-    collection, letters = await asyncio.to_thread(engine.plan_place, name, body.sequence)
-    vector = (await batcher.embed([letters]))[0]
+    collection, letters, encoder = await asyncio.to_thread(engine.plan_place, name, body.sequence)
+    vector = (await _batcher_for(request, encoder).embed([letters]))[0]
     return await asyncio.to_thread(engine.maps.place, collection, vector)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from unirna import vectorstore
-from unirna.model import Model
+from unirna.serve.encoders import Encoders
 from unirna.serve.errors import bad_field
 from unirna.serve.values import plain_row
 from unirna.vectorstore import VERIFIED, Collection, StoreError
@@ -26,12 +26,12 @@ class Catalogue:
     """Opens and describes the collections of a store. Safe to use from several threads.
 
     Args:
-        store: its URI. model: of the service; its collections can be searched.
+        store: its URI. encoders: models whose collections can be searched.
         default_collection: what is searched when a request names none.
     """
 
-    def __init__(self, store: str, model: Model, default_collection: str | None) -> None:
-        self.store, self.model, self.default_collection = store, model, default_collection
+    def __init__(self, store: str, encoders: Encoders, default_collection: str | None) -> None:
+        self.store, self.encoders, self.default_collection = store, encoders, default_collection
 
     def open(self, name: str | None = None) -> Collection:
         """A collection by name, or the default one.
@@ -78,7 +78,7 @@ class Catalogue:
             "fingerprint": made.fingerprint,
             "columns": info.columns,
             "version": info.version,
-            "searchable": made.fingerprint == self.model.fingerprint,
+            "searchable": self.encoders.known(made),
         }
 
     def record(self, collection: str | None, id: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from unirna import vectorstore
 from unirna.model import CheckpointError, Model, load
 from unirna.sequence import normalise
 from unirna.serve.catalogue import OWN_COLUMNS, Catalogue, check_text
+from unirna.serve.encoders import Encoders
 from unirna.serve.errors import FieldError, RequestError, bad_field
 from unirna.serve.folding import Folding
 from unirna.serve.maps import Maps
@@ -26,7 +27,7 @@ from unirna.serve.predictors import Predictors, answers_of, check_top
 from unirna.serve.values import plain, plain_row
 from unirna.serve.variants import Variants
 from unirna.tasks import TaskError
-from unirna.vectorstore import VERIFIED, Collection, FilterError, ModelMismatchError, StoreError
+from unirna.vectorstore import VERIFIED, ChangedError, Collection, FilterError, ModelMismatchError, StoreError
 
 log = logging.getLogger(__name__)
 Vectors = NDArray[np.float32]
@@ -64,7 +65,7 @@ class SearchAnswer:
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """A checked search. Either `letters` is to be embedded first, or `vector` [H] is there already.
+    """A checked search. Either `letters` is to be embedded first, by `encoder`, or `vector` [H] is there already.
 
     With `words`, the query's sequence, words are searched as well as vectors, and with `verify` the hits are aligned.
     """
@@ -75,6 +76,7 @@ class SearchPlan:
     where: str | None
     letters: str | None
     vector: Vectors | None
+    encoder: Model
     words: str | None = None
     verify: bool = False
 
@@ -84,7 +86,8 @@ class Engine:
 
     Attributes:
         model: makes the vectors of queries. store: URI of the store. predictors: of the registry.
-        catalogue: of its collections. maps: of them. limits: the largest request.
+        encoders: the model and those of other collections. catalogue: of its collections. maps: of them.
+        limits: the largest request.
     """
 
     def __init__(
@@ -96,10 +99,12 @@ class Engine:
         default_collection: str | None = None,
         limits: Limits = Limits(),
         own_encoders: int = 2,
+        other_models: int = 0,
     ) -> None:
         self.model, self.store = model, store
         self.limits = limits
-        self.catalogue = Catalogue(store, model, default_collection)
+        self.encoders = Encoders(model, other_models)
+        self.catalogue = Catalogue(store, self.encoders, default_collection)
         self.maps = Maps(self.catalogue)
         self.predictors = Predictors(registry, model, own_encoders)
         self.folding = Folding(model, limits.max_fold_length)
@@ -114,6 +119,7 @@ class Engine:
         *,
         default_collection: str | None = None,
         limits: Limits = Limits(),
+        other_models: int = 0,
     ) -> Engine:
         """Load what an engine needs.
 
@@ -123,6 +129,7 @@ class Engine:
             registry: folder of predictors.
             default_collection: what is searched when a request names none; by default the only one there is.
             limits: the largest request.
+            other_models: how many models of other collections may be loaded too, when they are searched.
 
         Raises:
             ValueError: a store without collections, a model that cannot be found; the message says what to do.
@@ -138,7 +145,7 @@ class Engine:
             )
         loaded = load(model) if model else _recorded_model(store, default_collection or names[0])
         folder = None if registry is None else Path(registry)
-        return cls(loaded, store, folder, default_collection=default_collection, limits=limits)
+        return cls(loaded, store, folder, default_collection=default_collection, limits=limits, other_models=other_models)
 
     # ---- embed -----------------------------------------------------------------------------------------------------
 
@@ -230,18 +237,24 @@ class Engine:
                 sequence, or of a collection too large for them (422); an unknown collection or id (404); a collection of
                 another model (409).
         """
-        plan = self.plan_search(
-            similar_to=similar_to,
-            vector=vector,
-            id=id,
-            k=k,
-            offset=offset,
-            where=where,
-            collection=collection,
-            hybrid=hybrid,
-            verify=verify,
-        )
-        return self.run_search(plan, self.model.embed([plan.letters])[0] if plan.letters else plan.vector)
+        for last in (False, True):
+            plan = self.plan_search(
+                similar_to=similar_to,
+                vector=vector,
+                id=id,
+                k=k,
+                offset=offset,
+                where=where,
+                collection=collection,
+                hybrid=hybrid,
+                verify=verify,
+            )
+            try:
+                return self.run_search(plan, plan.encoder.embed([plan.letters])[0] if plan.letters else plan.vector)
+            except ChangedError as error:  # switched to another model meanwhile: once more, with that one
+                if last:
+                    raise RequestError(409, str(error), FieldError("collection", str(error))) from error
+        raise AssertionError("unreachable")
 
     def plan_search(
         self,
@@ -270,22 +283,24 @@ class Engine:
         words = letters
         if id is not None:
             query, words = self._stored(table, id)
-        else:
+        encoder = self.encoders.of(table) if letters is not None else self.model
+        if vector is not None:
             self.check_model(table)
         if not (hybrid or verify):
-            return SearchPlan(table, k, offset, where, letters, query)
+            return SearchPlan(table, k, offset, where, letters, query, encoder)
         field = "verify" if verify else "hybrid"
         if words is not None and len(words) > self.limits.max_sequence_length:
             raise bad_field(field, f"the stored sequence has {len(words):,} nucleotides: too long (max_sequence_length)")
         if words is None:
             raise bad_field(field, "a vector has no letters to compare: give similar_to or id, or leave it out")
-        return SearchPlan(table, k, offset, where, letters, query, words, verify)
+        return SearchPlan(table, k, offset, where, letters, query, encoder, words, verify)
 
     def run_search(self, plan: SearchPlan, vector: Vectors | None) -> SearchAnswer:
         """The second half of `search`: the neighbours of a vector, float32 [H].
 
         Raises:
             RequestError: a filter that the store cannot read, or a collection too large for a search by words (422).
+            ChangedError: the collection was switched to another model since it was planned.
         """
         if vector is None:
             raise ValueError("a plan with letters wants their vector")
@@ -300,6 +315,8 @@ class Engine:
                 rows = found.slice(plan.offset)
         except FilterError as error:
             raise bad_field("where", str(error)) from error
+        except ChangedError:
+            raise
         except StoreError as error:
             raise bad_field("verify" if plan.verify else "hybrid", str(error)) from error
         hits = [_hit(row, plan) for row in rows.to_pylist()]
@@ -350,16 +367,15 @@ class Engine:
 
     # ---- the map ---------------------------------------------------------------------------------------------------
 
-    def plan_place(self, name: str | None, sequence: str) -> tuple[Collection, str]:
-        """See that a sequence can be placed on a collection's map; the collection, and the letters to embed.
+    def plan_place(self, name: str | None, sequence: str) -> tuple[Collection, str, Model]:
+        """See that a sequence can be placed on a collection's map; the collection, the letters, and what embeds them.
 
         Raises:
             RequestError: a sequence that is not valid (422), no such collection or map (404), another model's (409).
         """
         letters = self.check_sequence(sequence, "sequence")
         collection = self.maps.check(name)
-        self.check_model(collection)
-        return collection, letters
+        return collection, letters, self.encoders.of(collection)
 
     # ---- predict ---------------------------------------------------------------------------------------------------
 

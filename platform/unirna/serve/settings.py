@@ -31,6 +31,9 @@ class Settings:
     """The store: a folder, or a URI such as s3://bucket/store."""
     model: str = ""
     """The model: a name, folder or URI; by default the one that made the collection."""
+    other_models: int = 1
+    """Further models that are loaded when a collection of theirs is searched, as after a switch of its model; 0 to refuse
+    such searches."""
     registry: str = ""
     """Folder of predictors, as jobs/finetune.py makes it."""
     collection: str = ""
@@ -112,6 +115,7 @@ class Settings:
             "replicas": 1,
             "cpus": 0,
             "gpus": 0,
+            "other_models": 0,
             "max_requests_per_minute": 0,
         } | dict.fromkeys(
             (

@@ -113,6 +113,7 @@ def _open(store: str, model: str | None, registry: str | None, collection: str |
             "or connect to a service, connect('http://…')"
         ) from error
     try:
-        return Engine.open(store, model, registry, default_collection=collection)
+        # A model that is named is the one to use; else each collection's own is.
+        return Engine.open(store, model, registry, default_collection=collection, other_models=int(model is None))
     except ValueError as error:  # all of what can be wrong with a store, a model or a registry
         raise InvalidRequestError(str(error)) from error
