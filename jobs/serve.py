@@ -39,12 +39,13 @@ def serve_store(settings: Settings) -> dict[str, Any]:
     if one_machine:
         check_port(settings.host, settings.port)
     for_jobs = settings.job_workers if settings.jobs_folder else 0  # or a job would wait for the replicas' cores for ever
-    cpus = settings.cpus or (max(1, (num_cpus() - for_jobs) // settings.replicas) if one_machine else 1)
-    wanted = cpus * settings.replicas + for_jobs
+    most = max(settings.replicas, settings.max_replicas)
+    cpus = settings.cpus or (max(1, (num_cpus() - for_jobs) // most) if one_machine else 1)
+    wanted = cpus * most + for_jobs
     if one_machine and wanted > num_cpus():
         jobs = f" and jobs with --job-workers {for_jobs}" if for_jobs else ""
         raise SettingsError(
-            f"--replicas {settings.replicas} of {cpus} cores{jobs} need {wanted}; there are {num_cpus()}. "
+            f"--replicas {most} of {cpus} cores{jobs} need {wanted}; there are {num_cpus()}. "
             "Ask for fewer, or set RAY_ADDRESS to a cluster"
         )
     names = vectorstore.list_collections(settings.store)
@@ -82,7 +83,7 @@ def serve_store(settings: Settings) -> dict[str, Any]:
     if for_jobs:
         import ray
 
-        lacks = lacking(ray.cluster_resources(), wanted, settings.gpus * settings.replicas + for_jobs)
+        lacks = lacking(ray.cluster_resources(), wanted, settings.gpus * most + for_jobs)
         if lacks and one_machine:
             raise SettingsError(f"--jobs-folder: {lacks}. Ask for fewer --gpus, --cpus, --replicas or --job-workers")
         if lacks:  # it may still grow

@@ -16,6 +16,8 @@ from unirna.serve.settings import Settings, SettingsError
 
 NAME = "unirna"
 """The application's name on the cluster."""
+ONGOING = 8
+"""Requests at once of one replica, above which there are to be more replicas (`Settings.max_replicas`)."""
 
 
 @serve.ingress()
@@ -54,10 +56,14 @@ def build(settings: Settings, key_digest: str | None, *, cpus: int, one_machine:
         cpus: cores of one replica.
         one_machine: whether the cluster is an embedded one.
     """
+    scaling: dict[str, Any] = {"num_replicas": settings.replicas}
+    if settings.max_replicas > settings.replicas:
+        limits = {"min_replicas": settings.replicas, "max_replicas": settings.max_replicas}
+        scaling = {"autoscaling_config": {**limits, "target_ongoing_requests": ONGOING, "upscale_delay_s": 5}}
     deployment: Any = serve.deployment(
         Service,
         name=NAME,
-        num_replicas=settings.replicas,
+        **scaling,
         ray_actor_options={"num_cpus": cpus, "num_gpus": settings.gpus},
         # More than this waits in the proxy; the replica's own limit is by nucleotides, and says so with a 429.
         max_ongoing_requests=256,

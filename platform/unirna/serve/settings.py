@@ -59,6 +59,8 @@ class Settings:
     """Processes with the model, and cores, of one job."""
     replicas: int = 1
     """Copies of the service, each with its own model."""
+    max_replicas: int = 0
+    """Copies at most: more are started while many requests wait, and stopped again; 0 for no more than --replicas."""
     cpus: int = 0
     """Cores of one replica; 0 shares this machine's cores among the replicas (on a cluster: 1)."""
     gpus: float = 0.0
@@ -116,6 +118,7 @@ class Settings:
             "cpus": 0,
             "gpus": 0,
             "other_models": 0,
+            "max_replicas": 0,
             "max_requests_per_minute": 0,
         } | dict.fromkeys(
             (
@@ -135,6 +138,10 @@ class Settings:
                 raise SettingsError(f"{_name(name)} is {value}: wanted {smallest} or more")
         if self.max_fold_length > MAX_LENGTH:
             raise SettingsError(f"{_name('max_fold_length')} is {self.max_fold_length}: wanted at most {MAX_LENGTH}")
+        if 0 < self.max_replicas < self.replicas:
+            raise SettingsError(
+                f"{_name('max_replicas')} is {self.max_replicas}: wanted 0, or at least --replicas, {self.replicas}"
+            )
         if self.port > 65535:
             raise SettingsError(f"{_name('port')} is {self.port}: wanted 1 to 65535")
         if self.max_waiting_nucleotides < self.max_sequence_length:

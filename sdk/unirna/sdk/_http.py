@@ -105,7 +105,9 @@ class Try:
 
     def again(self, response: httpx2.Response) -> bool:
         """Whether a response wants another try."""
-        if response.status_code not in RETRIED or self.last:
+        # A 500 that is no problem object is not the service's own: a replica went while it answered.
+        broken = response.status_code == 500 and "problem" not in response.headers.get("content-type", "")
+        if self.last or not (broken or response.status_code in RETRIED):
             return False
         text = response.headers.get("retry-after", "")
         self.pause = min(float(text) if text.isdigit() else self.pause, LONGEST_PAUSE)
