@@ -466,6 +466,10 @@ def test_settings_come_from_variables() -> None:
     assert (settings.port, settings.store, settings.gpus) == (9000, "s", 0.5)
     with pytest.raises(SettingsError, match=r"UNIRNA_MAX_K is 'many': wanted a whole number"):
         Settings.from_environment({"UNIRNA_MAX_K": "many"})
+    for text, on in (("1", True), ("True", True), ("0", False), ("off", False)):
+        assert Settings.from_environment({"UNIRNA_LOG_REQUESTS": text}).log_requests is on
+    with pytest.raises(SettingsError, match=r"UNIRNA_LOG_REQUESTS is 'maybe': wanted 1 or 0"):
+        Settings.from_environment({"UNIRNA_LOG_REQUESTS": "maybe"})
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from unirna.fold.predictor import MAX_LENGTH
 from unirna.serve.keys import KeysError, read_keys
 
 MIN_KEY_LENGTH = 16
+SWITCH = {**dict.fromkeys(("1", "true", "yes", "on"), True), **dict.fromkeys(("0", "false", "no", "off"), False)}
 
 
 class SettingsError(ValueError):
@@ -86,7 +87,7 @@ class Settings:
         """Defaults with the `UNIRNA_*` variables over them.
 
         Raises:
-            SettingsError: a variable that should be a number and is none.
+            SettingsError: a variable that should be a number, or a switch, and is none.
         """
         hints = get_type_hints(cls)
         values: dict[str, Any] = {}
@@ -94,10 +95,11 @@ class Settings:
             text = environment.get(variable(field.name), "").strip()
             if not text:
                 continue
+            kind = hints[field.name]
             try:
-                values[field.name] = hints[field.name](text)
-            except ValueError as error:
-                kind = "a whole number" if hints[field.name] is int else "a number"
+                values[field.name] = SWITCH[text.lower()] if kind is bool else kind(text)
+            except (ValueError, KeyError) as error:
+                kind = {bool: "1 or 0, true or false", int: "a whole number"}.get(kind, "a number")
                 raise SettingsError(f"{variable(field.name)} is {text!r}: wanted {kind}") from error
         return cls(**values)
 
