@@ -12,7 +12,7 @@ MODEL ?= unirna-mini
 REGISTRY ?= demo-output/registry
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format serve bench bench-train lock clean
+.PHONY: help docs demo test test-slow lint format serve bench bench-train lock clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -25,6 +25,10 @@ test: lint  ## run ruff, mypy and the tests
 
 test-slow: .venv/dev  ## run the tests that take longer: kills and restarts of whole jobs
 	@$(RUN) -m pytest -m slow
+
+docs: .venv/dev  ## write the API reference into docs-html/
+	@$(BIN)/pdoc -d google -o docs-html $(addprefix unirna.,sdk sequence model vectorstore corpus train tasks fold embed screen)
+	@echo "docs-html/index.html"
 
 lint: .venv/dev  ## run ruff and mypy alone
 	@$(BIN)/ruff check --quiet .
@@ -48,7 +52,7 @@ lock:  ## renew constraints.txt with the newest versions that work together (TOR
 	@PYTHON="$(PYTHON)" ./deploy/lock.sh
 
 clean:  ## remove the environment, caches and demo-output; runs/, store/ and predictors/ stay
-	rm -rf .venv demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv docs-html demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # ---- the environment: made once; a second call starts at once
 

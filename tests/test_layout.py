@@ -103,3 +103,13 @@ def test_public_names_are_listed() -> None:
                 break
         else:
             pytest.fail(f"{room} has no __all__")
+
+
+def test_the_reference_is_made_from_the_docstrings(tmp_path: Path) -> None:
+    from unirna import sdk
+
+    command = [sys.executable, "-m", "pdoc", "-d", "google", "-o", str(tmp_path), "unirna.sdk"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and "Warn" not in done.stderr, done.stderr
+    page = (tmp_path / "unirna" / "sdk.html").read_text()
+    assert [name for name in sdk.__all__ if f'id="{name}"' not in page] == []

@@ -19,6 +19,7 @@ ENDED: Final = ("succeeded", "failed", "stopped", "lost")
 Records = str | os.PathLike[str] | Mapping[str, str] | Iterable[tuple[str, str]]
 """Sequences: the path of a FASTA or CSV file, or pairs of id and letters."""
 Lines = list[str]
+Listed = list["Job"]
 
 
 class JobFailedError(UniRNAError, RuntimeError):
@@ -211,7 +212,7 @@ class Jobs:
         """
         return self._submit("finetune", name, {"task": task, **parameters}, {"input": _input(table, file)})
 
-    def list(self, limit: int = 50) -> list[Job]:
+    def list(self, limit: int = 50) -> Listed:
         """The newest jobs, newest first, at most 500."""
         answer = self._service().call("GET", f"/v1/jobs?limit={int(limit)}", None, {})
         return [self._job(entry) for entry in answer["jobs"]]
