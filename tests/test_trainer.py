@@ -455,6 +455,9 @@ def test_a_lost_node(two_sources: Path, tmp_path: Path, then: str) -> None:
     (tmp_path / "script.py").write_text(NODE_LOST)
     env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     env |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+    # Ray's own patience is some two minutes; what happens after it is what is tested.
+    env |= {"RAY_health_check_initial_delay_ms": "1000", "RAY_health_check_period_ms": "500"}
+    env |= {"RAY_health_check_failure_threshold": "3", "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "10"}
     command = [sys.executable, str(tmp_path / "script.py"), str(two_sources), str(run), then]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -90,7 +90,9 @@ def main(config: Config) -> dict[str, Any]:
             )
         )
     with step("Embedding the sequences into a LanceDB store (Ray Data)"):
-        embedded = embed_collection(EmbedConfig((str(out / "data" / "rfam.parquet"),), "rfam", str(out / "store"), MODEL))
+        embedded = embed_collection(
+            EmbedConfig((str(out / "data" / "rfam.parquet"),), "rfam", str(out / "store"), MODEL, map=True)
+        )
         say(f"{embedded['stored']:,} of {embedded['read']:,} records stored, {embedded['rejected']} rejected")
     with step("Serving the store, and searching it with sequences that it does not hold"), service(out) as address:
         found = search(address, sample)
