@@ -119,6 +119,17 @@ export function recordsOf(text) {
   return records;
 }
 
+/** Rows as CSV; a cell that a spreadsheet would take for a formula gets an apostrophe in front. */
+export function csvText(rows) {
+  const cell = (value) => {
+    if (typeof value === "number") return String(value);
+    const text = value === null || value === undefined ? "" : typeof value === "object" ? JSON.stringify(value) : String(value);
+    const safe = /^[=+@\t\r-]/.test(text) ? `'${text}` : text;
+    return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+  };
+  return rows.map((row) => `${row.map(cell).join(",")}\n`).join("");
+}
+
 export function saveLink(text, name, content, type) {
   const link = element("a", { text, attributes: { href: "#", download: name.replaceAll(/[^\w.-]/g, "_") } });
   link.addEventListener("click", () => {

@@ -1,6 +1,6 @@
 // The table of hits, with their alignments.
 
-import { $, bar, element, labelOrder, labelValue, saveLink } from "./common.js";
+import { $, bar, csvText, element, labelOrder, labelValue, saveLink } from "./common.js";
 import { recordLink } from "./record.js";
 
 const TABLE_LABELS = 4;
@@ -36,20 +36,14 @@ export function showHits({ hits, collection }, letters, more) {
   ] : []));
 }
 
-/** Hits as CSV; a cell that a spreadsheet would take for a formula is put in quotes of its own. */
+/** Hits as CSV. */
 export function csvOf(hits) {
   const aligned = ["identity", "query_coverage", "target_coverage", "cigar"].filter(() => hits.some((hit) => hit.alignment));
   const labels = labelOrder(new Set(hits.flatMap((hit) => Object.keys(hit.labels))));
-  const cell = (value) => {
-    if (typeof value === "number") return String(value);
-    const text = value === null || value === undefined ? "" : typeof value === "object" ? JSON.stringify(value) : String(value);
-    const safe = /^[=+@\t\r-]/.test(text) ? `'${text}` : text;
-    return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
-  };
   const rows = hits.map((hit) => [
     hit.rank, hit.id, hit.similarity, ...aligned.map((name) => hit.alignment?.[name]), hit.length, hit.sequence, ...labels.map((name) => hit.labels[name]),
   ]);
-  return [["rank", "id", "similarity", ...aligned, "length", "sequence", ...labels], ...rows].map((row) => `${row.map(cell).join(",")}\n`).join("");
+  return csvText([["rank", "id", "similarity", ...aligned, "length", "sequence", ...labels], ...rows]);
 }
 
 function hitRow(hit, collection, labels, lowest, query) {

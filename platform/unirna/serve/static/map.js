@@ -1,6 +1,6 @@
 // The map of a collection: what its points stand for, colours, the record of one, a selection, the place of a sequence.
 
-import { $, Problem, breakable, call, element, fetchBytes, labelOrder, labelValue, recordsOf, save, show, showProblem } from "./common.js";
+import { $, Problem, breakable, call, csvText, element, fetchBytes, labelOrder, labelValue, recordsOf, save, show, showProblem } from "./common.js";
 import { Plot } from "./plot.js";
 import { recordLink } from "./record.js";
 
@@ -395,13 +395,8 @@ async function exportAs(kind) {
     say("");
     if (kind === "fasta") return save(found.map(({ id, sequence }) => `>${id}\n${sequence}\n`).join(""), `${collection}-selection.fasta`, "text/plain");
     const labels = labelOrder(new Set(found.flatMap((record) => Object.keys(record.labels))));
-    const cell = (value) => {
-      const text = value === null || value === undefined ? "" : typeof value === "object" ? JSON.stringify(value) : String(value);
-      return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-    };
     const row = (record) => [record.id, record.length, ...labels.map((name) => record.labels[name]), places[2 * record.point], places[2 * record.point + 1], record.sequence];
-    const lines = [["id", "length", ...labels, "map_x", "map_y", "sequence"], ...found.map(row)].map((cells) => cells.map(cell).join(","));
-    save(`${lines.join("\n")}\n`, `${collection}-selection.csv`, "text/csv");
+    save(csvText([["id", "length", ...labels, "map_x", "map_y", "sequence"], ...found.map(row)]), `${collection}-selection.csv`, "text/csv");
   } catch (problem) {
     say(problem.message, true);
   } finally {
