@@ -154,10 +154,14 @@ async def load(queries: list[str], steps: list[tuple[int, float]], result: Resul
 def repeated(what: Callable[[], Any], pause: float) -> Iterator[None]:
     """Do something over and over, with pauses, in a thread."""
     stop = threading.Event()
+    failed: list[Exception] = []
 
     def run() -> None:
-        while not stop.wait(pause):
-            what()
+        try:
+            while not stop.wait(pause):
+                what()
+        except Exception as error:
+            failed.append(error)
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -166,18 +170,26 @@ def repeated(what: Callable[[], Any], pause: float) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
+    if failed:
+        raise failed[0]
 
 
 def replicas() -> list[int]:
-    """Process ids of the service's replicas on this machine."""
-    found = []
+    """Process ids of this service's replicas: those that this process, or one that it started, started."""
+    parents, found = {}, []
     for folder in Path("/proc").iterdir():
         try:
-            if folder.name.isdigit() and (folder / "cmdline").read_bytes().startswith(b"ray::ServeReplica:unirna"):
-                found.append(int(folder.name))
+            if folder.name.isdigit():
+                parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+                if (folder / "cmdline").read_bytes().startswith(b"ray::ServeReplica:unirna"):
+                    found.append(int(folder.name))
         except OSError:
             continue
-    return found
+
+    def ours(pid: int) -> bool:
+        return pid == os.getpid() or (pid > 1 and ours(parents.get(pid, 0)))
+
+    return [pid for pid in found if ours(pid)]
 
 
 @contextmanager

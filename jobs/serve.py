@@ -62,7 +62,7 @@ def serve_store(settings: Settings) -> dict[str, Any]:
     settings = replace(
         settings,
         store=absolute(settings.store),
-        model=absolute(settings.model or engine.model.name),
+        model=absolute(settings.model or ("" if layered(settings, names) else engine.model.name)),
         registry=absolute(settings.registry),
         keys_file=full(settings.keys_file),
         jobs_folder=full(settings.jobs_folder),
@@ -105,6 +105,12 @@ def serve_store(settings: Settings) -> dict[str, Any]:
     if not one_machine and not serve.status().applications:
         serve.shutdown()  # leave no proxy on the cluster; an embedded Ray ends with this process
     return {"served": settings.store, "address": address, "start_seconds": round(seconds, 1)}
+
+
+def layered(settings: Settings, names: list[str]) -> bool:
+    """Whether the collection that says which model to use holds states of a layer: then the replicas read it there too."""
+    first = settings.collection if settings.collection in names else names[0]
+    return bool(vectorstore.open(settings.store, first).provenance.layer != -1)
 
 
 def absolute(path: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
+import os
 import random
 import shutil
 import signal
@@ -22,11 +23,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import httpx2
+import pyarrow as pa
 import pytest
 import tyro
 
 from unirna import sdk, vectorstore
 from unirna.sdk import _cli
+from unirna.serve.cluster import _layer
+from unirna.serve.engine import Engine
 from unirna.serve.errors import RequestError
 from unirna.serve.job_commands import Place, command, find_file
 from unirna.serve.job_schemas import EmbedJob, FinetuneJob, ScreenJob
@@ -144,8 +148,6 @@ class Processes:
         self.running[id] = subprocess.Popen(words, start_new_session=True)
 
     def stop(self, id: str) -> None:
-        import os
-
         self._answer()
         os.killpg(self.running[id].pid, signal.SIGTERM)
 
@@ -281,12 +283,49 @@ def test_a_job_whose_cluster_is_gone_is_lost_and_goes_on(http: httpx2.Client, jo
     assert http.get(f"/v1/jobs/{id}").json()["state"] == "running"  # as far as is known
     assert http.post(f"/v1/jobs/{id}/cancel", json={}).status_code == 503
     jobs.cluster.down = False
-    (jobs.folder / id / "cancelled-1.json").unlink()
-    jobs.cluster.running.pop(id).kill()
+    assert http.get(f"/v1/jobs/{id}").json()["message"] == ""  # it is not being stopped
+    process = jobs.cluster.running.pop(id)
+    assert http.get(f"/v1/jobs/{id}").json()["state"] == "running"  # on another service's cluster, for all that is known
+    os.killpg(process.pid, signal.SIGKILL)
+    os.utime(jobs.folder / id / "alive-1", (0, 0))  # long ago
     job = http.get(f"/v1/jobs/{id}").json()
     assert job["state"] == "lost" and "Resume it" in job["message"]
-    http.post(f"/v1/jobs/{id}/resume", json={})
-    assert until(http, id, "running")["message"] == ""
+    with ThreadPoolExecutor(8) as pool:  # by many at once, it goes on once
+        for answer in pool.map(lambda _: http.post(f"/v1/jobs/{id}/resume", json={}), range(8)):
+            assert answer.status_code == 200
+    assert until(http, id, "running")["message"] == "" and set(jobs.cluster.running) == {f"{id}.2"}
+
+
+def test_a_job_that_is_being_removed_hides_no_other(http: httpx2.Client, jobs: Jobs) -> None:
+    first, second = (http.post("/v1/jobs", json=embed("quick")).json()["id"] for _ in range(2))
+    for id in (first, second):
+        until(http, id, "succeeded")
+    (jobs.folder / first / "job.json").unlink()
+    assert [job["id"] for job in http.get("/v1/jobs").json()["jobs"]] == [second]
+    assert http.get(f"/v1/jobs/{first}").status_code == 404
+
+
+def test_an_attempt_that_was_taken_for_lost_does_not_begin_again(tmp_path: Path) -> None:
+    (tmp_path / "command.json").write_text(json.dumps([sys.executable, "-c", "open('made', 'w')"]))
+    (tmp_path / "submitted-2.json").write_text("{}")
+    command = [sys.executable, "-m", "unirna.job.submitted", str(tmp_path), "1"]
+    assert subprocess.run(command, cwd=tmp_path).returncode == 75 and not (tmp_path / "made").exists()
+
+
+def test_jobs_embed_with_the_layer_of_the_service_s_own_model(library: Any, tmp_path: Path) -> None:
+    from unirna import model
+
+    made = model.load(library.model, layer=1)
+    schema = vectorstore.collection_schema(
+        128, pa.schema([]), vectorstore.Provenance(library.model, made.fingerprint, layer=1)
+    )
+    rows = vectorstore.open(library.store, "rfam").dataset.to_table(limit=5)
+    vectorstore.copy(library.store, "rfam", str(tmp_path / "store"))
+    vectorstore.append_rows(
+        str(tmp_path / "store"), "a", pa.Table.from_arrays([rows[n] for n in schema.names], schema=schema), key="k"
+    )
+    engine = Engine.open(str(tmp_path / "store"), library.model, default_collection="rfam", other_models=1)
+    assert _layer(engine) == -1
 
 
 def test_the_same_key_starts_one_job(http: httpx2.Client, jobs: Jobs) -> None:

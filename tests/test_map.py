@@ -341,10 +341,15 @@ def test_rows_that_came_and_went_are_told(mapped: str) -> None:
     maps = _maps(mapped)
     first = maps.answer("c", "family")
     assert maps.answer("c", "family") is first  # held
+    assert read(first)[0]["current"]
+    vectorstore.upsert(mapped, "c", rows(clusters(3, 20, seed=9)[20:21], 20), fingerprint="feed")
+    header = read(maps.answer("c"))[0]
+    assert (header["added"], header["gone"], header["current"]) == (0, 0, False)  # a row was replaced
     vectorstore.delete(mapped, "c", "place < 5")
     vectorstore.upsert(mapped, "c", rows(clusters(3, 20)[10:15], 10), fingerprint="feed")  # these stand last now
     vectorstore.add(mapped, "c", rows(clusters(1, 7, seed=3), 60), fingerprint="feed")
     header, places, codes = read(maps.answer("c", "place"))
+    assert not header["current"]
     assert (header["points"], header["gone"], header["added"], header["num_rows"]) == (60, 5, 7, 62)
     assert codes is not None and np.isnan(places[:5]).all() and not np.isnan(places[5:]).any()
     assert codes[5:].tolist() == list(range(5, 60))  # each point has its own row's label still

@@ -696,3 +696,11 @@ def test_what_the_documentation_shows(
     assert len(shown["hits"]) == 5 and [hit.rank for hit in shown["page"]] == list(range(11, 21))
     assert shown["vectors"].shape == (10, 128) and [len(found) for found in shown["found"]] == [10, 10]
     assert "sequences[1] - " in capsys.readouterr().out
+
+
+def test_a_table_has_the_columns_of_all_rows() -> None:
+    def structure(*contacts: tuple[int, int, float]) -> sdk.Structure:
+        return sdk.Structure("GGGAAACCC", "(((...)))", (), (1.0,) * 9, "", contacts)
+
+    found = sdk.FoldResult([structure(), structure((0, 8, 0.5))])
+    assert found.to_arrow()["contacts"].to_pylist() == [None, [{"i": 0, "j": 8, "probability": 0.5}]]

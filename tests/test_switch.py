@@ -55,8 +55,12 @@ def test_a_model_that_is_gone_is_refused_and_found_again(
             engine.search(similar_to="ACGUACGU")
         assert error.value.status == 409
         assert not engine.catalogue.describe_all()[0]["searchable"]
-    shutil.copytree(made.model, there)
     monkeypatch.setattr(encoders, "LOOK_AGAIN", 0.0)
+    with monkeypatch.context() as patch:  # nor does one for which there is no memory end in anything else
+        patch.setattr(encoders, "load", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("out of memory")))
+        with pytest.raises(RequestError, match=made.fingerprint):
+            engine.search(similar_to="ACGUACGU")
+    shutil.copytree(made.model, there)
     assert engine.search(similar_to="ACGUACGU").hits
 
 

@@ -20,6 +20,8 @@ from typing import Any
 
 PROGRESS_SECONDS = 2
 """Between lines of progress: someone may be watching."""
+ALIVE_SECONDS = 5
+"""Between signs of life, the time of the file `alive-ATTEMPT`."""
 
 
 def main(folder: Path, attempt: int, address: str = "") -> int:
@@ -29,14 +31,21 @@ def main(folder: Path, attempt: int, address: str = "") -> int:
     log = folder / "log.txt"
     note(folder / f"started-{attempt}.json", {"log_from": log.stat().st_size if log.exists() else 0})
     code = 75
-    if not (folder / f"cancelled-{attempt}.json").exists():
+    overtaken = (folder / f"submitted-{attempt + 1}.json").exists()  # it was taken for lost, and resumed elsewhere
+    if not overtaken and not (folder / f"cancelled-{attempt}.json").exists():
         env = {name: value for name, value in os.environ.items() if name not in ("UNIRNA_API_KEY", "UNIRNA_KEYS_FILE")}
         env |= {"RAY_ADDRESS": address} if address else {}
         env["UNIRNA_PROGRESS_SECONDS"] = str(PROGRESS_SECONDS)
         command = json.loads((folder / "command.json").read_text())
         with log.open("ab") as stderr, (folder / "summary.json").open("wb") as stdout:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, env=env)
-            code = process.wait()
+            while True:
+                (folder / f"alive-{attempt}").touch()
+                try:
+                    code = process.wait(ALIVE_SECONDS)
+                    break
+                except subprocess.TimeoutExpired:
+                    continue
     note(folder / f"ended-{attempt}.json", {"code": code})
     return code if code >= 0 else 128 - code
 

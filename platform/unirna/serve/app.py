@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from collections.abc import Awaitable, Callable
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +22,7 @@ from unirna.model import Model
 from unirna.serve import jobs_api, schemas
 from unirna.serve.application import Application
 from unirna.serve.batcher import Batcher, OverloadedError, Turn
-from unirna.serve.engine import Engine, Limits
+from unirna.serve.engine import Engine, Limits, changed
 from unirna.serve.errors import FieldError, RequestError, bad_field
 from unirna.serve.guard import Guard, ProblemResponse, problem_response
 from unirna.serve.job_schemas import KINDS
@@ -129,6 +130,7 @@ def create_app(engine: Engine, settings: Settings, key_digest: str | None = None
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.add_exception_handler(RequestError, _on_request_error)
     app.add_exception_handler(OverloadedError, _on_overload)
+    app.add_exception_handler(ChangedError, _on_change)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(StarletteHTTPException, _on_http_error)
     app.add_middleware(
@@ -148,15 +150,13 @@ def create_app(engine: Engine, settings: Settings, key_digest: str | None = None
 @api.post("/search", response_model=schemas.SearchResponse, summary="The nearest sequences of a collection")
 async def search(body: schemas.SearchRequest, request: Request, engine: EngineOf) -> Any:
     """Give a sequence, a vector or the id of a stored sequence; hits come back best first."""
-    for last in (False, True):
+
+    async def find() -> Any:
         plan = await asyncio.to_thread(engine.plan_search, **body.model_dump())
         vector = (await _batcher_for(request, plan.encoder).embed([plan.letters]))[0] if plan.letters else plan.vector
-        try:
-            return await asyncio.to_thread(engine.run_search, plan, vector)
-        except ChangedError as error:  # switched to another model meanwhile: once more, with that one
-            if last:
-                raise RequestError(409, str(error), FieldError("collection", str(error))) from error
-    raise AssertionError("unreachable")
+        return await asyncio.to_thread(engine.run_search, plan, vector)
+
+    return await _again_if_changed(find)
 
 
 @api.post(
@@ -218,6 +218,14 @@ async def score_variants(body: schemas.VariantsRequest, request: Request, engine
     await asyncio.to_thread(engine.variants.check, letters, body.variants, body.method)
     turn: Turn = request.app.state.long_turn
     return await turn.run(partial(engine.variants.score, letters, body.variants, body.method, drawing=body.drawing))
+
+
+async def _again_if_changed(act: Callable[[], Awaitable[Any]]) -> Any:
+    """Do it once more where the collection was switched to another model meanwhile."""
+    try:
+        return await act()
+    except ChangedError:
+        return await act()
 
 
 def _batcher_for(request: Request, encoder: Model) -> Batcher:
@@ -315,9 +323,13 @@ def map_records(name: str, body: schemas.MapRecordsRequest, engine: EngineOf) ->
 @api.post("/collections/{name}/map/place", response_model=schemas.MapPlaceResponse, summary="A sequence's place on the map")
 async def map_place(name: str, body: schemas.MapPlaceRequest, request: Request, engine: EngineOf) -> Any:
     """The weighted mean of the places of its ten nearest neighbours on the map, and which they are."""
-    collection, letters, encoder = await asyncio.to_thread(engine.plan_place, name, body.sequence)
-    vector = (await _batcher_for(request, encoder).embed([letters]))[0]
-    return await asyncio.to_thread(engine.maps.place, collection, vector)
+
+    async def place() -> Any:
+        collection, letters, encoder = await asyncio.to_thread(engine.plan_place, name, body.sequence)
+        vector = (await _batcher_for(request, encoder).embed([letters]))[0]
+        return await asyncio.to_thread(engine.maps.place, collection, vector)
+
+    return await _again_if_changed(place)
 
 
 @health.get("/healthz", response_model=schemas.Status, summary="The process lives")
@@ -383,6 +395,11 @@ def docs() -> FileResponse:
 async def _on_request_error(request: Request, error: Exception) -> ProblemResponse:
     assert isinstance(error, RequestError)
     return problem_response(request.scope, error.status, error.message, *error.errors)
+
+
+async def _on_change(request: Request, error: Exception) -> ProblemResponse:
+    assert isinstance(error, ChangedError)
+    return await _on_request_error(request, changed(error))
 
 
 async def _on_overload(request: Request, error: Exception) -> ProblemResponse:

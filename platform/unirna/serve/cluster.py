@@ -30,16 +30,16 @@ class RayCluster:
 
         here = ray.get_runtime_context()
         code = {k: v for k, v in here.runtime_env.items() if k in ("working_dir", "py_modules")}  # that this replica runs
-        turn = {JOB_RESOURCE: 1.0} if ray.cluster_resources().get(JOB_RESOURCE) else None
         client = self._connected()
         try:
+            turn = {JOB_RESOURCE: 1.0} if ray.cluster_resources().get(JOB_RESOURCE) else None
             client.submit_job(
                 entrypoint=shlex.join([*words, here.gcs_address]),
                 submission_id=id,
                 runtime_env=code,
                 entrypoint_resources=turn,
             )
-        except (RuntimeError, OSError) as error:
+        except (RuntimeError, OSError, ray.exceptions.RayError) as error:
             if "already exists" not in str(error):
                 raise self._failed(error) from error
 
@@ -66,12 +66,13 @@ class RayCluster:
         from ray.job_submission import JobSubmissionClient
 
         with self._lock:
-            if self._client is None:
+            client = self._client
+            if client is None:
                 try:
-                    self._client = JobSubmissionClient(ray.get_runtime_context().gcs_address)
+                    client = self._client = JobSubmissionClient(ray.get_runtime_context().gcs_address)
                 except (RuntimeError, OSError) as error:
                     raise self._failed(error) from error
-            return self._client
+            return client
 
     def _failed(self, error: Exception) -> ClusterError:
         self._client = None  # the head may come back at another address
@@ -97,9 +98,9 @@ def open_jobs(settings: Settings, engine: Engine) -> Jobs:
 
 
 def _layer(engine: Engine) -> int:
-    """The layer whose states the engine's vectors are, as the collections say that can be searched with them."""
+    """The layer whose states the engine's vectors are, as the collections say that it made."""
     for found in engine.catalogue.describe_all():
-        if found["searchable"]:
+        if found["fingerprint"] == engine.model.fingerprint:
             return vectorstore.open(engine.store, found["name"]).provenance.layer
     return -1
 

@@ -47,8 +47,9 @@ class Encoders:
         if self.known(made):
             with self._loading:
                 try:
-                    return self._load(made)
-                except (CheckpointError, OSError, ValueError) as error:
+                    if self.known(made):  # who waited need not try again what has just failed
+                        return self._load(made)
+                except (CheckpointError, OSError, ValueError, RuntimeError) as error:  # the last: no memory for it
                     log.warning("the model %s of collection %s cannot be loaded: %s", made.model, collection.name, error)
                     self._missing[made.fingerprint, made.layer] = time.monotonic()
         refusal = str(

@@ -238,22 +238,22 @@ class Engine:
                 another model (409).
         """
         for last in (False, True):
-            plan = self.plan_search(
-                similar_to=similar_to,
-                vector=vector,
-                id=id,
-                k=k,
-                offset=offset,
-                where=where,
-                collection=collection,
-                hybrid=hybrid,
-                verify=verify,
-            )
             try:
+                plan = self.plan_search(
+                    similar_to=similar_to,
+                    vector=vector,
+                    id=id,
+                    k=k,
+                    offset=offset,
+                    where=where,
+                    collection=collection,
+                    hybrid=hybrid,
+                    verify=verify,
+                )
                 return self.run_search(plan, plan.encoder.embed([plan.letters])[0] if plan.letters else plan.vector)
             except ChangedError as error:  # switched to another model meanwhile: once more, with that one
                 if last:
-                    raise RequestError(409, str(error), FieldError("collection", str(error))) from error
+                    raise changed(error) from error
         raise AssertionError("unreachable")
 
     def plan_search(
@@ -447,6 +447,11 @@ class Engine:
             for p in self.predictors.all()
         ]
         return {"encoder": encoder, "predictors": predictors}
+
+
+def changed(error: ChangedError) -> RequestError:
+    """The answer to a request whose collection is switched to another model again and again."""
+    return RequestError(409, str(error), FieldError("collection", str(error)))
 
 
 def _recorded_model(store: str, collection: str) -> Model:

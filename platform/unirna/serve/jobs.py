@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +37,8 @@ OWN_FILES: Final = ("screen.json",)
 """Of the results, what a job keeps for itself: it names folders of this service, and the job's summary says the same."""
 LINE: Final = 1_000
 """Characters of a line of the log that are shown."""
+ALIVE_SECONDS: Final = 30.0
+"""How long after its last sign of life a job counts as running although this cluster does not know it."""
 GRACE_SECONDS: Final = 60.0
 """How long a job that the cluster does not know yet counts as pending."""
 PROGRESS: Final = re.compile(r".+?  +(\d{1,3})%  [\d,]+/[\d,]+ ")
@@ -116,11 +121,13 @@ class Jobs:
         folder = self._folder(id)
         attempt = _attempt(folder)
         if self.get(id)["state"] in ("pending", "running"):
-            note(folder / f"cancelled-{attempt}.json", {"by": by})
+            mark = folder / f"cancelled-{attempt}.json"
+            note(mark, {"by": by})
             try:
                 self.cluster.stop(_submission(id, attempt))
             except ClusterError as error:
-                raise RequestError(503, str(error)) from error
+                mark.unlink(missing_ok=True)  # it goes on, and may be stopped later
+                raise RequestError(503, f"{error}. Send the same request again") from error
         return self.get(id)
 
     def resume(self, id: str, *, by: str = "") -> dict[str, Any]:
@@ -129,19 +136,23 @@ class Jobs:
         Raises:
             RequestError: no such job (404), or a cluster that does not answer (503).
         """
-        folder = self._folder(id)
+        attempt = _attempt(self._folder(id))  # before its state: of two requests at once one finds that it has been done
         if self.get(id)["state"] in ("failed", "stopped", "lost"):
-            self._start(id, _attempt(folder) + 1, by)
+            self._start(id, attempt + 1, by)
         return self.get(id)
 
     # ---- what there is ---------------------------------------------------------------------------------------------
 
     def newest(self, limit: int) -> list[dict[str, Any]]:
         """The newest jobs, newest first."""
-        there = [path.name for path in self.folder.glob("*-*-*-*") if ID.fullmatch(path.name)]
+        there = [path.parent.name for path in self.folder.glob("*-*-*-*/job.json") if ID.fullmatch(path.parent.name)]
         names = sorted(there, key=lambda name: name.partition("-")[2], reverse=True)[:limit]
         states = self._states()
-        return [self._describe(name, states) for name in names]
+        found = []
+        for name in names:
+            with suppress(FileNotFoundError):  # it is being removed
+                found.append(self._describe(name, states))
+        return found
 
     def get(self, id: str) -> dict[str, Any]:
         """One job.
@@ -150,7 +161,11 @@ class Jobs:
             RequestError: no such job (404).
         """
         self._folder(id)
-        return self._describe(id, self._states())
+        states = self._states()
+        try:
+            return self._describe(id, states)
+        except FileNotFoundError as error:  # it is being removed
+            raise bad_field("id", f"no job {id[:100]!r}", 404) from error
 
     def log(self, id: str, lines: int) -> list[str]:
         """The last lines that a job said, without control characters and the folders of this service.
@@ -295,7 +310,8 @@ class Jobs:
             _read(folder / f"{what}-{attempt}.json") for what in ("submitted", "started", "ended", "cancelled")
         )
         lines = [] if started is None else self._log(folder, int(started["log_from"]), LAST_BYTES)
-        state, message = _state(submitted, started, ended, cancelled, states, _submission(id, attempt))
+        alive = _seconds_since(folder / f"alive-{attempt}") < ALIVE_SECONDS
+        state, message = _state(submitted, started, ended, cancelled, states, _submission(id, attempt), alive)
         if state == "failed":
             errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
             message = errors[-1] if errors else self.hidden(message)
@@ -349,6 +365,14 @@ def _submission(id: str, attempt: int) -> str:
     return id if attempt == 1 else f"{id}.{attempt}"
 
 
+def _seconds_since(path: Path) -> float:
+    """How long ago a file was written; without end where there is none."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return math.inf
+
+
 def _read(path: Path) -> dict[str, Any] | None:
     try:
         found: dict[str, Any] = json.loads(path.read_text())
@@ -364,6 +388,7 @@ def _state(
     cancelled: dict[str, Any] | None,
     states: Mapping[str, tuple[str, str]] | None,
     submission: str,
+    alive: bool,
 ) -> tuple[str, str]:
     """State and message of an attempt: what its folder says, then what the cluster says."""
     if ended is not None:
@@ -378,6 +403,8 @@ def _state(
         return "stopped", ""
     waiting = ("pending", "") if started is None else ("running", "" if cancelled is None else "it is being stopped")
     if states is None:  # the cluster cannot be asked: what is known stands
+        return waiting
+    if submission not in states and alive:  # on the cluster of another service over this folder
         return waiting
     if submission not in states:
         age = datetime.now(UTC) - datetime.fromisoformat(submitted["at"]) if submitted else None

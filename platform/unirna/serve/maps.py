@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -51,7 +51,7 @@ class Held:
 
     Attributes:
         map: the map. dataset: the version. rows: that it has. offsets: where in it each point's row stands, -1 where it is
-            gone. there: points whose row is there.
+            gone. there: points whose row is there. current: whether these rows are still those that it was made of.
     """
 
     map: Map
@@ -59,6 +59,7 @@ class Held:
     rows: int
     offsets: Offsets
     there: int
+    current: bool
 
     @property
     def added(self) -> int:
@@ -85,7 +86,7 @@ class Maps:
         self._held: OrderedDict[tuple[str, ...], Held] = OrderedDict()
         self._answers: OrderedDict[tuple[str, ...], tuple[Held, bytes]] = OrderedDict()
         self._lock = threading.Lock()
-        self._reading = threading.Lock()
+        self._reading: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     # ---- all points ------------------------------------------------------------------------------------------------
 
@@ -140,6 +141,7 @@ class Maps:
             "num_rows": held.rows,
             "added": held.added,
             "gone": len(there) - held.there,
+            "current": held.current,
             "model": collection.provenance.model,
             "fingerprint": info.fingerprint,
             "method": info.method,
@@ -219,7 +221,9 @@ class Maps:
     def _of(self, collection: Collection) -> Held:
         """The map beside the newest version of a collection, read if it is not held."""
         store, name = collection.uri, collection.name
-        with self._reading:
+        with self._lock:
+            reading = self._reading[name]
+        with reading:  # once, for all who ask for it now
             dataset, called = collection.dataset, vectorstore.name_of_map(store, name)
             with self._lock:
                 before = self._held.get((name,))
@@ -268,7 +272,8 @@ def _held(collection: Collection, dataset: lance.LanceDataset) -> Held:
     there = int((offsets >= 0).sum())
     if not there:
         raise _no_map(f"no row of the map of {name!r} is there any more. {make}")
-    return Held(found, dataset, rows, offsets, there)
+    current = vectorstore.map_is_current(collection.uri, name, found.info)
+    return Held(found, dataset, rows, offsets, there, current)
 
 
 def _no_map(message: str) -> RequestError:

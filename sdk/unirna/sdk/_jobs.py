@@ -275,11 +275,10 @@ def _input(records: Records | None, file: str | None) -> dict[str, str]:
         return {"file": file}
     if isinstance(records, (str, os.PathLike)):
         path = Path(records)
-        if path.suffix == ".csv":
-            return {"csv": path.read_text(encoding="utf-8-sig")}
-        if path.suffix in (".parquet", ".tsv", ".fastq", ".fq"):
+        kind = Path(path.stem if path.suffix == ".gz" else path.name).suffix
+        if kind in (".parquet", ".tsv", ".fastq", ".fq"):
             raise InvalidRequestError(f"{path}: wanted a FASTA or CSV file; others go into the service's folder of inputs")
-        return {"fasta": _text(path)}
+        return {"csv" if kind == ".csv" else "fasta": _text(path)}
     pairs = records.items() if isinstance(records, Mapping) else records
     return {"fasta": "".join(f">{name}\n{letters}\n" for name, letters in pairs or ())}
 
@@ -287,5 +286,9 @@ def _input(records: Records | None, file: str | None) -> dict[str, str]:
 def _text(path: Path) -> str:
     import gzip
 
-    raw = path.read_bytes()
-    return (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8-sig", "replace")
+    try:
+        raw = path.read_bytes()
+        return (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8-sig", "replace")
+    except (OSError, EOFError) as error:
+        shown = f"{str(path)[:100]!r} cannot be read ({type(error).__name__})"
+        raise InvalidRequestError(f"{shown}: wanted the path of a FASTA or CSV file, or pairs of id and letters") from error

@@ -81,7 +81,9 @@ class LocalTransport:
             case ["collections"]:
                 return {"default": engine.catalogue.default(), "collections": engine.catalogue.describe_all()}
             case ["collections", name, "map"]:
-                return engine.maps.answer(unquote(name), dict(parse_qsl(query)).get("label"), ids=True)
+                return engine.maps.answer(
+                    unquote(name), dict(parse_qsl(query, keep_blank_values=True)).get("label"), ids=True
+                )
         raise AssertionError(path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from types import TracebackType
 from typing import Final, Self
@@ -24,10 +25,15 @@ class Progress:
         self._total, self._done, self._width = total, 0, 0
         self._shown = _watched() if shown is None else shown
         self._start = self._last = time.monotonic()
+        self._lock = threading.Lock()
 
     def add(self, count: int) -> None:
         """So many more are done."""
-        self._done += count
+        with self._lock:  # several requests end at once
+            self._done += count
+            self._show()
+
+    def _show(self) -> None:
         now = time.monotonic()
         if not self._shown or now - self._start < PATIENCE or now - self._last < PAUSE:
             return

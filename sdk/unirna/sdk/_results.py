@@ -65,7 +65,9 @@ class _Rows(Sequence[Item]):
             import pyarrow
         except ImportError as error:
             raise ImportError('to_arrow needs pyarrow: pip install "unirna[vectorstore]"') from error
-        return pyarrow.Table.from_pylist(self.to_dicts())
+        rows = self.to_dicts()
+        names = dict.fromkeys(name for row in rows for name in row)  # not all rows have all
+        return pyarrow.table({name: [row.get(name) for row in rows] for name in names})
 
     def to_pandas(self) -> pandas.DataFrame:
         """The items as a pandas data frame.

@@ -10,6 +10,7 @@ let mayWrite = false;
 let chosen = null; // { name, text } of a file
 let timer = 0;
 let asking = false;
+let late = false;
 
 // ---- the list
 
@@ -32,8 +33,12 @@ async function start() {
 }
 
 async function refresh() {
-  if (asking) return;
+  if (asking) {
+    late = true; // what was asked for before may not tell of what has just been done
+    return;
+  }
   asking = true;
+  late = false;
   clearTimeout(timer);
   let again = false;
   try {
@@ -45,11 +50,12 @@ async function refresh() {
     again = jobs.some((job) => AT_WORK.includes(job.state));
   } catch (problem) {
     showProblem($("message"), problem);
-    again = problem.status === 0 || problem.status === 503; // it may come back
+    again = problem.status === 0 || problem.status === 429 || problem.status >= 500; // it may come back
   } finally {
     asking = false;
   }
-  if (again && !document.hidden) timer = setTimeout(refresh, EVERY);
+  if (late) refresh();
+  else if (again && !document.hidden) timer = setTimeout(refresh, EVERY);
 }
 
 function draw(jobs) {
@@ -131,7 +137,7 @@ function update(card, job) {
   card.link.hidden = job.kind !== "embed" || job.state !== "succeeded";
   card.link.href = `/?collection=${encodeURIComponent(job.parameters.collection ?? "")}`;
   if (before && before.state !== job.state) $("said").textContent = `${card.title.textContent}: ${job.state}`;
-  if (card.open === "log" && busy) logOf(job.id).then((made) => card.open === "log" && fill(card, made), () => {});
+  if (card.open === "log" && (busy || before?.state !== job.state)) logOf(job.id).then((made) => card.open === "log" && fill(card, made), () => {});
 }
 
 function outcome({ kind, state, summary }) {
@@ -142,7 +148,7 @@ function outcome({ kind, state, summary }) {
     const there = summary.unchanged ? `, ${count(summary.unchanged)} were there` : "";
     return `${count(summary.new)} of ${count(summary.read)} sequences are new in ${summary.collection}${there}${rejected}.`;
   }
-  if (kind === "screen") return `${count(summary.hits)} hits among ${count(summary.screened)} sequences; best: ${summary.best?.id}.`;
+  if (kind === "screen") return `${count(summary.hits)} hits among ${count(summary.screened)} sequences${summary.best ? `; best: ${summary.best.id}` : ""}.`;
   return "The predictor is on the search page.";
 }
 
@@ -161,7 +167,9 @@ async function toggle(card, what, make) {
   card.open = card.open === what ? "" : what;
   for (const name of ["log", "results"]) card.buttons[name].setAttribute("aria-expanded", String(card.open === name));
   card.more.replaceChildren();
-  if (card.open) fill(card, await make());
+  if (!card.open) return;
+  const made = await make();
+  if (card.open === what) fill(card, made);
 }
 
 function fill(card, made) {
@@ -182,7 +190,13 @@ async function resultsOf(id) {
   const { files } = await call(path);
   const rows = files.map(({ name, bytes }) => {
     const button = element("button", { text: name, className: "quiet", attributes: { type: "button" } });
-    button.addEventListener("click", async () => save(await fetchBytes(`${path}/${encodeURIComponent(name)}`), name, "application/octet-stream"));
+    button.addEventListener("click", async () => {
+      try {
+        save(await fetchBytes(`${path}/${encodeURIComponent(name)}`), name, "application/octet-stream");
+      } catch (problem) {
+        showProblem($("message"), problem);
+      }
+    });
     return element("li", {}, button, element("span", { text: size(bytes), className: "hint" }));
   });
   return rows.length ? element("ul", { className: "files", attributes: { "aria-label": "Files to save" } }, ...rows) : element("p", { text: "It made no files.", className: "hint" });

@@ -132,6 +132,7 @@ function describe() {
   $("map-about").textContent = `${count(there)} sequences${sample}, by ${how}: what lies together is similar; distances between groups say little.`;
   const late = [];
   if (header.added) late.push(`${count(header.added)} ${header.added === 1 ? "sequence was" : "sequences were"} added since the map was made and ${header.added === 1 ? "is" : "are"} not on it`);
+  if (!header.current && !header.added && !header.gone) late.push("some of its sequences were replaced since the map was made");
   if (header.gone) late.push(`${count(header.gone)} ${header.gone === 1 ? "sequence" : "sequences"} of the map ${header.gone === 1 ? "is" : "are"} no longer in the collection`);
   $("map-late").hidden = !late.length;
   $("map-late").textContent = `${late.join("; ")}. Make it again with: unirna collections map ${shown.collection} --store STORE`;
@@ -279,12 +280,13 @@ function mark() {
 // ---- one point
 
 async function read(points) {
-  const wanted = points.filter((point) => !records.has(point));
+  const held = records; // another map may be shown when the answer comes
+  const wanted = points.filter((point) => !held.has(point));
   if (wanted.length) {
     const answer = await call(path(shown.collection, "/records"), { points: wanted, map: shown.header.map });
-    for (const record of answer.records) records.set(record.point, record);
+    for (const record of answer.records) held.set(record.point, record);
   }
-  return points.map((point) => records.get(point)).filter((record) => record);
+  return points.map((point) => held.get(point)).filter((record) => record);
 }
 
 let waiting = 0;
@@ -329,6 +331,7 @@ async function picked(point) {
   try {
     const [record] = await read([point]);
     if (chosen !== point) return;
+    if (!record) return show($("map-record"), "This sequence is no longer in the collection.");
     const labels = labelOrder(Object.keys(record.labels)).map((name) => [name.replaceAll("_", " "), labelValue(record.labels[name])]);
     const letters = record.sequence.length > 120 ? `${record.sequence.slice(0, 120)}…` : record.sequence;
     const close = element("button", { text: "Close", className: "quiet", attributes: { type: "button" } });
@@ -413,8 +416,10 @@ async function place() {
   try {
     const { letters, name } = recordsOf($("map-sequence").value)[0] ?? { letters: "", name: "" };
     if (!letters) throw new Problem(422, "", [{ field: "sequence", message: "Paste a sequence first." }]);
-    const { collection } = shown;
+    const asked = shown;
+    const { collection } = asked;
     const found = await call(path(collection, "/place"), { sequence: letters });
+    if (shown !== asked) return; // another map is looked at by now
     if (found.map !== shown.header.map) throw new Problem(409, "The map has been made anew meanwhile. Load this page again.", []);
     query = found;
     say("");

@@ -153,7 +153,7 @@ async function fold() {
   $("structure").hidden = true;
   const letters = pasted();
   await foldInto($("fold-here"), letters, chosen($("sequence").value).name || "sequence");
-  $("structure").hidden = false;
+  $("structure").hidden = letters !== chosen($("sequence").value).letters; // another one stands there by now
 }
 
 // ---- which view
@@ -179,7 +179,11 @@ $("search-form").addEventListener("submit", (event) => {
 });
 $("example").addEventListener("click", () => work("Loading an example …", loadExample));
 $("fold").addEventListener("click", () => work("Folding …", fold));
-$("predict").addEventListener("click", () => work("Predicting …", () => predict(pasted(), $("task").value, predictors.get($("task").value).lengths)));
+$("predict").addEventListener("click", () => work("Predicting …", async () => {
+  const letters = pasted();
+  await predict(letters, $("task").value, predictors.get($("task").value).lengths);
+  if (letters !== chosen($("sequence").value).letters) $("prediction").hidden = true;
+}));
 $("sequence").addEventListener("input", describeSequence);
 $("collection").addEventListener("change", () => {
   show($("message"), "");

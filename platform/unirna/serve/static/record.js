@@ -53,6 +53,7 @@ export async function showRecord(collection, id, findSimilar, predictorsOf) {
   $("record-fold").onclick = fold;
   $("record-fold").hidden = record.length <= FOLDED_AT_ONCE;
   await showNeighbours(collection, record, current);
+  if (!current()) return;
   if (record.length <= FOLDED_AT_ONCE) await fold();
   const predictors = await predictorsOf();
   if (!current() || !predictors.length || record.length > PREDICTED_AT_ONCE) return;
