@@ -32,11 +32,11 @@ export function prepareMap(names, otherwise) {
   $("map-collection").replaceChildren(...names.map((name) => new Option(name, name)));
   if (location.pathname !== "/map" || !names.length) return;
   if (asked) $("map-collection").value = asked;
-  else go(otherwise ?? names[0]);
+  else go(otherwise ?? names[0], "replaceState");
 }
 
-function go(collection) {
-  history.pushState({ inside: true }, "", `/map?${new URLSearchParams({ collection })}`);
+function go(collection, how = "pushState") {
+  history[how]({ inside: true }, "", `/map?${new URLSearchParams({ collection })}`);
   dispatchEvent(new PopStateEvent("popstate"));
 }
 

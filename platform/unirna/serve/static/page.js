@@ -70,10 +70,14 @@ async function start() {
     $("key-form").hidden = true;
     show($("message"), "");
     describeCollection();
-    if (!listed.collections.length) show($("message"), "The store holds no collection yet.", true);
+    if (!listed.collections.length) show(messages(), "The store holds no collection yet.", true);
   } catch (problem) {
-    showProblem($("message"), problem);
+    showProblem(messages(), problem);
   }
+}
+
+function messages() {
+  return $(location.pathname === "/map" ? "map-message" : "message");
 }
 
 function busy(on) {
