@@ -307,9 +307,14 @@ def test_a_job_that_is_being_removed_hides_no_other(http: httpx2.Client, jobs: J
 
 def test_an_attempt_that_was_taken_for_lost_does_not_begin_again(tmp_path: Path) -> None:
     (tmp_path / "command.json").write_text(json.dumps([sys.executable, "-c", "open('made', 'w')"]))
-    (tmp_path / "submitted-2.json").write_text("{}")
     command = [sys.executable, "-m", "unirna.job.submitted", str(tmp_path), "1"]
-    assert subprocess.run(command, cwd=tmp_path).returncode == 75 and not (tmp_path / "made").exists()
+    for marks, begins in (((), False), ((1, 2), False), ((1,), True)):
+        for mark in (1, 2):
+            (tmp_path / f"submitted-{mark}.json").unlink(missing_ok=True)
+        for mark in marks:
+            (tmp_path / f"submitted-{mark}.json").write_text("{}")
+        assert subprocess.run(command, cwd=tmp_path).returncode == (0 if begins else 75)
+        assert (tmp_path / "made").exists() == begins
 
 
 def test_jobs_embed_with_the_layer_of_the_service_s_own_model(library: Any, tmp_path: Path) -> None:

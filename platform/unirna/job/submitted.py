@@ -31,8 +31,9 @@ def main(folder: Path, attempt: int, address: str = "") -> int:
     log = folder / "log.txt"
     note(folder / f"started-{attempt}.json", {"log_from": log.stat().st_size if log.exists() else 0})
     code = 75
+    wanted = (folder / f"submitted-{attempt}.json").exists()  # else the service thinks that the cluster did not take it
     overtaken = (folder / f"submitted-{attempt + 1}.json").exists()  # it was taken for lost, and resumed elsewhere
-    if not overtaken and not (folder / f"cancelled-{attempt}.json").exists():
+    if wanted and not overtaken and not (folder / f"cancelled-{attempt}.json").exists():
         env = {name: value for name, value in os.environ.items() if name not in ("UNIRNA_API_KEY", "UNIRNA_KEYS_FILE")}
         env |= {"RAY_ADDRESS": address} if address else {}
         env["UNIRNA_PROGRESS_SECONDS"] = str(PROGRESS_SECONDS)

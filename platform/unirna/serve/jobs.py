@@ -109,7 +109,7 @@ class Jobs:
             id = self._reserved(id, by, key, request.model_dump_json())
         if not (self.folder / id).exists():
             self._write(id, request, by, [field for field, _ in given], found)
-        self._start(id, 1, by)
+        self._start(id, _first_attempt(self.folder / id), by)
         return self.get(id)
 
     def cancel(self, id: str, *, by: str = "") -> dict[str, Any]:
@@ -151,6 +151,8 @@ class Jobs:
         found = []
         for name in names:
             with suppress(FileNotFoundError):  # it is being removed
+                if not any((self.folder / name).glob("submitted-*.json")):
+                    continue  # no cluster has it
                 found.append(self._describe(name, states))
         return found
 
@@ -291,9 +293,8 @@ class Jobs:
         try:
             self.cluster.submit(_submission(id, attempt), words)
         except ClusterError as error:
-            mark.unlink()
-            if attempt == 1:
-                shutil.rmtree(folder)  # so that the same request, sent again, begins anew
+            # The cluster may have taken it all the same: without its mark it does not begin, and the next has a new name.
+            mark.rename(folder / f"unsent-{attempt}.json")
             raise RequestError(503, f"{error}. Send the same request again") from error
 
     def _states(self) -> Mapping[str, tuple[str, str]] | None:
@@ -358,6 +359,11 @@ class Jobs:
 def _attempt(folder: Path) -> int:
     """The number of the newest attempt, from 1."""
     return max((int(path.stem.partition("-")[2]) for path in folder.glob("submitted-*.json")), default=1)
+
+
+def _first_attempt(folder: Path) -> int:
+    """The number of a job's first attempt that the cluster is to take: those before reached none."""
+    return 1 + len(list(folder.glob("unsent-*.json")))
 
 
 def _submission(id: str, attempt: int) -> str:
