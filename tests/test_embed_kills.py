@@ -21,6 +21,8 @@ from unirna import vectorstore
 from unirna.embed import EmbedConfig, embed_collection, job
 
 ROOT = Path(__file__).resolve().parent.parent
+KILLS = int(os.environ.get("UNIRNA_KILLS", "20"))
+"""Random moments in all."""
 SMALL = {"cpu": (1e9, 4e9), "cuda": (1e9, 4e9)}
 """Work of a chunk, so small that there are many."""
 
@@ -107,7 +109,7 @@ def start(script: str, *arguments: object, log: Path) -> subprocess.Popen[bytes]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(KILLS * 6 // 20))
 def test_the_driver_killed_at_a_random_moment(
     undisturbed: dict[str, tuple[str, bytes]], source: Path, nano_model_path: Path, tmp_path: Path, seed: int
 ) -> None:
@@ -149,7 +151,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(6, 16))
+@pytest.mark.parametrize("seed", range(6, 6 + KILLS // 2))
 def test_a_worker_killed_at_a_random_moment(
     undisturbed: dict[str, tuple[str, bytes]],
     small_chunks: None,
@@ -178,7 +180,7 @@ def test_a_worker_killed_at_a_random_moment(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(16, 20))
+@pytest.mark.parametrize("seed", range(16, 16 + KILLS // 5))
 def test_a_machine_lost_at_a_random_moment(
     undisturbed: dict[str, tuple[str, bytes]], source: Path, nano_model_path: Path, tmp_path: Path, seed: int
 ) -> None:
