@@ -41,9 +41,10 @@ one query after the other, each asked alone, the hits' columns read; "1 % pass" 
 passes. Up to 20,000 rows that pass are compared one by one, whatever the index. faiss holds vectors alone, in memory,
 without ids, columns, filters, commits or files.
 
-What to take: nothing below a million rows of 256 numbers or so (1 GB); above it `hnsw`, which is the default, has the best
-recall for its time, and an index over it costs the most to build; `ivf_flat` builds in a tenth of the time and asks for
-half as long again a query; the compressed kinds are for what does not fit the machine's memory at all, and have to look
+What to take: nothing up to some hundred thousand rows, and nothing for a million if a tenth of a second a query will do.
+For more, or where the vectors do not fit in memory, `hnsw`, which is the default: it has the best recall for its time, and
+takes the longest to build (a million rows in twelve minutes and 6 GB). `ivf_flat` builds in a tenth of the time or less and
+asks for twice as long a query; the compressed kinds are for what does not fit the machine's memory at all, and have to look
 into more partitions for the same recall.
 """
 
