@@ -102,7 +102,7 @@ def changed(config: Config, store: str, queries: list[str]) -> Result:
     """Rows come and go, and the index is made anew."""
     result = Result("rows added and removed, compacted, indexed")
     collection = vectorstore.open(store, "c")
-    first = next(collection.scan(batch_rows=200))
+    first = next(collection.scan(columns=["sequence", "vector"], batch_rows=200))
     names = pa.array([f"new {i}" for i in range(len(first))])
     rows = pa.table({"id": names, "sequence": first["sequence"], "vector": first["vector"]})
     fingerprint = collection.provenance.fingerprint
