@@ -378,10 +378,18 @@ def test_retries_end(answering: Any) -> None:
 
 
 def test_other_errors_are_not_retried(answering: Any) -> None:
-    url, requests = answering((500, {}, json.dumps({"status": 500, "detail": "it broke"}).encode()))
+    problem = {"content-type": "application/problem+json"}
+    url, requests = answering((500, problem, json.dumps({"status": 500, "detail": "it broke"}).encode()))
     with sdk.connect(url) as client, pytest.raises(sdk.ServiceError, match="it broke"):
         client.collections()
     assert len(requests) == 1
+
+
+def test_a_replica_that_went_amid_a_request_is_asked_again(answering: Any) -> None:
+    url, requests = answering((500, {}, b"Internal Server Error"), (200, {}, COLLECTIONS))  # as Ray's proxy says it
+    with sdk.connect(url) as client:
+        assert client.collections() == []
+    assert len(requests) == 2
 
 
 def test_slow_services_run_into_the_time_limit(answering: Any) -> None:
