@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 import torch
-from browser import Browser, started_driver
+
+from tests.browser import Browser, started_driver
 
 # One thread: small matrices gain little from two, and lose much when another process wants the same cores.
 torch.set_num_threads(1)

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from browser import Browser
 
+from tests.browser import Browser
 from unirna import sdk
 from unirna.tasks import DataConfig, FinetuneConfig, finetune
 

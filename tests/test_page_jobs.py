@@ -13,7 +13,8 @@ from typing import Any
 
 import httpx2
 import pytest
-from browser import Browser
+
+from tests.browser import Browser
 
 KEYS = {"reader": "key-of-the-reader-0123", "writer": "key-of-the-writer-0123"}
 

@@ -11,9 +11,9 @@ from typing import Any
 import httpx2
 import numpy as np
 import pytest
-from browser import Browser
 from PIL import Image
 
+from tests.browser import Browser
 from unirna.embed.projection import make_map
 
 CANVAS = "document.querySelector('#map-canvas')"
