@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -215,7 +214,6 @@ def service(store: str, log: Path) -> Iterator[None]:
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(90)
-        shutil.copyfile(log, Path(tempfile.gettempdir()) / "steady-service.log")
 
 
 if __name__ == "__main__":

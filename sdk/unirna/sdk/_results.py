@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import copy
 import html
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, overload
@@ -26,7 +27,50 @@ UNKNOWN: Final = 0.05
 """A prediction whose `known` is less is perhaps of none of the classes."""
 
 
-class _Rows(Sequence[Item]):
+class _Table(ABC):
+    """Turns columns into the tables of other libraries."""
+
+    @abstractmethod
+    def _columns(self) -> dict[str, Any]: ...
+
+    def to_arrow(self) -> pyarrow.Table:
+        """All of it as an Arrow table.
+
+        Raises:
+            ImportError: pyarrow is not installed.
+        """
+        try:
+            import pyarrow
+        except ImportError as error:
+            raise ImportError('to_arrow needs pyarrow: pip install "unirna[vectorstore]"') from error
+        return pyarrow.table(self._columns())
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """All of it as a pandas data frame.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError("to_pandas needs pandas: pip install pandas") from error
+        return pandas.DataFrame(self._columns())
+
+    def to_polars(self) -> polars.DataFrame:
+        """All of it as a polars data frame.
+
+        Raises:
+            ImportError: polars is not installed.
+        """
+        try:
+            import polars
+        except ImportError as error:
+            raise ImportError("to_polars needs polars: pip install polars") from error
+        return polars.DataFrame(self._columns())
+
+
+class _Rows(_Table, Sequence[Item]):
     """A fixed sequence of items that can be shown as a table."""
 
     def __init__(self, items: Sequence[Item]) -> None:
@@ -51,51 +95,18 @@ class _Rows(Sequence[Item]):
     def __len__(self) -> int:
         return len(self._items)
 
+    @abstractmethod
     def to_dicts(self) -> list[dict[str, Any]]:
         """One flat dict for each item; labels are columns."""
-        raise NotImplementedError
 
-    def to_arrow(self) -> pyarrow.Table:
-        """The items as an Arrow table.
-
-        Raises:
-            ImportError: pyarrow is not installed.
-        """
-        try:
-            import pyarrow
-        except ImportError as error:
-            raise ImportError('to_arrow needs pyarrow: pip install "unirna[vectorstore]"') from error
+    def _columns(self) -> dict[str, list[Any]]:
         rows = self.to_dicts()
         names = dict.fromkeys(name for row in rows for name in row)  # not all rows have all
-        return pyarrow.table({name: [row.get(name) for row in rows] for name in names})
+        return {name: [row.get(name) for row in rows] for name in names}
 
-    def to_pandas(self) -> pandas.DataFrame:
-        """The items as a pandas data frame.
-
-        Raises:
-            ImportError: pandas is not installed.
-        """
-        try:
-            import pandas
-        except ImportError as error:
-            raise ImportError("to_pandas needs pandas: pip install pandas") from error
-        return pandas.DataFrame(self.to_dicts())
-
-    def to_polars(self) -> polars.DataFrame:
-        """The items as a polars data frame.
-
-        Raises:
-            ImportError: polars is not installed.
-        """
-        try:
-            import polars
-        except ImportError as error:
-            raise ImportError("to_polars needs polars: pip install polars") from error
-        return polars.DataFrame(self.to_dicts(), infer_schema_length=None)
-
+    @abstractmethod
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Headings and cells as they are shown."""
-        raise NotImplementedError
 
     def __repr__(self) -> str:
         headings, rows = self.table()
@@ -273,7 +284,7 @@ class VariantResult(_Rows[VariantScore]):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class MapResult:
+class MapResult(_Table):
     """The map of a collection: its points, in one order.
 
     Attributes:
@@ -300,34 +311,10 @@ class MapResult:
         late = f", {self.added:,} added since" if self.added else ""
         return f"MapResult({self.collection!r}, {len(self):,} of {self.rows:,} rows, {self.method}{late})"
 
-    def to_columns(self) -> dict[str, Any]:
-        """Columns: id, x, y, and the label under its name."""
+    def _columns(self) -> dict[str, Any]:
+        """id, x, y, and the label under its name."""
         columns: dict[str, Any] = {"id": list(self.ids), "x": self.places[:, 0], "y": self.places[:, 1]}
         return columns if self.label is None or self.values is None else columns | {self.label: list(self.values)}
-
-    def to_arrow(self) -> pyarrow.Table:
-        """The points as an Arrow table.
-
-        Raises:
-            ImportError: pyarrow is not installed.
-        """
-        try:
-            import pyarrow
-        except ImportError as error:
-            raise ImportError('to_arrow needs pyarrow: pip install "unirna[vectorstore]"') from error
-        return pyarrow.table(self.to_columns())
-
-    def to_pandas(self) -> pandas.DataFrame:
-        """The points as a pandas data frame.
-
-        Raises:
-            ImportError: pandas is not installed.
-        """
-        try:
-            import pandas
-        except ImportError as error:
-            raise ImportError("to_pandas needs pandas: pip install pandas") from error
-        return pandas.DataFrame(self.to_columns())
 
 
 def _peak(values: Sequence[float]) -> list[str]:
