@@ -25,9 +25,10 @@ import pytest
 
 from unirna import vectorstore
 from unirna.serve.batcher import Batcher, OverloadedError, Turn
-from unirna.serve.engine import Engine, Limits
+from unirna.serve.engine import Engine
 from unirna.serve.errors import RequestError
 from unirna.serve.jobs import Jobs
+from unirna.serve.limits import Limits
 from unirna.serve.settings import Settings, SettingsError, is_loopback
 from unirna.tasks import list_predictors, load_predictor
 

@@ -22,14 +22,16 @@ from unirna.model import Model
 from unirna.serve import jobs_api, schemas
 from unirna.serve.application import Application
 from unirna.serve.batcher import Batcher, OverloadedError, Turn
-from unirna.serve.engine import Engine, Limits, changed
+from unirna.serve.engine import Engine
 from unirna.serve.errors import FieldError, RequestError, bad_field
 from unirna.serve.guard import Guard, ProblemResponse, problem_response
 from unirna.serve.job_schemas import KINDS
 from unirna.serve.jobs import Jobs
 from unirna.serve.keys import Keyring, Rates
+from unirna.serve.limits import Limits
 from unirna.serve.metrics import CONTENT_TYPE, Metrics
 from unirna.serve.predictors import answers_of, check_top
+from unirna.serve.search import changed
 from unirna.serve.settings import Settings
 from unirna.serve.values import ARROW, arrow_stream
 from unirna.vectorstore import ChangedError
@@ -152,9 +154,9 @@ async def search(body: schemas.SearchRequest, request: Request, engine: EngineOf
     """Give a sequence, a vector or the id of a stored sequence; hits come back best first."""
 
     async def find() -> Any:
-        plan = await asyncio.to_thread(engine.plan_search, **body.model_dump())
+        plan = await asyncio.to_thread(engine.search.plan, **body.model_dump())
         vector = (await _batcher_for(request, plan.encoder).embed([plan.letters]))[0] if plan.letters else plan.vector
-        return await asyncio.to_thread(engine.run_search, plan, vector)
+        return await asyncio.to_thread(engine.search.run, plan, vector)
 
     return await _again_if_changed(find)
 
@@ -214,7 +216,7 @@ async def fold(body: schemas.FoldRequest, request: Request, engine: EngineOf, se
 @api.post("/score-variants", response_model=schemas.VariantsResponse, summary="Scores of variants of a sequence")
 async def score_variants(body: schemas.VariantsRequest, request: Request, engine: EngineOf) -> Any:
     """How much more or less likely the language model finds substitutions: those listed, or all single ones."""
-    letters = engine.check_sequence(body.sequence, "sequence")
+    letters = engine.limits.check_sequence(body.sequence, "sequence")
     await asyncio.to_thread(engine.variants.check, letters, body.variants, body.method)
     turn: Turn = request.app.state.long_turn
     return await turn.run(partial(engine.variants.score, letters, body.variants, body.method, drawing=body.drawing))
@@ -256,7 +258,7 @@ def _checked(sequences: list[str], engine: Engine, settings: Settings) -> list[s
     if len(sequences) > settings.max_sequences:
         message = f"{len(sequences):,} sequences; a request takes at most {settings.max_sequences:,} (max_sequences)"
         raise bad_field("sequences", message)
-    return engine.check_sequences(sequences)
+    return engine.limits.check_sequences(sequences)
 
 
 # ---- what there is -----------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import groupby
 from typing import Any, Final
 
@@ -43,6 +43,16 @@ class Alignment:
     cigar: str | None = None
 
 
+@cache
+def _matrix() -> Any:
+    import parasail
+
+    matrix = parasail.matrix_create(LETTERS, MATCH, MISMATCH)
+    for i in range(4, len(LETTERS)):
+        matrix[i, i] = MISMATCH
+    return matrix
+
+
 class Aligner:
     """Aligns one query with many targets. Smith-Waterman with affine gaps, by parasail (Daily 2016).
 
@@ -55,9 +65,8 @@ class Aligner:
 
         self._parasail: Any = parasail
         self.query = query
-        self._matrix = parasail.matrix_create(LETTERS, MATCH, MISMATCH)
-        for i in range(4, len(LETTERS)):
-            self._matrix[i, i] = MISMATCH
+        self._plain = set(query) <= set("ACGU")
+        self._matrix = _matrix()
 
     @cached_property
     def _profile(self) -> Any:
@@ -76,13 +85,15 @@ class Aligner:
         traced = self._parasail.sw_trace_striped_sat(self.query, target, GAP_OPEN + GAP_EXTEND, GAP_EXTEND, self._matrix)
         if traced.score <= 0:
             return Alignment(0, 0.0, 0.0, 0.0, 0, 0, 0, 0, "")
-        steps = [(int(code) >> 4, "MIDNSHP=X"[int(code) & 15]) for code in traced.cigar.seq]
-        query_start, target_start = int(traced.cigar.beg_query), int(traced.cigar.beg_ref)
+        cigar = traced.cigar
+        steps = [(code >> 4, "MIDNSHP=X"[code & 15]) for code in cigar.seq.tolist()]
+        query_start, target_start = int(cigar.beg_query), int(cigar.beg_ref)
         while steps[0][1] in "ID":  # parasail counts what stands before the alignment as a gap
             count, step = steps.pop(0)
             query_start += count * (step == "I")
             target_start += count * (step == "D")
-        steps = list(_marked(steps, self.query[query_start:], target[target_start:]))
+        if not self._plain:
+            steps = list(_marked(steps, self.query[query_start:], target[target_start:]))
         query_end, target_end = int(traced.end_query) + 1, int(traced.end_ref) + 1
         return Alignment(
             score=int(traced.score),

@@ -7,7 +7,7 @@ ranked by the sum of the two cosines; aligned, by the score of the local alignme
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, Final
 
@@ -28,6 +28,8 @@ from unirna.vectorstore.words import Words
 
 DEPTH: Final = 200
 """Hits of each ranking that are joined."""
+ALIGNED: Final = 32
+"""Hits of each ranking that are aligned and ranked anew: more find no more (docs/log.md)."""
 CELLS: Final = 2_000_000_000
 """Letters of the query times those of all candidates that are aligned: some seconds of one core."""
 FOUND_BY: Final = ("vector", "words", "both")
@@ -52,9 +54,9 @@ def search_hybrid(
         sequences: normalised, of the queries.
         vectors: theirs, by the collection's model: float32 [Q, D].
         k: rows for each, at most the candidates: twice `depth`. where, columns: as for `Collection.search`.
-        verify: align the candidates and rank them by the score of the alignment. Takes some 5 ms for 200 candidates of 150
-            nucleotides. Where query and candidates are so long that it would take seconds (`CELLS`), the best of both
-            rankings are aligned, and the others follow as they stand.
+        verify: align the best 32 of each ranking (`ALIGNED`) and rank them by the score of the alignment; the others follow
+            as they stand, and are aligned too where they are among the k. Where query and candidates are so long that it
+            would take seconds (`CELLS`), fewer are aligned, and the others have no alignment.
         depth: candidates of each ranking.
 
     Returns:
@@ -103,7 +105,7 @@ class _Candidates:
 
     Attributes:
         places: where each stands, in the matrix or in `rows`. ids, cosines, shared: of each, by vector and by words.
-        by: 1 found by its vector, 2 by its words, 3 by both. sequence: letters of one of them, by its number.
+        by: 1 found by its vector, 2 by its words, 3 by both. sequences: letters of some, by their ascending numbers.
         rows: the columns that are wanted, where they have been read already.
     """
 
@@ -112,7 +114,7 @@ class _Candidates:
     cosines: NDArray[np.float32]
     shared: NDArray[np.float32]
     by: NDArray[np.int64]
-    sequence: Callable[[int], str]
+    sequences: Callable[[NDArray[np.int64]], list[str]]
     rows: pa.Table | None = None
 
 
@@ -123,19 +125,23 @@ def _in_memory(
     places = None if where is None else matrix.places(where)
     near = matrix.nearest(queries, depth, places)
     for text, query, (vector_places, similarities) in zip(sequences, queries, near, strict=True):
-        vector_places = vector_places[np.argsort(-similarities, kind="stable")][:depth]
+        best = np.argsort(-similarities, kind="stable")[:depth]
+        vector_places, similarities = vector_places[best], similarities[best]
         shared = words.cosines(text)
         word_places = _largest(shared if places is None else shared[places], depth)
         word_places = word_places if places is None else places[word_places]
         found = np.union1d(vector_places, word_places)
-        by = np.isin(found, vector_places) + 2 * np.isin(found, word_places)
-        ids = [words.id(int(place)) for place in found]
-        letters = partial(_letters, words, found)
-        yield _Candidates(found, ids, cosines_of(matrix.take(found), query), shared[found], by, letters)
+        by, at = np.zeros(len(found), int), np.searchsorted(found, vector_places)
+        by[at] += 1
+        by[np.searchsorted(found, word_places)] += 2
+        cosines = np.empty(len(found), np.float32)
+        cosines[at] = similarities
+        cosines[by == 2] = matrix.cosines(found[by == 2], query)
+        yield _Candidates(found, words.ids(found), cosines, shared[found], by, partial(_letters, words, found))
 
 
-def _letters(words: Words, places: Places, number: int) -> str:
-    return words.sequence(int(places[number]))
+def _letters(words: Words, places: Places, numbers: NDArray[np.int64]) -> list[str]:
+    return words.sequences(places[numbers])
 
 
 def _on_disk(
@@ -158,7 +164,11 @@ def _on_disk(
         by = (np.arange(len(ids)) < near.num_rows) + 2 * in_words
         vectors = rows["vector"].combine_chunks().flatten().to_numpy().reshape(len(ids), len(query))
         cosines, shared = cosines_of(vectors, query), shares(text, letters)
-        yield _Candidates(np.arange(len(ids)), ids, cosines, shared, by, letters.__getitem__, rows.select(wanted))
+        yield _Candidates(np.arange(len(ids)), ids, cosines, shared, by, partial(_chosen, letters), rows.select(wanted))
+
+
+def _chosen(letters: list[str], numbers: NDArray[np.int64]) -> list[str]:
+    return [letters[number] for number in numbers.tolist()]
 
 
 @dataclass(frozen=True)
@@ -174,22 +184,24 @@ class _Found:
     @classmethod
     def of(cls, candidates: _Candidates, sequence: str, k: int, verify: bool) -> _Found:
         """The k best of the candidates, aligned if they are to be verified."""
-        joined = candidates.cosines + candidates.shared
-        order = sorted(range(len(joined)), key=lambda i: (-joined[i], candidates.ids[i]))
-        aligner, count = Aligner(sequence), 0
+        names = np.array(candidates.ids, object)
+        order = np.lexsort((names, -(candidates.cosines + candidates.shared)))
+        alignments: list[Alignment | None] = []
         if verify:
-            scores, cells = list[int](), 0
-            for i in order:
-                target = candidates.sequence(i)
-                cells += len(sequence) * len(target)
-                if cells > CELLS and scores:
-                    break
-                scores.append(aligner.score(target))
-            count = len(scores)
-            best = sorted(range(count), key=lambda place: -scores[place])  # stable: equals as they stood
-            order = [order[place] for place in best] + order[count:]
+            best = np.zeros(len(order), bool)
+            for ranking in (candidates.cosines, candidates.shared):
+                best[np.lexsort((names, -ranking))[:ALIGNED]] = True
+            first = best[order]
+            order = np.concatenate([order[first], order[~first]])
+            wanted = np.sort(order[: max(first.sum(), k)])
+            aligner, targets = Aligner(sequence), dict(zip(wanted.tolist(), candidates.sequences(wanted), strict=True))
+            cells = np.cumsum([len(sequence) * len(targets[i]) for i in order[: len(wanted)].tolist()])
+            affordable = max(1, int(np.searchsorted(cells, CELLS, side="right")))
+            aligned = order[: min(first.sum(), affordable)]
+            scores = [aligner.score(targets[i]) for i in aligned.tolist()]
+            order[: len(aligned)] = aligned[np.argsort(-np.array(scores, int), kind="stable")]
+            alignments = [aligner.align(targets[i]) for i in order[: min(k, affordable)].tolist()]
         order = order[:k]
-        alignments = [aligner.align(candidates.sequence(i)) for i in order[:count]]
         none: list[Alignment | None] = [None] * (len(order) - len(alignments))
         by = [FOUND_BY[candidates.by[i] - 1] for i in order]
         return cls(candidates.places[order], candidates.rows, candidates.cosines[order], by, [*alignments, *none])
@@ -204,10 +216,9 @@ class _Found:
             "found_by": pa.array(self.found_by, pa.string()),
         }
         if verify:
-            nothing = (None,) * len(VERIFIED)
-            values = [nothing if alignment is None else astuple(alignment) for alignment in self.alignments]
-            aligned = pa.Table.from_pylist([dict(zip(VERIFIED.names, row, strict=True)) for row in values], VERIFIED)
-            result |= {name: aligned[name] for name in VERIFIED.names}
+            for column, field in zip(VERIFIED, fields(Alignment), strict=True):
+                values = [None if found is None else getattr(found, field.name) for found in self.alignments]
+                result[column.name] = pa.array(values, column.type)
         return pa.table(result | {name: rows[name] for name in rows.column_names if name not in result})
 
 

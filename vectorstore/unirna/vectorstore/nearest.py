@@ -96,7 +96,8 @@ class Few:
 
     def nearest(self, query: NDArray[np.float32], limit: int) -> Near:
         """The nearest rows to a query, and what is as near as the last of them: cosines float32 [n]."""
-        rough = self.vectors @ (query / np.linalg.norm(query)) / self.norms
+        # einsum, not a product by OpenBLAS: its threads would slow the next embedding down (`memory._products`)
+        rough = np.einsum("nd,d->n", self.vectors, query / np.linalg.norm(query)) / self.norms
         near = nearly_nearest(rough, limit)
         return _cut(self.places[near], cosines_of(self.vectors[near], query), limit)
 

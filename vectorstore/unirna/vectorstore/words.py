@@ -6,7 +6,7 @@ over its distinct 8-mers (how often one occurs within a sequence does not count)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -59,9 +59,10 @@ class Piece:
     def __len__(self) -> int:
         return len(self.starts) - 1
 
-    def sequence(self, row: int) -> str:
-        """The sequence of a row."""
-        return self.letters[self.starts[row] : self.starts[row + 1]].tobytes().decode("ascii")
+    def sequences(self, rows: NDArray[np.int64]) -> list[str]:
+        """The sequences of some rows."""
+        starts, ends = self.starts[rows].tolist(), self.starts[rows + 1].tolist()
+        return [self.letters[start:end].tobytes().decode("ascii") for start, end in zip(starts, ends, strict=True)]
 
 
 def pieces_of(scanner: Any) -> list[Piece]:
@@ -95,20 +96,18 @@ class Words:
             for piece in self.pieces
         ]
 
-    def id(self, place: int) -> str:
-        """The id at a place."""
-        piece, row = self._at(place)
-        name: str = piece.ids[row].as_py()
-        return name
+    def ids(self, places: NDArray[np.int64]) -> list[str]:
+        """The ids at ascending places."""
+        return [name for piece, rows in self._at(places) for name in piece.ids.take(pa.array(rows)).to_pylist()]
 
-    def sequence(self, place: int) -> str:
-        """The sequence at a place."""
-        piece, row = self._at(place)
-        return piece.sequence(row)
+    def sequences(self, places: NDArray[np.int64]) -> list[str]:
+        """The sequences at ascending places."""
+        return [text for piece, rows in self._at(places) for text in piece.sequences(rows)]
 
-    def _at(self, place: int) -> tuple[Piece, int]:
-        number = int(np.searchsorted(self.starts, place, side="right")) - 1
-        return self.pieces[number], place - int(self.starts[number])
+    def _at(self, places: NDArray[np.int64]) -> Iterator[tuple[Piece, NDArray[np.int64]]]:
+        cuts = np.searchsorted(places, self.starts)
+        for piece, start, first, end in zip(self.pieces, self.starts, cuts, cuts[1:], strict=False):
+            yield piece, places[first:end] - start
 
     def cosines(self, sequence: str) -> NDArray[np.float32]:
         """What each row shares with a normalised sequence: tf-idf cosines, float32 [N]; 0 where it is no word."""
