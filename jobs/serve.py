@@ -72,6 +72,9 @@ def serve_store(settings: Settings) -> dict[str, Any]:
         Path(settings.jobs_folder).mkdir(parents=True, exist_ok=True, mode=0o700)  # it holds what callers send
     del engine
     say("starting Ray" if one_machine else f"joining Ray at {os.environ['RAY_ADDRESS']}")
+    if one_machine and not settings.jobs_folder:
+        # Ray's workers stand behind all other programs (nice 15), which is right for jobs; replicas are waited for.
+        os.environ.setdefault("RAY_worker_niceness", "0")
     # Ray reads its variables when it is imported, so nothing may import it before.
     connect_ray(job_server=bool(settings.jobs_folder))
     with warnings.catch_warnings(action="ignore"):  # of Ray's own making
