@@ -93,6 +93,26 @@ def test_losses_and_gradients_are_those_of_the_cpu(corpus: Path, size: str, obje
     assert error(torch.cat([g.flatten() for g in found["half"][1].values()]), whole) < 0.1
 
 
+def test_compiled_layers_compute_the_same(corpus: Path) -> None:
+    config = TrainConfig(size="mini", objective="both", batch_tokens=8192, micro_tokens=8192, context=512)
+    encoder = Encoder(config.encoder).initialise(0)
+    found: dict[bool, tuple[float, torch.Tensor]] = {}
+    for compiled in (False, True):
+        trained = build_objective(config, copy.deepcopy(encoder).to(CUDA), Corpus(corpus)).train()
+        if compiled:
+            for layer in trained.encoder.layers:
+                layer.compile(dynamic=True, fullgraph=True)  # a break in the graph would cost what compiling gains
+        for number in range(2):  # other lengths the second time: nothing may be compiled for those of the first
+            trained.zero_grad()
+            with torch.autocast("cuda", torch.bfloat16):
+                loss, _ = trained(*to_device(trained.batch(0, number), CUDA))
+            loss.backward()
+        gradients = [p.grad.flatten() for p in trained.parameters() if p.grad is not None]
+        found[compiled] = float(loss.detach()), torch.cat(gradients).cpu()
+    assert found[True][0] == pytest.approx(found[False][0], rel=1e-2)
+    assert error(found[True][1], found[False][1]) < 0.1
+
+
 def test_vectors_are_those_of_the_cpu() -> None:
     random = np.random.default_rng(2)
     sequences = ["".join(random.choice(list("ACGU"), n)) for n in (*LENGTHS, 1500)]

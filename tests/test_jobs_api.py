@@ -353,6 +353,18 @@ def test_the_same_key_starts_one_job(http: httpx2.Client, jobs: Jobs) -> None:
     assert until(http, send("quick", "k3").json()["id"], "succeeded")
 
 
+def test_a_caller_has_only_so_many_jobs_at_once(library: Any, jobs: Jobs) -> None:
+    with serving(library, replace(jobs, max_jobs=2)) as http:
+        ids = [http.post("/v1/jobs", json=embed("slow")).json()["id"] for _ in range(2)]
+        refused = http.post("/v1/jobs", json=embed("quick"))
+        assert refused.status_code == 429 and "max_jobs" in refused.json()["detail"]
+        assert any(id in refused.json()["detail"] for id in ids)
+        assert len(list(jobs.folder.glob("embed-*"))) == 2
+        http.post(f"/v1/jobs/{ids[0]}/cancel", json={})
+        until(http, ids[0], "stopped")
+        assert http.post("/v1/jobs", json=embed("quick")).status_code == 202
+
+
 BAD: list[tuple[dict[str, Any], int, str]] = [
     *((embed(name), 422, "parameters.collection") for name in [*NO_NAMES, "x" * 101]),
     *(({**EMBED, "input": {"file": name}}, 0, "input.file") for name in ESCAPES),

@@ -94,7 +94,7 @@ def open_jobs(settings: Settings, engine: Engine) -> Jobs:
         layer=_layer(engine),
         workers=settings.job_workers,
     )
-    return Jobs(Path(settings.jobs_folder), settings.inputs_folder, place, RayCluster())
+    return Jobs(Path(settings.jobs_folder), settings.inputs_folder, place, RayCluster(), settings.max_jobs)
 
 
 def _layer(engine: Engine) -> int:

@@ -39,6 +39,8 @@ LINE: Final = 1_000
 """Characters of a line of the log that are shown."""
 ALIVE_SECONDS: Final = 30.0
 """How long after its last sign of life a job counts as running although this cluster does not know it."""
+LOOKED_AT: Final = 1_000
+"""Newest jobs among which those of a caller are counted."""
 GRACE_SECONDS: Final = 60.0
 """How long a job that the cluster does not know yet counts as pending."""
 PROGRESS: Final = re.compile(r".+?  +(\d{1,3})%  [\d,]+/[\d,]+ ")
@@ -76,12 +78,14 @@ class Jobs:
     Attributes:
         folder: of all jobs. inputs_folder: that requests may name files of, may be empty.
         place: where commands work. cluster: runs them.
+        max_jobs: of one caller that may wait or run at once.
     """
 
     folder: Path
     inputs_folder: str
     place: Place
     cluster: Cluster
+    max_jobs: int = 20
 
     # ---- what changes something ------------------------------------------------------------------------------------
 
@@ -96,7 +100,7 @@ class Jobs:
 
         Raises:
             RequestError: a field that is not valid (422), a file that is not there (404), a key that was used for another
-                job (422), or a cluster that does not answer (503).
+                job (422), too many jobs that have not ended (429), or a cluster that does not answer (503).
         """
         check_job(request, self.place.registry, tasks)
         given = [("input", request.input)]
@@ -108,6 +112,7 @@ class Jobs:
         if key is not None:
             id = self._reserved(id, by, key, request.model_dump_json())
         if not (self.folder / id).exists():
+            self._check_room(by)
             self._write(id, request, by, [field for field, _ in given], found)
         self._start(id, _first_attempt(self.folder / id), by)
         return self.get(id)
@@ -218,6 +223,17 @@ class Jobs:
         for path in (folder / "results").glob("[!.]*"):
             if path.is_file() and not path.is_symlink() and path.name not in OWN_FILES:
                 yield path
+
+    def _check_room(self, by: str) -> None:
+        unended = [
+            job["id"] for job in self.newest(LOOKED_AT) if job["by"] == by and job["state"] in ("pending", "running")
+        ]
+        if len(unended) >= self.max_jobs:
+            raise RequestError(
+                429,
+                f"{len(unended)} of your jobs have not ended; this service takes {self.max_jobs} at once (max_jobs). "
+                f"Wait, or cancel one, such as {unended[-1]}",
+            )
 
     def _reserved(self, id: str, by: str, key: str, body: str) -> str:
         """The id that belongs to a caller's key: the one that was given it first."""

@@ -58,6 +58,8 @@ class Settings:
     """Folder of sequence files and tables that jobs may name as their input."""
     job_workers: int = 1
     """Processes with the model, and cores, of one job."""
+    max_jobs: int = 20
+    """Jobs of one key that may wait or run at once; beyond, it is asked to wait (429)."""
     replicas: int = 1
     """Copies of the service, each with its own model."""
     max_replicas: int = 0
@@ -115,6 +117,7 @@ class Settings:
             raise SettingsError(f"{_name('inputs_folder')}: {self.inputs_folder!r} is no folder")
         least = {
             "job_workers": 1,
+            "max_jobs": 1,
             "port": 1,
             "replicas": 1,
             "cpus": 0,
