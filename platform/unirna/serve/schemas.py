@@ -32,7 +32,7 @@ class SearchRequest(_Request):
     where: str | None = Field(None, description="SQL condition on the collection's columns.", examples=["length < 200"])
     collection: str | None = Field(None, description="Which collection; by default the service's.")
     hybrid: bool = Field(False, description="Search by shared 8-mers too; at most 400 hits. Wants similar_to or id.")
-    verify: bool = Field(False, description="Search so, align the candidates, and rank them by the alignment's score.")
+    verify: bool = Field(False, description="Search so, align the hits, and rank the best by the alignment's score.")
 
 
 class Alignment(_Response):

@@ -90,7 +90,7 @@ class Search:
             where: SQL condition on the columns, such as "length < 200".
             collection: which; by default the default one.
             hybrid: search by words (8-mers) as well as by the vector; each hit says what found it. At most 400 hits.
-            verify: search so, align the candidates with the sequence and rank them by the score.
+            verify: search so, align the hits with the sequence and rank the best by the score.
 
         Raises:
             RequestError: not exactly one of the three; a sequence, vector, k or filter that is not valid; words without a

@@ -65,7 +65,7 @@ class Client:
             where: SQL condition on the collection's columns, such as "length < 200 AND rna_type = 'Gene;tRNA'".
             collection: which; by default the service's.
             hybrid: search by shared words (8-mers) as well as by the vector; each hit says what found it. At most 400 hits.
-            verify: search so, align the candidates, rank them by the score, and give identity, coverage and CIGAR.
+            verify: search so, rank the best by their alignment, and give identity, coverage and CIGAR.
 
         Raises:
             InvalidRequestError: an argument that is not valid; `field` names it.

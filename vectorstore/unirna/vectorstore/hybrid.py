@@ -28,7 +28,7 @@ from unirna.vectorstore.words import Words
 
 DEPTH: Final = 200
 """Hits of each ranking that are joined."""
-ALIGNED: Final = 32
+ALIGNED: Final = 50
 """Hits of each ranking that are aligned and ranked anew: more find no more (docs/log.md)."""
 CELLS: Final = 2_000_000_000
 """Letters of the query times those of all candidates that are aligned: some seconds of one core."""
@@ -54,7 +54,7 @@ def search_hybrid(
         sequences: normalised, of the queries.
         vectors: theirs, by the collection's model: float32 [Q, D].
         k: rows for each, at most the candidates: twice `depth`. where, columns: as for `Collection.search`.
-        verify: align the best 32 of each ranking (`ALIGNED`) and rank them by the score of the alignment; the others follow
+        verify: align the best 50 of each ranking (`ALIGNED`) and rank them by the score of the alignment; the others follow
             as they stand, and are aligned too where they are among the k. Where query and candidates are so long that it
             would take seconds (`CELLS`), fewer are aligned, and the others have no alignment.
         depth: candidates of each ranking.
