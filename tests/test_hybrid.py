@@ -210,6 +210,25 @@ def test_equals_stand_by_id_and_long_queries_are_aligned_as_far_as_it_pays(
     assert found[0]["identity"] == 1 and found[-1]["alignment_score"] is None and found[-1]["cigar"] is None
 
 
+def test_more_hits_are_the_same_hits_and_those_behind_the_ranked_ones_are_aligned_too(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection, sequences, vectors = library
+    monkeypatch.setattr(hybrid, "ALIGNED", 3)
+    query = drawn(20) + sequences[300][10:50]
+    many = vectorstore.search_hybrid(collection, [query], vectors[[7]], k=40, verify=True)
+    for k in (1, 4, 12):
+        few = vectorstore.search_hybrid(collection, [query], vectors[[7]], k=k, verify=True)
+        assert few.equals(many.slice(0, k))
+    scores = many["alignment_score"].to_pylist()
+    assert None not in scores and many["cigar"].null_count == 0
+    ranked = max(n for n in range(1, 7) if scores[:n] == sorted(scores[:n], reverse=True))
+    assert 3 <= ranked < 40 and scores != sorted(scores, reverse=True)  # at most 3 of each ranking stand by their score
+    plain = vectorstore.search_hybrid(collection, [query], vectors[[7]], k=400)["id"].to_pylist()
+    behind = many["id"].to_pylist()[6:]
+    assert behind == sorted(behind, key=plain.index)  # the others as they stood
+
+
 def test_a_long_query_is_looked_for_in_stretches(made: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = copied(made, tmp_path)
     vectorstore.build_word_index(str(tmp_path), "c")
