@@ -29,13 +29,17 @@ pack() {
 
 unpack() { # PACK OUT
   mkdir -p "$2"
-  [ -e "$2/corpus" ] || { mkdir "$2/corpus" && tar xzf "$1/corpus.tar.gz" -C "$2/corpus"; }
+  [ ! -e "$2/corpus" ] || return 0
+  rm -rf "$2/corpus.new" && mkdir "$2/corpus.new"
+  tar xzf "$1/corpus.tar.gz" -C "$2/corpus.new"
+  mv "$2/corpus.new" "$2/corpus"
 }
 
 check() {
-  local pack=$1 out=$2 size
+  local pack=$1 out=$2 size failed=0
   unpack "$pack" "$out"
-  UNIRNA_TEST_CORPUS=$out/corpus "$python" -m pytest -q -p no:cacheprovider tests/test_cuda.py 2>&1 | tee "$out/tests.log"
+  UNIRNA_TEST_CORPUS=$(realpath "$out/corpus") "$python" -m pytest -q -p no:cacheprovider tests/test_cuda.py 2>&1 |
+    tee "$out/tests.log" || failed=1 # speed is measured all the same
   local data=(--data "$pack/rfam_seed.parquet" --id-column seq_id --limit 20000 --threads 8 --seconds 3)
   "$python" benchmarks/train.py "${data[@]}" --size mini L8 --micro-tokens 131072 --padded-batch 128 --out "$out/train.json"
   "$python" benchmarks/train.py "${data[@]}" --size mini L8 L12 L16 --micro-tokens 65536 --no-padded --compile --profile \
@@ -44,6 +48,7 @@ check() {
     "$python" benchmarks/embed.py --fasta "$pack/embed_sample_2000.fasta" --size $size --no-job --threads 8 \
       --out "$out/embed-$size.json"
   done
+  return $failed
 }
 
 arm() { # PACK OUT STEPS NAME [ARGUMENTS …]
@@ -68,17 +73,25 @@ PYTHON
 }
 
 compare() {
-  local pack=$1 out=$2 steps=$3 named
+  local pack=$1 out=$2 steps=$3 named failed=0
   shift 3
+  for named in "$@"; do
+    [[ $named == *=* ]] || { echo "$named: wanted NAME=ARGUMENTS, such as base=" >&2 && exit 2; }
+  done
   unpack "$pack" "$out"
   while [ $# -gt 0 ]; do
+    local started=()
     for named in "${@:1:2}"; do # two at a time
       # shellcheck disable=SC2086  # the arguments are several words
       arm "$pack" "$out" "$steps" "${named%%=*}" ${named#*=} &
+      started+=("$!=${named%%=*}")
     done
-    wait
+    for named in "${started[@]}"; do
+      wait "${named%%=*}" || { failed=1 && echo "${named#*=} failed:" && tail -n 3 "$out/${named#*=}"*.log; }
+    done
     shift $(($# > 1 ? 2 : 1))
   done
+  return $failed
 }
 
 case $what in

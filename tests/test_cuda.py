@@ -102,7 +102,7 @@ def test_compiled_layers_compute_the_same(corpus: Path) -> None:
         if compiled:
             for layer in trained.encoder.layers:
                 layer.compile(dynamic=True, fullgraph=True)  # a break in the graph would cost what compiling gains
-        for number in range(2):  # other lengths the second time: nothing may be compiled for those of the first
+        for number in range(2):  # other lengths the second time
             trained.zero_grad()
             with torch.autocast("cuda", torch.bfloat16):
                 loss, _ = trained(*to_device(trained.batch(0, number), CUDA))

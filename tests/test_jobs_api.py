@@ -362,7 +362,16 @@ def test_a_caller_has_only_so_many_jobs_at_once(library: Any, jobs: Jobs) -> Non
         assert len(list(jobs.folder.glob("embed-*"))) == 2
         http.post(f"/v1/jobs/{ids[0]}/cancel", json={})
         until(http, ids[0], "stopped")
-        assert http.post("/v1/jobs", json=embed("quick")).status_code == 202
+        headers = {"Idempotency-Key": "k"}
+        another = http.post("/v1/jobs", json=embed("slow"), headers=headers)
+        assert another.status_code == 202 and int(refused.headers["retry-after"]) > 0
+        assert http.post("/v1/jobs", json=embed("slow"), headers=headers).json()["id"] == another.json()["id"]
+        assert http.post(f"/v1/jobs/{ids[0]}/resume", json={}).status_code == 429
+        # ---- a key that came when there was no room is still free
+        assert http.post("/v1/jobs", json=embed("quick"), headers={"Idempotency-Key": "x"}).status_code == 429
+        http.post(f"/v1/jobs/{ids[1]}/cancel", json={})
+        until(http, ids[1], "stopped")
+        assert http.post("/v1/jobs", json=embed("slow"), headers={"Idempotency-Key": "x"}).status_code == 202
 
 
 BAD: list[tuple[dict[str, Any], int, str]] = [

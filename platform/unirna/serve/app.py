@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -38,6 +39,8 @@ from unirna.vectorstore import ChangedError
 
 LONG_WAITING: Final = 16
 """Requests for structures or variants that may wait for the one before; further ones are asked to come back."""
+SEARCHES: Final = 4
+"""Searches of one replica at once, behind the embedding of their queries."""
 PROFILE_NUCLEOTIDES: Final = 200_000
 """Most nucleotides of one request for values of nucleotides."""
 STATIC: Final = Path(__file__).parent / "static"
@@ -125,6 +128,9 @@ def create_app(engine: Engine, settings: Settings, key_digest: str | None = None
     app.state.batcher = _batcher_of(engine.model, settings, metrics)
     app.state.own_batchers = WeakKeyDictionary()
     app.state.long_turn = Turn(waiting=LONG_WAITING)
+    app.state.searching = ThreadPoolExecutor(
+        SEARCHES, thread_name_prefix="search"
+    )  # each has threads of its own for products
     app.include_router(api)
     app.include_router(jobs_api.router, prefix="/v1", responses=PROBLEMS)
     app.include_router(health)
@@ -153,10 +159,12 @@ def create_app(engine: Engine, settings: Settings, key_digest: str | None = None
 async def search(body: schemas.SearchRequest, request: Request, engine: EngineOf) -> Any:
     """Give a sequence, a vector or the id of a stored sequence; hits come back best first."""
 
+    searching: ThreadPoolExecutor = request.app.state.searching
+
     async def find() -> Any:
         plan = await asyncio.to_thread(engine.search.plan, **body.model_dump())
         vector = (await _batcher_for(request, plan.encoder).embed([plan.letters]))[0] if plan.letters else plan.vector
-        return await asyncio.to_thread(engine.search.run, plan, vector)
+        return await asyncio.get_running_loop().run_in_executor(searching, engine.search.run, plan, vector)
 
     return await _again_if_changed(find)
 
@@ -396,7 +404,10 @@ def docs() -> FileResponse:
 
 async def _on_request_error(request: Request, error: Exception) -> ProblemResponse:
     assert isinstance(error, RequestError)
-    return problem_response(request.scope, error.status, error.message, *error.errors)
+    response = problem_response(request.scope, error.status, error.message, *error.errors)
+    if error.status == 429:  # too many jobs: they take their time
+        response.headers["retry-after"] = "30"
+    return response
 
 
 async def _on_change(request: Request, error: Exception) -> ProblemResponse:

@@ -78,7 +78,7 @@ class Jobs:
     Attributes:
         folder: of all jobs. inputs_folder: that requests may name files of, may be empty.
         place: where commands work. cluster: runs them.
-        max_jobs: of one caller that may wait or run at once.
+        max_jobs: of one caller that may wait or run at once; two requests in the same moment may find room for one each.
     """
 
     folder: Path
@@ -111,8 +111,14 @@ class Jobs:
         id = f"{request.kind}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
         if key is not None:
             id = self._reserved(id, by, key, request.model_dump_json())
+        if not any((self.folder / id).glob("submitted-*.json")):
+            try:
+                self._check_room(by)
+            except RequestError:
+                if key is not None and not (self.folder / id).exists():
+                    self._reservation(by, key).unlink(missing_ok=True)
+                raise
         if not (self.folder / id).exists():
-            self._check_room(by)
             self._write(id, request, by, [field for field, _ in given], found)
         self._start(id, _first_attempt(self.folder / id), by)
         return self.get(id)
@@ -139,10 +145,12 @@ class Jobs:
         """Run the command of a job that failed, was stopped or is lost again: jobs go on where they were.
 
         Raises:
-            RequestError: no such job (404), or a cluster that does not answer (503).
+            RequestError: no such job (404), too many that have not ended (429), or a cluster that does not answer (503).
         """
         attempt = _attempt(self._folder(id))  # before its state: of two requests at once one finds that it has been done
-        if self.get(id)["state"] in ("failed", "stopped", "lost"):
+        job = self.get(id)
+        if job["state"] in ("failed", "stopped", "lost"):
+            self._check_room(job["by"])
             self._start(id, attempt + 1, by)
         return self.get(id)
 
@@ -150,11 +158,9 @@ class Jobs:
 
     def newest(self, limit: int) -> list[dict[str, Any]]:
         """The newest jobs, newest first."""
-        there = [path.parent.name for path in self.folder.glob("*-*-*-*/job.json") if ID.fullmatch(path.parent.name)]
-        names = sorted(there, key=lambda name: name.partition("-")[2], reverse=True)[:limit]
         states = self._states()
         found = []
-        for name in names:
+        for name in self._names()[:limit]:
             with suppress(FileNotFoundError):  # it is being removed
                 if not any((self.folder / name).glob("submitted-*.json")):
                     continue  # no cluster has it
@@ -224,10 +230,25 @@ class Jobs:
             if path.is_file() and not path.is_symlink() and path.name not in OWN_FILES:
                 yield path
 
+    def _names(self) -> list[str]:
+        """Ids of the jobs, newest first."""
+        there = [path.parent.name for path in self.folder.glob("*-*-*-*/job.json") if ID.fullmatch(path.parent.name)]
+        return sorted(there, key=lambda name: name.partition("-")[2], reverse=True)
+
     def _check_room(self, by: str) -> None:
-        unended = [
-            job["id"] for job in self.newest(LOOKED_AT) if job["by"] == by and job["state"] in ("pending", "running")
-        ]
+        """See that a caller may have one more job.
+
+        Raises:
+            RequestError: too many of theirs have not ended (429).
+        """
+        states, unended = self._states(), list[str]()
+        for name in self._names()[:LOOKED_AT]:
+            folder = self.folder / name
+            if (folder / f"ended-{_attempt(folder)}.json").exists() or (_read(folder / "job.json") or {}).get("by") != by:
+                continue
+            with suppress(FileNotFoundError):  # it is being removed
+                if any(folder.glob("submitted-*.json")) and self._describe(name, states)["state"] in ("pending", "running"):
+                    unended.append(name)
         if len(unended) >= self.max_jobs:
             raise RequestError(
                 429,
@@ -239,9 +260,9 @@ class Jobs:
         """The id that belongs to a caller's key: the one that was given it first."""
         if not IDEMPOTENCY_KEY.fullmatch(key):
             raise bad_field("Idempotency-Key", "wanted 1 to 200 visible ASCII characters")
-        keys = self.folder / ".keys"
+        place = self._reservation(by, key)
+        keys = place.parent
         keys.mkdir(exist_ok=True)
-        place = keys / hashlib.sha256(f"{by}\0{key}".encode()).hexdigest()
         ours = {"id": id, "body": hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()}
         beside = keys / f".{secrets.token_hex(8)}"
         beside.write_text(json.dumps(ours))
@@ -255,6 +276,9 @@ class Jobs:
         finally:
             beside.unlink()
         return id
+
+    def _reservation(self, by: str, key: str) -> Path:
+        return self.folder / ".keys" / hashlib.sha256(f"{by}\0{key}".encode()).hexdigest()
 
     def _write(
         self,

@@ -50,7 +50,7 @@ class Search:
     hybrid: bool = False
     """Search by shared 8-mers as well as by vectors."""
     verify: bool = False
-    """Search so, align the hits, and rank them by the alignment."""
+    """Search so, align the hits, and rank the best by the alignment."""
     format: Format = "auto"
     """table for reading, tsv or jsonl for pipes; by default a table on a terminal, else tsv."""
     source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)

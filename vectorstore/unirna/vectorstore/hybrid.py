@@ -29,7 +29,7 @@ from unirna.vectorstore.words import Words
 DEPTH: Final = 200
 """Hits of each ranking that are joined."""
 ALIGNED: Final = 50
-"""Hits of each ranking that are aligned and ranked anew: more find no more (docs/log.md)."""
+"""Hits of each ranking that are aligned and ranked anew: with all of them the nearest is no better (docs/log.md)."""
 CELLS: Final = 2_000_000_000
 """Letters of the query times those of all candidates that are aligned: some seconds of one core."""
 FOUND_BY: Final = ("vector", "words", "both")
@@ -184,13 +184,14 @@ class _Found:
     @classmethod
     def of(cls, candidates: _Candidates, sequence: str, k: int, verify: bool) -> _Found:
         """The k best of the candidates, aligned if they are to be verified."""
-        names = np.array(candidates.ids, object)
-        order = np.lexsort((names, -(candidates.cosines + candidates.shared)))
+        names, joined = np.array(candidates.ids, object), candidates.cosines + candidates.shared
+        order = np.lexsort((names, -joined))
         alignments: list[Alignment | None] = []
         if verify:
             best = np.zeros(len(order), bool)
-            for ranking in (candidates.cosines, candidates.shared):
-                best[np.lexsort((names, -ranking))[:ALIGNED]] = True
+            for ranking, stands in ((candidates.cosines, candidates.by & 1), (candidates.shared, candidates.by & 2)):
+                top = np.lexsort((names, -joined, -ranking))[:ALIGNED]
+                best[top[stands[top] > 0]] = True
             first = best[order]
             order = np.concatenate([order[first], order[~first]])
             wanted = np.sort(order[: max(first.sum(), k)])

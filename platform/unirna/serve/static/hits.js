@@ -25,7 +25,7 @@ export function showHits({ hits, collection }, letters, more) {
   $("results-title").textContent = hits.length === 1 ? "1 hit" : `${hits.length} hits in ${collection}`;
   $("results-note").textContent = hits.length
     ? "Similarity is the cosine of the two vectors; 1 is the same direction. Bars run from the lowest hit shown to 1." +
-      (aligned ? " Hits stand in the order of their alignments; coverage is the share of the query that one spans." : "")
+      (aligned ? " The best stand in the order of their alignments; coverage is the share of the query that one spans." : "")
     : "No sequence passes the filter.";
   $("results").querySelector(".scroll").hidden = !hits.length;
   $("more").hidden = !more;
