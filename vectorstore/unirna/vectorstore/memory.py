@@ -196,8 +196,8 @@ def _products(rows: Floats, queries: Floats) -> Floats:
     """[n, D] and [Q, D] -> [n, Q]; for one query the product of a matrix and a vector is twice as fast.
 
     By torch where a model has loaded it: the threads of numpy's OpenBLAS go on waiting busily for some 25 ms after a
-    product and slow the next embedding down to a third of its speed. The process's `torch.set_float32_matmul_precision` must be
-    the usual "highest", or similarities are off by more than `ROUNDING` on some processors.
+    product and slow the next embedding down to a third of its speed. The process's `torch.set_float32_matmul_precision`
+    must be the usual "highest", or similarities are off by more than `ROUNDING` on some processors.
     """
     torch: Any = sys.modules.get("torch")
     if not hasattr(torch, "from_numpy"):  # not loaded, or another thread is just loading it
