@@ -67,49 +67,18 @@ class Search:
     def __init__(self, model: Model, catalogue: Catalogue, encoders: Encoders, limits: Limits) -> None:
         self.model, self.catalogue, self.encoders, self.limits = model, catalogue, encoders, limits
 
-    def __call__(
-        self,
-        *,
-        similar_to: str | None = None,
-        vector: Sequence[float] | Vectors | None = None,
-        id: str | None = None,
-        k: int = 10,
-        offset: int = 0,
-        where: str | None = None,
-        collection: str | None = None,
-        hybrid: bool = False,
-        verify: bool = False,
-    ) -> SearchAnswer:
-        """The k sequences of a collection whose vectors are nearest to that of a sequence.
+    def __call__(self, **asked: Any) -> SearchAnswer:
+        """The k sequences of a collection whose vectors are nearest to that of a sequence: both halves.
 
         Args:
-            similar_to: the sequence; or
-            vector: its vector, H floats of the service's model; or
-            id: the id of a stored sequence, which will be its own first hit.
-            k: hits wanted. offset: hits to pass over first.
-            where: SQL condition on the columns, such as "length < 200".
-            collection: which; by default the default one.
-            hybrid: search by words (8-mers) as well as by the vector; each hit says what found it. At most 400 hits.
-            verify: search so, align the hits with the sequence and rank the best by the score.
+            asked: as `plan` takes them.
 
         Raises:
-            RequestError: not exactly one of the three; a sequence, vector, k or filter that is not valid; words without a
-                sequence, or of a collection too large for them (422); an unknown collection or id (404); a collection of
-                another model (409).
+            RequestError: as `plan` and `run`; or a collection that is switched to another model again and again (409).
         """
         for last in (False, True):
             try:
-                plan = self.plan(
-                    similar_to=similar_to,
-                    vector=vector,
-                    id=id,
-                    k=k,
-                    offset=offset,
-                    where=where,
-                    collection=collection,
-                    hybrid=hybrid,
-                    verify=verify,
-                )
+                plan = self.plan(**asked)
                 return self.run(plan, plan.encoder.embed([plan.letters])[0] if plan.letters else plan.vector)
             except ChangedError as error:  # switched to another model meanwhile: once more, with that one
                 if last:
@@ -129,7 +98,23 @@ class Search:
         hybrid: bool = False,
         verify: bool = False,
     ) -> SearchPlan:
-        """The first half: everything is checked, and a sequence is left for the caller to embed."""
+        """The first half: everything is checked, and a sequence is left for the caller to embed.
+
+        Args:
+            similar_to: the sequence; or
+            vector: its vector, H floats of the service's model; or
+            id: the id of a stored sequence, which will be its own first hit.
+            k: hits wanted. offset: hits to pass over first.
+            where: SQL condition on the columns, such as "length < 200".
+            collection: which; by default the default one.
+            hybrid: search by words (8-mers) as well as by the vector; each hit says what found it. At most 400 hits.
+            verify: search so, align the hits with the sequence and rank the best by the score.
+
+        Raises:
+            RequestError: not exactly one of the three; a sequence, vector, k or filter that is not valid; words without a
+                sequence, or of a collection too large for them (422); an unknown collection or id (404); a collection of
+                another model (409).
+        """
         given = [name for name, value in (("similar_to", similar_to), ("vector", vector), ("id", id)) if value is not None]
         if len(given) != 1:
             field = given[1] if given else "similar_to"
