@@ -1,11 +1,13 @@
 """Pre-training: numbers that a stop, a restart and another number of workers do not change."""
 
+import importlib.metadata
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -268,3 +270,14 @@ def test_pretrain_job_killed_and_started_again(rfam_sample: Path, tmp_path: Path
     summary = json.loads(again.stdout.splitlines()[-1])
     assert summary["steps"] == 30
     assert [r["step"] for r in read_metrics(tmp_path / "run")] == [5, 10, 15, 20, 25, 30]
+
+
+def test_a_run_ends_where_unirna_lies_on_the_path_alone(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(name: str) -> importlib.metadata.Distribution:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "distribution", absent)
+    train(replace(SMALL, steps=1, size="nano"), corpus, tmp_path)
+    assert json.loads((tmp_path / "model" / "training.json").read_text())["unirna"] == "source"

@@ -17,7 +17,6 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ from unirna.corpus.scan import Unit, num_buckets, plan_units, scan_unit
 from unirna.corpus.shards import FORMAT, SPLITS, CorpusError, digest_file, is_corpus
 from unirna.corpus.summary import write_summary
 from unirna.corpus.work import Work, appearing, write_json
-from unirna.job import Progress, say
+from unirna.job import Progress, package_version, say
 from unirna.sequence import REJECT_SCHEMA, InputError, plan_pieces, read_tables
 
 Mapper = Callable[[Callable[[Any], dict[str, Any]], list[Any]], Iterable[dict[str, Any]]]
@@ -120,7 +119,7 @@ def build_corpus(config: BuildConfig, map_pieces: Mapper = lambda f, items: map(
     )
     manifest = {
         "format": FORMAT,
-        "unirna": version("unirna"),
+        "unirna": package_version(),
         **{name: tools[name] for name in ("clustering", "exclusion", "mmseqs2")},
         **totals,
         **_contents(names, weights, shards),

@@ -17,7 +17,6 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,7 +28,7 @@ from unirna.embed.rejects import DUPLICATE, save_rejects
 from unirna.embed.scan import UNIT_BYTES, Held, Source, plan_units
 from unirna.embed.state import State, job_key, manifest
 from unirna.embed.steps import HELD_ROWS, embed, num_gpus, resolve, scan, still_good
-from unirna.job import JobError, connect_ray, plan_workers, say
+from unirna.job import JobError, connect_ray, package_version, plan_workers, say
 from unirna.sequence import Piece, plan_pieces
 
 BUCKET_BYTES: Final = 64 << 20
@@ -202,7 +201,7 @@ def _attempt(config: EmbedConfig, started: float) -> dict[str, Any]:
         encoder.fingerprint,
         pooling="mean" if config.level == "sequence" else "none",
         layer=config.layer,
-        unirna=package_version("unirna"),
+        unirna=package_version(),
     )
     labels = [text for s in scanned for text in s["labels"]]
     schema = settle_schema(labels, encoder.dimension, made, None if config.switch_model else collection, config.level)

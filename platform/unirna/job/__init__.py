@@ -3,6 +3,7 @@
 from unirna.job.console import EXIT_CODES, JobError, JobStopped, Progress, emit_summary, raise_told, run_job, say, tell
 from unirna.job.follow import followed
 from unirna.job.local_ray import JOB_RESOURCE, connect_ray, num_cpus, plan_workers
+from unirna.job.version import package_version
 
 __all__ = [
     "EXIT_CODES",
@@ -14,6 +15,7 @@ __all__ = [
     "emit_summary",
     "followed",
     "num_cpus",
+    "package_version",
     "plan_workers",
     "raise_told",
     "run_job",

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.special import logit
 
-from unirna.job import say
+from unirna.job import package_version, say
 from unirna.tasks.data import DataConfig, LabelledTable, read_labelled
 from unirna.tasks.errors import TaskError
 from unirna.tasks.predictor import Predictor, find_predictor, load_predictor
@@ -121,7 +120,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         "content": table.digest,
         "split": config.split,
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
-        "unirna": version("unirna"),
+        "unirna": package_version(),
     }
     sequences = [table.sequences[i] for i in rows]
     each = task.level == "nucleotide"

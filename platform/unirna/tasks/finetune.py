@@ -10,15 +10,15 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import sklearn
 import torch
 from torch import Tensor
 
-from unirna.job import say
+from unirna.job import package_version, say
 from unirna.model import SHIPPED, Model, Pooling, load
 from unirna.model.adapter import BASE_FILE
 from unirna.tasks.blend import ENCODER, FEWEST, Blend
@@ -298,9 +298,9 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
         "metrics": metrics,
         "training": details | {"seconds": round(seconds, 1)},
         "versions": {
-            "unirna": version("unirna"),
+            "unirna": package_version(),
             "torch": torch.__version__,
-            "scikit-learn": version("scikit-learn"),
+            "scikit-learn": sklearn.__version__,
             "python": platform.python_version(),
         },
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

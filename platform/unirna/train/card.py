@@ -8,12 +8,12 @@ import platform
 import subprocess
 from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from unirna.job import package_version
 from unirna.model import Encoder, save_checkpoint
 from unirna.model.checkpoint import fingerprint
 from unirna.train.checkpoints import write_folder
@@ -36,7 +36,7 @@ def write_model(
     last = records[-1]
     training = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "unirna": version("unirna"),
+        "unirna": package_version(),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "commit": _commit(),
