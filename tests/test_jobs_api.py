@@ -33,8 +33,9 @@ from unirna.serve.cluster import _layer
 from unirna.serve.engine import Engine
 from unirna.serve.errors import RequestError
 from unirna.serve.job_commands import Place, command, find_file
+from unirna.serve.job_records import ClusterError
 from unirna.serve.job_schemas import EmbedJob, FinetuneJob, ScreenJob
-from unirna.serve.jobs import ClusterError, Jobs
+from unirna.serve.jobs import Jobs
 from unirna.serve.settings import Settings, SettingsError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -514,6 +515,52 @@ def test_a_cluster_too_small_for_a_job_is_told_so(library: Any, tmp_path: Path) 
         script.serve_store(settings)
 
 
+def test_jobs_without_waiting(http: httpx2.Client, jobs: Jobs, tmp_path: Path) -> None:
+    async def scenario(client: sdk.AsyncClient) -> None:
+        slow = await client.jobs.embed({"a": "ACGU"}, collection="slow", name="by hand")
+        assert isinstance(slow, sdk.AsyncJob) and slow.name == "by hand"
+        with pytest.raises(sdk.ServiceTimeoutError, match="goes on"):
+            await slow.wait(timeout=0.5)
+        quick = await client.jobs.embed([("a", "ACGU")], collection="quick")
+        ended, stopped = await asyncio.gather(  # beside one another
+            quick.wait(timeout=60), (await slow.cancel()).wait(timeout=60), return_exceptions=True
+        )
+        assert isinstance(ended, sdk.AsyncJob) and ended.summary == {"store": "store", "new": 1}
+        assert isinstance(stopped, sdk.JobFailedError) and stopped.job.state == "stopped"
+        assert [job.id for job in await client.jobs.list(1)] == [quick.id]
+        assert (await ended.log(1))[0].startswith("embedding ")
+        (jobs.folder / quick.id / "results").mkdir(exist_ok=True)
+        (jobs.folder / quick.id / "results" / "a b.txt").write_text("found")
+        assert await ended.results() == [sdk.JobFile("a b.txt", 5)]
+        assert (await ended.download("a b.txt", tmp_path)).read_text() == "found"
+        with pytest.raises(sdk.NotFoundError):
+            await ended.download("absent.txt", tmp_path)
+        assert not list(tmp_path.glob("*absent*"))
+        with pytest.raises(sdk.NotFoundError):
+            await client.jobs.get("embed-20200101-000000-00000000")
+        again = await slow.resume()
+        assert again.state in ("pending", "running") and (await again.cancel()).id == slow.id
+
+    async def connected() -> None:
+        async with sdk.connect_async(str(http.base_url)) as client:
+            await scenario(client)
+
+    asyncio.run(connected())
+
+
+def test_no_job_is_taken_on_a_disk_that_is_almost_full(
+    http: httpx2.Client, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = http.post("/v1/jobs", json=embed("quick"), headers={"idempotency-key": "one"}).json()["id"]
+    until(http, done, "succeeded")
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=12_000_000))
+    refused = http.post("/v1/jobs", json=embed("quick"), headers={"idempotency-key": "two"})
+    assert refused.status_code == 507 and "12 MB left" in refused.json()["detail"]
+    assert http.post("/v1/jobs", json=embed("quick"), headers={"idempotency-key": "one"}).json()["id"] == done
+    monkeypatch.undo()
+    assert http.post("/v1/jobs", json=embed("quick"), headers={"idempotency-key": "two"}).status_code == 202
+
+
 # ---- the service on Ray ------------------------------------------------------------------------------------------------
 
 
@@ -552,8 +599,14 @@ def test_a_real_collection_through_the_sdk(real: Any, capsys: pytest.CaptureFixt
         with pytest.raises(sdk.JobFailedError, match="record") as caught:
             bad.wait(timeout=120)
         assert caught.value.job.state == "failed" and str(real.folder) not in str(caught.value)
+
+    async def again() -> list[str]:
+        async with sdk.connect_async(real.url) as client:
+            return await (await (await client.jobs.get(job.id)).wait()).log()
+
+    assert asyncio.run(again()) == job.log()
     said = capsys.readouterr().err
-    assert f"{job.id}  running  embedding" in said
+    assert f"{job.id}  " in said
     assert str(real.folder) not in json.dumps(httpx2.get(f"{real.url}/v1/jobs", trust_env=False).json())
 
 

@@ -13,7 +13,8 @@ from unirna import serve, vectorstore
 from unirna.job import JOB_RESOURCE
 from unirna.serve.engine import Engine
 from unirna.serve.job_commands import Place
-from unirna.serve.jobs import ClusterError, Jobs
+from unirna.serve.job_records import ClusterError
+from unirna.serve.jobs import Jobs
 from unirna.serve.settings import Settings, SettingsError
 
 

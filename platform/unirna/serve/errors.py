@@ -19,6 +19,7 @@ TITLES: Final = {
     500: "The service failed",
     501: "This service does not do that",
     503: "Not ready",
+    507: "No room",
 }
 """Titles of problems by HTTP status."""
 

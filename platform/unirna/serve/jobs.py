@@ -1,93 +1,41 @@
-"""Jobs that callers submit: a folder for each, which is the record, and a cluster that runs them. Knows no HTTP and no Ray.
-
-A job's folder holds `job.json` (what was asked, by whom, when), its inputs, `command.json`, `log.txt`, `summary.json` and
-`results/`; and for each attempt when it was submitted, started, cancelled and ended (`unirna.job.submitted`). All replicas
-read the same folder, so any of them may be asked.
-"""
+"""Jobs that callers submit: each gets a folder, which is its record, and a cluster runs it. Knows no HTTP and no Ray."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import re
 import secrets
 import shutil
-import time
-from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from unirna.job.submitted import note
 from unirna.serve.errors import RequestError, bad_field
-from unirna.serve.job_commands import Place, check_job, command, find_input
-from unirna.serve.job_schemas import KINDS, EmbedJob, FinetuneJob, ScreenJob
+from unirna.serve.job_commands import check_job, command, find_input
+from unirna.serve.job_records import ClusterError, JobRecords, newest_attempt, read_note, submission
+from unirna.serve.job_schemas import EmbedJob, FinetuneJob, ScreenJob
 
-ID: Final = re.compile(rf"({'|'.join(KINDS)})-[0-9]{{8}}-[0-9]{{6}}-[0-9a-f]{{8}}")
 IDEMPOTENCY_KEY: Final = re.compile(r"[!-~]{1,200}")
-LOG_BYTES: Final = 1 << 18
-"""The end of a log that is read for its reader, and"""
-LAST_BYTES: Final = 1 << 14
-"""for the state of its job, which is asked for all the time."""
-OWN_FILES: Final = ("screen.json",)
-"""Of the results, what a job keeps for itself: it names folders of this service, and the job's summary says the same."""
-LINE: Final = 1_000
-"""Characters of a line of the log that are shown."""
-ALIVE_SECONDS: Final = 30.0
-"""How long after its last sign of life a job counts as running although this cluster does not know it."""
 LOOKED_AT: Final = 1_000
 """Newest jobs among which those of a caller are counted."""
-GRACE_SECONDS: Final = 60.0
-"""How long a job that the cluster does not know yet counts as pending."""
-PROGRESS: Final = re.compile(r".+?  +(\d{1,3})%  [\d,]+/[\d,]+ ")
-OF_RAY: Final = re.compile(
-    r"\*{3} |PC: @|\s*@ |\[\d{4}-\d\d-\d\d [\d:,]+ [A-Z] |\d{4}-\d\d-\d\d [\d:,]+\s+[A-Z]+ |\(\S.* pid=\d+"
-)
-"""Lines that Ray writes into a job's log; they tell nothing of its progress."""
-
-
-class ClusterError(RuntimeError):
-    """A cluster that cannot be asked now."""
-
-
-class Cluster(Protocol):
-    """What runs the jobs."""
-
-    def submit(self, id: str, words: list[str]) -> None:
-        """Start a command, or do nothing if that id is known.
-
-        Raises:
-            ClusterError: it cannot.
-        """
-
-    def stop(self, id: str) -> None:
-        """Ask a command to stop; nothing if it has ended or is not known."""
-
-    def states(self) -> Mapping[str, tuple[str, str]]:
-        """State (pending, running, succeeded, failed, stopped) and message of every command that is known."""
+FREE_BYTES: Final = 1 << 30
+"""That must be left on the disk of the folder for a job to be taken."""
 
 
 @dataclass(frozen=True)
-class Jobs:
+class Jobs(JobRecords):
     """The jobs of a service. Safe to use from several threads and replicas.
 
     Attributes:
-        folder: of all jobs. inputs_folder: that requests may name files of, may be empty.
-        place: where commands work. cluster: runs them.
         max_jobs: of one caller that may wait or run at once; two requests in the same moment may find room for one each.
     """
 
-    folder: Path
-    inputs_folder: str
-    place: Place
-    cluster: Cluster
     max_jobs: int = 20
-
-    # ---- what changes something ------------------------------------------------------------------------------------
 
     def submit(
         self, request: EmbedJob | ScreenJob | FinetuneJob, tasks: list[str], *, by: str = "", key: str | None = None
@@ -100,7 +48,8 @@ class Jobs:
 
         Raises:
             RequestError: a field that is not valid (422), a file that is not there (404), a key that was used for another
-                job (422), too many jobs that have not ended (429), or a cluster that does not answer (503).
+                job (422), too many jobs that have not ended (429), an almost full disk (507), or a cluster that does
+                not answer (503).
         """
         check_job(request, self.place.registry, tasks)
         given = [("input", request.input)]
@@ -130,12 +79,12 @@ class Jobs:
             RequestError: no such job (404), or a cluster that does not answer (503).
         """
         folder = self._folder(id)
-        attempt = _attempt(folder)
+        attempt = newest_attempt(folder)
         if self.get(id)["state"] in ("pending", "running"):
             mark = folder / f"cancelled-{attempt}.json"
             note(mark, {"by": by})
             try:
-                self.cluster.stop(_submission(id, attempt))
+                self.cluster.stop(submission(id, attempt))
             except ClusterError as error:
                 mark.unlink(missing_ok=True)  # it goes on, and may be stopped later
                 raise RequestError(503, f"{error}. Send the same request again") from error
@@ -145,106 +94,36 @@ class Jobs:
         """Run the command of a job that failed, was stopped or is lost again: jobs go on where they were.
 
         Raises:
-            RequestError: no such job (404), too many that have not ended (429), or a cluster that does not answer (503).
+            RequestError: no such job (404), too many that have not ended (429), an almost full disk (507), or a
+                cluster that does not answer (503).
         """
-        attempt = _attempt(self._folder(id))  # before its state: of two requests at once one finds that it has been done
+        # Before its state is read: of two requests at once one then finds that it has been done.
+        attempt = newest_attempt(self._folder(id))
         job = self.get(id)
         if job["state"] in ("failed", "stopped", "lost"):
             self._check_room(job["by"])
             self._start(id, attempt + 1, by)
         return self.get(id)
 
-    # ---- what there is ---------------------------------------------------------------------------------------------
-
-    def newest(self, limit: int) -> list[dict[str, Any]]:
-        """The newest jobs, newest first."""
-        states = self._states()
-        found = []
-        for name in self._names()[:limit]:
-            with suppress(FileNotFoundError):  # it is being removed
-                if not any((self.folder / name).glob("submitted-*.json")):
-                    continue  # no cluster has it
-                found.append(self._describe(name, states))
-        return found
-
-    def get(self, id: str) -> dict[str, Any]:
-        """One job.
-
-        Raises:
-            RequestError: no such job (404).
-        """
-        self._folder(id)
-        states = self._states()
-        try:
-            return self._describe(id, states)
-        except FileNotFoundError as error:  # it is being removed
-            raise bad_field("id", f"no job {id[:100]!r}", 404) from error
-
-    def log(self, id: str, lines: int) -> list[str]:
-        """The last lines that a job said, without control characters and the folders of this service.
-
-        Raises:
-            RequestError: no such job (404).
-        """
-        return self._log(self._folder(id))[-lines:]
-
-    def results(self, id: str) -> list[dict[str, Any]]:
-        """Name and bytes of each file that a job made, by name.
-
-        Raises:
-            RequestError: no such job (404).
-        """
-        return [{"name": path.name, "bytes": path.stat().st_size} for path in sorted(self._files(self._folder(id)))]
-
-    def result(self, id: str, name: str) -> Path:
-        """A file that `results` lists.
-
-        Raises:
-            RequestError: no such job or file (404).
-        """
-        for path in self._files(self._folder(id)):
-            if path.name == name:  # never a path: only names that are listed are opened
-                return path
-        raise bad_field("name", f"no file {name[:200]!r} among the results of {id}", 404)
-
-    def hidden(self, text: str) -> str:
-        """Text without the folders of this service, which are nobody's business."""
-        place = self.place
-        for folder in (str(self.folder), self.inputs_folder, str(place.scripts)):
-            if folder:
-                text = text.replace(f"{Path(folder).resolve()!s}/", "").replace(f"{folder}/", "")
-        for folder, name in ((place.store, "store"), (place.registry, "registry"), (place.model, "model")):
-            if "/" in folder:
-                text = text.replace(folder, name)
-        return text
-
     # ---- inside ----------------------------------------------------------------------------------------------------
-
-    def _folder(self, id: str) -> Path:
-        if not ID.fullmatch(id) or not (self.folder / id / "job.json").is_file():
-            raise bad_field("id", f"no job {id[:100]!r}", 404)
-        return self.folder / id
-
-    def _files(self, folder: Path) -> Iterator[Path]:
-        for path in (folder / "results").glob("[!.]*"):
-            if path.is_file() and not path.is_symlink() and path.name not in OWN_FILES:
-                yield path
-
-    def _names(self) -> list[str]:
-        """Ids of the jobs, newest first."""
-        there = [path.parent.name for path in self.folder.glob("*-*-*-*/job.json") if ID.fullmatch(path.parent.name)]
-        return sorted(there, key=lambda name: name.partition("-")[2], reverse=True)
 
     def _check_room(self, by: str) -> None:
         """See that a caller may have one more job.
 
         Raises:
-            RequestError: too many of theirs have not ended (429).
+            RequestError: too many of theirs have not ended (429), or the disk of the folder is almost full (507).
         """
+        if (left := shutil.disk_usage(self.folder).free) < FREE_BYTES:
+            raise RequestError(
+                507,
+                f"the disk for jobs has {left / 1e6:,.0f} MB left; {FREE_BYTES / 1e6:,.0f} are wanted. Whoever runs "
+                "this service may remove folders of jobs that have ended, or give it a larger one (--jobs-folder)",
+            )
         states, unended = self._states(), list[str]()
         for name in self._names()[:LOOKED_AT]:
             folder = self.folder / name
-            if (folder / f"ended-{_attempt(folder)}.json").exists() or (_read(folder / "job.json") or {}).get("by") != by:
+            ended = (folder / f"ended-{newest_attempt(folder)}.json").exists()
+            if ended or (read_note(folder / "job.json") or {}).get("by") != by:
                 continue
             with suppress(FileNotFoundError):  # it is being removed
                 if any(folder.glob("submitted-*.json")) and self._describe(name, states)["state"] in ("pending", "running"):
@@ -331,135 +210,13 @@ class Jobs:
             return
         words = [self.place.python, "-m", "unirna.job.submitted", str(folder), str(attempt)]
         try:
-            self.cluster.submit(_submission(id, attempt), words)
+            self.cluster.submit(submission(id, attempt), words)
         except ClusterError as error:
             # The cluster may have taken it all the same: without its mark it does not begin, and the next has a new name.
             mark.rename(folder / f"unsent-{attempt}.json")
             raise RequestError(503, f"{error}. Send the same request again") from error
 
-    def _states(self) -> Mapping[str, tuple[str, str]] | None:
-        try:
-            return self.cluster.states()
-        except ClusterError:
-            return None
-
-    def _describe(self, id: str, states: Mapping[str, tuple[str, str]] | None) -> dict[str, Any]:
-        folder = self.folder / id
-        facts = json.loads((folder / "job.json").read_text())
-        attempt = _attempt(folder)
-        submitted, started, ended, cancelled = (
-            _read(folder / f"{what}-{attempt}.json") for what in ("submitted", "started", "ended", "cancelled")
-        )
-        lines = [] if started is None else self._log(folder, int(started["log_from"]), LAST_BYTES)
-        alive = _seconds_since(folder / f"alive-{attempt}") < ALIVE_SECONDS
-        state, message = _state(submitted, started, ended, cancelled, states, _submission(id, attempt), alive)
-        if state == "failed":
-            errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-            message = errors[-1] if errors else self.hidden(message)
-        text = next((line for line in reversed(lines) if not OF_RAY.match(line)), "")
-        share = PROGRESS.match(text)
-        return {
-            "id": id,
-            "kind": facts["kind"],
-            "name": facts["name"],
-            "by": facts["by"],
-            "state": state,
-            "message": message,
-            "submitted": facts["submitted"],
-            "started": started and started["at"],
-            "ended": ended and ended["at"],
-            "progress": {"text": text, "share": int(share[1]) / 100 if share and state == "running" else None},
-            "summary": self._summary(folder) if state == "succeeded" else None,
-            "parameters": facts["parameters"],
-            "input": {field: facts[field] for field in ("input", "references") if field in facts},
-        }
-
-    def _summary(self, folder: Path) -> dict[str, Any] | None:
-        lines = (folder / "summary.json").read_text().splitlines()
-        try:
-            found = json.loads(self.hidden(lines[-1]))
-        except (IndexError, ValueError):
-            return None
-        return found if isinstance(found, dict) else None
-
-    def _log(self, folder: Path, start: int = 0, most: int = LOG_BYTES) -> list[str]:
-        try:
-            with (folder / "log.txt").open("rb") as file:
-                size = file.seek(0, os.SEEK_END)
-                cut = size - most > start
-                file.seek(max(start, size - most))
-                raw = file.read(most)
-        except FileNotFoundError:
-            return []
-        lines = self.hidden(raw.decode("utf-8", "replace")).split("\n")
-        shown = ("".join(c if c.isprintable() else " " for c in line).rstrip()[:LINE] for line in lines[int(cut) :])
-        return [line for line in shown if line]
-
-
-def _attempt(folder: Path) -> int:
-    """The number of the newest attempt, from 1."""
-    return max((int(path.stem.partition("-")[2]) for path in folder.glob("submitted-*.json")), default=1)
-
 
 def _first_attempt(folder: Path) -> int:
     """The number of a job's first attempt that the cluster is to take: those before reached none."""
     return 1 + len(list(folder.glob("unsent-*.json")))
-
-
-def _submission(id: str, attempt: int) -> str:
-    """By what the cluster knows an attempt; it takes no name twice."""
-    return id if attempt == 1 else f"{id}.{attempt}"
-
-
-def _seconds_since(path: Path) -> float:
-    """How long ago a file was written; without end where there is none."""
-    try:
-        return time.time() - path.stat().st_mtime
-    except OSError:
-        return math.inf
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        found: dict[str, Any] = json.loads(path.read_text())
-    except (FileNotFoundError, ValueError):  # absent, or being written
-        return None
-    return found
-
-
-def _state(
-    submitted: dict[str, Any] | None,
-    started: dict[str, Any] | None,
-    ended: dict[str, Any] | None,
-    cancelled: dict[str, Any] | None,
-    states: Mapping[str, tuple[str, str]] | None,
-    submission: str,
-    alive: bool,
-) -> tuple[str, str]:
-    """State and message of an attempt: what its folder says, then what the cluster says."""
-    if ended is not None:
-        code = int(ended["code"])
-        if code == 0:
-            return "succeeded", ""
-        if cancelled is not None:
-            return "stopped", ""
-        died = f"it was ended by signal {-code}; 9 often means that the memory was full" if code < 0 else ""
-        return "failed", died or f"it ended with exit code {code}; its log says more"
-    if cancelled is not None and started is None:
-        return "stopped", ""
-    waiting = ("pending", "") if started is None else ("running", "" if cancelled is None else "it is being stopped")
-    if states is None:  # the cluster cannot be asked: what is known stands
-        return waiting
-    if submission not in states and alive:  # on the cluster of another service over this folder
-        return waiting
-    if submission not in states:
-        age = datetime.now(UTC) - datetime.fromisoformat(submitted["at"]) if submitted else None
-        if age is None or (age.total_seconds() < GRACE_SECONDS and started is None):
-            return "pending", ""
-        if cancelled is not None:
-            return "stopped", ""
-        return "lost", "the cluster that ran it is gone. Resume it: it goes on where it was"
-    state, message = states[submission]
-    if state == "stopped" or (state == "failed" and cancelled is not None):
-        return "stopped", ""
-    return ("failed", message) if state == "failed" else waiting

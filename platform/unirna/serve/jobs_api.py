@@ -23,7 +23,14 @@ DOWNLOAD_HEADERS: Final = {
     "content-security-policy": "sandbox; default-src 'none'; frame-ancestors 'none'",
 }
 
-router = APIRouter(tags=["jobs"], responses={501: {"model": Problem, "description": "The service takes no jobs"}})
+router = APIRouter(
+    tags=["jobs"],
+    responses={
+        501: {"model": Problem, "description": "The service takes no jobs"},
+        503: {"model": Problem, "description": "The cluster does not answer; send the same request again"},
+        507: {"model": Problem, "description": "The disk for jobs is almost full"},
+    },
+)
 
 
 def _jobs(request: Request) -> Jobs:

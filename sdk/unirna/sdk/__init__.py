@@ -9,6 +9,7 @@ or the path of a store, and gives a client with the same methods.
 """
 
 from unirna.sdk._async_client import AsyncClient
+from unirna.sdk._async_jobs import AsyncJob, AsyncJobs
 from unirna.sdk._client import Client
 from unirna.sdk._connect import connect, connect_async
 from unirna.sdk._exceptions import (
@@ -41,6 +42,8 @@ from unirna.sdk._results import FoldResult, MapResult, PredictionResult, SearchR
 __all__ = [
     "Alignment",
     "AsyncClient",
+    "AsyncJob",
+    "AsyncJobs",
     "AuthenticationError",
     "Client",
     "CollectionInfo",

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar, overload
 
 from unirna.sdk import _calls
+from unirna.sdk._async_jobs import AsyncJobs, AsyncService
 from unirna.sdk._calls import Request, Steps, Vectors
 from unirna.sdk._exceptions import UniRNAError
 from unirna.sdk._models import CollectionInfo, ModelInfo, Structure
@@ -23,6 +24,9 @@ class AsyncTransport(Protocol):
 
     async def answers(self, requests: Sequence[Request], done: Any) -> list[Any]:
         """Answers in the order of the requests."""
+
+    def service(self) -> AsyncService:
+        """What jobs need."""
 
     async def close(self) -> None:
         """Let go of connections."""
@@ -89,6 +93,12 @@ class AsyncClient:
     async def collections(self) -> list[CollectionInfo]:
         """The collections that can be searched, by name."""
         return await self._run(_calls.collections())
+
+    @property
+    def jobs(self) -> AsyncJobs:
+        """See `Client.jobs`."""
+        self._transport.service()
+        return AsyncJobs(self)
 
     async def close(self) -> None:
         """Let go of connections."""

@@ -168,8 +168,8 @@ class Client:
         Raises:
             InvalidRequestError: a client of a store, which has none.
         """
-        service = self._transport.service()
-        return Jobs(lambda: service)
+        self._transport.service()
+        return Jobs(lambda: self)
 
     def close(self) -> None:
         """Let go of connections."""

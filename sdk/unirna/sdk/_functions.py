@@ -90,7 +90,7 @@ def collections() -> list[CollectionInfo]:
     return _default_client().collections()
 
 
-jobs: Final = Jobs(lambda: _default_client().jobs._service())
+jobs: Final = Jobs(lambda: _default_client())
 """`Client.jobs` of the service at `UNIRNA_URL`, by default http://127.0.0.1:8000."""
 
 screen = jobs.screen

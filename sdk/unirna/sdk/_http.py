@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -91,6 +92,26 @@ class Address:
             }
         )
 
+    @contextmanager
+    def saved(self, to: Path) -> Iterator[Path]:
+        """A file to write an answer to, which takes its place when the block ends well.
+
+        Raises:
+            UniRNAError: the answer did not come, or not to its end.
+        """
+        beside = to.with_name(f".{to.name}.part")
+        try:
+            yield beside
+        except httpx2.TimeoutException as error:
+            message = f"no answer from {self.url} within {self.timeout:g} s. Ask again"
+            raise ServiceTimeoutError(message) from error
+        except httpx2.HTTPError as error:
+            raise ServiceUnavailableError(f"{self.url}: {error}. Ask again") from error
+        else:
+            beside.replace(to)
+        finally:
+            beside.unlink(missing_ok=True)
+
 
 @dataclass
 class Try:
@@ -156,31 +177,15 @@ class HTTPTransport:
         """What jobs need."""
         return self
 
-    def call(self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]) -> dict[str, Any]:
-        """A request's answer; it is sent again where nothing answers, so sending it twice must be the same as once."""
-        answer: dict[str, Any] = self._answer(Request(method, path, body, headers=headers), lambda count: None)
-        return answer
-
     def save(self, path: str, to: Path) -> None:
         """Write an answer's bytes to a file, beside its place and renamed."""
-        beside = to.with_name(f".{to.name}.part")
-        url = self._address.url
-        try:
-            with self._http.stream("GET", url + path) as response:
-                if not response.is_success:
-                    response.read()
-                    self._address.answer(response)
-                with beside.open("wb") as file:
-                    for part in response.iter_bytes():
-                        file.write(part)
-        except httpx2.TimeoutException as error:
-            raise ServiceTimeoutError(f"no answer from {url} within {self._address.timeout:g} s. Ask again") from error
-        except httpx2.HTTPError as error:
-            raise ServiceUnavailableError(f"{url}: {error}. Ask again") from error
-        else:
-            beside.replace(to)
-        finally:
-            beside.unlink(missing_ok=True)
+        with self._address.saved(to) as beside, self._http.stream("GET", self._address.url + path) as response:
+            if not response.is_success:
+                response.read()
+                self._address.answer(response)
+            with beside.open("wb") as file:
+                for part in response.iter_bytes():
+                    file.write(part)
 
     def answers(self, requests: Sequence[Request], done: Any) -> list[Any]:
         """Answers in the order of the requests, several of which run beside one another; `done` is told of each.
@@ -232,6 +237,21 @@ class AsyncHTTPTransport:
     async def close(self) -> None:
         """Close the connections."""
         await self._http.aclose()
+
+    def service(self) -> AsyncHTTPTransport:
+        """What jobs need."""
+        return self
+
+    async def save(self, path: str, to: Path) -> None:
+        """As `HTTPTransport.save`."""
+        with self._address.saved(to) as beside:
+            async with self._http.stream("GET", self._address.url + path) as response:
+                if not response.is_success:
+                    await response.aread()
+                    self._address.answer(response)
+                with beside.open("wb") as file:
+                    async for part in response.aiter_bytes():
+                        file.write(part)
 
     async def answers(self, requests: Sequence[Request], done: Any) -> list[Any]:
         """As `HTTPTransport.answers`; where one fails, or the caller is cancelled, the others are given up."""

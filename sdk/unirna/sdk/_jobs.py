@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 import sys
 import time
-import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from unirna.sdk._exceptions import InvalidRequestError, ServiceTimeoutError, UniRNAError
+from unirna.sdk import _job_calls
+from unirna.sdk._calls import Steps
+from unirna.sdk._exceptions import ServiceTimeoutError, UniRNAError
+from unirna.sdk._job_calls import Facts, Records
+
+if TYPE_CHECKING:
+    from unirna.sdk._client import Client
 
 POLL_SECONDS: Final = 1.0
 ENDED: Final = ("succeeded", "failed", "stopped", "lost")
-Records = str | os.PathLike[str] | Mapping[str, str] | Iterable[tuple[str, str]]
-"""Sequences: the path of a FASTA or CSV file, or pairs of id and letters."""
 Lines = list[str]
 Listed = list["Job"]
 
@@ -25,14 +27,11 @@ Listed = list["Job"]
 class JobFailedError(UniRNAError, RuntimeError):
     """A job that ended without success; `job` is what is known of it."""
 
-    job: Job
+    job: JobFacts
 
 
 class Service(Protocol):
-    """What jobs need of a client."""
-
-    def call(self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]) -> dict[str, Any]:
-        """A request's answer."""
+    """What jobs need of the way to a service, besides its answers."""
 
     def save(self, path: str, to: Path) -> None:
         """Write an answer's bytes to a file."""
@@ -54,8 +53,8 @@ Files = list[JobFile]
 
 
 @dataclass(frozen=True)
-class Job:
-    """A job as it was when it was asked for; `refresh` asks again.
+class JobFacts:
+    """What is known of a job.
 
     Attributes:
         id: by which the service knows it. kind: "embed", "screen" or "finetune". name: what you called it.
@@ -81,6 +80,12 @@ class Job:
     share: float | None
     summary: Mapping[str, Any] | None = field(repr=False)
     parameters: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Job(JobFacts):
+    """A job as it was when it was asked for; `refresh` asks again."""
+
     _jobs: Jobs = field(repr=False, compare=False)
 
     def refresh(self) -> Job:
@@ -101,21 +106,15 @@ class Job:
             JobFailedError: it failed, was stopped, or is lost.
             ServiceTimeoutError: it is still at work.
         """
-        end = None if timeout is None else time.monotonic() + timeout
-        said, job = "", self.refresh()
-        while job.state not in ENDED:
-            if end is not None and time.monotonic() >= end:
-                raise ServiceTimeoutError(f"{job.id} is still {job.state} after {timeout:g} s, and goes on. Wait again")
-            if progress and (line := f"{job.id}  {job.state}  {job.progress}".rstrip()) != said:
-                print(line, file=sys.stderr, flush=True)
-                said = line
-            time.sleep(POLL_SECONDS if end is None else max(0.0, min(POLL_SECONDS, end - time.monotonic())))
-            job = job.refresh()
-        if job.state != "succeeded":
-            error = JobFailedError(f"{job.id} {job.state}" + (f": {job.message}" if job.message else ""))
-            error.job = job
-            raise error
-        return job
+        steps = waiting(self.id, timeout, progress)
+        pause = next(steps)
+        try:
+            while True:
+                time.sleep(pause)
+                job = self.refresh()
+                pause = steps.send(job)
+        except StopIteration:
+            return job
 
     def log(self, lines: int = 100) -> list[str]:
         """The last lines that it said, at most 1,000."""
@@ -141,8 +140,8 @@ class Job:
 class Jobs:
     """The jobs of a service. A submission carries a key of its own, so that it may be sent again and starts one job."""
 
-    def __init__(self, service: Callable[[], Service]) -> None:
-        self._service = service
+    def __init__(self, client: Callable[[], Client]) -> None:
+        self._client = client
 
     def embed(
         self,
@@ -167,7 +166,7 @@ class Jobs:
             AuthenticationError: a key that does not allow it.
             UniRNAError: a service that takes no jobs, or any other failure.
         """
-        return self._submit("embed", name, {"collection": collection, **parameters}, {"input": _input(records, file)})
+        return self._job(_job_calls.embed(records, collection, file, name, parameters))
 
     def screen(
         self,
@@ -191,10 +190,7 @@ class Jobs:
         Raises:
             UniRNAError: as `embed`.
         """
-        given: dict[str, Any] = {"input": _input(library, file)}
-        if similar_to is not None:
-            given["references"] = _input(similar_to, None)
-        return self._submit("screen", name, {"predict": list(predict), "top": top, **parameters}, given)
+        return self._job(_job_calls.screen(library, similar_to, predict, top, file, name, parameters))
 
     def finetune(
         self, table: Records | None = None, *, task: str, file: str | None = None, name: str = "", **parameters: Any
@@ -210,12 +206,11 @@ class Jobs:
         Raises:
             UniRNAError: as `embed`.
         """
-        return self._submit("finetune", name, {"task": task, **parameters}, {"input": _input(table, file)})
+        return self._job(_job_calls.finetune(table, task, file, name, parameters))
 
     def list(self, limit: int = 50) -> Listed:
         """The newest jobs, newest first, at most 500."""
-        answer = self._service().call("GET", f"/v1/jobs?limit={int(limit)}", None, {})
-        return [self._job(entry) for entry in answer["jobs"]]
+        return [Job(**facts, _jobs=self) for facts in self._client()._run(_job_calls.listed(limit))]
 
     def get(self, id: str) -> Job:
         """One job.
@@ -223,72 +218,50 @@ class Jobs:
         Raises:
             NotFoundError: none of that id.
         """
-        return self._job(self._service().call("GET", _path(id), None, {}))
+        return self._job(_job_calls.one(id))
 
     def log(self, id: str, lines: int = 100) -> Lines:
         """See `Job.log`."""
-        answer = self._service().call("GET", f"{_path(id)}/log?lines={int(lines)}", None, {})
-        return [str(line) for line in answer["lines"]]
+        return self._client()._run(_job_calls.log(id, lines))
 
     def cancel(self, id: str) -> Job:
         """See `Job.cancel`."""
-        return self._job(self._service().call("POST", f"{_path(id)}/cancel", {}, {}))
+        return self._job(_job_calls.one(id, "cancel"))
 
     def resume(self, id: str) -> Job:
         """See `Job.resume`."""
-        return self._job(self._service().call("POST", f"{_path(id)}/resume", {}, {}))
+        return self._job(_job_calls.one(id, "resume"))
 
     def results(self, id: str) -> Files:
         """See `Job.results`."""
-        answer = self._service().call("GET", f"{_path(id)}/results", None, {})
-        return [JobFile(entry["name"], entry["bytes"]) for entry in answer["files"]]
+        return [JobFile(**facts) for facts in self._client()._run(_job_calls.results(id))]
 
     def download(self, id: str, name: str, to: str | os.PathLike[str] = ".") -> Path:
         """See `Job.download`."""
-        target = Path(to)
-        if target.is_dir():
-            if Path(name).name != name:
-                raise InvalidRequestError.of("name", f"wanted the name of a file, got {name!r}")
-            target = target / name
-        self._service().save(f"{_path(id)}/results/{quote(name, safe='')}", target)
+        path, target = _job_calls.download(id, name, to)
+        self._client()._transport.service().save(path, target)
         return target
 
-    def _submit(self, kind: str, name: str, parameters: Mapping[str, Any], given: Mapping[str, Any]) -> Job:
-        body = {"kind": kind, "name": name, "parameters": parameters, **given}
-        return self._job(self._service().call("POST", "/v1/jobs", body, {"idempotency-key": uuid.uuid4().hex}))
-
-    def _job(self, entry: Mapping[str, Any]) -> Job:
-        known = ("id", "kind", "name", "by", "state", "message", "submitted", "started", "ended", "summary", "parameters")
-        progress = entry["progress"]
-        return Job(**{key: entry[key] for key in known}, progress=progress["text"], share=progress["share"], _jobs=self)
+    def _job(self, steps: Steps[Facts]) -> Job:
+        return Job(**self._client()._run(steps), _jobs=self)
 
 
-def _path(id: str) -> str:
-    return f"/v1/jobs/{quote(id, safe='')}"
+def waiting(id: str, timeout: float | None, progress: bool) -> Generator[float, JobFacts, None]:
+    """Wait until a job has succeeded: yields seconds after which to ask again, is sent the job as it is then, and ends.
 
-
-def _input(records: Records | None, file: str | None) -> dict[str, str]:
-    """The input of a job as the service wants it."""
-    if (records is None) == (file is None):
-        raise InvalidRequestError("wanted the sequences, or file=… for one of the service's folder of inputs: one of them")
-    if file is not None:
-        return {"file": file}
-    if isinstance(records, (str, os.PathLike)):
-        path = Path(records)
-        kind = Path(path.stem if path.suffix == ".gz" else path.name).suffix
-        if kind in (".parquet", ".tsv", ".fastq", ".fq"):
-            raise InvalidRequestError(f"{path}: wanted a FASTA or CSV file; others go into the service's folder of inputs")
-        return {"csv" if kind == ".csv" else "fasta": _text(path)}
-    pairs = records.items() if isinstance(records, Mapping) else records
-    return {"fasta": "".join(f">{name}\n{letters}\n" for name, letters in pairs or ())}
-
-
-def _text(path: Path) -> str:
-    import gzip
-
-    try:
-        raw = path.read_bytes()
-        return (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8-sig", "replace")
-    except (OSError, EOFError) as error:
-        shown = f"{str(path)[:100]!r} cannot be read ({type(error).__name__})"
-        raise InvalidRequestError(f"{shown}: wanted the path of a FASTA or CSV file, or pairs of id and letters") from error
+    Raises:
+        JobFailedError, ServiceTimeoutError: as `Job.wait`.
+    """
+    end = None if timeout is None else time.monotonic() + timeout
+    said, job = "", (yield 0.0)
+    while job.state not in ENDED:
+        if end is not None and time.monotonic() >= end:
+            raise ServiceTimeoutError(f"{id} is still {job.state} after {timeout:g} s, and goes on. Wait again")
+        if progress and (line := f"{id}  {job.state}  {job.progress}".rstrip()) != said:
+            print(line, file=sys.stderr, flush=True)
+            said = line
+        job = yield POLL_SECONDS if end is None else max(0.0, min(POLL_SECONDS, end - time.monotonic()))
+    if job.state != "succeeded":
+        error = JobFailedError(f"{id} {job.state}" + (f": {job.message}" if job.message else ""))
+        error.job = job
+        raise error

@@ -11,7 +11,8 @@ import tyro
 
 from unirna.sdk._connect import TIMEOUT, connect
 from unirna.sdk._fasta import read_fasta
-from unirna.sdk._jobs import Job, Jobs, Records
+from unirna.sdk._job_calls import Records
+from unirna.sdk._jobs import Job, Jobs
 from unirna.sdk._output import Format, say, show
 
 Id = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ID")]

@@ -6,12 +6,11 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import parse_qsl, unquote
 
 from unirna.sdk._calls import Request
 from unirna.sdk._exceptions import InvalidRequestError, NotFoundError, from_problem
-from unirna.sdk._jobs import Service
 
 if TYPE_CHECKING:
     from unirna.serve.engine import Engine
@@ -34,7 +33,7 @@ class LocalTransport:
     def close(self) -> None:
         """Nothing is held open."""
 
-    def service(self) -> Service:
+    def service(self) -> NoReturn:
         """There is none.
 
         Raises:
@@ -100,6 +99,10 @@ class AsyncLocalTransport:
 
     async def close(self) -> None:
         """Nothing is held open."""
+
+    def service(self) -> NoReturn:
+        """As `LocalTransport.service`."""
+        self._local.service()
 
     async def answers(self, requests: Sequence[Request], done: Any) -> list[Any]:
         """As `LocalTransport.answers`."""
