@@ -479,7 +479,9 @@ def test_writing_wants_the_scope_write(library: Any, jobs: Jobs, tmp_path: Path,
 
 def test_jobs_are_off_unless_asked_for(library: Any) -> None:
     with serving(library, None) as client:
-        assert client.get("/v1/service").json() | {"version": ""} == {"version": "", "jobs": False, "scope": "write"}
+        said = client.get("/v1/service").json()
+        assert (said["jobs"], said["scope"]) == (False, "write")
+        assert said["limits"]["max_k"] == 1000 and len(said["limits"]) == 6
         for method, path in (("GET", ""), ("POST", ""), ("GET", "/x"), ("GET", "/x/results/y"), ("POST", "/x/cancel")):
             answer = client.request(method, f"/v1/jobs{path}", json=EMBED if method == "POST" else None)
             assert answer.status_code == 501 and "--jobs-folder" in answer.json()["detail"]

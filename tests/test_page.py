@@ -219,6 +219,7 @@ def test_filters_pages_and_files_of_hits(page: Browser, library: Any, tmp_path: 
     page.type("#label-value", kind)
     page.type("#shortest", "20")
     page.type("#k", "2")
+    assert page.run("return document.querySelector('#k').max") == "1000"  # the service's own limit
     search(page, row["sequence"])
     page.wait("document.querySelectorAll('#hits tr').length === 2")
     page.click("#more")

@@ -175,9 +175,21 @@ class JobResults(_Response):
     files: list[JobFile]
 
 
+class ServiceLimits(_Response):
+    """The largest request that is answered."""
+
+    max_k: int = Field(description="Hits of one search, those that are passed over included.")
+    max_sequences: int = Field(description="Sequences of one request.")
+    max_sequence_length: int = Field(description="Nucleotides of one sequence.")
+    max_fold_length: int = Field(description="Nucleotides of a sequence that is folded.")
+    max_variant_nucleotides: int = Field(description="Nucleotides that are read to score the variants of one request.")
+    max_body_bytes: int = Field(description="Bytes of the body of one request.")
+
+
 class Service(_Response):
     """What this service does for this caller."""
 
     version: str
     jobs: bool = Field(description="Whether it takes jobs.")
     scope: str = Field(description="What the caller's key allows: read, write or admin.")
+    limits: ServiceLimits

@@ -45,8 +45,10 @@ JobsOf = Annotated[Jobs, Depends(_jobs)]
 
 @router.get("/service", response_model=schemas.Service, summary="What this service does for the caller")
 def service(request: Request) -> Any:
-    """Its version, whether it takes jobs, and what the caller's key allows."""
-    return {"version": version("unirna"), "jobs": request.app.state.jobs is not None, "scope": request.state.scope}
+    """Its version, whether it takes jobs, what the caller's key allows, and the largest request that it answers."""
+    state = request.app.state
+    limits = {name: getattr(state.settings, name) for name in schemas.ServiceLimits.model_fields}
+    return {"version": version("unirna"), "jobs": state.jobs is not None, "scope": request.state.scope, "limits": limits}
 
 
 @router.post("/jobs", status_code=202, response_model=schemas.Job, summary="Submit a job")

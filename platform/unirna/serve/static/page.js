@@ -9,7 +9,7 @@ import { predict } from "./predict.js";
 import { leaveRecord, showRecord } from "./record.js";
 
 const MOST_BYTES = 8 << 20;
-const MOST_HITS = 1000;
+let mostHits = 1000; // the service says
 const MOST_ALIGNED = 400;
 let collections = new Map();
 let predictors = new Map();
@@ -56,6 +56,7 @@ async function start() {
   try {
     const [listed, models, service] = await Promise.all([call("/v1/collections"), call("/v1/models"), call("/v1/service")]);
     $("to-jobs").hidden = !service.jobs;
+    $("k").max = mostHits = service.limits.max_k;
     collections = new Map(listed.collections.map((entry) => [entry.name, entry]));
     $("collection").replaceChildren(
       ...listed.collections.map((entry) => new Option(`${entry.name} (${entry.num_rows.toLocaleString("en")})`, entry.name)),
@@ -132,7 +133,7 @@ async function search() {
 async function showPage(body, letters, before) {
   const answer = await call("/v1/search", { ...body, offset: before.length });
   const hits = [...before, ...answer.hits];
-  const most = Math.min(MOST_HITS, body.verify ? MOST_ALIGNED : MOST_HITS);
+  const most = Math.min(mostHits, body.verify ? MOST_ALIGNED : mostHits);
   const step = Math.min(body.k, most - hits.length);
   const more = answer.hits.length === body.k && step > 0 ? () => work("Searching …", () => showPage({ ...body, k: step }, letters, hits)) : null;
   showHits({ ...answer, hits }, letters, more);
