@@ -45,8 +45,8 @@ def test_words_agree_with_tf_idf(first: list[str], second: list[str], query: str
     index = words_of(first, second)
     found = index.cosines(query)
     whole = [*first, *second]
-    assert index.sequences(np.arange(len(whole))) == index.ids(np.arange(len(whole))) == whole
-    assert index.ids(np.arange(len(whole))[::2]) == whole[::2]
+    assert index.sequences(np.arange(len(whole))) == index.ids(np.arange(len(whole))).to_pylist() == whole
+    assert index.ids(np.arange(len(whole))[::2]).to_pylist() == whole[::2]
     counter = TfidfVectorizer(analyzer=eight_mers, binary=True)
     try:
         rows = counter.fit_transform(whole).toarray()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -16,6 +17,7 @@ GAP_EXTEND: Final = 6
 CELLS: Final = 16_000_000
 """Query times target letters up to which an alignment is traced; that takes up to 4 bytes each."""
 LETTERS: Final = "ACGUNRYSWKMBDHV"
+STEP: Final = re.compile(r"(\d+)(\D)")
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class Aligner:
         if traced.score <= 0:
             return Alignment(0, 0.0, 0.0, 0.0, 0, 0, 0, 0, "")
         cigar = traced.cigar
-        steps = [(code >> 4, "MIDNSHP=X"[code & 15]) for code in cigar.seq.tolist()]
+        steps = [(int(count), step) for count, step in STEP.findall(cigar.decode.decode())]
         query_start, target_start = int(cigar.beg_query), int(cigar.beg_ref)
         while steps[0][1] in "ID":  # parasail counts what stands before the alignment as a gap
             count, step = steps.pop(0)

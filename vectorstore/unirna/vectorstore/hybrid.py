@@ -93,10 +93,10 @@ def search_hybrid(
     if matrix is not None and words is not None:
         every = np.unique(np.concatenate([part.places for part in found]))
         held = matrix.dataset.take(every, columns=wanted)
-        rows = [held.take(np.searchsorted(every, part.places)) for part in found]
+        rows = held.take(np.searchsorted(every, np.concatenate([part.places for part in found])))
     else:
-        rows = [part.rows.take(part.places) for part in found if part.rows is not None]
-    return pa.concat_tables([part.table(number, rows[number], verify) for number, part in enumerate(found)])
+        rows = pa.concat_tables([part.rows.take(part.places) for part in found if part.rows is not None])
+    return _table(found, rows, verify)
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class _Candidates:
     """
 
     places: Places
-    ids: Sequence[str]
+    ids: pa.ChunkedArray
     cosines: NDArray[np.float32]
     shared: NDArray[np.float32]
     by: NDArray[np.int64]
@@ -159,12 +159,14 @@ def _on_disk(
         sharing = rows_sharing(dataset, text, depth, where, columns)
         near = collection.search(query, k=depth, where=where, columns=columns).select(columns).cast(sharing.schema)
         rows = pa.concat_tables([near, sharing.filter(pc.invert(pc.is_in(sharing["id"], near["id"])))])
-        ids, letters = rows["id"].to_pylist(), rows["sequence"].to_pylist()
+        letters = rows["sequence"].to_pylist()
         in_words = pc.is_in(rows["id"], sharing["id"]).to_numpy()
-        by = (np.arange(len(ids)) < near.num_rows) + 2 * in_words
-        vectors = rows["vector"].combine_chunks().flatten().to_numpy().reshape(len(ids), len(query))
+        by = (np.arange(len(letters)) < near.num_rows) + 2 * in_words
+        vectors = rows["vector"].combine_chunks().flatten().to_numpy().reshape(len(letters), len(query))
         cosines, shared = cosines_of(vectors, query), shares(text, letters)
-        yield _Candidates(np.arange(len(ids)), ids, cosines, shared, by, partial(_chosen, letters), rows.select(wanted))
+        yield _Candidates(
+            np.arange(len(letters)), rows["id"], cosines, shared, by, partial(_chosen, letters), rows.select(wanted)
+        )
 
 
 def _chosen(letters: list[str], numbers: NDArray[np.int64]) -> list[str]:
@@ -178,13 +180,13 @@ class _Found:
     places: Places
     rows: pa.Table | None
     similarity: NDArray[np.float32]
-    found_by: list[str]
+    by: NDArray[np.int64]
     alignments: list[Alignment | None]
 
     @classmethod
     def of(cls, candidates: _Candidates, sequence: str, k: int, verify: bool) -> _Found:
         """The k best of the candidates, aligned if they are to be verified."""
-        names, joined = np.array(candidates.ids, object), candidates.cosines + candidates.shared
+        names, joined = pc.rank(candidates.ids, tiebreaker="first").to_numpy(), candidates.cosines + candidates.shared
         order = np.lexsort((names, -joined))
         alignments: list[Alignment | None] = []
         if verify:
@@ -204,26 +206,32 @@ class _Found:
             alignments = [aligner.align(targets[i]) for i in order[: min(k, affordable)].tolist()]
         order = order[:k]
         none: list[Alignment | None] = [None] * (len(order) - len(alignments))
-        by = [FOUND_BY[candidates.by[i] - 1] for i in order]
-        return cls(candidates.places[order], candidates.rows, candidates.cosines[order], by, [*alignments, *none])
+        at, by = candidates.places[order], candidates.by[order]
+        return cls(at, candidates.rows, candidates.cosines[order], by, [*alignments, *none])
 
-    def table(self, query: int, rows: pa.Table, verify: bool) -> pa.Table:
-        """As rows of the result."""
-        count = len(self.places)
-        result: dict[str, Any] = {
-            "query": pa.array(np.full(count, query, np.int32)),
-            "rank": pa.array(np.arange(1, count + 1, dtype=np.int32)),
-            "similarity": pa.array(self.similarity),
-            "found_by": pa.array(self.found_by, pa.string()),
-        }
-        if verify:
-            for column, field in zip(VERIFIED, fields(Alignment), strict=True):
-                values = [None if found is None else getattr(found, field.name) for found in self.alignments]
-                result[column.name] = pa.array(values, column.type)
-        return pa.table(result | {name: rows[name] for name in rows.column_names if name not in result})
+
+def _table(found: Sequence[_Found], rows: pa.Table, verify: bool) -> pa.Table:
+    """The hits of all queries as rows of the result, with the columns that are wanted."""
+    counts = [len(part.places) for part in found]
+    by = np.concatenate([part.by for part in found])
+    result: dict[str, Any] = {
+        "query": pa.array(np.repeat(np.arange(len(found), dtype=np.int32), counts)),
+        "rank": pa.array(np.concatenate([np.arange(1, count + 1, dtype=np.int32) for count in counts])),
+        "similarity": pa.array(np.concatenate([part.similarity for part in found])),
+        "found_by": pa.array(FOUND_BY).take(pa.array(by - 1)),
+    }
+    if verify:
+        alignments = [alignment for part in found for alignment in part.alignments]
+        for column, field in zip(VERIFIED, fields(Alignment), strict=True):
+            values = [None if alignment is None else getattr(alignment, field.name) for alignment in alignments]
+            result[column.name] = pa.array(values, column.type)
+    return pa.table(result | {name: rows[name] for name in rows.column_names if name not in result})
 
 
 def _largest(scores: NDArray[np.float32], count: int) -> Places:
     """Where the largest scores above 0 stand, at most so many."""
     found = np.flatnonzero(scores > 0)
+    if len(found) > count:
+        held = scores[found]
+        found = found[held >= np.partition(held, len(held) - count)[len(held) - count]]
     return found[np.argsort(-scores[found], kind="stable")][:count]

@@ -143,7 +143,7 @@ class Matrix:
         exact = [cosines_of(self.take(part), query, self.norms[part]) for part in parts]
         return np.concatenate([np.zeros(0, np.float32), *exact])
 
-    @property
+    @cached_property
     def dimension(self) -> int:
         """D, the length of a vector."""
         return int(self.dataset.schema.field("vector").type.list_size)

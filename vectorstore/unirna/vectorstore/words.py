@@ -96,9 +96,9 @@ class Words:
             for piece in self.pieces
         ]
 
-    def ids(self, places: NDArray[np.int64]) -> list[str]:
+    def ids(self, places: NDArray[np.int64]) -> pa.ChunkedArray:
         """The ids at ascending places."""
-        return [name for piece, rows in self._at(places) for name in piece.ids.take(pa.array(rows)).to_pylist()]
+        return pa.chunked_array([piece.ids.take(pa.array(rows)) for piece, rows in self._at(places)], pa.string())
 
     def sequences(self, places: NDArray[np.int64]) -> list[str]:
         """The sequences at ascending places."""
