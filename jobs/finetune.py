@@ -38,7 +38,7 @@ from unirna.job import connect_ray, run_job
 from unirna.tasks import DataConfig, FinetuneConfig, FullConfig, TaskError, find_definition, finetune, prepare
 from unirna.train import run_trials, run_workers
 
-TRAINING = ("mode", "pooling", "reads", "epochs", "patience", "batch_size", "learning_rate")
+TRAINING = ("mode", "pooling", "reads", "epochs", "patience", "batch_size", "learning_rate", "networks")
 """Flags that a defined task has settings of its own for."""
 OF_THE_FILE = (
     *(
@@ -128,6 +128,8 @@ class Config:
     """Ray Train workers (lora, full); 0 trains in this process, without Ray."""
     cnn: bool = True
     """Train a small convolutional network on the same rows, to compare with."""
+    networks: int | None = None
+    """So many of them, from different random weights, whose mean answers; by default 1, or as the defined task says."""
     blend: bool = True
     """Answer with the weighted sum of the encoder's head and the simple models, with weights that suit validation best."""
     replace: bool = False
@@ -164,6 +166,7 @@ def _wanted(config: Config) -> FinetuneConfig:
     }
     training = {name: value for name, value in training.items() if value is not None}
     mode, pooling = training.pop("mode", "frozen"), training.pop("pooling", "mean")
+    networks = training.pop("networks", 1)
     if defined is None:
         if [bool(config.label_column), bool(config.label_columns), bool(config.target_column)].count(True) != 1:
             raise TaskError(
@@ -210,6 +213,7 @@ def _wanted(config: Config) -> FinetuneConfig:
         tries=config.tries,
         compact=config.compact,
         cnn=config.cnn,
+        networks=networks,
         blend=config.blend,
         replace=config.replace,
     )

@@ -66,6 +66,7 @@ def enter(definition: Definition, folder: Path) -> None:
         "n": info["metrics"][rows][definition.name][definition.metric]["n"],
         "train": info["data"]["splits"]["train"],
         "split": info["data"]["split"],
+        **({"networks": info["recipe"]["networks"]} if "networks" in info["recipe"] else {}),
         "seconds": info["training"]["seconds"],
         "made": info["created"][:10],
         **(
@@ -131,6 +132,7 @@ def page(results: dict[str, dict[str, Any]]) -> str:
         lines += [
             f"{found['model']}; {found['train']:,} training rows, {found['seconds'] / 60:.1f} minutes on two cores, "
             f"{found['made']}. Split: {found['split']}."
+            + (f" The CNN is the mean of {found['networks']} networks." if "networks" in found else "")
             + (
                 " The figures are of test rows whose sequence does not stand in training."
                 if found["rows"] == UNSEEN

@@ -229,10 +229,11 @@ def test_simple_models_are_added_to_what_was_trained(tmp_path: Path, nano_model_
     with pytest.raises(TaskError, match="blend was None"):
         finetune(replace(plain, blend=True))
     capsys.readouterr()
-    finetune(replace(plain, blend=True, cnn=True, replace=True))
+    finetune(replace(plain, blend=True, cnn=True, networks=2, replace=True))
     assert "was trained alike" in capsys.readouterr().err
     after = load_predictor(tmp_path / "registry" / "s")
     assert after.blend is not None and CNN in after.metrics["test"]
+    assert after.simple.cnn is not None and len(after.simple.cnn.networks) == 2
     assert after.encoder_fingerprint == before.encoder_fingerprint
     assert after.metrics["test"][ENCODER] == before.metrics["test"]["s"]
     assert after.info["training"]["epochs"] == before.info["training"]["epochs"]

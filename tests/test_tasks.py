@@ -377,11 +377,15 @@ def test_the_small_cnn_learns_what_depends_on_place_and_is_kept(tmp_path: Path, 
     )
     truth: Truth = 5.0 + 2.0 * inside if numeric else inside.astype(np.int64)
     task = SEQUENCE_REGRESSION if numeric else SEQUENCE_CLASSIFICATION
-    cnn = fit_cnn(task, sequences, truth, np.arange(800), np.arange(800, 1000), 1 if numeric else 2)
+    count = 1 if numeric else 2
+    cnn = fit_cnn(task, sequences, truth, np.arange(800), np.arange(800, 1000), count, networks=count)
     answers = task.answer(cnn.outputs(sequences[1000:]))
     assert task.primary.compute(truth[1000:], answers) > 0.9
     cnn.save(tmp_path / "cnn.safetensors")
     again = CNN.load(tmp_path / "cnn.safetensors")
+    parts = [CNN([one], cnn.centre, cnn.spread, cnn.temperature).outputs(sequences) for one in again.networks]
+    assert len(parts) == count and np.array_equal(parts[0], parts[-1]) != (count > 1)
+    np.testing.assert_allclose(np.mean(parts, axis=0), cnn.outputs(sequences), atol=1e-5)
     np.testing.assert_allclose(again.outputs(sequences), cnn.outputs(sequences), atol=1e-5)
     (tmp_path / "cnn.safetensors").write_bytes(b"no")
     with pytest.raises(TaskError, match="no sound network"):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -76,37 +77,45 @@ class SmallCNN(nn.Module):
 
 
 class CNN:
-    """A trained network and the temperature of its outputs.
+    """Trained networks, whose mean is the answer, and its temperature.
 
     Attributes:
-        network: as trained. centre, spread: outputs are spread · (its own) + centre, before `temperature` divides them.
+        networks: as trained. centre, spread: outputs are spread · (their mean) + centre, before `temperature` divides them.
     """
 
-    def __init__(self, network: SmallCNN, centre: float = 0.0, spread: float = 1.0, temperature: float = 1.0) -> None:
-        self.network, self.centre, self.spread, self.temperature = network, centre, spread, temperature
+    def __init__(
+        self, networks: Sequence[SmallCNN], centre: float = 0.0, spread: float = 1.0, temperature: float = 1.0
+    ) -> None:
+        self.networks, self.centre, self.spread, self.temperature = list(networks), centre, spread, temperature
 
     def outputs(self, sequences: Sequence[str]) -> NDArray[np.float64]:
         """Outputs of normalised sequences: float64 [N, C], each the same alone or in any batch but for rounding."""
-        return np.array(self._outputs(sequences)).reshape(len(sequences), self.network.out.out_features)
+        return np.array(self._outputs(sequences)).reshape(len(sequences), self.networks[0].out.out_features)
 
     def profiles(self, sequences: Sequence[str]) -> list[NDArray[np.float64]]:
-        """Outputs of each place, float64 [L, C] for each sequence, of a network that gives them."""
+        """Outputs of each place, float64 [L, C] for each sequence, of networks that give them."""
         return [out[: len(sequence)] for out, sequence in zip(self._outputs(sequences), sequences, strict=True)]
 
     def _outputs(self, sequences: Sequence[str]) -> list[NDArray[np.float64]]:
         out: dict[int, NDArray[np.float64]] = {}
-        self.network.eval()
         codes = [_codes(sequence) for sequence in sequences]
         with torch.inference_mode():
             for rows in _parts(codes, np.arange(len(codes))):
-                out |= zip(rows.tolist(), self.network(*_padded(codes, rows)).double().numpy(), strict=True)
+                padded = _padded(codes, rows)
+                found = sum(network.eval()(*padded).double() for network in self.networks) / len(self.networks)
+                out |= zip(rows.tolist(), found.numpy(), strict=True)
         return [(out[row] * self.spread + self.centre) / self.temperature for row in range(len(codes))]
 
     def save(self, path: Path) -> None:
-        """Write it as safetensors."""
+        """Write it as safetensors: the weights of network 0, then those of the others with their number before the name."""
         numbers = torch.tensor([self.centre, self.spread, self.temperature], dtype=torch.float64)
-        each = {"each": torch.ones(1)} if self.network.each else {}
-        save_tensors({**self.network.state_dict(), "numbers": numbers, **each}, path)
+        each = {"each": torch.ones(1)} if self.networks[0].each else {}
+        weights = {
+            f"{number}.{name}" if number else name: value
+            for number, network in enumerate(self.networks)
+            for name, value in network.state_dict().items()
+        }
+        save_tensors({**weights, "numbers": numbers, **each}, path)
 
     @classmethod
     def load(cls, path: Path) -> CNN:
@@ -118,11 +127,18 @@ class CNN:
         try:
             state = load_file(path)
             centre, spread, temperature = state.pop("numbers").tolist()
-            network = SmallCNN(len(state["out.bias"]), each=state.pop("each", None) is not None)
-            network.load_state_dict(state)
+            each = state.pop("each", None) is not None
+            states: dict[int, dict[str, Tensor]] = {}
+            for name, value in state.items():
+                number, _, rest = name.partition(".")
+                of, name = (int(number), rest) if number.isdigit() else (0, name)
+                states.setdefault(of, {})[name] = value
+            networks = [SmallCNN(len(states[0]["out.bias"]), each=each) for _ in states]
+            for number, network in enumerate(networks):
+                network.load_state_dict(states[number])
         except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
             raise TaskError(f"{path}: no sound network ({error}). Fine-tune again") from error
-        return cls(network, centre, spread, temperature)
+        return cls(networks, centre, spread, temperature)
 
 
 def fit_cnn(
@@ -132,6 +148,7 @@ def fit_cnn(
     train: NDArray[np.int64],
     valid: NDArray[np.int64],
     num_outputs: int,
+    networks: int = 1,
 ) -> CNN:
     """Train on some rows; the epoch with the lowest validation loss is taken (the last one without validation rows).
 
@@ -139,15 +156,14 @@ def fit_cnn(
         task: whose loss is lowered, and how outputs are calibrated.
         sequences: normalised, of all rows. truth: theirs [N]; of nucleotides [L] for each, NaN where there is no value.
         train, valid: which rows. num_outputs: C.
+        networks: how many are trained, with seeds from 0 up; their mean is the answer.
     """
-    torch.manual_seed(0)
-    network = SmallCNN(num_outputs, each=task.level == "nucleotide")
     centre, spread = 0.0, 1.0
     known = np.concatenate([truth[row] for row in train]) if isinstance(truth, list) else truth[train]
     if task.numeric:
         centre, spread = float(np.nanmean(known)), float(np.nanstd(known))
 
-    def loss_of(rows: NDArray[np.int64]) -> Tensor:
+    def loss_of(network: SmallCNN, rows: NDArray[np.int64]) -> Tensor:
         found = network(*_padded(codes, rows))
         if not isinstance(truth, list):
             target = torch.from_numpy(truth[rows])
@@ -157,8 +173,31 @@ def fit_cnn(
             padded[i, : len(truth[row])] = truth[row]
         return task.loss(found.flatten(0, 1), torch.from_numpy((padded - centre) / spread).flatten())
 
-    per_row = float(np.isfinite(known).sum() / len(train)) if network.each else 1.0
+    each = task.level == "nucleotide"
+    per_row = float(np.isfinite(known).sum() / len(train)) if each else 1.0
     codes = [_codes(sequence) for sequence in sequences]
+    trained = []
+    for seed in range(networks):
+        torch.manual_seed(seed)
+        network = SmallCNN(num_outputs, each=each)
+        _train(network, partial(loss_of, network), codes, train, valid, per_row, seed)
+        trained.append(network)
+    fitted = CNN(trained, centre, spread)
+    if task.calibrate is not None and len(valid):
+        fitted.temperature = task.calibrate(fitted.outputs([sequences[row] for row in valid]), np.asarray(truth)[valid])
+    return fitted
+
+
+def _train(
+    network: SmallCNN,
+    loss_of: Callable[[NDArray[np.int64]], Tensor],
+    codes: Sequence[NDArray[np.int64]],
+    train: NDArray[np.int64],
+    valid: NDArray[np.int64],
+    per_row: float,
+    seed: int,
+) -> None:
+    """Train one network; `loss_of` is its summed loss on rows, of `per_row` values each."""
     read = sum(len(codes[row]) for row in train)
     epochs = max(1, min(EPOCHS, NUCLEOTIDES // max(read, 1)))
     optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=0.01)
@@ -170,7 +209,7 @@ def fit_cnn(
     best, state, since = math.inf, copy.deepcopy(network.state_dict()), 0
     for epoch in range(epochs):
         network.train()
-        order = np.random.default_rng(epoch).permutation(train)
+        order = np.random.default_rng(epoch + EPOCHS * seed).permutation(train)
         for batch in np.split(order, range(BATCH, len(order), BATCH)):
             for rows in _parts(codes, batch):
                 (loss_of(rows) / (per_row * len(batch))).backward()
@@ -189,10 +228,6 @@ def fit_cnn(
         if since >= PATIENCE:
             break
     network.load_state_dict(state)
-    fitted = CNN(network, centre, spread)
-    if task.calibrate is not None and len(valid):
-        fitted.temperature = task.calibrate(fitted.outputs([sequences[row] for row in valid]), np.asarray(truth)[valid])
-    return fitted
 
 
 def _codes(sequence: str) -> NDArray[np.int64]:

@@ -64,6 +64,7 @@ class FinetuneConfig:
         tries: settings of training that are tried, those of `full` and random ones; the best on validation rows is kept.
         compact: keep the name of a shipped encoder (and the adapters), not a copy; not for the full mode.
         cnn: train a small convolutional network on the same rows, beside the regression on 4-mers.
+        networks: so many of them, from different random weights; their mean is the answer.
         blend: answer with the weighted sum of the encoder's head and these simple models; weights suit validation rows.
         replace: whether a predictor of that name, made otherwise, may be replaced.
     """
@@ -81,6 +82,7 @@ class FinetuneConfig:
     tries: int = 0
     compact: bool = False
     cnn: bool = True
+    networks: int = 1
     blend: bool = True
     replace: bool = False
 
@@ -96,6 +98,8 @@ class FinetuneConfig:
             raise TaskError(f"level nucleotide reads each nucleotide: there is nothing to pool by {self.pooling!r}")
         if self.mode == "frozen" and (self.seeds > 1 or self.tries > 1):
             raise TaskError("mode frozen fits its head in one way: several seeds or tries are for modes lora and full")
+        if self.networks < 1:
+            raise TaskError(f"networks={self.networks}: wanted 1 or more, or no cnn")
         candidates(self.full, self.seeds, self.tries)
         if (self.mode == "lora") != bool(self.full.rank):
             raise TaskError(
@@ -161,7 +165,7 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
         if (
             config.mode != "frozen"
             and alike
-            and all(was.get(key) == recipe.get(key) for key in {*was, *recipe} - {"blend", "cnn"})
+            and all(was.get(key) == recipe.get(key) for key in {*was, *recipe} - {"blend", "cnn", "networks"})
         ):
             trained = there
             say(f"{folder} was trained alike: its encoder and head are kept, the simple models made anew")
@@ -211,7 +215,8 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
     say("fitting the simple models on the same rows")
     each = task.level == "nucleotide"
     profiles = table.profiles if each else None
-    simple = SimpleModels.fit(task, table.sequences, profiles, truth, rows, units, num_outputs, cnn=config.cnn)
+    networks = config.networks if config.cnn else 0
+    simple = SimpleModels.fit(task, table.sequences, profiles, truth, rows, units, num_outputs, networks=networks)
     outputs = {ENCODER: head.outputs(vectors)}
     outputs |= {name: units.gather(simple.outputs(name, table.sequences)) for name in simple.names}
     blend, valid = None, at["valid"]
@@ -374,6 +379,7 @@ def _recipe(config: FinetuneConfig, table: LabelledTable, model: Model) -> dict[
         **({"full": full} if config.mode != "frozen" else {}),
         **({"pooling": config.pooling} if config.pooling != "mean" else {}),
         **({"blend": True, "cnn": config.cnn} if config.blend else {}),
+        **({"networks": config.networks} if config.cnn and config.networks > 1 else {}),
         **({"seeds": config.seeds} if config.seeds > 1 else {}),
         **({"tries": config.tries} if config.tries > 1 else {}),
     }

@@ -28,8 +28,8 @@ class SimpleModels:
 
     Attributes:
         task: what they were fitted for.
-        linear: on the shares of 4-mers or, of nucleotides, on the letters around each. cnn: the network, where one was
-            asked for.
+        linear: on the shares of 4-mers or, of nucleotides, on the letters around each. cnn: the network or networks,
+            where any was asked for.
     """
 
     task: Task
@@ -47,7 +47,7 @@ class SimpleModels:
         units: Units,
         num_outputs: int,
         *,
-        cnn: bool,
+        networks: int,
     ) -> SimpleModels:
         """Fit them on the rows of `train`; those of `valid` choose penalty, epoch and temperature.
 
@@ -55,15 +55,17 @@ class SimpleModels:
             task: classes or values, of sequences or nucleotides.
             sequences: all N, normalised. profiles: values of the nucleotides of each, for a task of nucleotides.
             truth: of all U units. rows: split -> sequences. units: what is predicted one by one. num_outputs: C.
-            cnn: whether the network is trained too.
+            networks: of the CNN, whose mean answers; 0 for none.
         """
         features = units.gather(_features(task, sequences))
         train, valid = units.within(rows["train"]), units.within(rows["valid"])
         found = task.fit(features[train], truth[train], features[valid], truth[valid], num_outputs, whiten=False).head
         found, _ = task.calibrated(found, features[valid], truth[valid])
         known = truth if profiles is None else profiles
-        network = fit_cnn(task, sequences, known, rows["train"], rows["valid"], num_outputs) if cnn else None
-        return cls(task, found, network)
+        cnn = None
+        if networks:
+            cnn = fit_cnn(task, sequences, known, rows["train"], rows["valid"], num_outputs, networks)
+        return cls(task, found, cnn)
 
     @property
     def names(self) -> tuple[str, ...]:

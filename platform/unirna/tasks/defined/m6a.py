@@ -45,7 +45,14 @@ def _definition(tissue: str) -> Definition:
         goal=goal,
         published=tuple(Published(who, "AUC", value) for who, value in rows if value is not None),
         copies=True,  # a few
-        training={"mode": "lora", "pooling": "centre", "batch_size": 64, "epochs": 10, "learning_rate": 4e-4},
+        training={
+            "mode": "lora",
+            "pooling": "centre",
+            "batch_size": 64,
+            "epochs": 10,
+            "learning_rate": 4e-4,
+            "networks": 5,
+        },
     )
 
 
