@@ -1,13 +1,15 @@
-"""The page on choosing an index, `docs/indexes.md`, from what `benchmarks/search.py --out` measured, with its plot.
+"""The page on choosing an index, `docs/indexes.md`, from what `benchmarks/search.py --out` measured, with its plots.
 
     python benchmarks/search_page.py 200k.json 1m.json
 
-Every number of its tables comes from these files; the words around them are here.
+Every number of its tables comes from these files; the words around them are here. Collections of other sizes that the page
+has already stay as they stand.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,9 +56,9 @@ class Config:
     """Write the page."""
 
     results: tyro.conf.Positional[tuple[Path, ...]]
-    """Files that `benchmarks/search.py --out` wrote, in the order of the page."""
+    """Files that `benchmarks/search.py --out` wrote."""
     out: Path = DOCS
-    """Folder of indexes.md and indexes.svg."""
+    """Folder of indexes.md and of its plots, indexes-ROWS.svg."""
 
     def __post_init__(self) -> None:
         if not self.results:
@@ -64,11 +66,15 @@ class Config:
 
 
 def main(config: Config) -> None:
-    """Write both files."""
-    runs = [json.loads(path.read_text()) for path in config.results]
-    plot(runs, config.out / "indexes.svg")
-    parts = [INTRODUCTION, "![recall against milliseconds](indexes.svg)\n", *map(section, runs)]
-    (config.out / "indexes.md").write_text("\n".join(parts))
+    """Write the page and the plots."""
+    page = config.out / "indexes.md"
+    there = re.split(r"^(?=## )", page.read_text(), flags=re.MULTILINE)[1:] if page.exists() else []
+    sections = {int(re.sub(r"\D", "", text.partition("\n")[0])): text for text in there}
+    for path in config.results:
+        run = json.loads(path.read_text())
+        sections[run["rows"]] = section(run)
+        plot(run, config.out / f"indexes-{run['rows']}.svg")
+    page.write_text("\n".join([INTRODUCTION, "\n".join(sections[rows].rstrip() + "\n" for rows in sorted(sections))]))
 
 
 def section(run: dict[str, Any]) -> str:
@@ -92,39 +98,38 @@ def section(run: dict[str, Any]) -> str:
         for part in (row["all"], row.get("filtered")):
             cells += ["", ""] if part is None else [f"{part['recall']:.3f}", f"{part['p50']:.1f} / {part['p99']:.1f}"]
         lines.append(f"| {kind} | " + " | ".join(cells) + " |")
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, "", f"![recall against milliseconds](indexes-{run['rows']}.svg)", ""])
 
 
-def plot(runs: list[dict[str, Any]], path: Path) -> None:
-    """Recall against the median time of a query, one panel a collection."""
+def plot(run: dict[str, Any], path: Path) -> None:
+    """Recall against the median time of a query."""
     import matplotlib
 
     matplotlib.use("svg")
     import matplotlib.pyplot as plt
 
     plt.rcParams |= {"svg.hashsalt": "unirna", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
-    figure, panels = plt.subplots(1, len(runs), figsize=(5.5 * len(runs), 4), squeeze=False, layout="constrained")
-    for panel, run in zip(panels[0], runs, strict=True):
-        for kind, row in run["results"].items():
-            points = row.get("curve") or ([row["all"]] if "all" in row and kind != "store" else [])
-            if points:
-                panel.plot(
-                    [point["p50"] for point in points],
-                    [point["recall"] for point in points],
-                    marker="o" if len(points) > 1 else "D",
-                    color=COLOURS.get(kind),
-                    linestyle="--" if "faiss" in kind else "-",
-                    markersize=4 if len(points) > 1 else 7,
-                    label=kind,
-                    markerfacecolor="none" if kind == "faiss flat" else None,
-                )
-        panel.set_xscale("log")
-        panel.xaxis.set_major_formatter("{x:g}")
-        panel.set_xlabel("milliseconds a query, median")
-        panel.set_ylabel("recall@10")
-        panel.set_title(f"{run['rows']:,} rows")
-        panel.grid(alpha=0.3)
-        panel.legend(frameon=False)
+    figure, panel = plt.subplots(figsize=(5.5, 4), layout="constrained")
+    for kind, row in run["results"].items():
+        points = row.get("curve") or ([row["all"]] if "all" in row and kind != "store" else [])
+        if points:
+            panel.plot(
+                [point["p50"] for point in points],
+                [point["recall"] for point in points],
+                marker="o" if len(points) > 1 else "D",
+                color=COLOURS.get(kind),
+                linestyle="--" if "faiss" in kind else "-",
+                markersize=4 if len(points) > 1 else 7,
+                label=kind,
+                markerfacecolor="none" if kind == "faiss flat" else None,
+            )
+    panel.set_xscale("log")
+    panel.xaxis.set_major_formatter("{x:g}")
+    panel.set_xlabel("milliseconds a query, median")
+    panel.set_ylabel("recall@10")
+    panel.set_title(f"{run['rows']:,} rows")
+    panel.grid(alpha=0.3)
+    panel.legend(frameon=False)
     figure.savefig(path, metadata={"Date": None})
 
 
