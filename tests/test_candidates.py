@@ -85,6 +85,7 @@ def test_several_seeds_go_on_after_a_kill(wanted: FinetuneConfig) -> None:
     assert seeds == [(0, True), (1, False)]
 
 
+@pytest.mark.slow
 def test_settings_are_searched_on_ray_tune(wanted: FinetuneConfig, ray_cluster: None, tmp_path: Path, capsys: Any) -> None:
     seen: list[Run] = []
 

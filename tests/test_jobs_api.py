@@ -614,6 +614,7 @@ def test_a_real_collection_through_the_sdk(real: Any, capsys: pytest.CaptureFixt
     assert str(real.folder) not in json.dumps(httpx2.get(f"{real.url}/v1/jobs", trust_env=False).json())
 
 
+@pytest.mark.slow
 def test_a_real_screen_and_a_real_predictor_on_the_command_line(
     real: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,6 +66,7 @@ def test_a_key_is_asked_for_and_a_reader_may_look(browser: Browser, url: str) ->
     assert browser.run("return document.querySelector('#embed-form').hidden") and "scope write" in browser.text("#may-look")
 
 
+@pytest.mark.slow
 def test_a_collection_of_ones_own(browser: Browser, url: str, tmp_path: Path) -> None:
     browser.size(1100, 900)
     enter(browser, url, "writer")
@@ -113,6 +114,7 @@ def test_a_collection_of_ones_own(browser: Browser, url: str, tmp_path: Path) ->
     assert browser.console() == []
 
 
+@pytest.mark.slow
 def test_a_job_is_followed_and_stopped(browser: Browser, url: str, tmp_path: Path) -> None:
     browser.size(400, 850)
     enter(browser, url, "writer")

@@ -201,7 +201,7 @@ def test_every_task_has_a_name_and_a_primary_metric() -> None:
 # ---- adapters
 
 
-@pytest.mark.parametrize("reads", ["vector", "state"])
+@pytest.mark.parametrize("reads", ["vector", pytest.param("state", marks=pytest.mark.slow)])
 def test_adapters_are_trained_stored_and_added_to_a_shipped_model(
     tmp_path: Path, reads: Literal["vector", "state"]
 ) -> None:

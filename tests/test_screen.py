@@ -74,7 +74,7 @@ def wanted(folder: Path, tmp_path: Path, nano_model_path: Path) -> ScreenConfig:
         model=str(nano_model_path),
         registry=str(folder / "registry"),
         top=40,
-        workers=2,
+        workers=1,
         piece_bytes=20_000,
     )
 
@@ -113,6 +113,8 @@ def test_a_screen_ranks_as_brute_force_does_and_accounts_for_every_record(
     out = Path(wanted.out)
     out.mkdir()
     (out / "notes.txt").write_text("mine")
+    alone = replace(wanted, out=str(out.parent / "alone"))
+    wanted = replace(wanted, workers=2)
     summary = screen_library(wanted)
     expected = brute_force(wanted, folder)
 
@@ -142,14 +144,13 @@ def test_a_screen_ranks_as_brute_force_does_and_accounts_for_every_record(
     # again, on one worker: the same to the last bit
     with pytest.raises(JobError, match=r"--workers 3.*2 CPUs"):
         screen_library(replace(wanted, workers=3, out=str(out.parent / "too many")))
-    alone = replace(wanted, workers=1, out=str(out.parent / "alone"))
     screen_library(alone)
     assert pq.read_table(Path(alone.out) / "ranked.parquet").equals(pq.read_table(out / "ranked.parquet"))
 
     # the same command again does nothing; other files are left alone, own ones replaced
     before = (out / "report.html").stat().st_mtime_ns
     assert screen_library(wanted) == summary and (out / "report.html").stat().st_mtime_ns == before
-    clean = screen_library(replace(wanted, library=(str(folder / "b.parquet"),), predict=(), top=5))
+    clean = screen_library(replace(wanted, workers=1, library=(str(folder / "b.parquet"),), predict=(), top=5))
     assert clean["hits"] == 5 and clean["rejected"] == 0 and clean["best"]["id"] == "t7"
     assert sorted(p.name for p in out.iterdir()) == [
         "notes.txt", "ranked.csv", "ranked.parquet", "report.html", "screen.json",

@@ -64,6 +64,7 @@ def test_a_model_that_is_gone_is_refused_and_found_again(
     assert engine.search(similar_to="ACGUACGU").hits
 
 
+@pytest.mark.slow
 def test_no_search_fails_while_a_collection_is_switched_to_another_model(
     ray_cluster: None, library: Any, tmp_path: Path
 ) -> None:

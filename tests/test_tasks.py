@@ -524,6 +524,7 @@ def _identity(size: int) -> Any:
     return torch.nn.Identity(size)
 
 
+@pytest.mark.slow
 def test_full_mode_on_two_ray_workers_gives_one_worker_s_losses(
     wanted: FinetuneConfig, ray_cluster: None, tmp_path: Path, nano_model_path: Path
 ) -> None:

@@ -243,17 +243,19 @@ def test_pretrain_job_killed_and_started_again(rfam_sample: Path, tmp_path: Path
     ]
     command += [
         "--steps",
-        "30",
+        "18",
         "--batch-tokens",
-        "4096",
-        "--micro-tokens",
         "2048",
+        "--micro-tokens",
+        "1024",
+        "--whitening-sequences",
+        "500",
         "--workers",
         "2",
         "--checkpoint-every",
-        "5",
+        "3",
         "--log-every",
-        "5",
+        "3",
     ]
     first = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
@@ -268,8 +270,8 @@ def test_pretrain_job_killed_and_started_again(rfam_sample: Path, tmp_path: Path
     again = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True)
     assert f"going on from {reached.name}" in again.stderr or "going on from step" in again.stderr
     summary = json.loads(again.stdout.splitlines()[-1])
-    assert summary["steps"] == 30
-    assert [r["step"] for r in read_metrics(tmp_path / "run")] == [5, 10, 15, 20, 25, 30]
+    assert summary["steps"] == 18
+    assert [r["step"] for r in read_metrics(tmp_path / "run")] == [3, 6, 9, 12, 15, 18]
 
 
 def test_a_run_ends_where_unirna_lies_on_the_path_alone(

@@ -147,6 +147,7 @@ def test_listed_variants_that_cannot_be_scored_are_listed(fasta: Path, nano: Mod
     assert "no sequence of this id" in rows["z", "A1G"]["reason"]
 
 
+@pytest.mark.slow
 def test_a_killed_job_goes_on(nano: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fasta = tmp_path / "many.fasta"
     random = np.random.default_rng(1)
