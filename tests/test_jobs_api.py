@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import importlib.util
 import json
 import os
@@ -477,7 +478,7 @@ def test_writing_wants_the_scope_write(library: Any, jobs: Jobs, tmp_path: Path,
     assert [line["status"] for line in lines if line["key"] == "read"] == [403] * 4
 
 
-def test_jobs_are_off_unless_asked_for(library: Any) -> None:
+def test_jobs_are_off_unless_asked_for(library: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(library, None) as client:
         said = client.get("/v1/service").json()
         assert (said["jobs"], said["scope"]) == (False, "write")
@@ -494,6 +495,10 @@ def test_jobs_are_off_unless_asked_for(library: Any) -> None:
         pytest.raises(sdk.InvalidRequestError, match=r"jobs/embed\.py"),
     ):
         _ = local.jobs
+    monkeypatch.setenv("UNIRNA_URL", library.store)
+    monkeypatch.setenv("UNIRNA_MODEL", library.model)
+    with pytest.raises(sdk.InvalidRequestError, match=r"jobs/embed\.py"):
+        sdk.jobs.list()
 
 
 def test_a_default_collection_stays_when_a_job_adds_another(library: Any, tmp_path: Path) -> None:
@@ -561,6 +566,12 @@ def test_no_job_is_taken_on_a_disk_that_is_almost_full(
     assert refused.status_code == 507 and "12 MB left" in refused.json()["detail"]
     assert http.post("/v1/jobs", json=embed("quick"), headers={"idempotency-key": "one"}).json()["id"] == done
     monkeypatch.undo()
+    kept = sorted((jobs.folder / ".keys").iterdir())
+    with monkeypatch.context() as full:  # not a byte left
+        full.setattr(Path, "write_text", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+        refused = http.post("/v1/jobs", json=embed("quick"), headers={"idempotency-key": "three"})
+    assert refused.status_code == 507 and "Make room" in refused.json()["detail"]
+    assert sorted((jobs.folder / ".keys").iterdir()) == kept
     assert http.post("/v1/jobs", json=embed("quick"), headers={"idempotency-key": "two"}).status_code == 202
 
 

@@ -8,14 +8,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from unirna.job import JobError, Progress, connect_ray, plan_workers, say
+from unirna.job import JobError, Progress, connect_ray, package_version, plan_workers, say
 from unirna.model import load
 from unirna.screen.block import Reader, Scorer, best_rows, piece_row
 from unirna.screen.criteria import (
@@ -290,7 +289,7 @@ def _settings(config: ScreenConfig, criteria: Criteria) -> dict[str, str]:
     for criterion in criteria.labels:
         settings[f"Label {criterion.name}"] = _describe(criterion)
     settings["Shortlist"] = f"{config.top:,} records"
-    settings["Made"] = f"{datetime.now(UTC).isoformat(timespec='seconds')} with unirna {version('unirna')}"
+    settings["Made"] = f"{datetime.now(UTC).isoformat(timespec='seconds')} with unirna {package_version()}"
     return settings
 
 

@@ -7,7 +7,6 @@ import base64
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Final
 from weakref import WeakKeyDictionary, ref
@@ -19,6 +18,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from unirna import vectorstore
+from unirna.job import package_version
 from unirna.model import Model
 from unirna.serve import jobs_api, schemas
 from unirna.serve.application import Application
@@ -117,14 +117,14 @@ def create_app(engine: Engine, settings: Settings, key_digest: str | None = None
     """
     app = Application(
         title="UniRNA",
-        version=version("unirna"),
+        version=package_version(),
         summary="Search, embed, classify and fold RNA sequences.",
         docs_url=None,  # FastAPI's own page loads its scripts from another site
         redoc_url=None,
     )
     app.state.engine, app.state.settings, app.state.jobs = engine, settings, jobs
     metrics = app.state.metrics = Metrics()
-    metrics.model.labels(engine.model.name, engine.model.fingerprint, version("unirna")).set(1)
+    metrics.model.labels(engine.model.name, engine.model.fingerprint, package_version()).set(1)
     app.state.batcher = _batcher_of(engine.model, settings, metrics)
     app.state.own_batchers = WeakKeyDictionary()
     app.state.long_turn = Turn(waiting=LONG_WAITING)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -144,16 +145,22 @@ class Jobs(JobRecords):
         keys.mkdir(exist_ok=True)
         ours = {"id": id, "body": hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()}
         beside = keys / f".{secrets.token_hex(8)}"
-        beside.write_text(json.dumps(ours))
         try:
+            beside.write_text(json.dumps(ours))
             os.link(beside, place)  # whole or not at all, and one of two at once
         except FileExistsError:
             first: dict[str, str] = json.loads(place.read_text())
             if first["body"] != ours["body"]:
                 raise bad_field("Idempotency-Key", f"it was used for another request, which made {first['id']}") from None
             return first["id"]
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise RequestError(
+                507, "the disk for jobs is full. Make room on it, and send the same request again"
+            ) from error
         finally:
-            beside.unlink()
+            beside.unlink(missing_ok=True)
         return id
 
     def _reservation(self, by: str, key: str) -> Path:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from importlib.metadata import version
 from typing import Annotated, Any, Final
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import FileResponse, Response
 
+from unirna.job import package_version
 from unirna.serve import job_schemas as schemas
 from unirna.serve.engine import Engine
 from unirna.serve.errors import RequestError
@@ -48,7 +48,7 @@ def service(request: Request) -> Any:
     """Its version, whether it takes jobs, what the caller's key allows, and the largest request that it answers."""
     state = request.app.state
     limits = {name: getattr(state.settings, name) for name in schemas.ServiceLimits.model_fields}
-    return {"version": version("unirna"), "jobs": state.jobs is not None, "scope": request.state.scope, "limits": limits}
+    return {"version": package_version(), "jobs": state.jobs is not None, "scope": request.state.scope, "limits": limits}
 
 
 @router.post("/jobs", status_code=202, response_model=schemas.Job, summary="Submit a job")

@@ -29,7 +29,7 @@ INPUTS: Final = 9
 EPOCHS: Final = 20
 PATIENCE: Final = 3
 NUCLEOTIDES: Final = 20_000_000
-"""Most nucleotides that training reads, over all epochs, but for a first one: a few minutes of two cores."""
+"""Most nucleotides that training one network reads, over all epochs, but for a first one: a few minutes of two cores."""
 BATCH: Final = 64
 TOKENS: Final = 65_536
 """Padded places of one forward pass."""

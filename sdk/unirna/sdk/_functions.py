@@ -90,7 +90,14 @@ def collections() -> list[CollectionInfo]:
     return _default_client().collections()
 
 
-jobs: Final = Jobs(lambda: _default_client())
+def _service() -> Client:
+    """The default client, if it speaks to a service: jobs want one."""
+    client = _default_client()
+    client._transport.service()
+    return client
+
+
+jobs: Final = Jobs(_service)
 """`Client.jobs` of the service at `UNIRNA_URL`, by default http://127.0.0.1:8000."""
 
 screen = jobs.screen

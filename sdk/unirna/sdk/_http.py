@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -99,7 +100,7 @@ class Address:
         Raises:
             UniRNAError: the answer did not come, or not to its end.
         """
-        beside = to.with_name(f".{to.name}.part")
+        beside = to.with_name(f".{to.name}.{uuid.uuid4().hex[:8]}.part")  # another may be on its way to the same place
         try:
             yield beside
         except httpx2.TimeoutException as error:

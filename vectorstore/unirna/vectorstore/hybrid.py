@@ -32,6 +32,8 @@ ALIGNED: Final = 50
 """Hits of each ranking that are aligned and ranked anew: with all of them the nearest is no better (docs/log.md)."""
 CELLS: Final = 2_000_000_000
 """Letters of the query times those of all candidates that are aligned: some seconds of one core."""
+TAKEN: Final = 10_000
+"""Hits whose columns are put together at a time."""
 FOUND_BY: Final = ("vector", "words", "both")
 
 
@@ -93,7 +95,9 @@ def search_hybrid(
     if matrix is not None and words is not None:
         every = np.unique(np.concatenate([part.places for part in found]))
         held = matrix.dataset.take(every, columns=wanted)
-        rows = held.take(np.searchsorted(every, np.concatenate([part.places for part in found])))
+        at = np.searchsorted(every, np.concatenate([part.places for part in found]))
+        # Some at a time: one array of text holds no more than 2 GB.
+        rows = pa.concat_tables(held.take(at[i : i + TAKEN]) for i in range(0, max(len(at), 1), TAKEN))
     else:
         rows = pa.concat_tables([part.rows.take(part.places) for part in found if part.rows is not None])
     return _table(found, rows, verify)
