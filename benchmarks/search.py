@@ -18,7 +18,6 @@ import gc
 import importlib
 import json
 import multiprocessing
-import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -32,6 +31,7 @@ import pyarrow as pa
 import torch
 import tyro
 from numpy.typing import NDArray
+from read import peak_megabytes
 from rich.console import Console
 from rich.table import Table
 
@@ -226,15 +226,7 @@ def _build(uri: str, name: str, kind: str) -> tuple[Index, int]:
             raise
         index = vectorstore.build_index(uri, name, kind=kind, min_recall=0)  # for its curve
         index = replace(index, measured=None)
-    return index, _peak_megabytes()
-
-
-def _peak_megabytes() -> int:
-    """Peak resident memory of this process, 10^6 bytes."""
-    status = Path("/proc/self/status")
-    if status.exists():  # Linux: `ru_maxrss` starts from the peak of the process that started this one
-        return int(status.read_text().partition("VmHWM:")[2].split()[0]) * 1024 // 10**6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 10**6  # macOS counts in bytes
+    return index, round(peak_megabytes())
 
 
 def _curve(collection: vectorstore.Collection, kind: str, queries: Vectors, last: Vectors) -> list[dict[str, float]]:

@@ -46,7 +46,7 @@ without ids, columns, filters, commits or files.
 What to take: nothing up to some hundred thousand rows, and nothing for a million if a tenth of a second a query will do.
 For more, or where the vectors do not fit in memory, `hnsw`, which is the default: it has the best recall for its time, and
 takes the longest to build: a million rows in twelve to fourteen minutes, with 2.9 GB resident at the
-peak. `ivf_flat` builds in a tenth of the time or less and asks for twice as long a query; the
+peak (a build watched by itself). `ivf_flat` builds in a tenth of the time or less and asks for twice as long a query; the
 compressed kinds are for what does not fit the machine's memory at all, and have to look into more
 partitions for the same recall.
 """
