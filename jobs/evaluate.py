@@ -44,6 +44,8 @@ class Config:
     """Column that says train, valid or test (heldout)."""
     split_names: tuple[str, ...] = ()
     """Other names of splits, as test=test13."""
+    reference_column: str = ""
+    """Column of what each sequence is compared with."""
     out: str = ""
     """Folder of the results table; by default the registry."""
 

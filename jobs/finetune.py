@@ -50,6 +50,7 @@ OF_THE_FILE = (
         "id_column",
         "split_column",
         "split_names",
+        "reference_column",
     ),
     *("split_by", "valid_share", "test_share"),
 )
@@ -99,6 +100,8 @@ class Config:
     """Column of the names; rows of a table without it are named by their number."""
     split_column: str = ""
     """Column that says train, valid or test (heldout); without it the split is random."""
+    reference_column: str = ""
+    """Column of what each sequence is compared with, as the wild type of a variant: the target is what they differ by."""
     split_names: tuple[str, ...] = ()
     """Other names of splits, as test=test13 train=train; rows of further names are then left out."""
     split_by: Literal["sequence", "similarity"] = "sequence"
@@ -129,7 +132,7 @@ class Config:
     cnn: bool = True
     """Train a small convolutional network on the same rows, to compare with."""
     networks: int | None = None
-    """So many of them, from different random weights, whose mean answers; by default 1, or as the defined task says."""
+    """How many of them (at most 50), which differ in their random weights and whose mean answers; by default 1."""
     blend: bool = True
     """Answer with the weighted sum of the encoder's head and the simple models, with weights that suit validation best."""
     replace: bool = False
@@ -190,6 +193,7 @@ def _wanted(config: Config) -> FinetuneConfig:
             split_by=config.split_by,
             allow_copies=config.allow_copies,
             label_columns=config.label_columns,
+            reference_column=config.reference_column,
         )
     else:
         given = [name for name in OF_THE_FILE if getattr(config, name) != getattr(Config, name)]

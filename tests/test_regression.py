@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
 
@@ -31,6 +32,7 @@ from unirna.tasks import (
     read_labelled,
     read_results,
 )
+from unirna.tasks.bounds import expected
 from unirna.tasks.head import fit_ridge_head
 from unirna.tasks.plot import ticks
 from unirna.tasks.regression import SEQUENCE_REGRESSION, half_width, pearson, r2, rmse, spearman
@@ -78,6 +80,53 @@ def test_values_are_read_and_every_row_accounted_for(tmp_path: Path) -> None:
     assert all(len(where) == 1 for where in side.values())  # copies on one side
     assert any("values -2 to" in line for line in describe(read))
     assert any("1 sequences carry several values" in line for line in describe(read))
+
+
+def test_bounds_are_read_and_stay_in_training(tmp_path: Path, wanted: FinetuneConfig) -> None:
+    table = rows(300)
+    for row in table:
+        row["load"] = ">4" if float(row["load"]) > 4 else "<= 1" if float(row["load"]) < 1 else row["load"]
+    table[0]["load"] = "> high"
+    data = replace(wanted.data, data=(write(tmp_path / "bounds.csv", table),))
+    read = read_labelled(data)
+    reasons = read.counts["rejected_by_reason"]
+    assert reasons["label is no number"] == 1 and reasons["a bound, not a value, outside training"] > 10
+    assert read.counts["kept"] == 300 - sum(reasons.values()) == len(read.labels)
+    assert not read.sides[read.splits != "train"].any()
+    assert read.counts["bounds"] == {"at_least": int((read.sides == 1).sum()), "at_most": int((read.sides == -1).sum())}
+    assert set(read.values[read.sides == 1]) == {4.0} and read.counts["values"]["max"] <= 4
+    assert any("at least and" in line for line in describe(read))
+    summary = finetune(replace(wanted, data=data))
+    assert "training rows are at least" in (Path(summary["predictor"]) / "card.md").read_text()
+    measured = evaluate(EvaluateConfig(wanted.registry, wanted.name, data.data, split="train"))
+    assert measured["scores"][0]["n"] == int((read.sides[read.splits == "train"] == 0).sum())
+    for row in table:
+        row["load"] = ">4"
+    with pytest.raises(TaskError, match="no row to test"):
+        read_labelled(replace(data, data=(write(tmp_path / "none.csv", table),)))
+
+
+def test_what_is_expected_beyond_bounds_beats_bounds_and_their_absence() -> None:
+    random = np.random.default_rng(0)
+    features = random.normal(size=(3000, 20)).astype(np.float32)
+    truth = features @ random.normal(size=20) + random.normal(size=3000)
+    train, valid, test = np.split(np.arange(3000), (600, 900))
+    sides = np.zeros(3000, np.int8)
+    high, low = np.quantile(truth, [0.6, 0.1])
+    sides[train] = (truth[train] > high).astype(np.int8) - (truth[train] < low)
+    values = np.where(sides > 0, high, np.where(sides < 0, low, truth))
+    valid = valid[(truth[valid] > low) & (truth[valid] < high)]
+
+    def error(said: NDArray[np.float64], rows: NDArray[np.int64]) -> float:
+        fit = fit_ridge_head(features[rows], said[rows], features[valid], truth[valid], whiten=True)
+        return rmse(truth[test], fit.head.outputs(features[test])[:, 0])
+
+    filled = expected(values, sides, features, train, valid)
+    assert (filled[sides > 0] > high).all() and (filled[sides < 0] < low).all()
+    assert (filled[sides == 0] == values[sides == 0]).all()
+    ours, all_known = error(filled, train), error(truth, train)
+    others = error(values, train), error(values, train[sides[train] == 0])
+    assert ours < 0.9 * min(others) and ours < 1.15 * all_known, (ours, others, all_known)
 
 
 def test_metrics_agree_with_scikit_learn_and_scipy() -> None:

@@ -132,6 +132,8 @@ def parse_label_criterion(text: str, registry: str) -> LabelCriterion:
         raise ScreenError(f"--predict {text!r}: wanted task=label, as in rna_type=tRNA")
     folder = find_predictor(registry, name)
     predictor = load_predictor(folder)
+    if predictor.pairs:
+        raise ScreenError(f"predictor {name!r} compares two sequences, and a library has one in each record")
     if predictor.level == "nucleotide":
         raise ScreenError(f"predictor {name!r} gives a value for each nucleotide, by which sequences have no order")
     if predictor.numeric and label not in WANTED:

@@ -22,7 +22,7 @@ from unirna.job import package_version
 from unirna.model import Model
 from unirna.serve import jobs_api, schemas
 from unirna.serve.application import Application
-from unirna.serve.batcher import Batcher, OverloadedError, Turn
+from unirna.serve.batcher import Batcher, Embed, OverloadedError, Turn
 from unirna.serve.engine import Engine
 from unirna.serve.errors import FieldError, RequestError, bad_field
 from unirna.serve.guard import Guard, ProblemResponse, problem_response
@@ -35,6 +35,7 @@ from unirna.serve.predictors import answers_of, check_top
 from unirna.serve.search import changed
 from unirna.serve.settings import Settings
 from unirna.serve.values import ARROW, arrow_stream
+from unirna.tasks import split_pairs
 from unirna.vectorstore import ChangedError
 
 LONG_WAITING: Final = 16
@@ -106,7 +107,13 @@ def open_engine(settings: Settings) -> Engine:
     )
 
 
-def create_app(engine: Engine, settings: Settings, key_digest: str | None = None, jobs: Jobs | None = None) -> FastAPI:
+def create_app(
+    engine: Engine,
+    settings: Settings,
+    key_digest: str | None = None,
+    jobs: Jobs | None = None,
+    embed: Embed | None = None,
+) -> FastAPI:
     """The application.
 
     Args:
@@ -114,6 +121,7 @@ def create_app(engine: Engine, settings: Settings, key_digest: str | None = None
         settings: limits.
         key_digest: SHA-256 of the key that callers must send, None for none.
         jobs: what runs the jobs that are submitted, None for a service that takes none.
+        embed: embeds with the service's model, where that is done in other processes.
     """
     app = Application(
         title="UniRNA",
@@ -125,7 +133,7 @@ def create_app(engine: Engine, settings: Settings, key_digest: str | None = None
     app.state.engine, app.state.settings, app.state.jobs = engine, settings, jobs
     metrics = app.state.metrics = Metrics()
     metrics.model.labels(engine.model.name, engine.model.fingerprint, package_version()).set(1)
-    app.state.batcher = _batcher_of(engine.model, settings, metrics)
+    app.state.batcher = _batcher_of(engine.model, settings, metrics, embed)
     app.state.own_batchers = WeakKeyDictionary()
     app.state.long_turn = Turn(waiting=LONG_WAITING)
     app.state.searching = ThreadPoolExecutor(
@@ -194,7 +202,7 @@ async def predict(
 ) -> Any:
     """The most probable class, or the value, of each sequence, by one of the predictors that /v1/models lists."""
     predictor = await asyncio.to_thread(engine.predictors.get, task)
-    sequences = _checked(body.sequences, engine, settings)
+    sequences = _checked(body.sequences, engine, settings, pairs=predictor.pairs)
     check_top(body.top)
     if predictor.level == "nucleotide":
         if (size := sum(map(len, sequences))) > PROFILE_NUCLEOTIDES:
@@ -206,7 +214,12 @@ async def predict(
         return {"task": task, "predictions": answers_of(profiles, body.top)}
     if not engine.predictors.share_encoder(predictor):
         batcher = _batcher_for(request, await asyncio.to_thread(lambda: predictor.encoder))
-    vectors = await batcher.embed(sequences)
+    if predictor.pairs:
+        first, second = split_pairs(sequences)
+        both = await batcher.embed([*first, *second])
+        vectors = both[len(first) :] - both[: len(first)]
+    else:
+        vectors = await batcher.embed(sequences)
     predictions = await asyncio.to_thread(predictor.predict_vectors, vectors, sequences)
     return {"task": task, "predictions": answers_of(predictions, body.top)}
 
@@ -248,13 +261,15 @@ def _batcher_for(request: Request, encoder: Model) -> Batcher:
     return batchers[encoder]
 
 
-def _batcher_of(model: Model, settings: Settings, metrics: Metrics) -> Batcher:
+def _batcher_of(model: Model, settings: Settings, metrics: Metrics, elsewhere: Embed | None = None) -> Batcher:
     budget = model.batch_tokens
     encoder = ref(model)  # who waits holds the model; its queue must not, or it would never go
 
     def embed(sequences: list[str]) -> Any:
         size = sum(map(len, sequences))
         metrics.batch(len(sequences), size, size / budget)
+        if elsewhere is not None:
+            return elsewhere(sequences)
         held = encoder()
         assert held is not None
         return held.embed(sequences)
@@ -262,11 +277,11 @@ def _batcher_of(model: Model, settings: Settings, metrics: Metrics) -> Batcher:
     return Batcher(embed, budget=budget, max_waiting=settings.max_waiting_nucleotides)
 
 
-def _checked(sequences: list[str], engine: Engine, settings: Settings) -> list[str]:
+def _checked(sequences: list[str], engine: Engine, settings: Settings, *, pairs: bool = False) -> list[str]:
     if len(sequences) > settings.max_sequences:
         message = f"{len(sequences):,} sequences; a request takes at most {settings.max_sequences:,} (max_sequences)"
         raise bad_field("sequences", message)
-    return engine.limits.check_sequences(sequences)
+    return (engine.limits.check_pairs if pairs else engine.limits.check_sequences)(sequences)
 
 
 # ---- what there is -----------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from unirna.serve.errors import bad_field
 
 Vectors = NDArray[np.float32]
+Embed = Callable[[list[str]], Vectors]
 Result = TypeVar("Result")
 
 
@@ -88,7 +89,7 @@ class Batcher:
         max_waiting: nucleotides that may wait; also the most of one request.
     """
 
-    def __init__(self, embed: Callable[[list[str]], Vectors], *, budget: int, max_waiting: int) -> None:
+    def __init__(self, embed: Embed, *, budget: int, max_waiting: int) -> None:
         self._embed, self._budget, self._max_waiting = embed, budget, max_waiting
         self._jobs: deque[_Job] = deque()
         self._waiting = 0

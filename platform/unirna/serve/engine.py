@@ -130,11 +130,11 @@ class Engine:
             RequestError: an unknown task (404); sequences or a `top` that are not valid (422).
         """
         predictor = self.predictors.get(task)
-        letters = self.limits.check_sequences(sequences)
+        letters = (self.limits.check_pairs if predictor.pairs else self.limits.check_sequences)(sequences)
         check_top(top)
         if not self.predictors.share_encoder(predictor):
             return answers_of(predictor.predict(letters), top)
-        return answers_of(predictor.predict_vectors(self.model.embed(letters), letters), top)
+        return answers_of(predictor.predict_vectors(predictor.vectors(letters, self.model.embed), letters), top)
 
     # ---- fold ------------------------------------------------------------------------------------------------------
 

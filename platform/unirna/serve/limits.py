@@ -8,6 +8,7 @@ from typing import Final
 
 from unirna.sequence import normalise
 from unirna.serve.errors import FieldError, RequestError, bad_field
+from unirna.tasks import PAIR_MARK
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,21 @@ class Limits:
             more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
             raise RequestError(422, f"{bad[0].field}: {bad[0].message}{more}", *bad[:100])
         return good
+
+    def check_pairs(self, sequences: Sequence[str], field: str = "sequences") -> list[str]:
+        """Bring pairs, FIRST&SECOND, to one spelling.
+
+        Raises:
+            RequestError: what is no pair, or as `check_sequences`.
+        """
+        if isinstance(sequences, str) or not isinstance(sequences, Sequence):
+            raise bad_field(field, f"wanted a list of pairs, got {type(sequences).__name__}")
+        parts = [text.split(PAIR_MARK) if isinstance(text, str) else [] for text in sequences]
+        for i, part in enumerate(parts):
+            if len(part) != 2:
+                raise bad_field(f"{field}[{i}]", f"wanted two sequences as FIRST{PAIR_MARK}SECOND, got {len(part)}")
+        sides = [self.check_sequences([part[side] for part in parts], field) for side in (0, 1)]
+        return [PAIR_MARK.join(pair) for pair in zip(*sides, strict=True)]
 
     def check_sequence(self, letters: str, field: str = "similar_to") -> str:
         """One sequence in one spelling.

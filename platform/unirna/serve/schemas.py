@@ -93,7 +93,10 @@ class EmbedResponse(_Response):
 class PredictRequest(_Request):
     """Sequences to predict for."""
 
-    sequences: list[str] = Field(description="RNA or DNA sequences, either case.", examples=[[SEQUENCE]])
+    sequences: list[str] = Field(
+        description="RNA or DNA sequences, either case; for a predictor of what two differ by, FIRST&SECOND.",
+        examples=[[SEQUENCE]],
+    )
     top: int = Field(5, description="Classes to give for each sequence; 0 gives all.", json_schema_extra={"minimum": 0})
 
 

@@ -8,6 +8,7 @@ from unirna.tasks.evaluate import EvaluateConfig, evaluate, read_results
 from unirna.tasks.finetune import FinetuneConfig, finetune
 from unirna.tasks.full import FullConfig
 from unirna.tasks.labels import SEQUENCE_LABELS
+from unirna.tasks.pairs import PAIR_MARK, split_pairs
 from unirna.tasks.predictor import (
     Estimates,
     LabelSets,
@@ -18,12 +19,14 @@ from unirna.tasks.predictor import (
     list_predictors,
     load_predictor,
 )
-from unirna.tasks.regression import NUCLEOTIDE_REGRESSION, SEQUENCE_REGRESSION
+from unirna.tasks.regression import NUCLEOTIDE_REGRESSION, PAIR_REGRESSION, SEQUENCE_REGRESSION
 from unirna.tasks.task import Metric, Task
 from unirna.tasks.tasks import TASKS
 
 __all__ = [
     "NUCLEOTIDE_REGRESSION",
+    "PAIR_MARK",
+    "PAIR_REGRESSION",
     "SEQUENCE_CLASSIFICATION",
     "SEQUENCE_LABELS",
     "SEQUENCE_REGRESSION",
@@ -52,4 +55,5 @@ __all__ = [
     "prepare",
     "read_labelled",
     "read_results",
+    "split_pairs",
 ]

@@ -110,6 +110,8 @@ def _several(info: dict[str, Any]) -> bool:
 
 
 def _of(info: dict[str, Any]) -> str:
+    if info["task"] == "pair-regression":
+        return "from two RNA sequences, REFERENCE&VARIANT"
     return "for each nucleotide of an RNA sequence" if _each(info) else "from an RNA sequence"
 
 
@@ -131,6 +133,15 @@ def _value_table(info: dict[str, Any]) -> list[str]:
     return [
         "Values {min:.4g} to {max:.4g}, quartiles {lower_quartile:.4g}, {median:.4g}, {upper_quartile:.4g}; mean "
         "{mean:.4g}, standard deviation {sd:.4g}.".format(**values),
+        *(
+            [
+                "",
+                "{at_least:,} training rows are at least and {at_most:,} at most what stands there: they are trained "
+                "on the value that is expected beyond (Schmee & Hahn 1979).".format(**info["data"]["bounds"]),
+            ]
+            if "bounds" in info["data"]
+            else []
+        ),
         "",
         f"Interval for {interval['coverage']:.0%}: prediction {width} (split conformal, on the validation rows, which also "
         f"chose weights or epoch: so about that share); it holds {interval['test_coverage']:.1%} of the test rows. "

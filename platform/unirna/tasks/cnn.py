@@ -17,8 +17,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from unirna.job import say
 from unirna.model.tensors import save_tensors
 from unirna.tasks.errors import TaskError
+from unirna.tasks.pairs import PAIR_MARK, split_pairs
 from unirna.tasks.task import Task, Truth
 
 NAME: Final = "1D CNN"
@@ -89,7 +91,7 @@ class CNN:
         self.networks, self.centre, self.spread, self.temperature = list(networks), centre, spread, temperature
 
     def outputs(self, sequences: Sequence[str]) -> NDArray[np.float64]:
-        """Outputs of normalised sequences: float64 [N, C], each the same alone or in any batch but for rounding."""
+        """Outputs of normalised sequences or pairs: float64 [N, C], the same alone or in any batch but for rounding."""
         return np.array(self._outputs(sequences)).reshape(len(sequences), self.networks[0].out.out_features)
 
     def profiles(self, sequences: Sequence[str]) -> list[NDArray[np.float64]]:
@@ -98,13 +100,12 @@ class CNN:
 
     def _outputs(self, sequences: Sequence[str]) -> list[NDArray[np.float64]]:
         out: dict[int, NDArray[np.float64]] = {}
-        codes = [_codes(sequence) for sequence in sequences]
+        sides = _sides(sequences)
         with torch.inference_mode():
-            for rows in _parts(codes, np.arange(len(codes))):
-                padded = _padded(codes, rows)
-                found = sum(network.eval()(*padded).double() for network in self.networks) / len(self.networks)
-                out |= zip(rows.tolist(), found.numpy(), strict=True)
-        return [(out[row] * self.spread + self.centre) / self.temperature for row in range(len(codes))]
+            for rows in _parts(_longer(sides), np.arange(len(sequences))):
+                each = [_read(network.eval(), sides, rows).double() for network in self.networks]
+                out |= zip(rows.tolist(), torch.stack(each).mean(dim=0).numpy(), strict=True)
+        return [(out[row] * self.spread + self.centre) / self.temperature for row in range(len(sequences))]
 
     def save(self, path: Path) -> None:
         """Write it as safetensors: the weights of network 0, then those of the others with their number before the name."""
@@ -154,7 +155,8 @@ def fit_cnn(
 
     Args:
         task: whose loss is lowered, and how outputs are calibrated.
-        sequences: normalised, of all rows. truth: theirs [N]; of nucleotides [L] for each, NaN where there is no value.
+        sequences: normalised, of all rows, or pairs.
+        truth: theirs [N]; of nucleotides [L] for each, NaN where there is no value.
         train, valid: which rows. num_outputs: C.
         networks: how many are trained, with seeds from 0 up; their mean is the answer.
     """
@@ -164,7 +166,7 @@ def fit_cnn(
         centre, spread = float(np.nanmean(known)), float(np.nanstd(known))
 
     def loss_of(network: SmallCNN, rows: NDArray[np.int64]) -> Tensor:
-        found = network(*_padded(codes, rows))
+        found = _read(network, sides, rows)
         if not isinstance(truth, list):
             target = torch.from_numpy(truth[rows])
             return task.loss(found, (target - centre) / spread if task.numeric else target)
@@ -175,13 +177,15 @@ def fit_cnn(
 
     each = task.level == "nucleotide"
     per_row = float(np.isfinite(known).sum() / len(train)) if each else 1.0
-    codes = [_codes(sequence) for sequence in sequences]
+    sides = _sides(sequences)
     trained = []
     for seed in range(networks):
         torch.manual_seed(seed)
         network = SmallCNN(num_outputs, each=each)
-        _train(network, partial(loss_of, network), codes, train, valid, per_row, seed)
+        _train(network, partial(loss_of, network), _longer(sides), train, valid, per_row, seed)
         trained.append(network)
+        if networks > 1:
+            say(f"trained {seed + 1} of {networks} small networks")
     fitted = CNN(trained, centre, spread)
     if task.calibrate is not None and len(valid):
         fitted.temperature = task.calibrate(fitted.outputs([sequences[row] for row in valid]), np.asarray(truth)[valid])
@@ -228,6 +232,23 @@ def _train(
         if since >= PATIENCE:
             break
     network.load_state_dict(state)
+
+
+def _sides(sequences: Sequence[str]) -> list[list[NDArray[np.int64]]]:
+    """The letters of the sequences; of pairs, of the first and of the second ones."""
+    pairs = bool(sequences) and PAIR_MARK in sequences[0]
+    return [[_codes(letters) for letters in side] for side in (split_pairs(sequences) if pairs else (sequences,))]
+
+
+def _longer(sides: list[list[NDArray[np.int64]]]) -> list[NDArray[np.int64]]:
+    """The longer one of each pair, by which batches are sized."""
+    return [max(pair, key=len) for pair in zip(*sides, strict=True)]
+
+
+def _read(network: SmallCNN, sides: list[list[NDArray[np.int64]]], rows: NDArray[np.int64]) -> Tensor:
+    """What a network says of these rows; of pairs, of the second less of the first."""
+    found: list[Tensor] = [network(*_padded(codes, rows)) for codes in sides]
+    return found[0] if len(found) == 1 else found[1] - found[0]
 
 
 def _codes(sequence: str) -> NDArray[np.int64]:

@@ -18,7 +18,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from unirna.sequence import InputError, Piece, clean_table, plan_pieces, read_tables
+from unirna.tasks.bounds import parse
 from unirna.tasks.errors import TaskError
+from unirna.tasks.pairs import PAIR_MARK, paired
 from unirna.tasks.splits import UNUSED, has_classes, named_splits, random_splits, sides, strata, with_validation
 from unirna.tasks.understood import count_rows, quantiles_of, tally
 
@@ -39,7 +41,8 @@ class DataConfig:
         label_column, sequence_column, id_column: its columns; rows of a table without the id column are named by number.
         label_columns: in place of a label column, one for each of several labels: 1 or 0 (true or false, yes or no), empty
             where it is not known.
-        numeric: the labels are measured values, not names of classes.
+        numeric: the labels are measured values, not names of classes; ">1000" and "<0.5" of sequences are bounds, which
+            training alone uses.
         level: "nucleotide" where a label is a list with one value for each nucleotide, null or NaN where none was measured;
             in text a JSON list.
         split_column: says which rows train, validate and test; empty for a random split.
@@ -47,6 +50,8 @@ class DataConfig:
         valid_share, test_share: shares of the distinct sequences, of each class if there are any, where no column says.
         seed: of the random split. split_by: what a random split keeps on one side: copies of a sequence, or all that are
             similar (`similar_groups`).
+        reference_column: of values that are of a sequence as against another one, which stands here: a variant and what it
+            is a variant of. A random split keeps all rows of one reference on one side.
         allow_copies: whether test rows whose sequence stands in training too may stay, to be measured with and without.
     """
 
@@ -64,8 +69,13 @@ class DataConfig:
     split_by: Literal["sequence", "similarity"] = "sequence"
     allow_copies: bool = False
     label_columns: tuple[str, ...] = ()
+    reference_column: str = ""
 
     def __post_init__(self) -> None:
+        if self.reference_column and not (self.numeric and self.level == "sequence"):
+            raise TaskError(
+                f"reference column {self.reference_column}: wanted values of sequences, named with --target-column"
+            )
         if self.label_columns and (self.numeric or self.label_column or len(set(self.label_columns)) < 2):
             raise TaskError(
                 f"label columns {', '.join(self.label_columns)}: wanted two or more, of labels that are true or false, and "
@@ -87,6 +97,7 @@ class LabelledTable:
         ids, sequences, shas, labels: N strings each; sequences normalised.
         numeric: whether the labels are measured values. level: of what; lists of them stand as text in `labels`.
         label_names: of several labels, which then stand as text in `labels`.
+        pairs: whether `sequences` are pairs (`unirna.tasks.pairs`).
         splits: "train", "valid" or "test" of each row.
         split: how the table was divided, in words.
         counts: what was read, kept and rejected, by reason; classes, lengths, duplicates.
@@ -102,6 +113,7 @@ class LabelledTable:
     numeric: bool = False
     level: Literal["sequence", "nucleotide"] = "sequence"
     label_names: tuple[str, ...] = ()
+    pairs: bool = False
 
     @property
     def flags(self) -> NDArray[np.float64]:
@@ -114,7 +126,12 @@ class LabelledTable:
         if self.level == "nucleotide":
             everything = np.concatenate(self.profiles)
             return everything[np.isfinite(everything)]
-        return np.array([float(label) for label in self.labels])
+        return np.array([float(parse(label)[0]) for label in self.labels])
+
+    @property
+    def sides(self) -> NDArray[np.int8]:
+        """Of the values of sequences, int8 [N]: 1 where the value is at least that, -1 at most, 0 where it is that."""
+        return np.array([parse(label)[1] for label in self.labels], np.int8)
 
     @property
     def profiles(self) -> list[NDArray[np.float64]]:
@@ -159,10 +176,13 @@ def read_labelled(config: DataConfig, *, whole: bool = False) -> LabelledTable:
             read += table.num_rows
             good, rejects = clean_table(table, piece.name)
             reasons.update(rejects["reason"].to_pylist())
+            references = [""] * good.num_rows
+            if config.reference_column:
+                good, references = paired(good)
             found = good["label"].to_pylist()
             problems = [
-                _problem(label, letters, config) if label else "no label"
-                for label, letters in zip(found, good["sequence"].to_pylist(), strict=True)
+                (_problem(label, letters, config) if label else "no label") or reference
+                for label, letters, reference in zip(found, good["sequence"].to_pylist(), references, strict=True)
             ]
             reasons.update(problem for problem in problems if problem)
             usable = [not problem for problem in problems]
@@ -187,26 +207,44 @@ def read_labelled(config: DataConfig, *, whole: bool = False) -> LabelledTable:
     else:
         shares = {"test": config.test_share, "valid": config.valid_share}
         splits = random_splits(sides(sequences, shas, config), strata(labels, config), shares, config.seed)
+        by = "reference" if config.reference_column else config.split_by
         text = (
-            f"random by {config.split_by}, seed {config.seed}: {config.test_share:.0%} test and {config.valid_share:.0%} "
+            f"random by {by}, seed {config.seed}: {config.test_share:.0%} test and {config.valid_share:.0%} "
             f"validation{' of each class' if has_classes(config) else ''}, "
             + (
-                "copies of a sequence on one side"
+                f"{'all of one reference' if config.reference_column else 'copies of a sequence'} on one side"
                 if config.split_by == "sequence"
                 else "sequences that share a quarter of their 10-mers on one side"
             )
         )
+    bounded = config.numeric and config.level == "sequence"
+    outside = np.array([bounded and parse(label)[1] != 0 for label in labels], bool) & (splits != "train")
+    if outside.any():
+        reasons["a bound, not a value, outside training"] += int(outside.sum())
+        ids, sequences, shas, labels = (
+            [x for x, left in zip(column, outside, strict=True) if not left] for column in (ids, sequences, shas, labels)
+        )
+        splits = splits[~outside]
+        if not ids:
+            raise TaskError(f"{', '.join(config.data)}: all labels are bounds, on which nothing can be measured")
     counts = {"read": read, "kept": len(ids), "rejected": sum(reasons.values()), "rejected_by_reason": dict(+reasons)}
-    counts |= count_rows(sequences, shas, labels, splits)
-    facts = (config.numeric, config.level, config.label_columns)
+    counts |= count_rows([letters.rpartition(PAIR_MARK)[2] for letters in sequences], shas, labels, splits)
+    facts = (config.numeric, config.level, config.label_columns, bool(config.reference_column))
     table = LabelledTable(ids, sequences, shas, labels, splits, text, counts, *facts)
+    if config.reference_column:
+        first = np.array([pair.partition(PAIR_MARK)[0] for pair in sequences])
+        both = np.isin(first[splits == "test"], first[splits != "test"])
+        table.counts["test_rows_of_references_seen"] = int(both.sum())
     if config.label_columns:
         table.counts["num_classes"] = len(config.label_columns)
         table.counts["per_label"] = {
             split: tally(table, split) for split in ("train", "valid", "test") if len(table.rows(split))
         }
     if config.numeric:
-        table.counts["values"] = quantiles_of(table.values)
+        sides_of = table.sides if bounded else np.zeros(len(table.values), np.int8)
+        table.counts["values"] = quantiles_of(table.values[sides_of == 0] if (sides_of == 0).any() else table.values)
+        if sides_of.any():
+            table.counts["bounds"] = {"at_least": int((sides_of > 0).sum()), "at_most": int((sides_of < 0).sum())}
     for split in ("test",) if whole else ("train", "test"):
         if not len(table.rows(split)):
             raise TaskError(
@@ -240,7 +278,13 @@ def _tables_without_id(piece: Piece, sequence_column: str) -> list[pa.Table]:
 
 def _wanted_columns(table: pa.Table, piece: Piece, config: DataConfig) -> pa.Table:
     wanted = [(column, "--label-columns") for column in config.label_columns]
-    for column, flag in (*wanted, (config.label_column, "--label-column"), (config.split_column, "--split-column")):
+    reference = config.reference_column
+    if reference in ("id", "sequence", "number"):  # the file's own columns of these names, where others were named for them
+        reference = f"input_{reference}"
+        if reference not in table.column_names:
+            raise TaskError(f"--reference-column {config.reference_column}: it is no column of other sequences")
+    others = ((config.split_column, "--split-column"), (reference, "--reference-column"))
+    for column, flag in (*wanted, (config.label_column, "--label-column"), *others):
         if column and column not in table.column_names:
             have = ", ".join(c for c in table.column_names if c != "number")
             raise InputError(piece.path, f"has no column {column!r}. It has: {have}. Name the right one with {flag}")
@@ -284,6 +328,7 @@ def _wanted_columns(table: pa.Table, piece: Piece, config: DataConfig) -> pa.Tab
             "sequence": table["sequence"].cast(pa.string()),
             "label": pa.array([_label(v, config) for v in label.to_pylist()], pa.string()),
             "split": pa.array([_text(v) for v in split.to_pylist()], pa.string()),
+            **({"reference": table[reference].cast(pa.string())} if reference else {}),
         }
     )
 
@@ -315,7 +360,7 @@ def _problem(label: str, letters: str, config: DataConfig) -> str:
         if len(values) != len(letters):
             return "label has not one value for each nucleotide"
         return "" if any(_is_number(value) for value in values) else "no nucleotide has a value"
-    return "label is no number" if config.numeric and not _is_number(label) else ""
+    return "label is no number" if config.numeric and not _is_number(parse(label)[0]) else ""
 
 
 def _label(value: object, config: DataConfig) -> str:

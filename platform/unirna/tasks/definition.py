@@ -45,8 +45,9 @@ class Definition:
         about: source, paper and licence of the data, for the card.
         get: where the data are to be had. file: where they lie in a folder of such data; empty where no copy is kept.
         copies: whether the published test rows hold copies of training rows; they are measured with and without them.
-        read: the file -> columns `sequence`, `label` (text or numbers) and `split` (train, valid, test), and `id` if it has
-            names. Without `split` a random split is taken; without rows of valid a tenth of the training rows.
+        read: the file -> columns `sequence`, `label` (text or numbers) and `split` (train, valid, test), `id` if it has
+            names, and `reference` where a sequence is compared with another. Without `split` a random split is taken;
+            without rows of valid a tenth of the training rows.
         metric: by which predictors of this task are compared. goal: what it should reach; none was set where it is None.
         published: figures of others.
         training: settings of `jobs/finetune.py` by their flags' names, as mode, reads, pooling, epochs.
@@ -121,6 +122,7 @@ def prepare(definition: Definition, path: str | Path, folder: Path) -> DataConfi
         level="nucleotide" if definition.each else "sequence",
         allow_copies=definition.copies,
         label_columns=definition.labels,
+        reference_column="reference" if "reference" in table.column_names else "",
     )
 
 

@@ -70,6 +70,7 @@ class EvaluateConfig:
     id_column: str = ""
     split_column: str = ""
     split_names: tuple[str, ...] = ()
+    reference_column: str = ""
     out: str = ""
 
     def __post_init__(self) -> None:
@@ -91,6 +92,10 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     for line in describe(table):
         say(line)
     rows = table.rows(config.split)
+    if "bounds" in table.counts:
+        rows = rows[table.sides[rows] == 0]
+        if not len(rows):
+            raise TaskError(f"all labels of {config.split} are bounds, on which nothing can be measured")
     task, classes = TASKS[predictor.task], predictor.labels
     index = {name: i for i, name in enumerate(classes)}
     foreign = 0 if task.numeric or task.several else sum(table.labels[i] not in index for i in rows)
@@ -158,6 +163,8 @@ def _read(config: EvaluateConfig, predictor: Predictor) -> LabelledTable:
     if (several and config.label_column) or len(config.label_columns) not in (0, several):
         wanted = f"--label-columns with {several} columns, in the order of {', '.join(predictor.labels)}"
         raise TaskError(f"predictor {predictor.name!r}: name {wanted if several else 'one column with --label-column'}")
+    if config.reference_column and not predictor.pairs:
+        raise TaskError(f"predictor {predictor.name!r} reads one sequence: leave out --reference-column")
     data = DataConfig(
         data=config.data,
         label_column=config.label_column or made["label_column"],
@@ -172,6 +179,7 @@ def _read(config: EvaluateConfig, predictor: Predictor) -> LabelledTable:
         numeric=TASKS[predictor.task].numeric,
         level="nucleotide" if predictor.level == "nucleotide" else "sequence",
         split_by=made.get("split_by", "sequence"),
+        reference_column=config.reference_column or made.get("reference_column", ""),
     )
     if config.split == "all":
         return read_labelled(replace(data, split_column="", split_names=()), whole=True)
@@ -202,7 +210,7 @@ def _models(predictor: Predictor, task: Task) -> dict[str, Callable[[list[str]],
 
     def ours(sequences: list[str]) -> Truth | list[Truth]:
         if not each:
-            return task.answer(predictor.outputs(predictor.encoder.embed(sequences), sequences))
+            return task.answer(predictor.outputs(predictor.vectors(sequences), sequences))
         rows = [predictor.encoder.nucleotides(letters) for letters in sequences]
         return [task.answer(outputs) for outputs in predictor.outputs_of_nucleotides(rows, sequences)]
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from unirna.job import package_version, say
 from unirna.model import SHIPPED, Model, Pooling, load
 from unirna.model.adapter import BASE_FILE
+from unirna.tasks import bounds
 from unirna.tasks.blend import ENCODER, FEWEST, Blend
 from unirna.tasks.candidates import Report, Search, candidates
 from unirna.tasks.classification import SEQUENCE_CLASSIFICATION
@@ -32,13 +33,15 @@ from unirna.tasks.labels import SEQUENCE_LABELS
 from unirna.tasks.plot import predicted_against_true
 from unirna.tasks.predictor import FORMAT, Predictor, list_predictors, load_predictor
 from unirna.tasks.publish import facts_of_classes, facts_of_values, publish
-from unirna.tasks.regression import NUCLEOTIDE_REGRESSION, SEQUENCE_REGRESSION
+from unirna.tasks.regression import NUCLEOTIDE_REGRESSION, PAIR_REGRESSION, SEQUENCE_REGRESSION
 from unirna.tasks.simple import SimpleModels
 from unirna.tasks.task import Task, Truth, measure
 from unirna.tasks.training import Launch, embed_rows, fit_head, train_encoder
 from unirna.tasks.understood import describe
 from unirna.tasks.units import Units
 
+MOST_NETWORKS = 50
+"""Of one predictor, whose mean answers."""
 UNSEEN = "test, unseen sequences"
 """Test rows whose sequence stands neither in train nor in validation."""
 KNOWN = "test, classes of training"
@@ -96,10 +99,12 @@ class FinetuneConfig:
             )
         if self.data.level == "nucleotide" and self.pooling != "mean":
             raise TaskError(f"level nucleotide reads each nucleotide: there is nothing to pool by {self.pooling!r}")
+        if self.data.reference_column and self.mode != "frozen":
+            raise TaskError(f"mode {self.mode} knows no reference column: wanted mode frozen")
         if self.mode == "frozen" and (self.seeds > 1 or self.tries > 1):
             raise TaskError("mode frozen fits its head in one way: several seeds or tries are for modes lora and full")
-        if self.networks < 1:
-            raise TaskError(f"networks={self.networks}: wanted 1 or more, or no cnn")
+        if not 1 <= self.networks <= MOST_NETWORKS:
+            raise TaskError(f"networks={self.networks}: wanted 1 to {MOST_NETWORKS}, or no cnn")
         candidates(self.full, self.seeds, self.tries)
         if (self.mode == "lora") != bool(self.full.rank):
             raise TaskError(
@@ -188,6 +193,9 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
     details: dict[str, Any]
     base, adapters = model.fingerprint, dict[str, Tensor]()
     model = model.pooled(config.pooling)
+    if "bounds" in table.counts:
+        features = embed_rows(model, table, units, registry)
+        truth = bounds.expected(table.values, table.sides, features, at["train"], at["valid"])
     if config.mode == "frozen":
         vectors = embed_rows(model, table, units, registry)
         fit = fit_head(task, vectors, truth, at, num_outputs, whiten=True)
@@ -340,6 +348,8 @@ def _task_of(table: LabelledTable) -> Task:
         return SEQUENCE_LABELS
     if not table.numeric:
         return SEQUENCE_CLASSIFICATION
+    if table.pairs:
+        return PAIR_REGRESSION
     return NUCLEOTIDE_REGRESSION if table.level == "nucleotide" else SEQUENCE_REGRESSION
 
 
@@ -350,7 +360,12 @@ def _check_labels(table: LabelledTable, units: Units, classes: list[str]) -> Non
         TaskError: one class, or one value.
     """
     if table.numeric:
-        values = table.values[units.within(table.rows("train"))]
+        trained = units.within(table.rows("train"))
+        values = table.values[trained]
+        if "bounds" in table.counts:
+            values = values[table.sides[trained] == 0]
+            if not len(values):
+                raise TaskError("all values of the training rows are bounds: wanted some that were measured")
         if values.min() == values.max():
             raise TaskError(f"all {len(values):,} values of the training rows are {values[0]:g}: there is nothing to learn")
     elif table.label_names:

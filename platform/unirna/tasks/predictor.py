@@ -7,7 +7,7 @@ in the released format), the simple models that were fitted with it, and `card.m
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from unirna.tasks.blend import ENCODER, Blend
 from unirna.tasks.classification import sureness
 from unirna.tasks.errors import TaskError
 from unirna.tasks.head import LinearHead
+from unirna.tasks.pairs import PAIR_MARK, difference, split_pairs
 from unirna.tasks.simple import SimpleModels
 from unirna.tasks.tasks import TASKS
 
@@ -135,8 +136,13 @@ class Predictor:
 
     @property
     def level(self) -> str:
-        """What it answers for: "sequence", or "nucleotide" (`Profiles`)."""
+        """What it answers for: "sequence", "nucleotide" (`Profiles`) or "sequence-pair" (`pairs`)."""
         return TASKS[self.task].level
+
+    @property
+    def pairs(self) -> bool:
+        """Whether its sequences are pairs, FIRST&SECOND: a reference and what is compared with it."""
+        return self.level == "sequence-pair"
 
     @property
     def unit(self) -> str:
@@ -218,20 +224,39 @@ class Predictor:
         """Class probabilities, or values, of RNA or DNA sequences, in their order; each is the same alone or in any batch.
 
         Raises:
+            TaskError: a sequence that is no pair, where they are to be.
             SequenceError: a sequence that is not RNA or DNA.
         """
+        if isinstance(sequences, str):
+            raise TypeError("predict wants a list of sequences, got one")
         if self.level == "nucleotide":
             letters = [normalise(s, f"sequence {i}") for i, s in enumerate(sequences)]
             values = self._profiles(letters)
             return Profiles(values, self._half_width, float(self.info["interval"]["coverage"]), self.unit)
-        return self.predict_vectors(self.encoder.embed(sequences), sequences)
+        letters = self._normalised(sequences)
+        return self.predict_vectors(self.vectors(letters), letters)
+
+    def vectors(self, letters: Sequence[str], embed: Callable[[list[str]], Vectors] | None = None) -> Vectors:
+        """What `predict_vectors` reads of normalised sequences: their vectors, of pairs what those differ by.
+
+        Args:
+            letters: N sequences. embed: of the encoder's vectors, where they come from elsewhere.
+        """
+        embed = embed or self.encoder.embed
+        return difference(embed, letters) if self.pairs else embed(list(letters))
+
+    def _normalised(self, sequences: Sequence[str]) -> list[str]:
+        if not self.pairs:
+            return [normalise(s, f"sequence {i}") for i, s in enumerate(sequences)]
+        sides = [[normalise(s, f"sequence {i}") for i, s in enumerate(side)] for side in split_pairs(sequences)]
+        return [PAIR_MARK.join(both) for both in zip(*sides, strict=True)]
 
     def predict_vectors(self, vectors: Vectors, sequences: Sequence[str]) -> Predictions | LabelSets | Estimates:
         """Class probabilities, or values, of sequences that the caller has already embedded.
 
         Args:
-            vectors: float32 [N, H] of the encoder that `encoder_fingerprint` names; another model's vectors of the same
-                width cannot be told apart here, so compare fingerprints first.
+            vectors: float32 [N, H], as `vectors` gives them, of the encoder that `encoder_fingerprint` names; those of
+                another model of the same width cannot be told apart here, so compare fingerprints first.
             sequences: the N sequences, which the simple models of a `blend` read.
 
         Raises:
@@ -242,7 +267,7 @@ class Predictor:
             raise TaskError(f"predictor {self.name!r} reads each nucleotide, not vectors of sequences: use predict")
         if len(vectors) != len(sequences):
             raise TaskError(f"{len(vectors):,} vectors of {len(sequences):,} sequences")
-        outputs = self.outputs(vectors, [normalise(s, f"sequence {i}") for i, s in enumerate(sequences)])
+        outputs = self.outputs(vectors, self._normalised(sequences))
         answers = TASKS[self.task].answer(outputs)
         if self.numeric:
             width = self._half_width

@@ -1,5 +1,5 @@
-"""Regression: one measured number for each sequence, from its vector (ribosome load, half-life, efficacy), or for each
-nucleotide, from its row (reactivity, degradation)."""
+"""Regression: one measured number for each sequence, from its vector (ribosome load, half-life, efficacy), for each
+nucleotide, from its row (reactivity), or for a pair, from what its vectors differ by (effects of variants)."""
 
 from __future__ import annotations
 
@@ -77,6 +77,10 @@ SEQUENCE_REGRESSION = Task(
     guess=_mean,
     guess_name="mean",
     kmer_name="4-mer ridge regression",
+)
+
+PAIR_REGRESSION = replace(
+    SEQUENCE_REGRESSION, name="pair-regression", level="sequence-pair", kmer_name="4-mer differences, ridge regression"
 )
 
 NUCLEOTIDE_REGRESSION = replace(

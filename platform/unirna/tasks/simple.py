@@ -14,6 +14,7 @@ from unirna.tasks.baselines import kmer_frequencies, letters_around
 from unirna.tasks.cnn import CNN, fit_cnn
 from unirna.tasks.cnn import NAME as CNN_NAME
 from unirna.tasks.head import LinearHead
+from unirna.tasks.pairs import difference
 from unirna.tasks.task import Task, Truth
 from unirna.tasks.units import Units
 
@@ -101,4 +102,6 @@ class SimpleModels:
 
 
 def _features(task: Task, sequences: Sequence[str]) -> Any:
+    if task.level == "sequence-pair":
+        return difference(kmer_frequencies, sequences)
     return letters_around(sequences) if task.level == "nucleotide" else kmer_frequencies(sequences)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from unirna.tasks.errors import TaskError
 from unirna.tasks.homology import similar_groups
+from unirna.tasks.pairs import PAIR_MARK
 
 if TYPE_CHECKING:
     from unirna.tasks.data import DataConfig
@@ -54,6 +55,9 @@ def named_splits(named: Sequence[str], config: DataConfig) -> tuple[NDArray[np.s
 
 def sides(sequences: list[str], shas: list[str], config: DataConfig) -> list[str]:
     """What a random split keeps on one side, of each row."""
+    if config.reference_column:
+        sequences = [pair.partition(PAIR_MARK)[0] for pair in sequences]
+        shas = sequences
     return shas if config.split_by == "sequence" else similar_groups(sequences)
 
 

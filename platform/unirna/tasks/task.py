@@ -45,7 +45,7 @@ class Task:
 
     Attributes:
         name: as it stands in `predictor.json`.
-        level: what one prediction is made for.
+        level: what one prediction is made for; a pair is one of nucleotides.
         numeric: whether the truth is measured values rather than names of classes.
         several: whether the truth is several labels, each true, false or unknown.
         metrics: all that are reported, the primary one first.
@@ -58,7 +58,7 @@ class Task:
     """
 
     name: str
-    level: Literal["sequence", "nucleotide", "pair"]
+    level: Literal["sequence", "nucleotide", "pair", "sequence-pair"]
     numeric: bool
     metrics: tuple[Metric, ...]
     fit: FitHead

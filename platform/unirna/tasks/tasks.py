@@ -7,9 +7,10 @@ from typing import Final
 
 from unirna.tasks.classification import SEQUENCE_CLASSIFICATION
 from unirna.tasks.labels import SEQUENCE_LABELS
-from unirna.tasks.regression import NUCLEOTIDE_REGRESSION, SEQUENCE_REGRESSION
+from unirna.tasks.regression import NUCLEOTIDE_REGRESSION, PAIR_REGRESSION, SEQUENCE_REGRESSION
 from unirna.tasks.task import Task
 
 TASKS: Final[Mapping[str, Task]] = {
-    task.name: task for task in (SEQUENCE_CLASSIFICATION, SEQUENCE_LABELS, SEQUENCE_REGRESSION, NUCLEOTIDE_REGRESSION)
+    task.name: task
+    for task in (SEQUENCE_CLASSIFICATION, SEQUENCE_LABELS, SEQUENCE_REGRESSION, NUCLEOTIDE_REGRESSION, PAIR_REGRESSION)
 }

@@ -13,11 +13,13 @@ from torch import Tensor
 
 from unirna.job import Progress, say
 from unirna.model import Model
+from unirna.sequence import sequence_sha
 from unirna.tasks.candidates import Run, Search, candidates, lay_out
 from unirna.tasks.data import LabelledTable
 from unirna.tasks.feed import write_rows
 from unirna.tasks.full import START, read_best, read_epochs, read_start
 from unirna.tasks.head import Features, Fit, LinearHead
+from unirna.tasks.pairs import difference
 from unirna.tasks.task import Task, Truth
 from unirna.tasks.units import Units
 from unirna.tasks.vectors import VectorCache, nucleotide_vectors
@@ -39,7 +41,8 @@ def fit_head(
 
 
 def embed_rows(model: Model, table: LabelledTable, units: Units, registry: Path) -> NDArray[np.float32]:
-    """Vectors of all rows, or nucleotides with a value, float32 [U, H]; those of rows through the registry's cache."""
+    """Vectors of all rows (of pairs, what they differ by), or nucleotides with a value, float32 [U, H]; those of sequences
+    through the registry's cache."""
     if units.places is not None:
         return units.gather(nucleotide_vectors(model, table.sequences))
     cache = VectorCache(registry / ".vectors", model)
@@ -50,9 +53,11 @@ def embed_rows(model: Model, table: LabelledTable, units: Units, registry: Path)
             progress.append(Progress("embed", total, "nucleotides"))
         progress[0].update(done)
 
-    vectors = cache.embed(table.sequences, table.shas, update)
-    distinct = table.counts["distinct_sequences"]
-    note = f"{cache.num_embedded:,} sequences embedded, {distinct - cache.num_embedded:,} taken from {cache.folder}"
+    def read(letters: list[str]) -> NDArray[np.float32]:
+        return cache.embed(letters, [sequence_sha(one) for one in letters], update)
+
+    vectors = difference(read, table.sequences) if table.pairs else read(table.sequences)
+    note = f"{cache.num_embedded:,} sequences embedded, {cache.num_read:,} taken from {cache.folder}"
     if progress:
         progress[0].close(note)
     else:

@@ -52,6 +52,10 @@ def describe(table: LabelledTable) -> list[str]:
         values = (
             "a value for each nucleotide, " if table.level == "nucleotide" else "values "
         ) + "{min:.4g} to {max:.4g}, median {median:.4g}, mean {mean:.4g} ± {sd:.4g}".format(**c["values"])
+        if "bounds" in c:
+            values += "; {at_least:,} at least and {at_most:,} at most what stands there, for training".format(
+                **c["bounds"]
+            )
     if table.label_names:
         values = "several labels: " + ", ".join(
             f"{name} {sum(c['per_label'][s][name]['true'] for s in c['per_label']):,} of "
@@ -75,6 +79,11 @@ def describe(table: LabelledTable) -> list[str]:
         lines.append(
             f"note: {c['test_rows_seen']:,} test rows have a sequence that also stands in train or validation; "
             "results are given with and without them"
+        )
+    if c.get("test_rows_of_references_seen"):
+        lines.append(
+            f"note: {c['test_rows_of_references_seen']:,} test rows have a reference that also stands in train or "
+            "validation, so results flatter. Leave out --split-column to keep each reference on one side"
         )
     if c["sequences_of_several_classes"]:
         what = "values" if table.numeric else "sets of labels" if table.label_names else "classes"

@@ -24,13 +24,13 @@ class VectorCache:
     """Vectors of one model in `<folder>/<fingerprint>/`, in Parquet parts of (sha, vector). It may be deleted at any time.
 
     Attributes:
-        num_embedded: sequences that this object sent through the model.
+        num_embedded: sequences that this object sent through the model. num_read: those that it found.
     """
 
     def __init__(self, folder: Path, model: Model) -> None:
         self.folder = folder / model.fingerprint
         self.model = model
-        self.num_embedded = 0
+        self.num_embedded = self.num_read = 0
 
     def embed(
         self, sequences: Sequence[str], shas: Sequence[str], progress: Callable[[int, int], None] = lambda done, total: None
@@ -44,6 +44,7 @@ class VectorCache:
         wanted = dict(zip(shas, sequences, strict=True))
         vectors = self._read(set(wanted))
         missing = {sha: letters for sha, letters in wanted.items() if sha not in vectors}
+        self.num_read += len(wanted) - len(missing)
         done, total = 0, sum(map(len, missing.values()))
         if missing:
             progress(0, total)

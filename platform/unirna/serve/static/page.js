@@ -65,9 +65,10 @@ async function start() {
     const wanted = new URLSearchParams(location.search).get("collection"); // as a job's card links to it
     if (listed.default) $("collection").value = listed.default;
     if (collections.has(wanted)) $("collection").value = wanted;
-    predictors = new Map(models.predictors.map((p) => [p.name, p]));
-    $("task").replaceChildren(...models.predictors.map((p) => new Option(p.name, p.name)));
-    $("predict-box").hidden = models.predictors.length === 0;
+    const ofOne = models.predictors.filter((p) => p.task !== "pair-regression"); // the others compare two sequences
+    predictors = new Map(ofOne.map((p) => [p.name, p]));
+    $("task").replaceChildren(...ofOne.map((p) => new Option(p.name, p.name)));
+    $("predict-box").hidden = ofOne.length === 0;
     $("key-form").hidden = true;
     show($("message"), "");
     describeCollection();

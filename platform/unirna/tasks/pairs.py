@@ -1,0 +1,57 @@
+"""Two sequences of one molecule, as a gene's region and a variant of it, whose values differ: written FIRST&SECOND, as
+ViennaRNA writes two strands. What is read of a pair is that of the second less that of the first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from unirna.sequence import SequenceError, normalise, sequence_sha
+from unirna.tasks.errors import TaskError
+
+PAIR_MARK: Final = "&"
+Number = TypeVar("Number", bound=np.floating[Any])
+
+
+def split_pairs(pairs: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The first sequences and the second ones.
+
+    Raises:
+        TaskError: what is no pair.
+    """
+    parts = [pair.split(PAIR_MARK) for pair in pairs]
+    for number, part in enumerate(parts):
+        if len(part) != 2:
+            raise TaskError(f"sequence {number}: wanted two sequences as FIRST{PAIR_MARK}SECOND, got {len(part)}")
+    return [part[0] for part in parts], [part[1] for part in parts]
+
+
+def difference(read: Callable[[list[str]], NDArray[Number]], pairs: Sequence[str]) -> NDArray[Number]:
+    """What is read of the second sequences less what is read of the first, [N, …]; each distinct one is read once."""
+    first, second = split_pairs(pairs)
+    places = {letters: place for place, letters in enumerate(dict.fromkeys([*first, *second]))}
+    found = read(list(places))
+    found_of = [found[[places[letters] for letters in side]] for side in (second, first)]
+    less: NDArray[Number] = np.subtract(*found_of)
+    return less
+
+
+def paired(table: pa.Table) -> tuple[pa.Table, list[str]]:
+    """A table whose `sequence` is the pair of the row's `reference` and its sequence, and what is wrong with each
+    reference, empty where nothing is."""
+    pairs, problems = [], []
+    for first, second in zip(table["reference"].to_pylist(), table["sequence"].to_pylist(), strict=True):
+        problem = ""
+        try:
+            first = normalise(first or "")
+        except SequenceError as error:
+            first, problem = "N", f"reference: {error.reason}"
+        pairs.append(f"{first}{PAIR_MARK}{second}")
+        problems.append(problem)
+    for name, column in (("sequence", pairs), ("sha", [sequence_sha(pair) for pair in pairs])):
+        table = table.set_column(table.schema.get_field_index(name), name, pa.array(column, pa.string()))
+    return table, problems
