@@ -37,15 +37,22 @@ def serve_store(settings: Settings) -> dict[str, Any]:
     key_digest = settings.key_digest()
     one_machine = not os.environ.get("RAY_ADDRESS")
     if one_machine:
+        if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1" and key_digest is None and not settings.keys_file:
+            raise SettingsError(
+                "RAY_SERVE_ENABLE_HA_PROXY=1: HAProxy and the replicas behind it listen on every address of this machine, "
+                "so a key is needed. Set UNIRNA_API_KEY, --api-key-file or --keys-file, or leave the variable out"
+            )
         check_port(settings.host, settings.port)
     for_jobs = settings.job_workers if settings.jobs_folder else 0  # or a job would wait for the replicas' cores for ever
     most = max(settings.replicas, settings.max_replicas)
-    cpus = settings.cpus or (max(1, (num_cpus() - for_jobs) // most) if one_machine else 1)
-    wanted = cpus * most + for_jobs
+    processes = most + settings.encoders
+    cpus = settings.cpus or (max(1, (num_cpus() - for_jobs) // processes) if one_machine else 1)
+    wanted = cpus * processes + for_jobs
     if one_machine and wanted > num_cpus():
+        encoders = f" and --encoders {settings.encoders}" if settings.encoders else ""
         jobs = f" and jobs with --job-workers {for_jobs}" if for_jobs else ""
         raise SettingsError(
-            f"--replicas {most} of {cpus} cores{jobs} need {wanted}; there are {num_cpus()}. "
+            f"--replicas {most}{encoders} of {cpus} cores{jobs} need {wanted}; there are {num_cpus()}. "
             "Ask for fewer, or set RAY_ADDRESS to a cluster"
         )
     names = vectorstore.list_collections(settings.store)
@@ -86,7 +93,7 @@ def serve_store(settings: Settings) -> dict[str, Any]:
     if for_jobs:
         import ray
 
-        lacks = lacking(ray.cluster_resources(), wanted, settings.gpus * most + for_jobs)
+        lacks = lacking(ray.cluster_resources(), wanted, settings.gpus * (settings.encoders or most) + for_jobs)
         if lacks and one_machine:
             raise SettingsError(f"--jobs-folder: {lacks}. Ask for fewer --gpus, --cpus, --replicas or --job-workers")
         if lacks:  # it may still grow
@@ -94,7 +101,8 @@ def serve_store(settings: Settings) -> dict[str, Any]:
     say("starting the HTTP proxy")
     proxies = "HeadOnly" if one_machine else "EveryNode"
     serve.start(proxy_location=proxies, http_options={"host": settings.host, "port": settings.port})
-    say(f"loading the model; replicas: {settings.replicas}, cores of each: {cpus}")
+    encoders = f", encoders: {settings.encoders}" if settings.encoders else ""
+    say(f"loading the model; replicas: {settings.replicas}{encoders}, cores of each: {cpus}")
     serve.run(build(settings, key_digest, cpus=cpus, one_machine=one_machine), name=NAME, route_prefix="/")
     seconds = time.monotonic() - started
 

@@ -23,14 +23,14 @@ DOWNLOAD_HEADERS: Final = {
     "content-security-policy": "sandbox; default-src 'none'; frame-ancestors 'none'",
 }
 
-router = APIRouter(
-    tags=["jobs"],
-    responses={
-        501: {"model": Problem, "description": "The service takes no jobs"},
-        503: {"model": Problem, "description": "The cluster does not answer; send the same request again"},
-        507: {"model": Problem, "description": "The disk for jobs is almost full"},
-    },
-)
+OFF_ANSWER: Final[dict[int | str, dict[str, Any]]] = {501: {"model": Problem, "description": "The service takes no jobs"}}
+ASKS_CLUSTER: Final = OFF_ANSWER | {
+    503: {"model": Problem, "description": "The cluster does not answer; send the same request again"}
+}
+STARTS: Final = ASKS_CLUSTER | {507: {"model": Problem, "description": "The disk for jobs is almost full"}}
+"""Answers of routes that take jobs, that ask the cluster too, and that start one."""
+
+router = APIRouter(tags=["jobs"])
 
 
 def _jobs(request: Request) -> Jobs:
@@ -51,7 +51,7 @@ def service(request: Request) -> Any:
     return {"version": package_version(), "jobs": state.jobs is not None, "scope": request.state.scope, "limits": limits}
 
 
-@router.post("/jobs", status_code=202, response_model=schemas.Job, summary="Submit a job")
+@router.post("/jobs", status_code=202, response_model=schemas.Job, responses=STARTS, summary="Submit a job")
 async def submit(
     body: schemas.JobRequest,
     request: Request,
@@ -72,25 +72,25 @@ async def submit(
     return job
 
 
-@router.get("/jobs", response_model=schemas.JobsResponse, summary="The jobs")
+@router.get("/jobs", response_model=schemas.JobsResponse, responses=OFF_ANSWER, summary="The jobs")
 def listed(jobs: JobsOf, limit: Annotated[int, Query(ge=1, le=500, description="Most jobs to give.")] = 50) -> Any:
     """Newest first."""
     return {"jobs": jobs.newest(limit)}
 
 
-@router.get("/jobs/{id}", response_model=schemas.Job, summary="One job")
+@router.get("/jobs/{id}", response_model=schemas.Job, responses=OFF_ANSWER, summary="One job")
 def one(id: str, jobs: JobsOf) -> Any:
     """Its state, its progress, and its summary when it has ended."""
     return jobs.get(id)
 
 
-@router.get("/jobs/{id}/log", response_model=schemas.JobLog, summary="What a job said last")
+@router.get("/jobs/{id}/log", response_model=schemas.JobLog, responses=OFF_ANSWER, summary="What a job said last")
 def log(id: str, jobs: JobsOf, lines: Annotated[int, Query(ge=1, le=1000, description="How many lines.")] = 100) -> Any:
     """The end of its log."""
     return {"lines": jobs.log(id, lines)}
 
 
-@router.post("/jobs/{id}/cancel", response_model=schemas.Job, summary="Stop a job")
+@router.post("/jobs/{id}/cancel", response_model=schemas.Job, responses=ASKS_CLUSTER, summary="Stop a job")
 def cancel(id: str, body: schemas.Nothing, request: Request, jobs: JobsOf) -> Any:
     """What it has saved stays; one that has ended stays as it is. Wants a key with the scope write."""
     job = jobs.cancel(id, by=request.state.caller)
@@ -98,7 +98,7 @@ def cancel(id: str, body: schemas.Nothing, request: Request, jobs: JobsOf) -> An
     return job
 
 
-@router.post("/jobs/{id}/resume", response_model=schemas.Job, summary="Go on with a job")
+@router.post("/jobs/{id}/resume", response_model=schemas.Job, responses=STARTS, summary="Go on with a job")
 def resume(id: str, body: schemas.Nothing, request: Request, jobs: JobsOf) -> Any:
     """Runs the command of a job that failed, was stopped or is lost again. Wants a key with the scope write."""
     job = jobs.resume(id, by=request.state.caller)
@@ -106,13 +106,15 @@ def resume(id: str, body: schemas.Nothing, request: Request, jobs: JobsOf) -> An
     return job
 
 
-@router.get("/jobs/{id}/results", response_model=schemas.JobResults, summary="Files that a job made")
+@router.get("/jobs/{id}/results", response_model=schemas.JobResults, responses=OFF_ANSWER, summary="Files that a job made")
 def results(id: str, jobs: JobsOf) -> Any:
     """Their names and sizes."""
     return {"files": jobs.results(id)}
 
 
-@router.get("/jobs/{id}/results/{name}", response_class=FileResponse, summary="A file that a job made")
+@router.get(
+    "/jobs/{id}/results/{name}", response_class=FileResponse, responses=OFF_ANSWER, summary="A file that a job made"
+)
 def result(id: str, name: str, jobs: JobsOf) -> Response:
     """To save; a report is not shown as a page of this service."""
     path = jobs.result(id, name)

@@ -64,10 +64,13 @@ class Settings:
     """Copies of the service, each with its own model."""
     max_replicas: int = 0
     """Copies at most: more are started while many requests wait, and stopped again; 0 for no more than --replicas."""
+    encoders: int = 0
+    """Processes that hold the model for all replicas to ask, so a few GPUs serve many replicas; 0 for a model in each
+    replica, which is faster where that fits."""
     cpus: int = 0
-    """Cores of one replica; 0 shares this machine's cores among the replicas (on a cluster: 1)."""
+    """Cores of one replica, and of one encoder; 0 shares this machine's cores among the replicas (on a cluster: 1)."""
     gpus: float = 0.0
-    """GPUs of one replica, such as 1 or 0.5."""
+    """GPUs of one replica, such as 1 or 0.5; with --encoders, of one of those."""
     max_body_bytes: int = 8 << 20
     """Largest request body in bytes."""
     max_sequences: int = 256
@@ -123,6 +126,7 @@ class Settings:
             "cpus": 0,
             "gpus": 0,
             "other_models": 0,
+            "encoders": 0,
             "max_replicas": 0,
             "max_requests_per_minute": 0,
         } | dict.fromkeys(

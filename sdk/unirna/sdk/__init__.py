@@ -24,7 +24,7 @@ from unirna.sdk._exceptions import (
 )
 from unirna.sdk._fasta import read_fasta
 from unirna.sdk._functions import collections, embed, fold, jobs, models, predict, score_variants, screen, search
-from unirna.sdk._jobs import Job, JobFailedError, JobFile, Jobs
+from unirna.sdk._jobs import Job, JobFacts, JobFailedError, JobFile, Jobs
 from unirna.sdk._models import (
     Alignment,
     CollectionInfo,
@@ -52,6 +52,7 @@ __all__ = [
     "Hit",
     "InvalidRequestError",
     "Job",
+    "JobFacts",
     "JobFailedError",
     "JobFile",
     "Jobs",
