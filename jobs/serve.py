@@ -28,6 +28,7 @@ import tyro
 from unirna import vectorstore
 from unirna.job import connect_ray, num_cpus, run_job, say
 from unirna.serve import Settings, SettingsError
+from unirna.serve.settings import is_loopback
 
 
 def serve_store(settings: Settings) -> dict[str, Any]:
@@ -37,10 +38,10 @@ def serve_store(settings: Settings) -> dict[str, Any]:
     key_digest = settings.key_digest()
     one_machine = not os.environ.get("RAY_ADDRESS")
     if one_machine:
-        if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1" and key_digest is None and not settings.keys_file:
+        if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1" and is_loopback(settings.host):
             raise SettingsError(
-                "RAY_SERVE_ENABLE_HA_PROXY=1: HAProxy and the replicas behind it listen on every address of this machine, "
-                "so a key is needed. Set UNIRNA_API_KEY, --api-key-file or --keys-file, or leave the variable out"
+                "RAY_SERVE_ENABLE_HA_PROXY=1: HAProxy shows its own pages (ports 8404 and 9101) on every address, and this "
+                f"service is to listen on {settings.host} alone. Leave the variable out, or choose another --host"
             )
         check_port(settings.host, settings.port)
     for_jobs = settings.job_workers if settings.jobs_folder else 0  # or a job would wait for the replicas' cores for ever

@@ -608,8 +608,8 @@ def test_every_answer_has_a_name_and_is_counted(engine: Engine, library: Any, ca
     assert count("unirna_collection_rows", 'collection="rfam"') == len(library.rows)
 
 
-def start_fails(*flags: str) -> str:
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "UNIRNA_"))}
+def start_fails(*flags: str, **variables: str) -> str:
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "UNIRNA_"))} | variables
     command = [sys.executable, str(ROOT / "jobs" / "serve.py"), *flags]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2 and not done.stdout, done.stderr
@@ -618,7 +618,7 @@ def start_fails(*flags: str) -> str:
 
 
 def test_the_start_is_refused_with_the_reason(library: Any, service: Any, tmp_path: Path) -> None:
-    with ThreadPoolExecutor(5) as pool:
+    with ThreadPoolExecutor(6) as pool:
         store = ("--store", library.store)
         starts = [
             pool.submit(start_fails, *flags)
@@ -630,6 +630,8 @@ def test_the_start_is_refused_with_the_reason(library: Any, service: Any, tmp_pa
                 (*store, "--replicas", "4096"),
             )
         ]
+        proxied = pool.submit(start_fails, *store, "--port", "20999", RAY_SERVE_ENABLE_HA_PROXY="1")
+    assert "listen on 127.0.0.1 alone" in proxied.result()
     assert "needs a key" in starts[0].result()
     assert "Another service may run there" in starts[1].result()
     assert "config.json" in starts[2].result()
