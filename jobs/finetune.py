@@ -38,7 +38,7 @@ from unirna.job import connect_ray, run_job
 from unirna.tasks import DataConfig, FinetuneConfig, FullConfig, TaskError, find_definition, finetune, prepare
 from unirna.train import run_trials, run_workers
 
-TRAINING = ("mode", "pooling", "reads", "epochs", "patience", "batch_size", "learning_rate", "networks")
+TRAINING = ("mode", "pooling", "reads", "epochs", "patience", "batch_size", "learning_rate", "networks", "coding")
 """Flags that a defined task has settings of its own for."""
 OF_THE_FILE = (
     *(
@@ -133,6 +133,8 @@ class Config:
     """Train a small convolutional network on the same rows, to compare with."""
     networks: int | None = None
     """How many of them (at most 50), which differ in their random weights and whose mean answers; by default 1."""
+    coding: bool | None = None
+    """The sequences are coding ones, from their first codon on: the linear model reads codons and length, not 4-mers."""
     blend: bool = True
     """Answer with the weighted sum of the encoder's head and the simple models, with weights that suit validation best."""
     replace: bool = False
@@ -169,7 +171,7 @@ def _wanted(config: Config) -> FinetuneConfig:
     }
     training = {name: value for name, value in training.items() if value is not None}
     mode, pooling = training.pop("mode", "frozen"), training.pop("pooling", "mean")
-    networks = training.pop("networks", 1)
+    networks, coding = training.pop("networks", 1), training.pop("coding", False)
     if defined is None:
         if [bool(config.label_column), bool(config.label_columns), bool(config.target_column)].count(True) != 1:
             raise TaskError(
@@ -218,6 +220,7 @@ def _wanted(config: Config) -> FinetuneConfig:
         compact=config.compact,
         cnn=config.cnn,
         networks=networks,
+        coding=coding,
         blend=config.blend,
         replace=config.replace,
     )

@@ -22,6 +22,7 @@ import tyro
 from unirna.tasks import TASKS, Definition, definitions, find_definition, load_predictor
 from unirna.tasks.blend import ENCODER
 from unirna.tasks.finetune import KNOWN, UNSEEN
+from unirna.tasks.simple import CODONS
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results.json"
@@ -53,7 +54,8 @@ def run(data: str, *, tasks: tuple[str, ...] = (), registry: str = "runs/tasks",
 def enter(definition: Definition, folder: Path) -> None:
     """Put a predictor's measurements into docs/results.json, and write docs/results.md anew."""
     info = load_predictor(folder).info
-    kmers, guess = TASKS[info["task"]].kmer_name, TASKS[info["task"]].guess_name
+    guess = TASKS[info["task"]].guess_name
+    kmers = next(name for name in (CODONS, TASKS[info["task"]].kmer_name) if name in info["metrics"]["test"])
     rows = UNSEEN if UNSEEN in info["metrics"] else "test"
     names = {definition.name: "ours", ENCODER: "encoder", kmers: "k-mers", guess: "no sequence"}
     scores = {
@@ -98,9 +100,10 @@ def page(results: dict[str, dict[str, Any]]) -> str:
         "",
         "What predictors made by `recipes/tasks.py` reach on the test rows of public data, with a bootstrap 95 % interval",
         "over rows, beside what it consists of, fitted on the same training rows, and figures of others. A predictor's",
-        "answer is a weighted sum of a head on the encoder, of a linear model (on 4-mer frequencies or, for values of",
-        "nucleotides, on the letters within 7 nt) and of a 1D CNN (70,000 weights on the letters), with weights that suit",
-        "the validation rows best. One seed. Bold is the best where its interval leaves out the values of the others.",
+        "answer is a weighted sum of a head on the encoder, of a linear model (on 4-mer frequencies, of coding sequences",
+        "on codons and length, for values of nucleotides on the letters within 7 nt) and of a 1D CNN (70,000 weights on",
+        "the letters), with weights that suit the validation rows best. One seed. Bold is the best where its interval",
+        "leaves out the values of the others.",
         "Structure prediction is measured in [structures.md](structures.md), similarity search in [store.md](store.md).",
         "",
         "| task | test rows | metric | this | encoder alone | linear | 1D CNN | others | goal |",

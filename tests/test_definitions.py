@@ -55,7 +55,7 @@ def test_each_definition_is_whole_and_short() -> None:
         assert bool(definition.unit) == definition.numeric, name
         settings = dict(definition.training)
         assert settings.pop("mode") in ("frozen", "lora", "full") and settings.pop("pooling", "mean") in ("mean", "centre")
-        assert settings.pop("networks", 1) >= 1
+        assert settings.pop("networks", 1) >= 1 and settings.pop("coding", True)
         FullConfig(**settings)
     for path in (Path(tasks.__file__).parent / "defined").glob("[!_]*.py"):
         text = path.read_text()

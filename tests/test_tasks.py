@@ -35,7 +35,7 @@ from unirna.tasks import (
     read_results,
     vectors,
 )
-from unirna.tasks.baselines import kmer_frequencies
+from unirna.tasks.baselines import codon_features, kmer_frequencies
 from unirna.tasks.classification import accuracy, auc, calibrate, calibration_error, macro_f1
 from unirna.tasks.cnn import CNN, fit_cnn
 from unirna.tasks.feed import Feed, Rows, write_rows
@@ -208,6 +208,27 @@ def test_4mers_are_counted_without_ambiguous_letters() -> None:
     found = kmer_frequencies(["AAAAC", "ACGNACGU", "AC"])
     assert found.shape == (3, 256) and found[0, 0] == 0.5 and found[0, 1] == 0.5
     assert found[1, 0b00011011] == 1.0 and not found[2].any()
+
+
+def test_codons_are_read_from_the_start_and_tell_what_4_mers_cannot(tmp_path: Path, nano_model_path: Path) -> None:
+    found = codon_features(["AAAACGAA", "ACNACGU", ""])
+    assert found.shape == (3, 65) and found[0, 0] == 0.5 and found[0, 0b000110] == 0.5 and found[1, 0b000110] == 1
+    assert found[:, :64].sum(axis=1).tolist() == [1, 1, 0] and found[:, 64] == pytest.approx(np.log([8, 7, 1]))
+    random = np.random.default_rng(0)
+    lines = ["sequence,frame"]
+    for number in range(300):  # the same letters, in two frames
+        codons = "".join(random.choice(["GCU", "GAU", "AAG"], 30))
+        lines.append(f"{codons[number % 2 :] + codons[: number % 2]},{number % 2}")
+    (tmp_path / "frames.csv").write_text("\n".join(lines) + "\n")
+    data = DataConfig((str(tmp_path / "frames.csv"),), "frame", valid_share=0.4)
+    config = FinetuneConfig("frame", str(nano_model_path), data, str(tmp_path / "registry"), cnn=False, coding=True)
+    summary = finetune(config)
+    assert summary["accuracy, codons and length, linear"] > 0.95, summary
+    predictor = load_predictor(tmp_path / "registry" / "frame")
+    assert predictor.blend is not None and predictor.blend.weights["codons and length, linear"] > 0.3
+    assert predictor.predict(["GCUGAUAAGGCU" * 5, "CUGAUAAGGCUG" * 5]).labels == ["0", "1"]
+    with pytest.raises(TaskError, match="leave out coding"):
+        replace(config, data=replace(data, numeric=True, level="nucleotide"))
 
 
 @pytest.mark.parametrize("num_classes", [2, 4])

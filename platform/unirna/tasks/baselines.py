@@ -1,5 +1,5 @@
-"""What the simple models that every predictor is set against read: the shares of a sequence's 4-mers, or the letters
-around a nucleotide."""
+"""What the simple models that every predictor is set against read: the shares of a sequence's 4-mers, or of its codons, or
+the letters around a nucleotide."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 K: Final = 4
 AROUND: Final = 7
+CODON_FEATURES: Final = 65
 
 _DIGIT = np.full(256, -1, np.int64)
 for _digit, _letter in enumerate("ACGU"):
@@ -34,6 +35,19 @@ def kmer_frequencies(sequences: Sequence[str]) -> NDArray[np.float32]:
         places = places[(places >= 0).all(axis=1)]
         counts = np.bincount(places @ (4 ** np.arange(K)[::-1]), minlength=4**K)
         out[row] = counts / max(len(places), 1)
+    return out
+
+
+def codon_features(sequences: Sequence[str]) -> NDArray[np.float32]:
+    """Shares of the 64 codons, read from the first letter on, and ln of the length, float32 [N, 65]; codons with an
+    ambiguous letter are not counted."""
+    out = np.zeros((len(sequences), CODON_FEATURES), np.float32)
+    for row, sequence in enumerate(sequences):
+        digits = letter_digits(sequence)
+        codons = digits[: len(digits) // 3 * 3].reshape(-1, 3)
+        codons = codons[(codons >= 0).all(axis=1)]
+        out[row, :-1] = np.bincount(codons @ (16, 4, 1), minlength=64) / max(len(codons), 1)
+        out[row, -1] = np.log(max(len(sequence), 1))
     return out
 
 

@@ -68,6 +68,7 @@ class FinetuneConfig:
         compact: keep the name of a shipped encoder (and the adapters), not a copy; not for the full mode.
         cnn: train a small convolutional network on the same rows, beside the regression on 4-mers.
         networks: so many of them, from different random weights; their mean is the answer.
+        coding: the sequences are coding ones, from their first codon on: the linear model reads codons and length.
         blend: answer with the weighted sum of the encoder's head and these simple models; weights suit validation rows.
         replace: whether a predictor of that name, made otherwise, may be replaced.
     """
@@ -86,6 +87,7 @@ class FinetuneConfig:
     compact: bool = False
     cnn: bool = True
     networks: int = 1
+    coding: bool = False
     blend: bool = True
     replace: bool = False
 
@@ -103,6 +105,8 @@ class FinetuneConfig:
             raise TaskError(f"mode {self.mode} knows no reference column: wanted mode frozen")
         if self.mode == "frozen" and (self.seeds > 1 or self.tries > 1):
             raise TaskError("mode frozen fits its head in one way: several seeds or tries are for modes lora and full")
+        if self.coding and (self.data.level != "sequence" or self.data.reference_column):
+            raise TaskError("coding sequences have one answer each: leave out coding for nucleotides and pairs")
         if not 1 <= self.networks <= MOST_NETWORKS:
             raise TaskError(f"networks={self.networks}: wanted 1 to {MOST_NETWORKS}, or no cnn")
         candidates(self.full, self.seeds, self.tries)
@@ -170,7 +174,7 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
         if (
             config.mode != "frozen"
             and alike
-            and all(was.get(key) == recipe.get(key) for key in {*was, *recipe} - {"blend", "cnn", "networks"})
+            and all(was.get(key) == recipe.get(key) for key in {*was, *recipe} - {"blend", "cnn", "networks", "coding"})
         ):
             trained = there
             say(f"{folder} was trained alike: its encoder and head are kept, the simple models made anew")
@@ -224,7 +228,9 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
     each = task.level == "nucleotide"
     profiles = table.profiles if each else None
     networks = config.networks if config.cnn else 0
-    simple = SimpleModels.fit(task, table.sequences, profiles, truth, rows, units, num_outputs, networks=networks)
+    simple = SimpleModels.fit(
+        task, table.sequences, profiles, truth, rows, units, num_outputs, networks=networks, coding=config.coding
+    )
     outputs = {ENCODER: head.outputs(vectors)}
     outputs |= {name: units.gather(simple.outputs(name, table.sequences)) for name in simple.names}
     blend, valid = None, at["valid"]
@@ -394,6 +400,7 @@ def _recipe(config: FinetuneConfig, table: LabelledTable, model: Model) -> dict[
         **({"full": full} if config.mode != "frozen" else {}),
         **({"pooling": config.pooling} if config.pooling != "mean" else {}),
         **({"blend": True, "cnn": config.cnn} if config.blend else {}),
+        **({"coding": True} if config.coding else {}),
         **({"networks": config.networks} if config.cnn and config.networks > 1 else {}),
         **({"seeds": config.seeds} if config.seeds > 1 else {}),
         **({"tries": config.tries} if config.tries > 1 else {}),

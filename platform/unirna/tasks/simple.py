@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unirna.tasks.baselines import kmer_frequencies, letters_around
+from unirna.tasks.baselines import CODON_FEATURES, codon_features, kmer_frequencies, letters_around
 from unirna.tasks.cnn import CNN, fit_cnn
 from unirna.tasks.cnn import NAME as CNN_NAME
 from unirna.tasks.head import LinearHead
@@ -19,6 +19,8 @@ from unirna.tasks.task import Task, Truth
 from unirna.tasks.units import Units
 
 LINEAR_FILE = "kmer_head.safetensors"
+CODONS = "codons and length, linear"
+"""Name in tables of the linear model of coding sequences."""
 CNN_FILE = "cnn.safetensors"
 Outputs = NDArray[np.float64]
 
@@ -29,8 +31,8 @@ class SimpleModels:
 
     Attributes:
         task: what they were fitted for.
-        linear: on the shares of 4-mers or, of nucleotides, on the letters around each. cnn: the network or networks,
-            where any was asked for.
+        linear: on the shares of 4-mers, on codons and length or, of nucleotides, on the letters around each.
+        cnn: the network or networks, where any was asked for.
     """
 
     task: Task
@@ -49,6 +51,7 @@ class SimpleModels:
         num_outputs: int,
         *,
         networks: int,
+        coding: bool = False,
     ) -> SimpleModels:
         """Fit them on the rows of `train`; those of `valid` choose penalty, epoch and temperature.
 
@@ -57,8 +60,9 @@ class SimpleModels:
             sequences: all N, normalised. profiles: values of the nucleotides of each, for a task of nucleotides.
             truth: of all U units. rows: split -> sequences. units: what is predicted one by one. num_outputs: C.
             networks: of the CNN, whose mean answers; 0 for none.
+            coding: the sequences are coding ones, from their first codon on.
         """
-        features = units.gather(_features(task, sequences))
+        features = units.gather(codon_features(sequences) if coding else _features(task, sequences))
         train, valid = units.within(rows["train"]), units.within(rows["valid"])
         found = task.fit(features[train], truth[train], features[valid], truth[valid], num_outputs, whiten=False).head
         found, _ = task.calibrated(found, features[valid], truth[valid])
@@ -71,7 +75,11 @@ class SimpleModels:
     @property
     def names(self) -> tuple[str, ...]:
         """Of the models, as they stand in tables."""
-        return (self.task.kmer_name, *([CNN_NAME] if self.cnn else []))
+        return (CODONS if self._coding else self.task.kmer_name, *([CNN_NAME] if self.cnn else []))
+
+    @property
+    def _coding(self) -> bool:
+        return bool(self.linear.weight.shape[1] == CODON_FEATURES)
 
     def outputs(self, name: str, sequences: Sequence[str]) -> Outputs | list[Outputs]:
         """What one of them says of normalised sequences: float64 [N, C]; of nucleotides [L, C] for each sequence."""
@@ -79,7 +87,7 @@ class SimpleModels:
         if name == CNN_NAME:
             assert self.cnn is not None
             return self.cnn.profiles(sequences) if each else self.cnn.outputs(sequences)
-        features = _features(self.task, sequences)
+        features = codon_features(sequences) if self._coding else _features(self.task, sequences)
         if isinstance(features, list):
             return [self.linear.outputs(rows) for rows in features]
         return self.linear.outputs(features)

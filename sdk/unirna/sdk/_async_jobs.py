@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Mapping, Sequence  # noqa: F401 - Mapping: of the fields of JobFacts, for the reference
 from dataclasses import dataclass, field
@@ -39,6 +38,8 @@ class AsyncJob(JobFacts):
 
     async def wait(self, *, timeout: float | None = None, progress: bool = True) -> AsyncJob:
         """See `Job.wait`."""
+        import asyncio  # who waits has it already; for others it is a tenth of the import of this package
+
         steps = waiting(self.id, timeout, progress)
         pause = next(steps)
         try:

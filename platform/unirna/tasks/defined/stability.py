@@ -36,6 +36,6 @@ DEFINITIONS = (
         metric="Spearman",
         goal=0.38,
         published=(Published("codon frequencies, ridge", "Spearman", 0.378, "another random split"),),
-        training={"mode": "frozen"},
+        training={"mode": "frozen", "coding": True},
     ),
 )
