@@ -78,6 +78,9 @@ def test_weights_find_the_model_that_is_right() -> None:
     assert mixed.weights["right"] == pytest.approx(0.5, abs=0.06) and 0 <= mixed.weights["noise"] < 0.1
     found = mixed.of({"right": right[:, None] - 3, "noise": noise[:, None]})[:, 0]
     assert found.mean() == pytest.approx(truth.mean(), abs=1e-9)  # shifts of a model do not matter
+    level = float(truth.mean()), {"right": float(right.mean()) - 3, "noise": float(noise.mean())}
+    shifted = Blend.fit(SEQUENCE_REGRESSION, {"right": right[:, None] - 3, "noise": noise[:, None]}, truth + 0.7, level)
+    assert shifted.weights == pytest.approx(mixed.weights) and shifted.bias == pytest.approx(mixed.bias, abs=1e-9)
 
     classes = random.integers(3, size=500)
     known = np.eye(3)[classes] * 2 + random.normal(size=(500, 3))

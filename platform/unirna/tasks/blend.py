@@ -20,6 +20,8 @@ FEWEST: Final = 100
 ALIKE: Final = 0.32
 """Standard deviation of the weights about their mean that is thought likely before any row is seen."""
 Outputs = NDArray[np.float64]
+Level = tuple[float, Mapping[str, float]]
+"""Mean truth of some rows, and the mean output of each model for them."""
 
 
 @dataclass(frozen=True)
@@ -30,24 +32,35 @@ class Blend:
     bias: float = 0.0
 
     @classmethod
-    def fit(cls, task: Task, outputs: Mapping[str, Outputs], truth: Truth) -> Blend:
+    def fit(cls, task: Task, outputs: Mapping[str, Outputs], truth: Truth, level: Level | None = None) -> Blend:
         """The weights with the lowest loss on held-out rows (log loss of classes or labels, squared error of values) and
         prior: few rows tell little of which model is the better, so weights are taken to be alike within `ALIKE`.
 
         Args:
             task: classes, labels or values. outputs: of each model, float64 [N, C], encoder's first. truth: [N].
+            level: of values, what the blend is to be right about on average: the training rows. Without it these rows,
+                which may be few and of few genes.
         """
         parts = np.stack(list(outputs.values()))
         if task.numeric:
             values, about = parts[:, :, 0], parts[:, :, 0].mean(axis=1)
             weights = _lowest(_squared_error(values - about[:, None], truth - truth.mean()), len(parts))
-            return cls(dict(zip(outputs, weights, strict=True)), float(truth.mean() - about @ weights))
+            mean, means = (
+                (float(truth.mean()), about) if level is None else (level[0], [level[1][name] for name in outputs])
+            )
+            bias = mean - float(np.dot(means, weights))
+            return cls(dict(zip(outputs, weights, strict=True)), bias)
         loss = _label_loss(parts, truth) if task.several else _class_loss(parts, truth)
         return cls(dict(zip(outputs, _lowest(loss, len(parts)), strict=True)))
 
     @classmethod
     def held_out(
-        cls, task: Task, outputs: Mapping[str, Outputs], truth: Truth, halves: NDArray[np.bool_]
+        cls,
+        task: Task,
+        outputs: Mapping[str, Outputs],
+        truth: Truth,
+        halves: NDArray[np.bool_],
+        level: Level | None = None,
     ) -> NDArray[np.float64]:
         """Blends of held-out rows by weights that were fitted on the other half of them: float64 [N, C].
 
@@ -55,7 +68,7 @@ class Blend:
         """
         found = np.empty_like(next(iter(outputs.values())))
         for half in (halves, ~halves):
-            other = cls.fit(task, {name: given[~half] for name, given in outputs.items()}, truth[~half])
+            other = cls.fit(task, {name: given[~half] for name, given in outputs.items()}, truth[~half], level)
             found[half] = other.of({name: given[half] for name, given in outputs.items()})
         return found
 

@@ -235,13 +235,18 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
     outputs |= {name: units.gather(simple.outputs(name, table.sequences)) for name in simple.names}
     blend, valid = None, at["valid"]
     if config.blend and len(rows["valid"]) >= FEWEST:
-        blend = Blend.fit(task, {name: found[valid] for name, found in outputs.items()}, truth[valid])
+        level = None
+        if task.numeric:
+            means = {name: float(found[at["train"]].mean()) for name, found in outputs.items()}
+            level = float(truth[at["train"]].mean()), means
+        blend = Blend.fit(task, {name: found[valid] for name, found in outputs.items()}, truth[valid], level)
         say("answers blend " + ", ".join(f"{weight:.2f} {name}" for name, weight in blend.weights.items()))
     of_all = outputs[ENCODER] if blend is None else blend.of(outputs)
     held_out = of_all[valid]  # as surprising as on new rows
     if blend is not None:
         halves = np.searchsorted(rows["valid"], units.rows[valid]) % 2 == 0  # all nucleotides of a sequence in one
-        held_out = Blend.held_out(task, {name: found[valid] for name, found in outputs.items()}, truth[valid], halves)
+        of_valid = {name: found[valid] for name, found in outputs.items()}
+        held_out = Blend.held_out(task, of_valid, truth[valid], halves, level)
     seconds = time.monotonic() - started + (0.0 if trained is None else trained.info["training"]["seconds"])
     others = [name for name in outputs if blend is not None or name != ENCODER]
     answers = {config.name: task.answer(of_all)} | {name: task.answer(outputs[name]) for name in others}
