@@ -613,7 +613,7 @@ def test_command_without_a_service(capsys: pytest.CaptureFixture[str]) -> None:
 
 # ---- light -------------------------------------------------------------------------------------------------------------
 
-HEAVY = ("torch", "ray", "lance", "lancedb", "pyarrow", "pandas", "sklearn", "fastapi", "pydantic")
+HEAVY = ("numpy", "torch", "ray", "lance", "lancedb", "pyarrow", "pandas", "sklearn", "fastapi", "pydantic")
 
 
 def test_importing_is_light_and_reads_no_environment() -> None:

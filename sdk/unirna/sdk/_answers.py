@@ -6,8 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from unirna.sdk._models import (
     Alignment,
     CollectionInfo,
@@ -68,6 +66,8 @@ def variant_result(answer: Mapping[str, Any]) -> VariantResult:
 
 def map_result(answer: bytes) -> MapResult:
     """A map as the service and the engine give it, with its ids; points whose rows are gone are left out."""
+    import numpy as np
+
     at = answer.index(b"\n") + 1
     header = json.loads(answer[:at])
     count, label = header["points"], header["label"]

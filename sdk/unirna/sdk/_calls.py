@@ -11,11 +11,9 @@ import io
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Any, Final, TypeVar
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote, urlencode
-
-import numpy as np
-from numpy.typing import NDArray
 
 from unirna.sdk._answers import (
     collection_infos,
@@ -30,12 +28,17 @@ from unirna.sdk._exceptions import InvalidRequestError, UniRNAError
 from unirna.sdk._models import CollectionInfo, ModelInfo, Structure
 from unirna.sdk._results import MapResult, PredictionResult, SearchResult, VariantResult
 
+if TYPE_CHECKING:  # numpy takes longer to import than all of this package, and a search by letters needs none of it
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Vectors = NDArray[np.float32]
+
 CHUNK_SEQUENCES: Final = 64
 CHUNK_NUCLEOTIDES: Final = 200_000
 FOLD_COST: Final = 1_000**3
 """Cubes of the lengths of the sequences that are folded by one request."""
 ARROW: Final = "application/vnd.apache.arrow.stream"
-Vectors = NDArray[np.float32]
 Result = TypeVar("Result")
 
 
@@ -94,10 +97,14 @@ def embed(sequences: Sequence[str], whole: bool) -> Steps[Vectors]:
         Request("POST", "/v1/embed", {"sequences": chunk, "encoding": encoding}, first, len(chunk), _vectors)
         for first, chunk in _chunks(as_list(sequences), whole)
     ]
+    import numpy as np
+
     return np.concatenate(parts)
 
 
 def _vectors(answer: Any) -> Vectors:
+    import numpy as np
+
     if isinstance(answer, bytes):
         import pyarrow.ipc
 
@@ -134,6 +141,7 @@ def fold(sequences: Sequence[str], contacts: bool, whole: bool) -> Steps[list[St
 
 def _fold_chunk(first: int, chunk: list[str], contacts: bool) -> Steps[list[Structure]]:
     """Structures of sequences; in halves where the service finds them too many for one request."""
+
     body = {"sequences": chunk, "drawing": True, **({"contacts": True} if contacts else {})}
     try:
         (answer,) = yield [Request("POST", "/v1/fold", body, first, len(chunk))]
@@ -216,6 +224,8 @@ def as_vector(vector: Any) -> Vectors | None:
     """
     if vector is None:
         return None
+    import numpy as np
+
     try:
         array = np.asarray(vector, np.float32)
     except (TypeError, ValueError) as error:
@@ -227,7 +237,9 @@ def as_vector(vector: Any) -> Vectors | None:
 
 def as_count(number: Any) -> Any:
     """A numpy integer as a plain one; anything else as it is, for the service to judge."""
-    return int(number) if isinstance(number, np.integer) else number
+    if isinstance(number, bool):
+        return number
+    return int(number) if isinstance(number, Integral) else number
 
 
 def as_list(sequences: Any) -> list[str]:

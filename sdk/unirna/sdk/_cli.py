@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import tyro
 
 from unirna.sdk import _collections, _jobs_cli
@@ -87,6 +86,8 @@ class Embed:
 
     def run(self) -> None:
         """Embed and write."""
+        import numpy as np
+
         if self.out.suffix != ".npz":
             raise InvalidRequestError(f"--out {self.out}: wanted a name that ends in .npz")
         named = _sequences(self.sequences)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, overload
 
 from unirna.sdk import _calls
-from unirna.sdk._calls import Request, Steps, Vectors
+from unirna.sdk._calls import Request, Steps
 from unirna.sdk._exceptions import UniRNAError
 from unirna.sdk._jobs import Jobs, Service
 from unirna.sdk._models import CollectionInfo, ModelInfo, Structure
 from unirna.sdk._progress import Progress
 from unirna.sdk._results import FoldResult, MapResult, PredictionResult, SearchResult, VariantResult
+
+if TYPE_CHECKING:
+    from unirna.sdk._calls import Vectors
 
 Result = TypeVar("Result")
 

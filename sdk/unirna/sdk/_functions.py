@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from typing import Final, overload
+from typing import TYPE_CHECKING, Final, overload
 
-from unirna.sdk._calls import Vectors
 from unirna.sdk._client import Client
 from unirna.sdk._connect import DEFAULT_URL, connect
 from unirna.sdk._jobs import Jobs
 from unirna.sdk._models import CollectionInfo, ModelInfo, Structure
 from unirna.sdk._results import FoldResult, PredictionResult, SearchResult, VariantResult
+
+if TYPE_CHECKING:
+    from unirna.sdk._calls import Vectors
 
 _default: dict[tuple[str, str | None], Client] = {}
 _lock = threading.Lock()

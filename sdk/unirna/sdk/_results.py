@@ -10,15 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, overload
 
-import numpy as np
-from numpy.typing import NDArray
-
 from unirna.sdk._models import Alignment, Estimate, Hit, LabelSet, Prediction, Profile, Structure, VariantScore
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas
     import polars
     import pyarrow
+    from numpy.typing import NDArray
 
 Item = TypeVar("Item")
 FIRST_LABELS = ("family", "family_name", "rna_type")
