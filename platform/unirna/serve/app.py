@@ -12,30 +12,27 @@ from typing import Annotated, Any, Final
 from weakref import WeakKeyDictionary, ref
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, Response
 from fastapi.staticfiles import StaticFiles
-from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from unirna import vectorstore
 from unirna.job import package_version
 from unirna.model import Model
 from unirna.serve import jobs_api, schemas
 from unirna.serve.application import Application
-from unirna.serve.batcher import Batcher, Embed, OverloadedError, Turn
+from unirna.serve.batcher import Batcher, Embed, Turn
 from unirna.serve.engine import Engine
-from unirna.serve.errors import FieldError, RequestError, bad_field
-from unirna.serve.guard import Guard, ProblemResponse, problem_response
-from unirna.serve.job_schemas import KINDS
+from unirna.serve.errors import bad_field
+from unirna.serve.guard import Guard
 from unirna.serve.jobs import Jobs
 from unirna.serve.keys import Keyring, Rates
 from unirna.serve.limits import Limits
 from unirna.serve.metrics import CONTENT_TYPE, Metrics
 from unirna.serve.predictors import answers_of, check_top
-from unirna.serve.search import changed
+from unirna.serve.problems import answer_errors
 from unirna.serve.settings import Settings
 from unirna.serve.values import ARROW, arrow_stream
-from unirna.tasks import split_pairs
+from unirna.tasks.pairs import distinct
 from unirna.vectorstore import ChangedError
 
 LONG_WAITING: Final = 16
@@ -144,11 +141,7 @@ def create_app(
     app.include_router(health)
     app.include_router(pages)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    app.add_exception_handler(RequestError, _on_request_error)
-    app.add_exception_handler(OverloadedError, _on_overload)
-    app.add_exception_handler(ChangedError, _on_change)
-    app.add_exception_handler(RequestValidationError, _on_validation_error)
-    app.add_exception_handler(StarletteHTTPException, _on_http_error)
+    answer_errors(app)
     app.add_middleware(
         Guard,
         keys=Keyring(key_digest, settings.keys_file),
@@ -215,9 +208,9 @@ async def predict(
     if not engine.predictors.share_encoder(predictor):
         batcher = _batcher_for(request, await asyncio.to_thread(lambda: predictor.encoder))
     if predictor.pairs:
-        first, second = split_pairs(sequences)
-        both = await batcher.embed([*first, *second])
-        vectors = both[len(first) :] - both[: len(first)]
+        letters, first, second = distinct(sequences)
+        found = await batcher.embed(letters)
+        vectors = found[second] - found[first]
     else:
         vectors = await batcher.embed(sequences)
     predictions = await asyncio.to_thread(predictor.predict_vectors, vectors, sequences)
@@ -412,65 +405,3 @@ def jobs_page() -> FileResponse:
 def docs() -> FileResponse:
     """The reference, made from /openapi.json by a script of our own."""
     return FileResponse(STATIC / "docs.html")
-
-
-# ---- errors ------------------------------------------------------------------------------------------------------------
-
-
-async def _on_request_error(request: Request, error: Exception) -> ProblemResponse:
-    assert isinstance(error, RequestError)
-    response = problem_response(request.scope, error.status, error.message, *error.errors)
-    if error.status == 429:  # too many jobs: they take their time
-        response.headers["retry-after"] = "30"
-    return response
-
-
-async def _on_change(request: Request, error: Exception) -> ProblemResponse:
-    assert isinstance(error, ChangedError)
-    return await _on_request_error(request, changed(error))
-
-
-async def _on_overload(request: Request, error: Exception) -> ProblemResponse:
-    assert isinstance(error, OverloadedError)
-    response = problem_response(request.scope, 429, str(error))
-    response.headers["retry-after"] = str(error.retry_after)
-    return response
-
-
-async def _on_http_error(request: Request, error: Exception) -> ProblemResponse:
-    assert isinstance(error, StarletteHTTPException)
-    details = {404: f"there is nothing at {request.url.path}. /docs lists what there is"}
-    standard = error.detail in ("Not Found", "Method Not Allowed")
-    detail = details.get(error.status_code, f"{request.method} {request.url.path}") if standard else error.detail
-    fields = [FieldError("body", detail)] if error.status_code == 413 else []
-    response = problem_response(request.scope, error.status_code, detail, *fields)
-    response.headers.update(error.headers or {})
-    return response
-
-
-async def _on_validation_error(request: Request, error: Exception) -> ProblemResponse:
-    assert isinstance(error, RequestValidationError)
-    found = error.errors()
-    if any(e["type"] == "json_invalid" for e in found):
-        place = found[0]["loc"][-1]
-        reason = found[0].get("ctx", {}).get("error", "")
-        return problem_response(request.scope, 400, f"the body is not JSON: {reason} (at character {place})")
-    errors = [FieldError(_field(e["loc"]), _wanted(e)) for e in found]
-    return problem_response(request.scope, 422, f"{errors[0].field}: {errors[0].message}", *errors[:100])
-
-
-def _field(loc: tuple[str | int, ...]) -> str:
-    """("body", "sequences", 3) -> "sequences[3]"."""
-    name = ""
-    for part in loc[2 if len(loc) > 2 and loc[1] in KINDS else 1 :]:  # the kind of a job is no field around its fields
-        name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else part
-    return name or str(loc[0])
-
-
-def _wanted(error: dict[str, Any]) -> str:
-    message = str(error["msg"])
-    if error["type"] == "extra_forbidden":
-        return "there is no such field"
-    if error["type"] == "value_error":
-        return str(error["ctx"]["error"])
-    return f"{message[0].lower()}{message[1:]}"

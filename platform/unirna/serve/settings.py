@@ -66,7 +66,7 @@ class Settings:
     """Copies at most: more are started while many requests wait, and stopped again; 0 for no more than --replicas."""
     encoders: int = 0
     """Processes that hold the model for all replicas to ask, so a few GPUs serve many replicas; 0 for a model in each
-    replica, which is faster where that fits."""
+    replica, a hop less."""
     cpus: int = 0
     """Cores of one replica, and of one encoder; 0 shares this machine's cores among the replicas (on a cluster: 1)."""
     gpus: float = 0.0

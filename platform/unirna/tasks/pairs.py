@@ -30,13 +30,22 @@ def split_pairs(pairs: Sequence[str]) -> tuple[list[str], list[str]]:
     return [part[0] for part in parts], [part[1] for part in parts]
 
 
-def difference(read: Callable[[list[str]], NDArray[Number]], pairs: Sequence[str]) -> NDArray[Number]:
-    """What is read of the second sequences less what is read of the first, [N, …]; each distinct one is read once."""
+def distinct(pairs: Sequence[str]) -> tuple[list[str], list[int], list[int]]:
+    """The distinct sequences of pairs, and where among them the first and the second one of each pair stand.
+
+    Raises:
+        TaskError: what is no pair.
+    """
     first, second = split_pairs(pairs)
     places = {letters: place for place, letters in enumerate(dict.fromkeys([*first, *second]))}
-    found = read(list(places))
-    found_of = [found[[places[letters] for letters in side]] for side in (second, first)]
-    less: NDArray[Number] = np.subtract(*found_of)
+    return list(places), [places[letters] for letters in first], [places[letters] for letters in second]
+
+
+def difference(read: Callable[[list[str]], NDArray[Number]], pairs: Sequence[str]) -> NDArray[Number]:
+    """What is read of the second sequences less what is read of the first, [N, …]; each distinct one is read once."""
+    letters, first, second = distinct(pairs)
+    found = read(letters)
+    less: NDArray[Number] = np.subtract(found[second], found[first])
     return less
 
 

@@ -224,7 +224,7 @@ class Predictor:
         """Class probabilities, or values, of RNA or DNA sequences, in their order; each is the same alone or in any batch.
 
         Raises:
-            TaskError: a sequence that is no pair, where they are to be.
+            TypeError: one sequence in the place of a list. TaskError: a sequence that is no pair, where they are to be.
             SequenceError: a sequence that is not RNA or DNA.
         """
         if isinstance(sequences, str):
