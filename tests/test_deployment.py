@@ -4,6 +4,7 @@ import itertools
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -83,11 +84,13 @@ def test_encoders_answer_for_replicas_and_may_be_killed(
         with searching(started.url, letters) as seen:
             while len(seen) < 20:
                 assert started.process.poll() is None
+                time.sleep(0.01)
             (encoder,) = before
             os.kill(encoder, signal.SIGKILL)
             many = len(seen) + 20
             while len(seen) < many:
                 assert started.process.poll() is None
+                time.sleep(0.01)
         right(seen, len(letters), library.model)
         assert not {*processes("ray::ServeReplica:unirna:encoder")} & before
     finally:
@@ -117,7 +120,9 @@ def test_no_search_fails_while_the_application_is_updated(
                 serve.run(build(replace(settings, model=model), None, cpus=1, one_machine=True), name=NAME)
                 named = httpx2.get(f"{url}/v1/models", timeout=60, trust_env=False).json()["encoder"]["name"]
                 assert named == model
+                many = len(seen) + 8
+                while len(seen) < many:
+                    time.sleep(0.01)
         right(seen, 5, library.model)
-        assert len(seen) > 50
     finally:
         serve.shutdown()
