@@ -4,9 +4,12 @@ import ast
 import json
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE_ROOTS = ("platform", "vectorstore", "sdk")
@@ -81,6 +84,21 @@ def test_imports_stay_light(module: str, forbidden: list[str]) -> None:
     code = f"import sys, json, {module}; print(json.dumps([m for m in {forbidden!r} if m in sys.modules]))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert json.loads(answer.stdout.splitlines()[-1]) == []
+
+
+def test_the_sdk_brings_under_ten_megabytes() -> None:
+    """What ``pip install unirna`` brings beside numpy, with what Python compiles of it."""
+
+    def needed(name: str, known: set[str]) -> set[str]:
+        for one in map(Requirement, metadata.requires(name) or []):
+            found = canonicalize_name(one.name)
+            if found not in known | {"numpy"} and (one.marker is None or one.marker.evaluate({"extra": ""})):
+                known.add(found)
+                needed(found, known)
+        return known
+
+    brought = [file for name in needed("unirna", set()) for file in metadata.files(name) or []]
+    assert sum(Path(str(file.locate())).stat().st_size for file in brought if file.locate().exists()) < 10e6
 
 
 def test_nothing_unpickles() -> None:

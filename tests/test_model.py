@@ -235,6 +235,21 @@ def test_nucleotides_of_many_sequences_are_those_of_each(nano: Model) -> None:
     for sequence, rows in zip(sequences, many, strict=True):
         assert rows.shape == (len(sequence), nano.dimension)
         np.testing.assert_allclose(rows, nano.nucleotides(sequence), atol=1e-5)
+    assert nano.nucleotides_tokens([]) == []
+
+
+def test_vectors_and_rows_come_from_the_same_passes(nano: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    sequences = ["ACGU", "G" * 40, "ACGUN" * 300, "A", "GGGAAACCC" * 5, "ACGUU" * 280]  # two of them in windows
+    wanted = [False, True, True, True, False, False]
+    passes: list[int] = []
+    run = nano.encoder.states
+    monkeypatch.setattr(nano.encoder, "states", lambda ids, *rest: passes.append(len(ids)) or run(ids, *rest))
+    found = nano.embed_each(sequences, wanted, batch_tokens=20_000)
+    assert len(passes) == 1
+    for sequence, each, values in zip(sequences, wanted, found, strict=True):
+        alone = nano.nucleotides(sequence) if each else nano.embed([sequence])[0]
+        assert values.shape == alone.shape
+        np.testing.assert_allclose(values, alone, atol=1e-5)
 
 
 @pytest.mark.parametrize(("layer", "number"), [(1, 1), (-2, 3), (4, 4)])

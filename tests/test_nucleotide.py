@@ -13,10 +13,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fastapi.testclient import TestClient
 
 from unirna import sdk
+from unirna.model import load
 from unirna.sdk._calls import Request
 from unirna.sequence import InputError
+from unirna.serve import Settings
+from unirna.serve.app import create_app
+from unirna.serve.engine import Engine
 from unirna.tasks import (
     DataConfig,
     EvaluateConfig,
@@ -77,6 +82,8 @@ def test_a_profile_has_a_value_for_each_nucleotide(registry: Path) -> None:
         np.testing.assert_allclose(alone.values[0], found.values[1], atol=1e-5)
         with pytest.raises(TaskError, match="reads each nucleotide"):
             predictor.predict_vectors(np.zeros((1, 128), np.float32), ["ACGU"])
+        with pytest.raises(TaskError, match="one row for each nucleotide"):
+            predictor.predict_rows([np.zeros((3, 128), np.float32)], ["ACGU"])
         assert "for each nucleotide of an RNA sequence" in predictor.card and "n counts nucleotides" in predictor.card
     test = predictor.info["metrics"]["test"]["trained"]["R2"]
     table = read_labelled(table_of(registry.parent / "again.parquet"))
@@ -169,6 +176,26 @@ def test_lists_may_be_text(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match="say --level nucleotide"):
         pq.write_table(pa.table({"sequence": ["ACGU"], "value": [[1.0] * 4]}), tmp_path / "t.parquet")
         read_labelled(DataConfig((str(tmp_path / "t.parquet"),), "value", numeric=True))
+
+
+def test_a_frozen_predictor_reads_the_rows_of_the_service_s_model(
+    registry: Path, nano_model_path: Path, tmp_path: Path
+) -> None:
+    sequences = ["ACGUACGUAC", "AAAAACCCCCGGGGGUUUUUA"]
+    engine = Engine(load(nano_model_path), str(tmp_path), registry)
+    with TestClient(create_app(engine, Settings(str(tmp_path))), base_url="http://localhost") as client:
+        answers = [
+            client.post(f"/v1/predict/{name}", json={"sequences": sequences}).json()["predictions"]
+            for name in ("worth", "trained")
+        ]
+    near = [engine.predict(name, sequences) for name in ("worth", "trained")]
+    for one, other, name in zip(answers, near, ("worth", "trained"), strict=True):
+        wanted = load_predictor(registry / name).predict(sequences)
+        assert isinstance(wanted, Profiles)
+        for i, values in enumerate(wanted.values):
+            np.testing.assert_allclose(one[i]["values"], values, atol=1e-5)
+            np.testing.assert_allclose(other[i]["values"], values, atol=1e-5)
+    assert [engine.predictors.get(name).encoder_loaded for name in ("worth", "trained")] == [False, True]
 
 
 def test_service_and_sdk_give_profiles(registry: Path, service: Any, library: Any) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 
 from unirna import sdk
-from unirna.sdk import _cli
+from unirna.sdk import _cli, _output
 
 Bad = Callable[[sdk.Client], object]
 
@@ -712,3 +712,13 @@ def test_a_table_has_the_columns_of_all_rows() -> None:
 
     found = sdk.FoldResult([structure(), structure((0, 8, 0.5))])
     assert found.to_arrow()["contacts"].to_pylist() == [None, [{"i": 0, "j": 8, "probability": 0.5}]]
+
+
+def test_a_printed_table_fits_the_terminal_and_cannot_steer_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    _output.show([{"id": "a\x1b[2Jb", "sequence": "ACGU" * 40, "n": 7}, {"id": "c", "similarity": 0.98765}], "table")
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 60 and lines[1].startswith("a\\x1b[2Jb  ACGU") and "0.9877" in lines[-1]
+    assert "".join(line.split()[-2 if number == 0 else -1] for number, line in enumerate(lines[1:-1])) == "ACGU" * 40

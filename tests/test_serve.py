@@ -22,8 +22,10 @@ from typing import Any
 import httpx2
 import numpy as np
 import pytest
+import torch
 
 from unirna import vectorstore
+from unirna.model import load
 from unirna.serve.batcher import Batcher, OverloadedError, Turn
 from unirna.serve.engine import Engine
 from unirna.serve.errors import RequestError
@@ -390,7 +392,7 @@ def test_too_much_waiting_is_refused_with_a_time_to_come_back(engine: Engine) ->
 def test_a_small_request_does_not_wait_for_a_large_one() -> None:
     batches: list[list[str]] = []
 
-    def embed(sequences: list[str]) -> Any:
+    def embed(sequences: list[str], nucleotides: list[bool]) -> Any:
         batches.append(sequences)
         return np.array([[len(s)] for s in sequences], np.float32)
 
@@ -407,8 +409,36 @@ def test_a_small_request_does_not_wait_for_a_large_one() -> None:
     assert all(sum(map(len, b)) <= 10 for b in batches if len(b) > 1)
 
 
+def test_requests_for_vectors_and_for_rows_share_a_batch() -> None:
+    batches: list[list[bool]] = []
+
+    def embed(sequences: list[str], nucleotides: list[bool]) -> Any:
+        batches.append(nucleotides)
+        return [np.ones((len(s), 2) if rows else 2, np.float32) for s, rows in zip(sequences, nucleotides, strict=True)]
+
+    async def scenario() -> None:
+        batcher = Batcher(embed, budget=100, max_waiting=1000)
+        vectors, rows = await asyncio.gather(batcher.embed(["AAA", "C"]), batcher.nucleotides(["GG", "UUUU"]))
+        assert vectors.shape == (2, 2) and [len(each) for each in rows] == [2, 4]
+
+    asyncio.run(scenario())
+    assert [False, True] in [batch[:2] for batch in batches]
+
+
+def test_an_encoder_gives_vectors_and_rows_of_its_own_model_alone(library: Any) -> None:
+    from unirna.serve.deployment import Encoder
+
+    encoder, model = Encoder(Settings(library.store, library.model), torch.get_num_threads(), False), load(library.model)
+    asked = ["ACGU", "GGGAAA"], [False, True]
+    found = asyncio.run(encoder.embed(*asked, model.fingerprint))
+    assert found is not None
+    for values, wanted in zip(found, model.embed_each(*asked), strict=True):
+        np.testing.assert_allclose(values, wanted, atol=1e-5)
+    assert found[1].shape == (6, model.dimension) and asyncio.run(encoder.embed(*asked, "another")) is None
+
+
 def test_one_failing_batch_fails_its_requests_only() -> None:
-    def embed(sequences: list[str]) -> Any:
+    def embed(sequences: list[str], nucleotides: list[bool]) -> Any:
         if "X" in sequences:
             raise ValueError("bad batch")
         return np.zeros((len(sequences), 1), np.float32)

@@ -128,17 +128,7 @@ class Model:
 
     def embed_tokens(self, tokens: Sequence[Tokens], *, batch_tokens: int | None = None) -> Vectors:
         """One vector per sequence, as `embed`, from token arrays: uint8 [L] each, without special tokens (`tokenise`)."""
-        # Summed in float64: whitening raises the rounding of a long float32 sum above 1e-5.
-        out = torch.zeros(len(tokens), self._num_features, dtype=torch.float64, device=self.device)
-        pieces = [(i, window) for i, ids in enumerate(tokens) for window in self.windows(len(ids))]
-        pieces.sort(key=lambda piece: (piece[1].end - piece[1].start, piece[0]))
-        for batch in _batches(pieces, batch_tokens or self.batch_tokens):
-            packed = pack_tokens([tokens[i][w.start : w.end] for i, w in batch])
-            shares = [pooling_weights(window, len(tokens[i]), self.pooling) for i, window in batch]
-            weights, owner = (x.to(self.device) for x in _pooling(batch, shares))
-            for part, state in zip(self._parts(out), self._states(packed.tokens, packed.boundaries), strict=True):
-                part.index_add_(0, owner, state.double() * weights[:, None])
-        return self._whitened(out).cpu().numpy()
+        return self._vectors_and_rows(tokens, [False] * len(tokens), batch_tokens)[0]
 
     def nucleotides(self, sequence: str) -> Vectors:
         """One row per nucleotide: float32 [L, D], row i for letter i. Windows are blended as for `embed`.
@@ -153,19 +143,55 @@ class Model:
 
         All rows are in memory at once, with those of every layer that makes them: 4 F bytes a nucleotide.
         """
-        starts = np.concatenate([[0], np.cumsum([len(ids) for ids in tokens])])
-        out = torch.zeros(int(starts[-1]), self._num_features, device=self.device)
+        return self._vectors_and_rows(tokens, [True] * len(tokens), batch_tokens)[1]
+
+    def embed_each(
+        self, sequences: Sequence[str], nucleotides: Sequence[bool], *, batch_tokens: int | None = None
+    ) -> list[Vectors]:
+        """Of some sequences the vector, of others the rows of their nucleotides, in the same passes.
+
+        Args:
+            sequences: RNA or DNA, either case. nucleotides: for each whether its rows are wanted.
+            batch_tokens: tokens of one pass.
+
+        Returns:
+            For each sequence float32 [D], as `embed`, or [L, D], as `nucleotides`.
+
+        Raises:
+            SequenceError: a sequence that is not RNA or DNA; it is named by its index.
+        """
+        tokens = [tokenise(normalise(s, f"sequence {i}")) for i, s in enumerate(sequences)]
+        vectors, rows = self._vectors_and_rows(tokens, nucleotides, batch_tokens)
+        return [rows[i] if wanted else vectors[i] for i, wanted in enumerate(nucleotides)]
+
+    def _vectors_and_rows(
+        self, tokens: Sequence[Tokens], nucleotides: Sequence[bool], batch_tokens: int | None
+    ) -> tuple[Vectors, list[Vectors]]:
+        """Vectors [N, D], and rows [L, D] of each sequence; each sequence has what is wanted of it, and not the other."""
+        # Summed in float64: whitening raises the rounding of a long float32 sum above 1e-5.
+        sums = torch.zeros(len(tokens), self._num_features, dtype=torch.float64, device=self.device)
+        starts = np.cumsum([0, *(len(ids) * each for ids, each in zip(tokens, nucleotides, strict=True))])
+        rows = torch.zeros(int(starts[-1]), self._num_features, device=self.device)
         pieces = [(i, window) for i, ids in enumerate(tokens) for window in self.windows(len(ids))]
         pieces.sort(key=lambda piece: (piece[1].end - piece[1].start, piece[0]))
         for batch in _batches(pieces, batch_tokens or self.batch_tokens):
             packed = pack_tokens([tokens[i][w.start : w.end] for i, w in batch])
-            weights, _ = _pooling(batch, [window.weights for _, window in batch])
+            mean, owner = _pooling(batch, [_pooled(w, len(tokens[i]), self.pooling, nucleotides[i]) for i, w in batch])
+            weights, _ = _pooling(batch, [w.weights * nucleotides[i] for i, w in batch])
             inside = weights > 0  # not the special tokens
-            rows = torch.from_numpy(np.concatenate([np.arange(w.start, w.end) + starts[i] for i, w in batch]))
-            inside, rows, weights = (x.to(self.device) for x in (inside, rows, weights[inside][:, None]))
-            for part, state in zip(self._parts(out), self._states(packed.tokens, packed.boundaries), strict=True):
-                part.index_add_(0, rows, state.float()[inside] * weights)
-        return np.split(self._whitened(out).cpu().numpy(), starts[1:-1])
+            places = [np.arange(w.start, w.end) + starts[i] for i, w in batch if nucleotides[i]]
+            place = torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *places]))
+            mean, owner, inside, place, weights = (
+                x.to(self.device) for x in (mean[:, None], owner, inside, place, weights[inside][:, None])
+            )
+            states = self._states(packed.tokens, packed.boundaries)
+            for of_sum, of_row, state in zip(self._parts(sums), self._parts(rows), states, strict=True):
+                if len(places) < len(batch):
+                    of_sum.index_add_(0, owner, state.double() * mean)
+                if places:
+                    of_row.index_add_(0, place, state.float()[inside] * weights)
+        parts = np.split(self._whitened(rows).cpu().numpy(), starts[1:-1])
+        return self._whitened(sums).cpu().numpy(), parts[: len(tokens)]
 
     def encode_tokens(self, tokens: Tokens | Tensor, boundaries: Ends) -> Vectors:
         """Hidden states of raw token ids.
@@ -327,6 +353,12 @@ def _batches(pieces: list[tuple[int, Window]], budget: int) -> Iterator[list[tup
         size += tokens
     if batch:
         yield batch
+
+
+def _pooled(window: Window, length: int, pooling: Pooling, nucleotides: bool) -> NDArray[np.float32]:
+    """Share of each nucleotide of a window in its sequence's vector; none where rows are wanted in its place."""
+    share = pooling_weights(window, length, pooling)
+    return np.zeros_like(share) if nucleotides else share
 
 
 def _pooling(batch: list[tuple[int, Window]], shares: list[NDArray[np.float32]]) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from unirna.job import package_version
 from unirna.model import Model
 from unirna.serve import jobs_api, schemas
 from unirna.serve.application import Application
-from unirna.serve.batcher import Batcher, Embed, Turn
+from unirna.serve.batcher import Batcher, Embed, Turn, Vectors
 from unirna.serve.engine import Engine
 from unirna.serve.errors import bad_field
 from unirna.serve.guard import Guard
@@ -33,6 +33,7 @@ from unirna.serve.problems import answer_errors
 from unirna.serve.settings import Settings
 from unirna.serve.values import ARROW, arrow_stream
 from unirna.tasks.pairs import distinct
+from unirna.tasks.predictor import nucleotides_at_once
 from unirna.vectorstore import ChangedError
 
 LONG_WAITING: Final = 16
@@ -197,16 +198,17 @@ async def predict(
     predictor = await asyncio.to_thread(engine.predictors.get, task)
     sequences = _checked(body.sequences, engine, settings, pairs=predictor.pairs)
     check_top(body.top)
-    if predictor.level == "nucleotide":
-        if (size := sum(map(len, sequences))) > PROFILE_NUCLEOTIDES:
-            message = f"{size:,} nucleotides; a request for values of nucleotides takes at most {PROFILE_NUCLEOTIDES:,}"
-            raise bad_field("sequences", f"{message}. Split it into several requests", 413)
-        turn: Turn = request.app.state.long_turn
-        profiles = await turn.run(partial(predictor.predict, sequences))
-        request.app.state.metrics.batch(len(sequences), size, size / predictor.encoder.batch_tokens)
-        return {"task": task, "predictions": answers_of(profiles, body.top)}
+    if predictor.level == "nucleotide" and (size := sum(map(len, sequences))) > PROFILE_NUCLEOTIDES:
+        message = f"{size:,} nucleotides; a request for values of nucleotides takes at most {PROFILE_NUCLEOTIDES:,}"
+        raise bad_field("sequences", f"{message}. Split it into several requests", 413)
     if not engine.predictors.share_encoder(predictor):
         batcher = _batcher_for(request, await asyncio.to_thread(lambda: predictor.encoder))
+    if predictor.level == "nucleotide":
+        answers: list[dict[str, Any]] = []
+        for part in nucleotides_at_once(sequences):
+            profiles = await asyncio.to_thread(predictor.predict_rows, await batcher.nucleotides(part), part)
+            answers += answers_of(profiles, body.top)
+        return {"task": task, "predictions": answers}
     if predictor.pairs:
         letters, first, second = distinct(sequences)
         found = await batcher.embed(letters)
@@ -258,14 +260,14 @@ def _batcher_of(model: Model, settings: Settings, metrics: Metrics, elsewhere: E
     budget = model.batch_tokens
     encoder = ref(model)  # who waits holds the model; its queue must not, or it would never go
 
-    def embed(sequences: list[str]) -> Any:
+    def embed(sequences: list[str], nucleotides: list[bool]) -> Sequence[Vectors]:
         size = sum(map(len, sequences))
         metrics.batch(len(sequences), size, size / budget)
         if elsewhere is not None:
-            return elsewhere(sequences)
+            return elsewhere(sequences, nucleotides)
         held = encoder()
         assert held is not None
-        return held.embed(sequences)
+        return held.embed_each(sequences, nucleotides)
 
     return Batcher(embed, budget=budget, max_waiting=settings.max_waiting_nucleotides)
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from unirna.serve.errors import bad_field
 
 Vectors = NDArray[np.float32]
-Embed = Callable[[list[str]], Vectors]
+Embed = Callable[[list[str], list[bool]], Sequence[Vectors]]
+"""Sequences, and for each whether the rows of its nucleotides are wanted -> float32 [H] or [L, H] of each."""
 Result = TypeVar("Result")
 
 
@@ -72,7 +73,8 @@ class Turn:
 @dataclass
 class _Job:
     sequences: Sequence[str]
-    done: asyncio.Future[Vectors]
+    nucleotides: Sequence[bool]
+    done: asyncio.Future[list[Vectors]]
     taken: int = 0
     vectors: list[Vectors] = field(default_factory=list)
 
@@ -84,7 +86,7 @@ class Batcher:
     from the waiting requests in turn, so a search of one sequence does not stand behind a request of hundreds.
 
     Args:
-        embed: sequences -> float32 [N, H].
+        embed: what embeds a batch (`Embed`).
         budget: nucleotides of one batch; a longer sequence goes alone.
         max_waiting: nucleotides that may wait; also the most of one request.
     """
@@ -102,7 +104,15 @@ class Batcher:
         return self._waiting
 
     async def embed(self, sequences: Sequence[str]) -> Vectors:
-        """Vectors of checked sequences, float32 [N, H], in their order.
+        """Vectors of checked sequences, float32 [N, H], in their order; errors as `embed_each`."""
+        return np.stack(await self.embed_each(sequences, [False] * len(sequences)))
+
+    async def nucleotides(self, sequences: Sequence[str]) -> list[Vectors]:
+        """Rows of the nucleotides of checked sequences, float32 [L, H] of each; errors as `embed_each`."""
+        return await self.embed_each(sequences, [True] * len(sequences))
+
+    async def embed_each(self, sequences: Sequence[str], nucleotides: Sequence[bool]) -> list[Vectors]:
+        """Of each checked sequence its vector, float32 [H], or the rows of its nucleotides, [L, H], in their order.
 
         Raises:
             RequestError: more than may ever wait (413).
@@ -114,7 +124,7 @@ class Batcher:
             raise bad_field("sequences", f"{message}. Split it into several requests", 413)
         if self._waiting + size > self._max_waiting:
             raise OverloadedError(f"{self._waiting:,} nucleotides already wait to be embedded", retry_after=2)
-        job = _Job(sequences, asyncio.get_running_loop().create_future())
+        job = _Job(sequences, nucleotides, asyncio.get_running_loop().create_future())
         self._jobs.append(job)
         self._waiting += size
         if self._running is None:
@@ -125,8 +135,9 @@ class Batcher:
         loop = asyncio.get_running_loop()
         while batch := self._next_batch():
             letters = [job.sequences[i] for job, i in batch]
+            nucleotides = [job.nucleotides[i] for job, i in batch]
             try:
-                vectors = await loop.run_in_executor(self._thread, self._embed, letters)
+                vectors = await loop.run_in_executor(self._thread, self._embed, letters, nucleotides)
             except Exception as error:
                 for job, _ in batch:
                     if not job.done.done():
@@ -135,7 +146,7 @@ class Batcher:
             for (job, _), vector in zip(batch, vectors, strict=True):
                 job.vectors.append(vector)
                 if len(job.vectors) == len(job.sequences) and not job.done.done():
-                    job.done.set_result(np.stack(job.vectors))
+                    job.done.set_result(job.vectors)
         self._running = None
 
     def _next_batch(self) -> list[tuple[_Job, int]]:

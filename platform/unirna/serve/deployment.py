@@ -48,14 +48,14 @@ class Encoder:
         torch.set_num_threads(threads)
         model = open_engine(settings).model
         self._fingerprint = model.fingerprint
-        self._batcher = Batcher(model.embed, budget=model.batch_tokens, max_waiting=sys.maxsize)  # replicas count
+        self._batcher = Batcher(model.embed_each, budget=model.batch_tokens, max_waiting=sys.maxsize)  # replicas count
 
-    async def embed(self, sequences: list[str], fingerprint: str) -> Vectors | None:
-        """Vectors of checked sequences, float32 [N, H], in their order; None where this is another model."""
-        return await self._batcher.embed(sequences) if fingerprint == self._fingerprint else None
+    async def embed(self, sequences: list[str], nucleotides: list[bool], fingerprint: str) -> list[Vectors] | None:
+        """As `Batcher.embed_each`; None where this is another model."""
+        return await self._batcher.embed_each(sequences, nucleotides) if fingerprint == self._fingerprint else None
 
 
-def ask(encoder: DeploymentHandle, model: Model, sequences: list[str]) -> Vectors:
+def ask(encoder: DeploymentHandle, model: Model, sequences: list[str], nucleotides: list[bool]) -> list[Vectors]:
     """What an encoder says; where it goes amid its work, what another one says; and what the replica's own model says while
     an update puts encoders of another model beside it.
 
@@ -64,8 +64,9 @@ def ask(encoder: DeploymentHandle, model: Model, sequences: list[str]) -> Vector
     """
     for _ in range(ASKED):
         try:
-            vectors: Vectors | None = encoder.embed.remote(sequences, model.fingerprint).result(timeout_s=ANSWERED)
-            return model.embed(sequences) if vectors is None else vectors
+            asked = encoder.embed.remote(sequences, nucleotides, model.fingerprint)
+            vectors: list[Vectors] | None = asked.result(timeout_s=ANSWERED)
+            return model.embed_each(sequences, nucleotides) if vectors is None else vectors
         except RayTaskError:
             raise  # of the model itself
         except TimeoutError:

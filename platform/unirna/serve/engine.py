@@ -132,9 +132,8 @@ class Engine:
         predictor = self.predictors.get(task)
         letters = (self.limits.check_pairs if predictor.pairs else self.limits.check_sequences)(sequences)
         check_top(top)
-        if not self.predictors.share_encoder(predictor):
-            return answers_of(predictor.predict(letters), top)
-        return answers_of(predictor.predict_vectors(predictor.vectors(letters, self.model.embed), letters), top)
+        shared = self.model if self.predictors.share_encoder(predictor) else None
+        return answers_of(predictor.predict(letters, shared), top)
 
     # ---- fold ------------------------------------------------------------------------------------------------------
 

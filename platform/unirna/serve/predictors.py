@@ -62,12 +62,8 @@ class Predictors:
         return found
 
     def share_encoder(self, predictor: Predictor) -> bool:
-        """Whether a predictor reads the vectors of the service's model."""
-        return (
-            predictor.mode == "frozen"
-            and predictor.level != "nucleotide"
-            and predictor.encoder_fingerprint == self.model.fingerprint
-        )
+        """Whether a predictor reads the vectors of the service's model, or the rows of nucleotides that it makes."""
+        return predictor.mode == "frozen" and predictor.encoder_fingerprint == self.model.fingerprint
 
     def _load(self, folder: Path) -> Predictor:
         key = (folder.name, (folder / "predictor.json").stat().st_mtime_ns)

@@ -7,7 +7,7 @@ in the released format), the simple models that were fitted with it, and `card.m
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -220,8 +220,13 @@ class Predictor:
         """Whether the encoder is in memory: it is, from its first use on."""
         return "encoder" in self.__dict__
 
-    def predict(self, sequences: Sequence[str]) -> Predictions | LabelSets | Estimates | Profiles:
+    def predict(
+        self, sequences: Sequence[str], encoder: Model | None = None
+    ) -> Predictions | LabelSets | Estimates | Profiles:
         """Class probabilities, or values, of RNA or DNA sequences, in their order; each is the same alone or in any batch.
+
+        Args:
+            sequences: N sequences. encoder: the model that `encoder_fingerprint` names, where it is in memory already.
 
         Raises:
             TypeError: one sequence in the place of a list. TaskError: a sequence that is no pair, where they are to be.
@@ -229,21 +234,21 @@ class Predictor:
         """
         if isinstance(sequences, str):
             raise TypeError("predict wants a list of sequences, got one")
-        if self.level == "nucleotide":
-            letters = [normalise(s, f"sequence {i}") for i, s in enumerate(sequences)]
-            values = self._profiles(letters)
-            return Profiles(values, self._half_width, float(self.info["interval"]["coverage"]), self.unit)
+        encoder = encoder or self.encoder
         letters = self._normalised(sequences)
-        return self.predict_vectors(self.vectors(letters), letters)
+        if self.level != "nucleotide":
+            return self.predict_vectors(self._vectors(letters, encoder), letters)
+        values: list[Values] = []
+        for part in nucleotides_at_once(letters):
+            values += self.predict_rows(encoder.nucleotides_tokens([tokenise(text) for text in part]), part).values
+        return self._profiles(values)
 
-    def vectors(self, letters: Sequence[str], embed: Callable[[list[str]], Vectors] | None = None) -> Vectors:
-        """What `predict_vectors` reads of normalised sequences: their vectors, of pairs what those differ by.
+    def vectors(self, letters: Sequence[str]) -> Vectors:
+        """What `predict_vectors` reads of normalised sequences: their vectors, of pairs what those differ by."""
+        return self._vectors(letters, self.encoder)
 
-        Args:
-            letters: N sequences. embed: of the encoder's vectors, where they come from elsewhere.
-        """
-        embed = embed or self.encoder.embed
-        return difference(embed, letters) if self.pairs else embed(list(letters))
+    def _vectors(self, letters: Sequence[str], encoder: Model) -> Vectors:
+        return difference(encoder.embed, letters) if self.pairs else encoder.embed(list(letters))
 
     def _normalised(self, sequences: Sequence[str]) -> list[str]:
         if not self.pairs:
@@ -264,7 +269,7 @@ class Predictor:
             SequenceError: a sequence that is not RNA or DNA.
         """
         if self.level == "nucleotide":
-            raise TaskError(f"predictor {self.name!r} reads each nucleotide, not vectors of sequences: use predict")
+            raise TaskError(f"predictor {self.name!r} reads each nucleotide, not vectors of sequences: use predict_rows")
         if len(vectors) != len(sequences):
             raise TaskError(f"{len(vectors):,} vectors of {len(sequences):,} sequences")
         outputs = self.outputs(vectors, self._normalised(sequences))
@@ -283,17 +288,26 @@ class Predictor:
         labels = [classes[i] for i in probabilities.argmax(axis=1).tolist()]
         return Predictions(labels, probabilities, classes, known)
 
-    def _profiles(self, letters: list[str]) -> list[Values]:
-        """Values of the nucleotides of normalised sequences; the rows of some are in memory at once."""
-        values: list[Values] = []
-        first = size = 0
-        for i, text in enumerate(letters):
-            size += len(text)
-            if size >= NUCLEOTIDES_AT_ONCE or i == len(letters) - 1:
-                rows = self.encoder.nucleotides_tokens([tokenise(text) for text in letters[first : i + 1]])
-                values += map(TASKS[self.task].answer, self.outputs_of_nucleotides(rows, letters[first : i + 1]))
-                first, size = i + 1, 0
-        return values
+    def predict_rows(self, rows: Sequence[Vectors], sequences: Sequence[str]) -> Profiles:
+        """Values of the nucleotides of sequences that the caller has already embedded.
+
+        Args:
+            rows: for each sequence of L nucleotides float32 [L, H], of the encoder that `encoder_fingerprint` names.
+            sequences: the N sequences, which the simple models of a `blend` read.
+
+        Raises:
+            TaskError: a predictor that reads vectors of sequences; rows of another number or width, or that are not finite.
+            SequenceError: a sequence that is not RNA or DNA.
+        """
+        if self.level != "nucleotide":
+            raise TaskError(f"predictor {self.name!r} reads vectors of sequences, not of nucleotides: use predict_vectors")
+        if [len(row) for row in rows] != [len(text) for text in sequences]:
+            raise TaskError("wanted one row for each nucleotide of each sequence")
+        outputs = self.outputs_of_nucleotides(rows, self._normalised(sequences))
+        return self._profiles([TASKS[self.task].answer(one) for one in outputs])
+
+    def _profiles(self, values: list[Values]) -> Profiles:
+        return Profiles(values, self._half_width, float(self.info["interval"]["coverage"]), self.unit)
 
     def outputs(self, vectors: Vectors, letters: Sequence[str]) -> Values:
         """Numbers before they become an answer, float64 [N, C], of vectors [N, H] and their normalised sequences.
@@ -319,6 +333,16 @@ class Predictor:
     def _half_width(self) -> float:
         width = self.info["interval"]["half_width"]
         return float("inf") if width is None else float(width)
+
+
+def nucleotides_at_once(letters: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Runs of sequences of so many nucleotides that all their rows may be in memory (`NUCLEOTIDES_AT_ONCE`)."""
+    first = size = 0
+    for i, text in enumerate(letters):
+        size += len(text)
+        if size >= NUCLEOTIDES_AT_ONCE or i == len(letters) - 1:
+            yield letters[first : i + 1]
+            first, size = i + 1, 0
 
 
 def load_predictor(folder: str | Path, device: str | torch.device | None = None) -> Predictor:

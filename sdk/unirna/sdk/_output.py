@@ -6,6 +6,7 @@ import csv
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from shutil import get_terminal_size
 from typing import Any, Literal
 
 Format = Literal["auto", "table", "tsv", "jsonl"]
@@ -27,26 +28,28 @@ def show(rows: list[dict[str, Any]], format: Format, hidden: Sequence[str] = ())
 
 
 def _table(rows: list[Mapping[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    """As wide as the terminal at most: the widest columns are folded first."""
+    from tabulate import tabulate
 
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in columns:
-        numbers = all(isinstance(row.get(name), (int, float)) for row in rows)
-        table.add_column(name, justify="right" if numbers else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(_cell(row.get(name), short=True)) for name in columns))
-    Console().print(table)
+    lines = [columns, *([_cell(row.get(name), short=True) for name in columns] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    room = max(get_terminal_size().columns - 2 * (len(columns) - 1), 4 * len(columns))
+    while sum(widths) > room:
+        widths[widths.index(max(widths))] -= 1
+    numbers = [all(isinstance(row.get(name), (int, float)) for row in rows) for name in columns]
+    aligned = ["right" if number else "left" for number in numbers]
+    print(tabulate(lines, tablefmt="plain", disable_numparse=True, colalign=aligned, maxcolwidths=widths))
 
 
 def _cell(value: Any, short: bool = False) -> str:
+    """Of a value its text; ``short`` is for a terminal: four decimals, and no character that could steer it."""
     if value is None:
         return ""
     if short and isinstance(value, float):
         return f"{value:.4f}"
-    return value if isinstance(value, str) else json.dumps(value)
+    text = value if isinstance(value, str) else json.dumps(value)
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text) if short else text
 
 
 def say(message: str) -> None:
