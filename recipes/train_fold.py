@@ -3,15 +3,19 @@
     python recipes/train_fold.py --protocol bprna --out runs/fold/bprna
     python recipes/train_fold.py --protocol archive-folds --part 0 --out runs/fold/folds-0
     python recipes/train_fold.py --protocol archive-families --part tRNA --out runs/fold/tRNA
+    python recipes/train_fold.py --protocol archive-unseen --out runs/fold/unseen
 
 - `bprna`: trained on bpRNA's TR0 and Rfam's seed structures, chosen by VL0, tested on the part of TS0 whose truth is
   known. Rfam rows that are near-identical to anything of TS0, VL0, ArchiveII or the PDB set are left out (80 % over 80 % of
   the shorter), and so are the families of the retrieval benchmark.
 - `archive-folds`: ArchiveII's five random folds, one held out. Families stand on both sides: what is learned of them helps.
 - `archive-families`: one family held out; nothing like it was seen in training.
+- `archive-unseen`: all nine families held out at once; trained on Rfam's seed structures without these families, those of
+  their clans and kinds (all ribosomal and transfer RNA, introns, RNase P and MRP, SRP, tmRNA, telomerase), and rows that
+  are near-identical to anything of ArchiveII; chosen by Rfam families that training has not seen.
 
 `OUT` gets checkpoints, `pred.tsv` (id, dot-bracket) and `result.json`; the same command goes on after a kill. Score with
-`score_structure.py --pred OUT/pred.tsv --truth …`. Needs MMseqs2 for `bprna`.
+`score_structure.py --pred OUT/pred.tsv --truth …`. Needs MMseqs2 for `bprna` and `archive-unseen`.
 """
 
 from __future__ import annotations
@@ -42,7 +46,7 @@ from unirna.sequence import SequenceError, StructureError, normalise, parse_dot_
 class Config:
     """Train a structure predictor and score it."""
 
-    protocol: Literal["bprna", "archive-folds", "archive-families"]
+    protocol: Literal["bprna", "archive-folds", "archive-families", "archive-unseen"]
     """Which data."""
     out: Path
     """Folder of the run."""
@@ -61,8 +65,13 @@ def main(config: Config) -> None:
     torch.set_num_threads(num_cpus())
     torch.set_flush_denormal(True)
     data = config.shared / "data"
-    prepare = {"bprna": bprna, "archive-folds": archive_folds, "archive-families": archive_families}[config.protocol]
-    train, weights, valid, test = prepare(data, config)
+    prepare = {
+        "bprna": bprna,
+        "archive-folds": archive_folds,
+        "archive-families": archive_families,
+        "archive-unseen": archive_unseen,
+    }
+    train, weights, valid, test = prepare[config.protocol](data, config)
     print(f"{len(train):,} to train on, {len(valid):,} to choose by, {len(test):,} to test on", flush=True)
     encoder = model.load(config.model)
     trainer = Trainer(encoder, train, valid, config.training, config.out, weights)
@@ -105,16 +114,43 @@ def bprna(data: Path, config: Config) -> Data:
     rfam = rfam[~(rfam.in_bprna_ts0 | rfam.in_archiveII) & (rfam.length <= config.training.longest)]
     held = pd.read_csv(config.shared / "bench/retrieval_dev/test_families.tsv", sep="\t")
     rfam = rfam[~rfam.rfam_acc.isin(held.iloc[:, 0])]
-    rfam = rfam.drop_duplicates("sequence").reset_index(drop=True)
-    rfam = rfam.drop(index=near(rfam.sequence, pd.concat(tests)))
-    rfam["id"] = rfam.rfam_acc + "/" + rfam.seq_id
-    more = [k for k in known(rfam) if len(k.pairs) >= 3]
-    size = Counter(k.id.split("/")[0] for k in more)
-    weights = np.array([size[k.id.split("/")[0]] ** -0.5 for k in more])
+    more, weights = consensus(rfam, pd.concat(tests))
     return [*train, *more], np.concatenate([np.full(len(train), 1 / len(train)), weights / weights.sum()]), valid, test
 
 
 TESTS = ("bprna_ts0/ts0_sequences_all1305", "archiveII/data", "pdb_rna_ss/data")
+
+
+def consensus(rfam: pd.DataFrame, tests: pd.Series) -> tuple[list[Known], NDArray[np.float64]]:
+    """Rows of `rfam_seed` that are like no test sequence, with three pairs at least, and their weights: of a family of n
+    members n^-1/2 each."""
+    rfam = rfam.drop_duplicates("sequence").reset_index(drop=True)
+    rfam = rfam.drop(index=near(rfam.sequence, tests))
+    rfam["id"] = rfam.rfam_acc + "/" + rfam.seq_id
+    found = [k for k in known(rfam) if len(k.pairs) >= 3]
+    size = Counter(k.id.split("/")[0] for k in found)
+    return found, np.array([size[k.id.split("/")[0]] ** -0.5 for k in found])
+
+
+ARCHIVE_KINDS = "rRNA|tRNA|tmRNA|SRP|RNase|RNP|telomerase|intron|5S"
+"""In the names of Rfam families that are those of ArchiveII, or of their kinds."""
+
+
+def archive_unseen(data: Path, config: Config) -> Data:
+    """Rfam without ArchiveII's families and kinds, some of its other families, ArchiveII."""
+    rfam = pd.read_parquet(data / "rfam_seed/rfam_seed.parquet")
+    archive = pd.read_parquet(data / "archiveII/data.parquet")
+    same = rfam.rfam_id.str.contains(ARCHIVE_KINDS, case=False) | rfam.rna_type.isin(["Gene;rRNA", "Gene;tRNA", "Intron"])
+    same |= rfam.rfam_acc.isin(rfam.rfam_acc[rfam.in_archiveII])
+    same |= rfam.clan.isin({clan for clan in rfam.clan[same] if clan})
+    found, weights = consensus(rfam[~same & (rfam.length <= config.training.longest)], archive.sequence)
+    families = np.array([k.id.split("/")[0] for k in found])
+    random = np.random.default_rng(config.training.seed)
+    chosen = random.choice(np.unique(families), len(np.unique(families)) // 20, replace=False)
+    valid = np.isin(families, chosen)
+    few = random.permutation(np.flatnonzero(valid))[:300]
+    train = [found[i] for i in np.flatnonzero(~valid)]
+    return train, weights[~valid], [found[i] for i in sorted(few)], known(archive)
 
 
 def archive_folds(data: Path, config: Config) -> Data:
