@@ -9,6 +9,7 @@ Stays in the foreground; Ctrl-C or SIGTERM lets running requests finish and ends
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import signal
@@ -28,6 +29,7 @@ import tyro
 from unirna import vectorstore
 from unirna.job import connect_ray, num_cpus, run_job, say
 from unirna.serve import Settings, SettingsError
+from unirna.serve.logs import Lines
 from unirna.serve.settings import is_loopback
 
 
@@ -84,6 +86,8 @@ def serve_store(settings: Settings) -> dict[str, Any]:
         # Ray's workers stand behind all other programs (nice 15), which is right for jobs; replicas are waited for.
         os.environ.setdefault("RAY_worker_niceness", "0")
     # Ray reads its variables when it is imported, so nothing may import it before.
+    if one_machine:
+        atexit.register(Lines(sys.stderr).close)
     connect_ray(job_server=bool(settings.jobs_folder))
     with warnings.catch_warnings(action="ignore"):  # of Ray's own making
         from ray import serve

@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 
 from unirna import model
 from unirna.corpus import mmseqs
-from unirna.fold.predictor import StructurePredictor
+from unirna.fold.predictor import StructurePredictor, load_structure_predictor
 from unirna.fold.training import Known, Trainer, TrainingConfig
 from unirna.job import num_cpus
 from unirna.sequence import SequenceError, StructureError, normalise, parse_dot_bracket
@@ -56,6 +56,8 @@ class Config:
     """Folder of the shared data."""
     model: str = "unirna-mini"
     """The encoder."""
+    start: Path | None = None
+    """A predictor whose loops and network training begins with; by default the published energies and no network."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
     """How it is trained."""
 
@@ -75,6 +77,11 @@ def main(config: Config) -> None:
     print(f"{len(train):,} to train on, {len(valid):,} to choose by, {len(test):,} to test on", flush=True)
     encoder = model.load(config.model)
     trainer = Trainer(encoder, train, valid, config.training, config.out, weights)
+    if config.start is not None:
+        first = load_structure_predictor(config.start)
+        trainer.network.load_state_dict(first.network.state_dict())
+        with torch.no_grad():
+            trainer.flat.copy_(torch.from_numpy(first.energies.flat()))
     started = time.monotonic()
     result = trainer.run(lambda line: print(f"{time.monotonic() - started:6.0f} s  {line}", flush=True))
     predictor = trainer.predictor(

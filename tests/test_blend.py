@@ -207,7 +207,7 @@ def test_rna_of_no_class_is_told_from_that_of_training(tmp_path: Path, nano_mode
     # the share among RNA of its classes: about even for these, small for the others
     assert np.median(found.known[~unknown]) == pytest.approx(0.5, abs=0.2) and np.median(found.known[unknown]) < 0.25
     assert found.known.min() >= 1 / (1 + 97)
-    predictions = prediction_result(answers_of(found, 2), "rich")
+    predictions = prediction_result(answers_of(predictor, found, [row["sequence"] for row in mine], 2), "rich")
     assert [p.known for p in predictions if isinstance(p, sdk.Prediction)] == pytest.approx(found.known.tolist())
     cells = predictions.table()[1]
     marked = np.array(["none of these" in cell[0] for cell in cells])

@@ -622,6 +622,14 @@ def test_a_real_collection_through_the_sdk(real: Any, capsys: pytest.CaptureFixt
     assert asyncio.run(again()) == log
     said = capsys.readouterr().err
     assert f"{job.id}  " in said
+    # ---- changes are logged where the service was started; an answer has one id; routes are counted by their whole names
+    changes = [json.loads(line) for line in real.log.read_text().splitlines() if line.startswith("{")]
+    assert [line["status"] for line in changes if line.get("job") == job.id] == [202]
+    assert changes[0]["time"][:4].isdigit() and "GET" not in {line["method"] for line in changes}
+    for given in ({}, {"x-request-id": "mine-1"}):
+        answer = httpx2.get(f"{real.url}/metrics", trust_env=False, headers=given)
+        assert len(answer.headers.get_list("x-request-id")) == 1
+    assert 'route="/v1/jobs"' in answer.text and 'route="/jobs"' not in answer.text
     assert str(real.folder) not in json.dumps(httpx2.get(f"{real.url}/v1/jobs", trust_env=False).json())
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -327,3 +329,38 @@ def test_the_reference_lists_every_operation(browser: Browser, service: Any) -> 
     assert listed == [f"{method.upper()}{path}" for path, methods in paths.items() for method in methods]
     assert "similar_to" in browser.text("#operations")
     assert browser.console() == []
+    # ---- commands can be run as they stand, but for those with a word in capitals to replace
+    answers: dict[str, int] = {}
+    for command in browser.texts("#operations pre"):
+        words = shlex.split(command.replace("\\\n", " "))
+        url = next(word for word in words if word.startswith("http"))
+        if re.search(r"[/=][A-Z]{2,}", url) or "DELETE" in words:
+            continue
+        body = words[words.index("-d") + 1] if "-d" in words else None
+        headers = {"content-type": "application/json"} if body else {}
+        method = "POST" if body else "GET"
+        answers[f"{method} {url.removeprefix(service.url)}"] = httpx2.request(
+            method, url, content=body, headers=headers, timeout=60, trust_env=False
+        ).status_code
+    wrong = {name: status for name, status in answers.items() if status >= 400}
+    assert len(answers) >= 16 and set(wrong.values()) <= {501, 404} and all("/map" in n or "/jobs" in n for n in wrong), (
+        wrong
+    )
+
+
+def test_what_comes_is_in_sight_on_a_phone(browser: Browser, service: Any, library: Any) -> None:
+    browser.size(390, 844)
+    browser.open(service.url)
+    browser.wait("document.querySelector('#collection').options.length")
+    top = "const { top } = document.querySelector(arguments[0]).getBoundingClientRect();"
+    seen = f"{top} return top > -2 && top < innerHeight - 60"
+    browser.type("#sequence", "ACGX")
+    browser.click("#search-form .primary")
+    browser.wait("document.querySelector('#message .error')")
+    assert browser.run(seen, "#message .error")
+    browser.run("document.querySelector('#sequence').value = ''; scrollTo(0, 0)")
+    browser.type("#sequence", library.rows[0]["sequence"])
+    browser.click("#search-form .primary")
+    browser.wait("!document.querySelector('#results').hidden && !document.querySelector('#fold').disabled")
+    assert browser.run(seen, "#results")
+    browser.console()

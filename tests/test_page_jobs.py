@@ -20,11 +20,21 @@ KEYS = {"reader": "key-of-the-reader-0123", "writer": "key-of-the-writer-0123"}
 
 
 @pytest.fixture(scope="module")
-def url(start_service: Callable[..., Any], library: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("page_jobs")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scopes = {"reader": "read", "writer": "write"}
     lines = [f"{name} {scopes[name]} {hashlib.sha256(key.encode()).hexdigest()}\n" for name, key in KEYS.items()]
-    (folder / "keys").write_text("".join(lines))
+    file = tmp_path_factory.mktemp("page_jobs") / "keys"
+    file.write_text("".join(lines))
+    return file
+
+
+def bearer(who: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {KEYS[who]}"}
+
+
+@pytest.fixture(scope="module")
+def url(start_service: Callable[..., Any], library: Any, keys: Path) -> Iterator[str]:
+    folder = keys.parent
     shutil.copytree(library.store, folder / "store")  # other tests count the collections of the shared one
     flags = ("--store", str(folder / "store"), "--jobs-folder", str(folder / "jobs"), "--keys-file", str(folder / "keys"))
     service = start_service(folder, *flags)
@@ -64,6 +74,36 @@ def test_a_key_is_asked_for_and_a_reader_may_look(browser: Browser, url: str) ->
     browser.wait("!document.querySelector('#jobs-section').hidden")
     assert browser.text("#none") == "No job has been submitted yet." and browser.text("#message") == ""
     assert browser.run("return document.querySelector('#embed-form').hidden") and "scope write" in browser.text("#may-look")
+
+
+def test_a_key_that_is_withdrawn_is_said(browser: Browser, url: str, keys: Path) -> None:
+    for path in ("/jobs", "/"):
+        browser.size(1100, 700)
+        enter(browser, url, "reader")
+        there = keys.read_text()
+        try:
+            keys.write_text("".join(line for line in there.splitlines(True) if not line.startswith("reader ")))
+            end = time.monotonic() + 30
+            while httpx2.get(f"{url}/v1/models", headers=bearer("reader"), trust_env=False).status_code == 200:
+                assert time.monotonic() < end
+                time.sleep(0.2)
+            browser.open(f"{url}{path}")
+            browser.wait("!document.querySelector('#key-why').hidden")
+            assert "does not accept this key" in browser.text("#key-form")
+            assert browser.run("return document.activeElement.id") == "key"
+            forms = "[...document.querySelectorAll('main form')].filter((e) => e.checkVisibility())"
+            assert browser.run(f"return {forms}.length") == 1
+        finally:
+            keys.write_text(there)
+        end = time.monotonic() + 30
+        while httpx2.get(f"{url}/v1/models", headers=bearer("reader"), trust_env=False).status_code != 200:
+            assert time.monotonic() < end
+            time.sleep(0.2)
+        browser.type("#key", KEYS["reader"])
+        browser.click("#key-form button")
+        browser.wait("!document.body.classList.contains('locked')")
+        assert browser.run("return document.querySelector('#key-form').hidden")
+        browser.console()
 
 
 @pytest.mark.slow

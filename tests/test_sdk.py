@@ -132,7 +132,7 @@ def test_both_clients_predict_the_same_values(clients: dict[str, sdk.Client], li
     assert len(http) == 70 and all(isinstance(p, sdk.Estimate) and p.unit == "%" for p in http)
     np.testing.assert_allclose([p.value for p in http], [p.value for p in local], atol=1e-3)
     assert all(p.low < p.value < p.high for p in local)
-    assert list(local.to_pandas().columns) == ["value", "low", "high", "unit"]
+    assert list(local.to_pandas().columns) == ["value", "low", "high", "unit", "usual_length"]
     assert "gc (%)" in local._repr_html_() and "90 % interval" in str(local)
 
 
@@ -251,7 +251,7 @@ def test_both_clients_raise_the_same(clients: dict[str, sdk.Client], name: str) 
 
 
 def test_all_clients_have_one_interface() -> None:
-    for name in ("search", "embed", "predict", "fold", "score_variants", "models", "collections"):
+    for name in ("search", "embed", "predict", "fold", "score_variants", "models", "collections", "sample"):
         wanted = inspect.signature(getattr(sdk.Client, name))
         assert inspect.signature(getattr(sdk.AsyncClient, name)) == wanted
         module = list(inspect.signature(getattr(sdk, name)).parameters.values())
@@ -443,6 +443,24 @@ def test_stores_that_are_none(tmp_path: Path, library: Any) -> None:
 # ---- results -----------------------------------------------------------------------------------------------------------
 
 
+def test_what_cannot_be_sent_is_an_error_of_ours(service: Any) -> None:
+    client = sdk.connect(service.url)
+    for wrong in (
+        lambda: client.embed([b"ACGU"]),
+        lambda: client.search(np.zeros(3)),
+        lambda: client.search("A", where=b"x"),
+    ):  # type: ignore[list-item, arg-type]
+        with pytest.raises(sdk.InvalidRequestError, match=r"wanted|are text"):
+            wrong()
+    client.close()
+    with pytest.raises(sdk.InvalidRequestError, match="this client is closed"):
+        client.models()
+    with pytest.raises(ValueError, match="beyond ASCII"):
+        sdk.connect(service.url, api_key="schlüssel")
+    with pytest.raises(ValueError, match="names no machine"):
+        sdk.connect("http://")
+
+
 def test_results_turn_into_tables_and_print(client: sdk.Client, library: Any) -> None:
     found = client.search(library.rows[1]["sequence"], k=3)
     columns = ["rank", "id", "similarity", "length", "sequence", "family", "family_name", "rna_type"]
@@ -459,6 +477,7 @@ def test_html_is_escaped() -> None:
     html = sdk.SearchResult([hit], "c", "m")._repr_html_()
     assert "&lt;script&gt;" in html and "a &amp; b" in html and "<script>" not in html
     assert repr(sdk.SearchResult([], "c", "m")) == "SearchResult: 0\nrank  id  similarity  length"
+    assert list(sdk.SearchResult([], "c", "m").to_pandas().columns) == ["rank", "id", "similarity", "length", "sequence"]
 
 
 # ---- FASTA and the command line ----------------------------------------------------------------------------------------
@@ -517,6 +536,51 @@ def test_command_embed_predict_collections(
     assert heads == ["id", "value", "low", "high", "unit"] and [first[0], second[0]] == ["a", "b"]
     assert _cli.main(["collections", "--store", library.store, "--model", library.model]) == 0
     assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == ["name", "other", "rfam"]
+    # ---- of a service as of a store; how rows are printed; what is beyond a predictor's lengths
+    assert _cli.main(["collections", "show", "rfam", "--json", "--url", service.url]) == 0
+    assert json.loads(capsys.readouterr().out)["num_rows"] == len(library.rows)
+    assert _cli.main(["collections", "show", "none", "--url", service.url]) == 2
+    assert "There are: other, rfam" in capsys.readouterr().err
+    printed = []
+    for source in (["--url", service.url], ["--store", library.store, "--model", library.model]):
+        assert _cli.main(["collections", "sample", "rfam", "--count", "3", "--seed", "7", "--json", *source]) == 0
+        printed.append(capsys.readouterr().out)
+    assert (
+        printed[0] == printed[1]
+        and [json.loads(line)["id"] in {row["id"] for row in library.rows} for line in printed[0].splitlines()]
+        == [True] * 3
+    )
+    assert _cli.main(["predict", "sirna", str(fasta), "--tsv", "--url", service.url]) == 0
+    assert (
+        "2 of 2 of other lengths than what sirna was made from, so take the answers for guesses" in capsys.readouterr().err
+    )
+
+
+def test_a_search_goes_on_past_a_bad_record(service: Any, library: Any, tmp_path: Path, capsys: Any) -> None:
+    fasta = tmp_path / "queries.fasta"
+    fasta.write_text(f">good\n{library.rows[2]['sequence']}\n>bad\nACGX\n>short\nACGU\n")
+    assert _cli.main(["search", str(fasta), "-k", "1", "--json", "--url", service.url]) == 2
+    said = capsys.readouterr()
+    assert [json.loads(line)["query"] for line in said.out.splitlines()] == ["good", "short"]
+    assert said.err.startswith("bad: left out, ") and "position" in said.err
+    nothing = ["search", "ACGU", "--where", "length > 100000", "--tsv", "--url", service.url]
+    assert _cli.main(nothing) == 0 and capsys.readouterr().out == "rank\tid\tsimilarity\tlength\tsequence\n"
+
+
+def test_samples_are_alike_everywhere(clients: dict[str, sdk.Client], library: Any) -> None:
+    found = {name: client.sample(5, seed=3, collection="rfam") for name, client in clients.items()}
+    http, local = found.values()
+    assert http == local and len({record.id for record in http}) == 5 and http.collection == "rfam"
+    row = next(row for row in library.rows if row["id"] == http[0].id)
+    assert http[0].sequence == row["sequence"] and http[0].labels["family"] == row["family"]
+    assert [r.id for r in http] != [r.id for r in clients["http"].sample(5, seed=4, collection="rfam")]
+    assert len(clients["http"].sample(1000, collection="rfam")) == len(library.rows)
+    assert list(http[:0].to_pandas().columns) == ["id", "length", "sequence"]
+    for client in clients.values():
+        with pytest.raises(sdk.InvalidRequestError, match="count: wanted a whole number from 0 to 1,000, got 1001"):
+            client.sample(1001, collection="rfam")
+        with pytest.raises(sdk.NotFoundError):
+            client.sample(collection="none")
 
 
 def test_command_models_and_doctor(service: Any, library: Any, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
@@ -537,6 +601,9 @@ def test_command_models_and_doctor(service: Any, library: Any, tmp_path: Path, m
     assert _cli.main(["doctor", "--store", str(tmp_path / "empty")]) == 1
     said = capsys.readouterr().out
     assert "has no collection\n    make one with" in said and "does not answer" in said and "2 to mend" in said
+    assert _cli.main(["doctor", "--store", library.store, "--url", service.url]) == 1  # both, and Ray as before
+    said = capsys.readouterr().out
+    assert "✓ collection rfam" in said and "✓ its collection rfam" in said and "1 to mend" in said
     assert _cli.main(["doctor", "--url", "http://127.0.0.1:9", "--timeout", "5"]) == 1
     assert "✗ service: nothing answers" in capsys.readouterr().out
 

@@ -140,7 +140,7 @@ def test_predicted_values(http: httpx2.Client, library: Any) -> None:
         assert answer["value"] == pytest.approx(value, abs=1e-3) and answer["unit"] == "%"
         assert answer["low"] < answer["value"] < answer["high"]
         assert answer["value"] == pytest.approx(100 * (letters.count("G") + letters.count("C")) / len(letters), abs=10)
-        assert set(answer) == {"value", "low", "high", "unit"}
+        assert set(answer) == {"value", "low", "high", "unit", "usual_length"}
 
 
 def test_models_collections_and_records(http: httpx2.Client, library: Any) -> None:
@@ -175,7 +175,7 @@ def test_health_and_pages(http: httpx2.Client) -> None:
         assert page.headers["x-content-type-options"] == "nosniff"
         assert "http://" not in page.text.replace("http://www.w3.org/", "") and "https://" not in page.text
     assert http.get("/healthz").headers["x-request-id"]
-    assert len(set(http.get("/openapi.json").json()["paths"])) == 23
+    assert len(set(http.get("/openapi.json").json()["paths"])) == 24
 
 
 BAD: list[tuple[str, dict[str, Any], int, list[str]]] = [
@@ -497,6 +497,8 @@ def test_settings_come_from_variables() -> None:
     assert (settings.port, settings.store, settings.gpus) == (9000, "s", 0.5)
     with pytest.raises(SettingsError, match=r"UNIRNA_MAX_K is 'many': wanted a whole number"):
         Settings.from_environment({"UNIRNA_MAX_K": "many"})
+    with pytest.raises(SettingsError, match="UNIRNA_MAXK is no setting: did you mean UNIRNA_MAX_K"):
+        Settings.from_environment({"UNIRNA_MAXK": "5", "UNIRNA_API_KEY": "x", "UNIRNA_URL": "y"})
     for text, on in (("1", True), ("True", True), ("0", False), ("off", False)):
         assert Settings.from_environment({"UNIRNA_LOG_REQUESTS": text}).log_requests is on
     with pytest.raises(SettingsError, match=r"UNIRNA_LOG_REQUESTS is 'maybe': wanted 1 or 0"):
@@ -620,7 +622,7 @@ def test_every_answer_has_a_name_and_is_counted(engine: Engine, library: Any, ca
         assert client.get("/v1/nothing/here").status_code == 404
         text = client.get("/metrics").text
     lines = [json.loads(r.getMessage()) for r in caplog.records if r.name == "unirna.access"]
-    assert {"request", "key", "method", "path", "status", "ms"} == set(lines[0]) and lines[0]["request"] == "mine-1"
+    assert {"time", "request", "key", "method", "path", "status", "ms"} == set(lines[0]) and lines[0]["request"] == "mine-1"
     assert [line["status"] for line in lines] == [200, 422, 404, 200] and letters not in caplog.text
     counted = {line.split(" ")[0]: float(line.split(" ")[1]) for line in text.splitlines() if not line.startswith("#")}
 

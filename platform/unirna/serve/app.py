@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final
 from weakref import WeakKeyDictionary, ref
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
+from fastapi import Path as PathField
 from fastapi.responses import FileResponse, Response
 from fastapi.staticfiles import StaticFiles
 
@@ -111,6 +112,7 @@ def create_app(
     key_digest: str | None = None,
     jobs: Jobs | None = None,
     embed: Embed | None = None,
+    behind_serve: bool = False,
 ) -> FastAPI:
     """The application.
 
@@ -120,6 +122,7 @@ def create_app(
         key_digest: SHA-256 of the key that callers must send, None for none.
         jobs: what runs the jobs that are submitted, None for a service that takes none.
         embed: embeds with the service's model, where that is done in other processes.
+        behind_serve: whether Ray Serve stands in front, which names requests too.
     """
     app = Application(
         title="UniRNA",
@@ -138,7 +141,7 @@ def create_app(
         SEARCHES, thread_name_prefix="search"
     )  # each has threads of its own for products
     app.include_router(api)
-    app.include_router(jobs_api.router, prefix="/v1", responses=PROBLEMS)
+    app.include_router(jobs_api.router, responses=PROBLEMS)
     app.include_router(health)
     app.include_router(pages)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
@@ -150,6 +153,7 @@ def create_app(
         rates=Rates(settings.max_requests_per_minute),
         metrics=metrics,
         log_requests=settings.log_requests,
+        behind_serve=behind_serve,
     )
     return app
 
@@ -192,7 +196,12 @@ async def embed(body: schemas.EmbedRequest, engine: EngineOf, batcher: BatcherOf
 
 @api.post("/predict/{task:path}", response_model=schemas.PredictResponse, summary="Predictions for sequences")
 async def predict(
-    task: str, body: schemas.PredictRequest, request: Request, engine: EngineOf, batcher: BatcherOf, settings: SettingsOf
+    task: Annotated[str, PathField(description="Name of a predictor.", examples=["rna_type"])],
+    body: schemas.PredictRequest,
+    request: Request,
+    engine: EngineOf,
+    batcher: BatcherOf,
+    settings: SettingsOf,
 ) -> Any:
     """The most probable class, or the value, of each sequence, by one of the predictors that /v1/models lists."""
     predictor = await asyncio.to_thread(engine.predictors.get, task)
@@ -207,7 +216,7 @@ async def predict(
         answers: list[dict[str, Any]] = []
         for part in nucleotides_at_once(sequences):
             profiles = await asyncio.to_thread(predictor.predict_rows, await batcher.nucleotides(part), part)
-            answers += answers_of(profiles, body.top)
+            answers += answers_of(predictor, profiles, part, body.top)
         return {"task": task, "predictions": answers}
     if predictor.pairs:
         letters, first, second = distinct(sequences)
@@ -216,7 +225,7 @@ async def predict(
     else:
         vectors = await batcher.embed(sequences)
     predictions = await asyncio.to_thread(predictor.predict_vectors, vectors, sequences)
-    return {"task": task, "predictions": answers_of(predictions, body.top)}
+    return {"task": task, "predictions": answers_of(predictor, predictions, sequences, body.top)}
 
 
 @api.post("/fold", response_model=schemas.FoldResponse, summary="Secondary structures of sequences")
@@ -298,6 +307,17 @@ def collections(engine: EngineOf) -> Any:
 def collection(name: str, engine: EngineOf) -> Any:
     """A collection, and a few of its sequences to try."""
     return engine.catalogue.describe(engine.catalogue.open(name)) | {"examples": engine.catalogue.examples(name)}
+
+
+@api.get("/collections/{name}/sample", response_model=schemas.SampleResponse, summary="Some of its sequences")
+def sample(
+    name: str,
+    engine: EngineOf,
+    count: Annotated[int, Query(description="How many, at most 1,000.", json_schema_extra={"minimum": 0})] = 10,
+    seed: Annotated[int, Query(description="Of the choice.", json_schema_extra={"minimum": 0})] = 0,
+) -> Any:
+    """Stored sequences chosen at random, each once; the same for the same seed as long as nothing is changed."""
+    return {"records": engine.catalogue.sample(name, count, seed)}
 
 
 @api.delete("/collections/{name}", status_code=204, summary="Remove a collection for good")

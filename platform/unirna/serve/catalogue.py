@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 OWN_COLUMNS = ("id", "sequence", "length", "sha", "query", "rank", "similarity", "vector", "found_by", *VERIFIED.names)
 """Columns of a search result that are no labels."""
+MOST_SAMPLED = 1_000
+"""Rows of one sample."""
 EXAMPLES_FROM = 512
 """Rows from the start of a collection among which its examples are chosen."""
 
@@ -93,6 +95,17 @@ class Catalogue:
         if not rows:
             raise bad_field("id", f"no sequence {id!r} in collection {table.name!r}", 404)
         return plain_row(rows[0], OWN_COLUMNS)
+
+    def sample(self, collection: str | None, count: int, seed: int) -> list[dict[str, Any]]:
+        """Stored sequences (id, length, sequence, labels) chosen at random.
+
+        Raises:
+            RequestError: unknown collection (404); a count or a seed that is none (422).
+        """
+        for field, value, most in (("count", count, MOST_SAMPLED), ("seed", seed, 2**63 - 1)):
+            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+                raise bad_field(field, f"wanted a whole number from 0 to {most:,}, got {value!r}")
+        return [plain_row(row, OWN_COLUMNS) for row in self.open(collection).sample(count, seed=seed).to_pylist()]
 
     def examples(self, collection: str | None, count: int = 5) -> list[dict[str, Any]]:
         """A few stored sequences (id, length, sequence, labels), spread over the start of a collection."""

@@ -22,6 +22,7 @@ from unirna.model import Model
 from unirna.serve.app import create_app, open_engine
 from unirna.serve.batcher import Batcher, OverloadedError, Vectors
 from unirna.serve.cluster import open_jobs
+from unirna.serve.logs import ToCommand
 from unirna.serve.settings import Settings, SettingsError
 
 NAME = "unirna"
@@ -98,8 +99,8 @@ class Service:
     ) -> None:
         logger = logging.getLogger("unirna")
         logger.setLevel(logging.INFO)
-        if not logger.handlers:  # what Ray passes on
-            logger.addHandler(logging.StreamHandler())
+        if not logger.handlers:
+            logger.addHandler(ToCommand())
         if one_machine:
             _keep_on_loopback()
         if encoder is not None:
@@ -114,7 +115,7 @@ class Service:
     def __serve_build_asgi_app__(self) -> FastAPI:
         """The application that Ray Serve runs."""
         embed = None if self._encoder is None else partial(ask, self._encoder, self._engine.model)
-        return create_app(self._engine, self._settings, self._key_digest, self._jobs, embed)
+        return create_app(self._engine, self._settings, self._key_digest, self._jobs, embed, behind_serve=True)
 
 
 def build(settings: Settings, key_digest: str | None, *, cpus: int, one_machine: bool) -> serve.Application:

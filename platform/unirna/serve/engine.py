@@ -133,7 +133,7 @@ class Engine:
         letters = (self.limits.check_pairs if predictor.pairs else self.limits.check_sequences)(sequences)
         check_top(top)
         shared = self.model if self.predictors.share_encoder(predictor) else None
-        return answers_of(predictor.predict(letters, shared), top)
+        return answers_of(predictor, predictor.predict(letters, shared), letters, top)
 
     # ---- fold ------------------------------------------------------------------------------------------------------
 

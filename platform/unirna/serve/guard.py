@@ -10,6 +10,7 @@ import math
 import re
 import time
 import uuid
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from fastapi.responses import JSONResponse
@@ -81,6 +82,7 @@ class Guard:
         rates: how often each key may ask.
         metrics: where requests are counted.
         log_requests: whether each request is logged as a line of JSON: without its body, query or key.
+        behind_serve: whether Ray Serve stands in front: it gives requests without an id one, and answers their id.
     """
 
     def __init__(
@@ -92,9 +94,11 @@ class Guard:
         rates: Rates,
         metrics: Metrics,
         log_requests: bool = False,
+        behind_serve: bool = False,
     ) -> None:
         self._app, self._keys, self._max_body_bytes = app, keys, max_body_bytes
-        self._rates, self._metrics, self._log_requests = rates, metrics, log_requests
+        self._rates, self._metrics = rates, metrics
+        self._log_requests, self._behind_serve = log_requests, behind_serve
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -118,7 +122,8 @@ class Guard:
                     headers.setdefault(name, value)  # a file to download has a stricter policy
                 if not scope["path"].startswith("/static/"):
                     headers["cache-control"] = "no-store"
-                headers["x-request-id"] = request_id
+                if not (self._behind_serve and request_id == given):
+                    headers["x-request-id"] = request_id
                 headers["server-timing"] = f"total;dur={1e3 * (time.perf_counter() - started):.1f}"
             await send(message)
 
@@ -151,6 +156,7 @@ class Guard:
         changes = scope_of(scope["method"], scope["path"]) != "read" and (key is not None or self._keys.open)
         if self._log_requests or changes:
             line = {
+                "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
                 "request": request_id,
                 "key": None if key is None else key.name,
                 "method": method,

@@ -30,7 +30,7 @@ ASKS_CLUSTER: Final = OFF_ANSWER | {
 STARTS: Final = ASKS_CLUSTER | {507: {"model": Problem, "description": "The disk for jobs is almost full"}}
 """Answers of routes that take jobs, that ask the cluster too, and that start one."""
 
-router = APIRouter(tags=["jobs"])
+router = APIRouter(prefix="/v1", tags=["jobs"])
 
 
 def _jobs(request: Request) -> Jobs:

@@ -6,6 +6,7 @@ import logging
 import math
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,13 +90,23 @@ def check_top(top: object) -> None:
         raise bad_field("top", f"wanted a whole number of classes, 0 for all, got {top!r}")
 
 
-def answers_of(predictions: Predictions | LabelSets | Estimates | Profiles, top: int) -> list[dict[str, Any]]:
-    """Predictions as the service gives them.
+def answers_of(
+    predictor: Predictor, predictions: Predictions | LabelSets | Estimates | Profiles, letters: Sequence[str], top: int
+) -> list[dict[str, Any]]:
+    """Predictions for normalised sequences as the service gives them.
 
+    All: usual_length, whether the predictor was made from sequences as short and as long.
     Classes: label, probability, the `top` most probable classes (0: all), and known (None where it was not measured).
     Of several labels: labels, and probabilities as above. Values: value, low, high (None where the interval has no
     bounds), unit. Of nucleotides: values, half_width (None, as above), unit.
     """
+    shortest, longest = predictor.lengths
+    usual = [shortest <= len(text) <= longest for text in letters]
+    answers = _answers(predictions, top)
+    return [answer | {"usual_length": fits} for answer, fits in zip(answers, usual, strict=True)]
+
+
+def _answers(predictions: Predictions | LabelSets | Estimates | Profiles, top: int) -> list[dict[str, Any]]:
     if isinstance(predictions, Profiles):
         width = _finite(predictions.half_width)
         return [{"values": v.tolist(), "half_width": width, "unit": predictions.unit} for v in predictions.values]

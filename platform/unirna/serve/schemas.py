@@ -100,6 +100,9 @@ class PredictRequest(_Request):
     top: int = Field(5, description="Classes to give for each sequence; 0 gives all.", json_schema_extra={"minimum": 0})
 
 
+USUAL = "Whether the predictor was made from sequences as short and as long; take the answer for a guess if not."
+
+
 class Prediction(_Response):
     """The most probable class of a sequence."""
 
@@ -111,6 +114,7 @@ class Prediction(_Response):
         description="Share of held-out RNA of these classes that was answered no more surely, or null. Below .05 the "
         "sequence may be of none of them.",
     )
+    usual_length: bool = Field(True, description=USUAL)
 
 
 class LabelSet(_Response):
@@ -118,6 +122,7 @@ class LabelSet(_Response):
 
     labels: list[str] = Field(description="Those that are more probable than not.")
     probabilities: dict[str, float] = Field(description="The most probable labels, best first.")
+    usual_length: bool = Field(True, description=USUAL)
 
 
 class Estimate(_Response):
@@ -127,6 +132,7 @@ class Estimate(_Response):
     low: float | None = Field(description="Lower end of the interval that holds nine of ten new values, or null.")
     high: float | None = Field(description="Its upper end.")
     unit: str = Field(description="Unit of the three, empty where none was named.")
+    usual_length: bool = Field(True, description=USUAL)
 
 
 class Profile(_Response):
@@ -135,6 +141,7 @@ class Profile(_Response):
     values: list[float] = Field(description="One for each nucleotide.")
     half_width: float | None = Field(description="Nine of ten new values are no further from these, or null.")
     unit: str = Field(description="Unit of them all, empty where none was named.")
+    usual_length: bool = Field(True, description=USUAL)
 
 
 class PredictResponse(_Response):
@@ -262,6 +269,12 @@ class Record(_Response):
     length: int
     sequence: str
     labels: dict[str, Any]
+
+
+class SampleResponse(_Response):
+    """Sequences of a collection, in its order."""
+
+    records: list[Record]
 
 
 class CollectionResponse(CollectionInfo):

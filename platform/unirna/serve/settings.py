@@ -7,6 +7,7 @@ import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -92,9 +93,14 @@ class Settings:
         """Defaults with the `UNIRNA_*` variables over them.
 
         Raises:
-            SettingsError: a variable that should be a number, or a switch, and is none.
+            SettingsError: a variable that should be a number, or a switch, and is none; one that is misspelt.
         """
         hints = get_type_hints(cls)
+        names = [variable(field.name) for field in fields(cls)]
+        for name in environment:
+            if name.startswith("UNIRNA_") and name not in (*names, "UNIRNA_API_KEY"):
+                for meant in get_close_matches(name, names, 1, 0.85):
+                    raise SettingsError(f"{name} is no setting: did you mean {meant}?")
         values: dict[str, Any] = {}
         for field in fields(cls):
             text = environment.get(variable(field.name), "").strip()

@@ -23,7 +23,7 @@ from unirna.sdk._exceptions import (
     UniRNAError,
 )
 from unirna.sdk._fasta import read_fasta
-from unirna.sdk._functions import collections, embed, fold, jobs, models, predict, score_variants, screen, search
+from unirna.sdk._functions import collections, embed, fold, jobs, models, predict, sample, score_variants, screen, search
 from unirna.sdk._jobs import Job, JobFacts, JobFailedError, JobFile, Jobs
 from unirna.sdk._models import (
     Alignment,
@@ -34,10 +34,11 @@ from unirna.sdk._models import (
     ModelInfo,
     Prediction,
     Profile,
+    Record,
     Structure,
     VariantScore,
 )
-from unirna.sdk._results import FoldResult, MapResult, PredictionResult, SearchResult, VariantResult
+from unirna.sdk._results import FoldResult, MapResult, PredictionResult, SampleResult, SearchResult, VariantResult
 
 __all__ = [
     "Alignment",
@@ -64,6 +65,8 @@ __all__ = [
     "Prediction",
     "PredictionResult",
     "Profile",
+    "Record",
+    "SampleResult",
     "SearchResult",
     "ServiceError",
     "ServiceTimeoutError",
@@ -81,6 +84,7 @@ __all__ = [
     "models",
     "predict",
     "read_fasta",
+    "sample",
     "score_variants",
     "screen",
     "search",

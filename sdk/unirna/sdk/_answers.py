@@ -37,9 +37,9 @@ def prediction_result(answers: Sequence[Mapping[str, Any]], task: str) -> Predic
 
 def _prediction(answer: Mapping[str, Any]) -> Prediction | LabelSet | Estimate | Profile:
     if "labels" in answer:
-        return LabelSet(tuple(answer["labels"]), answer["probabilities"])
+        return LabelSet(**{**answer, "labels": tuple(answer["labels"])})
     if "values" in answer:
-        return Profile(tuple(answer["values"]), answer["half_width"], answer["unit"])
+        return Profile(**{**answer, "values": tuple(answer["values"])})
     return Estimate(**answer) if "value" in answer else Prediction(**answer)
 
 

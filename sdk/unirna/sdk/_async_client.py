@@ -12,7 +12,7 @@ from unirna.sdk._calls import Request, Steps
 from unirna.sdk._exceptions import UniRNAError
 from unirna.sdk._models import CollectionInfo, ModelInfo, Structure
 from unirna.sdk._progress import Progress
-from unirna.sdk._results import FoldResult, MapResult, PredictionResult, SearchResult, VariantResult
+from unirna.sdk._results import FoldResult, MapResult, PredictionResult, SampleResult, SearchResult, VariantResult
 
 if TYPE_CHECKING:
     from unirna.sdk._calls import Vectors
@@ -92,6 +92,10 @@ class AsyncClient:
     async def models(self) -> list[ModelInfo]:
         """The encoder, then the predictors."""
         return await self._run(_calls.models())
+
+    async def sample(self, count: int = 10, *, seed: int = 0, collection: str | None = None) -> SampleResult:
+        """See `Client.sample`."""
+        return await self._run(_calls.sample(count, seed, collection or self._collection))
 
     async def collections(self) -> list[CollectionInfo]:
         """The collections that can be searched, by name."""

@@ -25,8 +25,8 @@ from unirna.sdk._answers import (
     variant_result,
 )
 from unirna.sdk._exceptions import InvalidRequestError, UniRNAError
-from unirna.sdk._models import CollectionInfo, ModelInfo, Structure
-from unirna.sdk._results import MapResult, PredictionResult, SearchResult, VariantResult
+from unirna.sdk._models import CollectionInfo, ModelInfo, Record, Structure
+from unirna.sdk._results import MapResult, PredictionResult, SampleResult, SearchResult, VariantResult
 
 if TYPE_CHECKING:  # numpy takes longer to import than all of this package, and a search by letters needs none of it
     import numpy as np
@@ -164,9 +164,7 @@ def score_variants(sequence: str, variants: Sequence[str] | None, method: str) -
 
 def map(collection: str | None, label: str | None) -> Steps[MapResult]:
     if collection is None:
-        (listed,) = yield [Request("GET", "/v1/collections")]
-        if (collection := listed["default"]) is None:
-            raise InvalidRequestError.of("collection", "there are several: name one of those that collections() lists")
+        collection = yield from _default_collection()
     query = urlencode({"ids": "true"} | ({} if label is None else {"label": label}))
     (answer,) = yield [Request("GET", f"/v1/collections/{quote(collection, safe='')}/map?{query}")]
     return map_result(answer)
@@ -175,6 +173,20 @@ def map(collection: str | None, label: str | None) -> Steps[MapResult]:
 def models() -> Steps[list[ModelInfo]]:
     (answer,) = yield [Request("GET", "/v1/models")]
     return model_infos(answer)
+
+
+def sample(count: int, seed: int, collection: str | None) -> Steps[SampleResult]:
+    name = (yield from _default_collection()) if collection is None else collection
+    query = urlencode({"count": as_count(count), "seed": as_count(seed)})
+    (answer,) = yield [Request("GET", f"/v1/collections/{quote(name, safe='')}/sample?{query}")]
+    return SampleResult([Record(**entry) for entry in answer["records"]], name)
+
+
+def _default_collection() -> Steps[str]:
+    (listed,) = yield [Request("GET", "/v1/collections")]
+    if (name := listed["default"]) is None:
+        raise InvalidRequestError.of("collection", "there are several: name one of those that collections() lists")
+    return str(name)
 
 
 def collections() -> Steps[list[CollectionInfo]]:

@@ -11,20 +11,25 @@ import secrets
 import string
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
 from unirna.sdk import _collections, _jobs_cli
+from unirna.sdk._client import Client
 from unirna.sdk._collections import Collections
 from unirna.sdk._doctor import Doctor
 from unirna.sdk._exceptions import InvalidRequestError, ModelMismatchError, NotFoundError, UniRNAError
 from unirna.sdk._fasta import read_fasta
+from unirna.sdk._http import PARALLEL
 from unirna.sdk._jobs_cli import JobsCommand
 from unirna.sdk._models import Estimate, LabelSet, Prediction
-from unirna.sdk._output import Format, say, show
+from unirna.sdk._output import Output, say, show
+from unirna.sdk._results import HIT_COLUMNS, SearchResult
 from unirna.sdk._scripts import SCRIPTS, run_script
 from unirna.sdk._source import Source
 
@@ -50,28 +55,41 @@ class Search:
     """Search by shared 8-mers as well as by vectors."""
     verify: bool = False
     """Search so, align the hits, and rank the best by the alignment."""
-    format: Format = "auto"
-    """table for reading, tsv or jsonl for pipes; by default a table on a terminal, else tsv."""
+    output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
     source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
 
-    def run(self) -> None:
-        """Search and print."""
+    def run(self) -> int:
+        """Search and print; 2 where some of several sequences are none, and the others were searched."""
         queries = _sequences(self.sequence)
-        rows: list[dict[str, Any]] = []
-        with self.source.connect() as client:
-            for name, letters in queries:
-                found = client.search(
-                    letters,
+
+        def search(client: Client, named: tuple[str, str]) -> SearchResult | InvalidRequestError:
+            try:
+                return client.search(
+                    named[1],
                     k=self.k,
                     where=self.where or None,
                     collection=self.collection or None,
                     hybrid=self.hybrid,
                     verify=self.verify,
                 )
-                rows += [{"query": name, **row} if len(queries) > 1 else row for row in found.to_dicts()]
-        show(rows, self.format, hidden=UNSHOWN)
-        if not rows:
+            except InvalidRequestError as error:
+                if error.field != "similar_to" or len(queries) == 1:
+                    raise
+                return error
+
+        rows: list[dict[str, Any]] = []
+        wrong = 0
+        with self.source.connect() as client, ThreadPoolExecutor(PARALLEL) as pool:
+            for (name, _), found in zip(queries, pool.map(partial(search, client), queries), strict=True):
+                if isinstance(found, InvalidRequestError):
+                    wrong += 1
+                    say(f"{name}: left out, {found.errors[0][1]}")
+                else:
+                    rows += [{"query": name, **row} if len(queries) > 1 else row for row in found.to_dicts()]
+        self.output.show(rows, UNSHOWN, ["query", *HIT_COLUMNS] if len(queries) > 1 else HIT_COLUMNS)
+        if not rows and wrong < len(queries):
             say("no sequence passes the filter" if self.where else "the collection is empty")
+        return 2 if wrong else 0
 
 
 @dataclass(frozen=True)
@@ -105,8 +123,7 @@ class Predict:
     """Name of a predictor."""
     sequences: tyro.conf.Positional[str]
     """RNA or DNA letters; or a FASTA file; or - for FASTA on standard input."""
-    format: Format = "auto"
-    """table for reading, tsv or jsonl for pipes; by default a table on a terminal, else tsv."""
+    output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
     source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
 
     def run(self) -> None:
@@ -124,7 +141,15 @@ class Predict:
             else {"id": name, "values": ",".join(f"{v:.4g}" for v in p.values), "half_width": p.half_width, "unit": p.unit}
             for (name, _), p in zip(named, predictions, strict=True)
         ]
-        show(rows, self.format)
+        self.output.show(rows)
+        unusual = [name for (name, _), p in zip(named, predictions, strict=True) if not p.usual_length]
+        unlike = [name for (name, _), p in zip(named, predictions, strict=True) if (getattr(p, "known", None) or 1) < 0.05]
+        for what, names in (
+            (f"of other lengths than what {self.task} was made from, so take the answers for guesses", unusual),
+            ("perhaps of none of the classes (known below .05)", unlike),
+        ):
+            if names:
+                say(f"{len(names):,} of {len(named):,} {what}: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}")
 
 
 @dataclass(frozen=True)
@@ -139,6 +164,10 @@ class Fold:
     """File for the nucleotides that are close in space, TSV: id, i, j (from 1), probability."""
     format: Literal["auto", "brackets", "tsv", "jsonl"] = "auto"
     """brackets: three lines for each, as RNAfold prints them; by default these."""
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """The same as --format jsonl."""
+    tsv: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """The same as --format tsv."""
     source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
 
     def run(self) -> None:
@@ -158,9 +187,10 @@ class Fold:
                 lines += [f"{name}\t{i + 1}\t{j + 1}\t{p:.4f}\n" for i, j, p in structure.contacts]
             self.contacts.write_text("".join(lines))
             say(f"{len(lines) - 1:,} contacts in {self.contacts}")
-        if self.format in ("tsv", "jsonl"):
+        format = "jsonl" if self.json else "tsv" if self.tsv else self.format
+        if format in ("tsv", "jsonl"):
             rows = [{"id": name, **row} for (name, _), row in zip(named, found.to_dicts(), strict=True)]
-            show(rows, "tsv" if self.format == "tsv" else "jsonl")
+            show(rows, "tsv" if format == "tsv" else "jsonl")
             return
         for (name, _), structure in zip(named, found, strict=True):
             print(f">{name}\n{structure}")
@@ -178,8 +208,7 @@ class ScoreVariants:
     """pseudo-likelihood compares whole sequences, which takes longer."""
     svg: Path | None = None
     """File for a heat map of all single substitutions."""
-    format: Format = "auto"
-    """table for reading, tsv or jsonl for pipes; by default a table on a terminal, else tsv."""
+    output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
     source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
 
     def run(self) -> None:
@@ -194,15 +223,14 @@ class ScoreVariants:
         if self.svg is not None:
             self.svg.write_text(found.svg)
             say(f"heat map in {self.svg}")
-        show(found.to_dicts(), self.format)
+        self.output.show(found.to_dicts())
 
 
 @dataclass(frozen=True)
 class Models:
     """List the encoder and the predictors, with what was measured of them."""
 
-    format: Format = "auto"
-    """table for reading, tsv or jsonl for pipes; by default a table on a terminal, else tsv."""
+    output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
     source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
 
     def run(self) -> None:
@@ -219,7 +247,7 @@ class Models:
                 }
                 for m in client.models()
             ]
-        show(rows, self.format)
+        self.output.show(rows)
 
 
 @dataclass(frozen=True)

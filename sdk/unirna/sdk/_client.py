@@ -12,7 +12,7 @@ from unirna.sdk._exceptions import UniRNAError
 from unirna.sdk._jobs import Jobs, Service
 from unirna.sdk._models import CollectionInfo, ModelInfo, Structure
 from unirna.sdk._progress import Progress
-from unirna.sdk._results import FoldResult, MapResult, PredictionResult, SearchResult, VariantResult
+from unirna.sdk._results import FoldResult, MapResult, PredictionResult, SampleResult, SearchResult, VariantResult
 
 if TYPE_CHECKING:
     from unirna.sdk._calls import Vectors
@@ -159,6 +159,20 @@ class Client:
     def models(self) -> list[ModelInfo]:
         """The encoder, then the predictors."""
         return self._run(_calls.models())
+
+    def sample(self, count: int = 10, *, seed: int = 0, collection: str | None = None) -> SampleResult:
+        """Stored sequences chosen at random, each once, in the collection's order.
+
+        Args:
+            count: how many, at most 1,000; all if there are fewer.
+            seed: of the choice; the same gives the same as long as the collection is not changed.
+            collection: which; by default the service's.
+
+        Raises:
+            NotFoundError: an unknown collection. InvalidRequestError: a count that is none.
+            UniRNAError: any other failure.
+        """
+        return self._run(_calls.sample(count, seed, collection or self._collection))
 
     def collections(self) -> list[CollectionInfo]:
         """The collections that can be searched, by name."""

@@ -1,4 +1,5 @@
-"""`unirna collections …`: what there is, and changing it in place. All but `list` want a store, not a service."""
+"""`unirna collections …`: what there is, and changing it in place. `list`, `show` and `sample` ask a service
+too; the others want a store."""
 
 from __future__ import annotations
 
@@ -11,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import tyro
 
-from unirna.sdk._exceptions import InvalidRequestError
-from unirna.sdk._output import Format, say, show
+from unirna.sdk._exceptions import InvalidRequestError, NotFoundError
+from unirna.sdk._output import Output, say
 from unirna.sdk._source import Source
 
 if TYPE_CHECKING:
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
 class List:
     """List the collections that can be searched."""
 
-    format: Format = "auto"
-    """table for reading, tsv or jsonl for pipes; by default a table on a terminal, else tsv."""
+    output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
     source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
 
     def run(self) -> None:
@@ -62,7 +62,7 @@ class List:
                     }
                     for c in client.collections()
                 ]
-        show(rows, self.format)
+        self.output.show(rows)
 
 
 @dataclass(frozen=True)
@@ -76,20 +76,40 @@ class InStore:
 
 
 @dataclass(frozen=True)
-class Show(InStore):
-    """Show how large a collection is, what made it, and its versions."""
+class Show:
+    """Show how large a collection is and what made it; of a store also its index and its versions."""
 
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
+    """The collection."""
     version: str = ""
-    """An older version, by number or tag."""
+    """With --store: an older version, by number or tag."""
     json: bool = False
     """One JSON object."""
+    source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
 
     def run(self) -> None:
         """Show it."""
-        store = _vectorstore()
-        opened = store.open(self.store, self.name, version=_version(self.version))
-        found = store.statistics(self.store, self.name, _version(self.version))
-        facts: dict[str, Any] = {
+        facts = self._of_store() if self.source.store and not self.source.url else self._of_service()
+        if self.json:
+            print(json.dumps(facts))
+            return
+        for key, value in facts.items():
+            print(f"{key.replace('_', ' '):13} {_text(value)}")
+
+    def _of_service(self) -> dict[str, Any]:
+        if self.version:
+            raise InvalidRequestError("--version goes with --store; a service shows what it serves")
+        with self.source.connect() as client:
+            there = {found.name: found for found in client.collections()}
+        if self.name not in there:
+            raise NotFoundError(f"no collection {self.name!r}. There are: {', '.join(there) or 'none'}")
+        return asdict(there[self.name])
+
+    def _of_store(self) -> dict[str, Any]:
+        store, place = _vectorstore(), self.source.store
+        opened = store.open(place, self.name, version=_version(self.version))
+        found = store.statistics(place, self.name, _version(self.version))
+        return {
             "name": self.name,
             **asdict(opened.info)["provenance"],
             "dimension": opened.info.dimension,
@@ -99,19 +119,33 @@ class Show(InStore):
             "word_index": opened.has_word_index,
             "columns": opened.info.columns,
         }
-        if self.json:
-            print(json.dumps(facts))
-            return
-        for key, value in facts.items():
-            print(f"{key.replace('_', ' '):13} {_text(value)}")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Print some of a collection's sequences, chosen at random."""
+
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
+    """The collection."""
+    count: int = 10
+    """How many, at most 1,000."""
+    seed: int = 0
+    """Of the choice."""
+    output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
+    source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
+
+    def run(self) -> None:
+        """Print them."""
+        with self.source.connect() as client:
+            found = client.sample(self.count, seed=self.seed, collection=self.name)
+        self.output.show(found.to_dicts(), columns=("id", "length", "sequence"))
 
 
 @dataclass(frozen=True)
 class Versions(InStore):
     """List the versions of a collection that can still be opened."""
 
-    format: Format = "auto"
-    """table for reading, tsv or jsonl for pipes; by default a table on a terminal, else tsv."""
+    output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
 
     def run(self) -> None:
         """List them."""
@@ -125,7 +159,7 @@ class Versions(InStore):
             }
             for v in found
         ]
-        show(rows, self.format)
+        self.output.show(rows)
 
 
 @dataclass(frozen=True)
@@ -319,6 +353,7 @@ class Drop(InStore):
 Command = (
     Annotated[List, tyro.conf.subcommand("list")]
     | Annotated[Show, tyro.conf.subcommand("show")]
+    | Annotated[Sample, tyro.conf.subcommand("sample")]
     | Annotated[Versions, tyro.conf.subcommand("versions")]
     | Annotated[Tag, tyro.conf.subcommand("tag")]
     | Annotated[Untag, tyro.conf.subcommand("untag")]

@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 
 import tyro
 
-from unirna.sdk._exceptions import UniRNAError
+from unirna.sdk._connect import connect
+from unirna.sdk._exceptions import AuthenticationError, UniRNAError
 from unirna.sdk._source import Source
 
 State = Literal["ok", "note", "problem"]
@@ -155,14 +156,16 @@ def store(source: Source) -> Iterator[Finding]:
 
 def service(source: Source) -> Iterator[Finding]:
     """The service that is named, or that stands at UNIRNA_URL or the default address."""
-    if source.store and not source.url:
-        return
     asked = bool(source.url or os.environ.get("UNIRNA_URL"))
     try:
-        with source.connect() as client:
+        with connect(source.url or None, timeout=source.timeout) as client:
             models, collections = client.models(), client.collections()
+    except AuthenticationError as error:
+        mend = "set UNIRNA_API_KEY to a key of this service (whoever runs it makes one with: unirna key NAME)"
+        yield Finding("service", "problem", error.detail.partition(". Set")[0].partition(". Send")[0], mend)
+        return
     except (UniRNAError, ValueError) as error:
-        mend = "start one with make serve, or name another with --url or UNIRNA_URL"
+        mend = "start one with unirna serve, or name another with --url or UNIRNA_URL"
         yield Finding("service", "problem" if asked else "note", str(error).partition(". Start")[0], mend)
         return
     yield Finding("service", "ok", f"{client!r}: model {models[0].name}, {len(models) - 1} predictors")

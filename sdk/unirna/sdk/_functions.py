@@ -11,7 +11,7 @@ from unirna.sdk._client import Client
 from unirna.sdk._connect import DEFAULT_URL, connect
 from unirna.sdk._jobs import Jobs
 from unirna.sdk._models import CollectionInfo, ModelInfo, Structure
-from unirna.sdk._results import FoldResult, PredictionResult, SearchResult, VariantResult
+from unirna.sdk._results import FoldResult, PredictionResult, SampleResult, SearchResult, VariantResult
 
 if TYPE_CHECKING:
     from unirna.sdk._calls import Vectors
@@ -85,6 +85,11 @@ def score_variants(sequence: str, variants: Sequence[str] | None = None, *, meth
 def models() -> list[ModelInfo]:
     """`Client.models` with the service at `UNIRNA_URL`, by default http://127.0.0.1:8000."""
     return _default_client().models()
+
+
+def sample(count: int = 10, *, seed: int = 0, collection: str | None = None) -> SampleResult:
+    """`Client.sample` with the service at `UNIRNA_URL`, by default http://127.0.0.1:8000."""
+    return _default_client().sample(count, seed=seed, collection=collection)
 
 
 def collections() -> list[CollectionInfo]:

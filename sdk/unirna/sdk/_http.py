@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import time
 import uuid
@@ -16,7 +17,14 @@ from typing import Any, Final
 import httpx2
 
 from unirna.sdk._calls import ARROW, Request, moved
-from unirna.sdk._exceptions import ServiceError, ServiceTimeoutError, ServiceUnavailableError, UniRNAError, from_problem
+from unirna.sdk._exceptions import (
+    InvalidRequestError,
+    ServiceError,
+    ServiceTimeoutError,
+    ServiceUnavailableError,
+    UniRNAError,
+    from_problem,
+)
 
 CONNECT_TIMEOUT: Final = 5.0
 TRIES: Final = 4
@@ -25,6 +33,7 @@ LONGEST_PAUSE: Final = 10.0
 PARALLEL: Final = 4
 """Requests of one call that run beside one another."""
 BINARY: Final = (ARROW, "application/octet-stream")
+CLOSED: Final = "this client is closed: connect again"
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 
@@ -51,6 +60,10 @@ class Address:
             host = httpx2.URL(url).host
         except httpx2.InvalidURL as error:
             raise ValueError(f"{url!r} is no address ({error}). Wanted such as http://127.0.0.1:8000") from error
+        if not host:
+            raise ValueError(f"{url!r} is no address: it names no machine. Wanted such as http://127.0.0.1:8000")
+        if api_key and not api_key.isascii():
+            raise ValueError("the key (api_key, UNIRNA_API_KEY) has letters beyond ASCII: it is none that a service takes")
         headers = {"accept": ", ".join(("application/json", *BINARY))}
         options = {
             "headers": headers | ({"authorization": f"Bearer {api_key}"} if api_key else {}),
@@ -60,9 +73,20 @@ class Address:
         return cls(url.rstrip("/"), options, timeout)
 
     def sent(self, request: Request) -> dict[str, Any]:
-        """What the HTTP client wants of a request."""
-        url = self.url + request.path
-        return {"method": request.method, "url": url, "json": request.body, "headers": dict(request.headers)}
+        """What the HTTP client wants of a request.
+
+        Raises:
+            InvalidRequestError: a value that cannot be sent.
+        """
+        sent: dict[str, Any] = {"method": request.method, "url": self.url + request.path, "headers": dict(request.headers)}
+        if request.body is not None:
+            try:
+                sent["content"] = json.dumps(request.body, allow_nan=False)
+            except (TypeError, ValueError) as error:
+                wanted = "sequences, ids and filters are text (str), vectors finite numbers"
+                raise InvalidRequestError(f"{error}: {wanted}", status=422) from error
+            sent["headers"]["content-type"] = "application/json"
+        return sent
 
     def tries(self) -> Iterator[Try]:
         """As many as are made; wait for `pause` seconds after each that wants another."""
@@ -211,6 +235,8 @@ class HTTPTransport:
         return request.read(content)
 
     def _send(self, request: Request) -> httpx2.Response:
+        if self._http.is_closed:
+            raise InvalidRequestError(CLOSED)
         for one in self._address.tries():
             try:
                 response = self._http.request(**self._address.sent(request))
@@ -276,6 +302,8 @@ class AsyncHTTPTransport:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _send(self, request: Request) -> httpx2.Response:
+        if self._http.is_closed:
+            raise InvalidRequestError(CLOSED)
         for one in self._address.tries():
             try:
                 response = await self._http.request(**self._address.sent(request))

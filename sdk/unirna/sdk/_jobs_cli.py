@@ -13,7 +13,7 @@ from unirna.sdk._connect import TIMEOUT, connect
 from unirna.sdk._fasta import read_fasta
 from unirna.sdk._job_calls import Records
 from unirna.sdk._jobs import Job, Jobs
-from unirna.sdk._output import Format, say, show
+from unirna.sdk._output import Output, say
 
 Id = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ID")]
 
@@ -45,8 +45,7 @@ class List(OfService):
 
     limit: int = 50
     """Most jobs to give."""
-    format: Format = "auto"
-    """table for reading, tsv or jsonl for pipes; by default a table on a terminal, else tsv."""
+    output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
 
     def run(self) -> None:
         """List them."""
@@ -61,7 +60,7 @@ class List(OfService):
             }
             for job in self.at.jobs().list(self.limit)
         ]
-        show(rows, self.format)
+        self.output.show(rows, columns=("id", "name", "by", "state", "submitted", "progress"))
 
 
 @dataclass(frozen=True)
@@ -139,12 +138,11 @@ class Results(OfService):
 
     id: Id
     """The job."""
-    format: Format = "auto"
-    """table for reading, tsv or jsonl for pipes; by default a table on a terminal, else tsv."""
+    output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
 
     def run(self) -> None:
         """List them."""
-        show([{"name": file.name, "bytes": file.bytes} for file in self.at.jobs().results(self.id)], self.format)
+        self.output.show([{"name": file.name, "bytes": file.bytes} for file in self.at.jobs().results(self.id)])
 
 
 @dataclass(frozen=True)

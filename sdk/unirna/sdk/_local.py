@@ -79,6 +79,10 @@ class LocalTransport:
                 return engine.describe_models()
             case ["collections"]:
                 return {"default": engine.catalogue.default(), "collections": engine.catalogue.describe_all()}
+            case ["collections", name, "sample"]:
+                asked = dict(parse_qsl(query, keep_blank_values=True))
+                count, seed = (int(asked[word]) if asked[word].isdigit() else asked[word] for word in ("count", "seed"))
+                return {"records": engine.catalogue.sample(unquote(name), count, seed)}  # type: ignore[arg-type]
             case ["collections", name, "map"]:
                 return engine.maps.answer(
                     unquote(name), dict(parse_qsl(query, keep_blank_values=True)).get("label"), ids=True

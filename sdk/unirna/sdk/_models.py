@@ -64,12 +64,14 @@ class Prediction:
         probabilities: the most probable classes, best first.
         known: share of held-out RNA of these classes that was answered no more surely. Below .05 the sequence may be of
             none of them. None where it was not measured.
+        usual_length: whether the predictor was made from sequences as short and as long; if not, take it for a guess.
     """
 
     label: str
     probability: float
     probabilities: Mapping[str, float] = field(repr=False)
     known: float | None = None
+    usual_length: bool = True
 
 
 @dataclass(frozen=True)
@@ -79,10 +81,12 @@ class LabelSet:
     Attributes:
         labels: those that are more probable than not.
         probabilities: the most probable labels, best first, each between 0 and 1 by itself.
+        usual_length: whether the predictor was made from sequences as short and as long; if not, take it for a guess.
     """
 
     labels: tuple[str, ...]
     probabilities: Mapping[str, float] = field(repr=False)
+    usual_length: bool = True
 
 
 @dataclass(frozen=True)
@@ -92,12 +96,14 @@ class Estimate:
     Attributes:
         value: the prediction. low, high: its interval, which holds nine of ten new values; None where it has no bounds.
         unit: of the three, "" where none was named.
+        usual_length: whether the predictor was made from sequences as short and as long; if not, take it for a guess.
     """
 
     value: float
     low: float | None
     high: float | None
     unit: str = ""
+    usual_length: bool = True
 
 
 @dataclass(frozen=True)
@@ -108,11 +114,13 @@ class Profile:
         values: one for each nucleotide.
         half_width: nine of ten new values are no further from the prediction; None where there are no bounds.
         unit: of these, "" where none was named.
+        usual_length: whether the predictor was made from sequences as short and as long; if not, take it for a guess.
     """
 
     values: tuple[float, ...] = field(repr=False)
     half_width: float | None
     unit: str = ""
+    usual_length: bool = True
 
 
 @dataclass(frozen=True)
@@ -152,6 +160,21 @@ class VariantScore:
 
     variant: str
     score: float
+
+
+@dataclass(frozen=True)
+class Record:
+    """A stored sequence.
+
+    Attributes:
+        id: as it stands in the collection. sequence: RNA letters. length: in nucleotides.
+        labels: the collection's other columns.
+    """
+
+    id: str
+    length: int
+    sequence: str = field(repr=False)
+    labels: Mapping[str, Any]
 
 
 @dataclass(frozen=True)

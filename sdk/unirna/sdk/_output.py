@@ -6,20 +6,39 @@ import csv
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from shutil import get_terminal_size
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import tyro
 
 Format = Literal["auto", "table", "tsv", "jsonl"]
 
 
-def show(rows: list[dict[str, Any]], format: Format, hidden: Sequence[str] = ()) -> None:
+@dataclass(frozen=True)
+class Output:
+    """How rows are printed."""
+
+    format: Format = "auto"
+    """table for reading, tsv or jsonl for pipes; by default a table on a terminal, else tsv."""
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """The same as --format jsonl: a line of JSON for each row."""
+    tsv: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """The same as --format tsv."""
+
+    def show(self, rows: list[dict[str, Any]], hidden: Sequence[str] = (), columns: Sequence[str] = ()) -> None:
+        """Print rows; without any the names of `columns`."""
+        show(rows, "jsonl" if self.json else "tsv" if self.tsv else self.format, hidden, columns)
+
+
+def show(rows: list[dict[str, Any]], format: Format, hidden: Sequence[str] = (), columns: Sequence[str] = ()) -> None:
     if format == "auto":
         format = "table" if sys.stdout.isatty() else "tsv"
     if format == "jsonl":
         for row in rows:
             print(json.dumps(row))
     elif format == "tsv":
-        columns = list(dict.fromkeys(name for row in rows for name in row))
+        columns = list(dict.fromkeys(name for row in rows for name in row)) or columns
         writer = csv.writer(sys.stdout, delimiter="\t", lineterminator="\n")
         writer.writerow(columns)
         writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)

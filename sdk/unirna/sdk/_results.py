@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, overload
 
-from unirna.sdk._models import Alignment, Estimate, Hit, LabelSet, Prediction, Profile, Structure, VariantScore
+from unirna.sdk._models import Alignment, Estimate, Hit, LabelSet, Prediction, Profile, Record, Structure, VariantScore
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 FIRST_LABELS = ("family", "family_name", "rna_type")
 """Labels that are shown first where a collection has them."""
+HIT_COLUMNS: Final = ("rank", "id", "similarity", "length", "sequence")
+"""Columns that every table of hits has."""
 UNKNOWN: Final = 0.05
 """A prediction whose `known` is less is perhaps of none of the classes."""
 
@@ -72,6 +74,9 @@ class _Table(ABC):
 class _Rows(_Table, Sequence[Item]):
     """A fixed sequence of items that can be shown as a table."""
 
+    _always: tuple[str, ...] = ()
+    """Columns of a table without rows."""
+
     def __init__(self, items: Sequence[Item]) -> None:
         self._items = tuple(items)
 
@@ -100,7 +105,7 @@ class _Rows(_Table, Sequence[Item]):
 
     def _columns(self) -> dict[str, list[Any]]:
         rows = self.to_dicts()
-        names = dict.fromkeys(name for row in rows for name in row)  # not all rows have all
+        names = dict.fromkeys(name for row in rows for name in row) or self._always  # not all rows have all
         return {name: [row.get(name) for row in rows] for name in names}
 
     @abstractmethod
@@ -126,6 +131,8 @@ class SearchResult(_Rows[Hit]):
     Attributes:
         collection: where they stand. model: what made the vectors. hybrid: whether words were searched too.
     """
+
+    _always = HIT_COLUMNS
 
     def __init__(self, hits: Sequence[Hit], collection: str, model: str, *, hybrid: bool = False) -> None:
         super().__init__(hits)
@@ -165,6 +172,30 @@ class SearchResult(_Rows[Hit]):
         return ["rank", "id", "similarity", *more, "length", *labels], rows
 
 
+class SampleResult(_Rows[Record]):
+    """Stored sequences: a sequence of `Record`.
+
+    Attributes:
+        collection: where they stand.
+    """
+
+    _always = ("id", "length", "sequence")
+
+    def __init__(self, records: Sequence[Record], collection: str) -> None:
+        super().__init__(records)
+        self.collection = collection
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Keys: id, length, sequence and the labels."""
+        return [{"id": r.id, "length": r.length, "sequence": r.sequence} | dict(r.labels) for r in self]
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Headings and cells as they are shown."""
+        labels = list(dict.fromkeys(name for record in self for name in record.labels))
+        rows = [[r.id, str(r.length), _short(r.sequence), *(_cell(r.labels.get(name)) for name in labels)] for r in self]
+        return ["id", "length", "sequence", *labels], rows
+
+
 class PredictionResult(_Rows[Prediction | LabelSet | Estimate | Profile]):
     """One prediction per sequence, in their order: `Prediction`, `LabelSet`, `Estimate` of values, or `Profile` of
     nucleotides' values.
@@ -179,17 +210,18 @@ class PredictionResult(_Rows[Prediction | LabelSet | Estimate | Profile]):
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Keys: label, probability, probabilities, known; or labels, probabilities; or value, low, high, unit; or values,
-        half_width, unit."""
+        half_width, unit; and usual_length."""
         return [
             asdict(p)
             if isinstance(p, Estimate | Profile)
-            else {"labels": list(p.labels), "probabilities": _listed(p.probabilities)}
+            else {"labels": list(p.labels), "probabilities": _listed(p.probabilities), "usual_length": p.usual_length}
             if isinstance(p, LabelSet)
             else {
                 "label": p.label,
                 "probability": p.probability,
                 "probabilities": _listed(p.probabilities),
                 "known": p.known,
+                "usual_length": p.usual_length,
             }
             for p in self
         ]
@@ -199,17 +231,17 @@ class PredictionResult(_Rows[Prediction | LabelSet | Estimate | Profile]):
         values = [p for p in self if isinstance(p, Estimate)]
         if values:
             unit = f" ({values[0].unit})" if values[0].unit else ""
-            return [self.task + unit, "90 % interval"], [[f"{p.value:.4g}", _interval(p)] for p in values]
+            return [self.task + unit, "90 % interval"], [[f"{p.value:.4g}", _interval(p) + _doubt(p)] for p in values]
         profiles = [p for p in self if isinstance(p, Profile)]
         if profiles:
             unit = f" ({profiles[0].unit})" if profiles[0].unit else ""
             heads = ["nucleotides", f"{self.task}, mean{unit}", "highest", "at"]
-            return heads, [_peak(p.values) for p in profiles]
+            return heads, [_peak(p) for p in profiles]
         several = [p for p in self if isinstance(p, LabelSet)]
         if several:
             heads = [self.task, "most probable"]
-            return heads, [[", ".join(p.labels) or "none", _most(p.probabilities)] for p in several]
-        rows = [[_label(p), f"{p.probability:.3f}", _others(p)] for p in self if isinstance(p, Prediction)]
+            return heads, [[", ".join(p.labels) or "none", _most(p.probabilities) + _doubt(p)] for p in several]
+        rows = [[_label(p), f"{p.probability:.3f}", _others(p) + _doubt(p)] for p in self if isinstance(p, Prediction)]
         return [self.task, "probability", "next"], rows
 
 
@@ -316,9 +348,10 @@ class MapResult(_Table):
         return columns if self.label is None or self.values is None else columns | {self.label: list(self.values)}
 
 
-def _peak(values: Sequence[float]) -> list[str]:
-    highest = max(values)
-    return [f"{len(values):,}", f"{sum(values) / len(values):.4g}", f"{highest:.4g}", str(values.index(highest) + 1)]
+def _peak(profile: Profile) -> list[str]:
+    values, highest = profile.values, max(profile.values)
+    place = f"{values.index(highest) + 1}{_doubt(profile)}"
+    return [f"{len(values):,}", f"{sum(values) / len(values):.4g}", f"{highest:.4g}", place]
 
 
 def _interval(estimate: Estimate) -> str:
@@ -328,6 +361,10 @@ def _interval(estimate: Estimate) -> str:
 
 def _listed(probabilities: Mapping[str, float]) -> list[dict[str, Any]]:
     return [{"label": name, "probability": share} for name, share in probabilities.items()]
+
+
+def _doubt(prediction: Prediction | LabelSet | Estimate | Profile) -> str:
+    return "" if prediction.usual_length else " (a guess: of another length than what it was made from)"
 
 
 def _label(prediction: Prediction) -> str:

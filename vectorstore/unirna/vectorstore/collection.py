@@ -296,6 +296,19 @@ class Collection:
         order = pc.index_in(pa.array(names, pa.string()), found["id"].combine_chunks()).drop_null()
         return found.take(order).select(wanted)
 
+    def sample(self, count: int, *, seed: int = 0, columns: Sequence[str] | None = None) -> pa.Table:
+        """Rows chosen at random, each once, in the table's order; the same for the same seed and version.
+
+        Args:
+            count: how many; all if there are fewer.
+            seed: of the choice.
+            columns: by default all but `vector`.
+        """
+        wanted, dataset = self.check_columns(columns), self.dataset
+        rows = dataset.count_rows()
+        places = np.random.default_rng(seed).choice(rows, min(count, rows), replace=False)
+        return dataset.take(np.sort(places).tolist(), columns=wanted)
+
     def scan(
         self, columns: Sequence[str] | None = None, batch_rows: int = 8192, where: str | None = None
     ) -> Iterator[pa.RecordBatch]:

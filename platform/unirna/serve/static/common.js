@@ -42,6 +42,22 @@ export async function fetchBytes(path) {
   return response.ok ? response.arrayBuffer() : contentOf(response);
 }
 
+/** Show nothing but the form that asks for a key, and why it does. */
+function lock() {
+  if (sessionStorage.getItem("unirna-key")) $("key-why").hidden = false; // of several answers the first one says so
+  sessionStorage.removeItem("unirna-key");
+  document.body.classList.add("locked");
+  $("key-form").hidden = false;
+  $("key").value = "";
+  $("key").focus();
+}
+
+/** Show the page again: the service has answered. */
+export function unlock() {
+  document.body.classList.remove("locked");
+  $("key-form").hidden = $("key-why").hidden = true;
+}
+
 export async function call(path, body, further = {}) {
   return contentOf(await answered(path, body, further));
 }
@@ -55,8 +71,8 @@ async function contentOf(response) {
   }
   if (response.ok && content) return content;
   if (response.status === 401) {
-    $("key-form").hidden = false;
-    $("key").focus();
+    lock();
+    throw new Problem(401, "", []);
   }
   throw new Problem(response.status, content?.detail ?? `The service answered ${response.status}.`, content?.errors ?? []);
 }
@@ -77,8 +93,15 @@ export function showProblem(place, problem) {
   show(place, text.charAt(0).toUpperCase() + text.slice(1), true);
   if (input) {
     input.setAttribute("aria-invalid", "true");
-    input.focus();
+    input.focus({ preventScroll: true });
   }
+  if (text) reveal(place);
+}
+
+/** Scroll to what has just come, where it is out of sight. */
+export function reveal(node) {
+  const { top, bottom } = node.getBoundingClientRect();
+  if (top < 0 || Math.min(bottom, top + 120) > innerHeight) node.scrollIntoView({ block: bottom - top > innerHeight / 2 ? "start" : "center" });
 }
 
 export function labelOrder(names) {

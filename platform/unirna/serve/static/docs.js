@@ -14,6 +14,8 @@ function element(tag, { text, className } = {}, ...children) {
 const prose = (text) => text.split("`").map((part, i) => (i % 2 ? element("code", { text: part }) : part));
 
 let schemas = {};
+let wantsKey = false;
+let collection = ""; // that the commands ask for
 const resolve = (schema) => (schema?.$ref ? schemas[schema.$ref.split("/").at(-1)] : schema);
 
 function typeName(schema) {
@@ -50,13 +52,30 @@ function nested(schema, seen) {
   return found;
 }
 
+/** A body that the service takes: fields that have an example, and what is required. */
 function example(schema) {
   const body = {};
   for (const [name, field] of Object.entries(schema.properties ?? {})) {
-    const values = field.examples;
-    if (values?.length) body[name] = values[0];
+    const inner = schema.required?.includes(name) ? resolve(field) : undefined;
+    if (field.examples?.length) body[name] = field.examples[0];
+    else if (field.const !== undefined) body[name] = field.const;
+    else if (inner?.properties) body[name] = example(inner);
   }
   return body;
+}
+
+/** A command that can be pasted into a shell; words in capitals are to be replaced. */
+function command(path, method, op, body) {
+  const filled = path.replace(/{(\w+)(:\w+)?}/g, (_, name) => {
+    const named = (op.parameters ?? []).find((p) => p.in === "path" && p.name === name);
+    if (path.startsWith("/v1/collections/") && collection) return encodeURIComponent(collection);
+    return named?.example ?? named?.schema?.examples?.[0] ?? name.toUpperCase();
+  });
+  const wants = (op.parameters ?? []).filter((p) => p.in === "query" && p.required).map((p) => `${p.name}=${p.schema?.examples?.[0] ?? p.name.toUpperCase()}`);
+  const parts = [`curl ${method === "delete" ? "-X DELETE " : ""}'${location.origin}${filled}${wants.length ? `?${wants.join("&")}` : ""}'`];
+  if (wantsKey && path.startsWith("/v1/")) parts.push(`-H "Authorization: Bearer $UNIRNA_API_KEY"`);
+  if (body) parts.push("-H 'Content-Type: application/json'", `-d '${JSON.stringify(example(body)).replaceAll("'", "'\\''")}'`);
+  return element("pre", { text: parts.join(" \\\n  ") });
 }
 
 function operation(path, method, op) {
@@ -68,13 +87,13 @@ function operation(path, method, op) {
   const parameters = (op.parameters ?? []).map((p) => `${p.name} (${p.in}${p.required ? ", required" : ""}): ${p.description ?? typeName(p.schema)}`);
   for (const text of parameters) card.append(element("p", { text, className: "hint" }));
   for (const variant of (body?.oneOf ?? []).map(resolve)) {
-    card.append(element("h3", { text: `Body of ${typeName(variant.properties.kind)}` }), element("p", { className: "hint" }, ...prose(variant.description ?? "")), fields(variant));
+    card.append(element("h3", { text: `Body of ${typeName(variant.properties.kind)}` }), element("p", { className: "hint" }, ...prose(variant.description ?? "")), fields(variant), command(path, method, op, variant));
     for (const [name, schema] of nested(variant, new Set())) card.append(element("p", { text: `${name}: ${schema.description ?? ""}`, className: "hint" }), fields(schema));
   }
   if (body?.properties) {
-    const command = `curl ${location.origin}${path} \\\n  -H 'Content-Type: application/json' \\\n  -d '${JSON.stringify(example(body)).replaceAll("'", "'\\''")}'`;
-    card.append(element("h3", { text: "Body" }), element("p", { className: "hint" }, ...prose(body.description ?? "")), fields(body), element("pre", { text: command }));
+    card.append(element("h3", { text: "Body" }), element("p", { className: "hint" }, ...prose(body.description ?? "")), fields(body), command(path, method, op, body));
   }
+  if (!body) card.append(command(path, method, op, null));
   if (answer?.properties) {
     card.append(element("h3", { text: "Answer" }), fields(answer));
     for (const [name, schema] of nested(answer, new Set())) card.append(element("p", { text: `${name}: ${schema.description ?? ""}`, className: "hint" }), fields(schema));
@@ -89,6 +108,12 @@ try {
   if (!response.ok) throw new Error(`the service answered ${response.status}`);
   const document_ = await response.json();
   schemas = document_.components?.schemas ?? {};
+  const listed = await fetch("/v1/collections");
+  wantsKey = listed.status === 401;
+  if (listed.ok) {
+    const there = await listed.json();
+    collection = there.default ?? there.collections[0]?.name ?? "";
+  }
   const cards = Object.entries(document_.paths).flatMap(([path, methods]) => Object.entries(methods).map(([method, op]) => operation(path, method, op)));
   place.replaceChildren(...cards);
 } catch (error) {

@@ -22,7 +22,7 @@ export function showHits({ hits, collection }, letters, more) {
     return hit.alignment?.cigar ? [row, alignmentRow(hit, query, row)] : [(row.append(...identityCells(hit)), row)];
   }));
   $("results").hidden = false;
-  $("results-title").textContent = hits.length === 1 ? "1 hit" : `${hits.length} hits in ${collection}`;
+  $("results-title").textContent = `${hits.length} ${hits.length === 1 ? "hit" : "hits"} in ${collection}`;
   $("results-note").textContent = hits.length
     ? "Similarity is the cosine of the two vectors; 1 is the same direction. Bars run from the lowest hit shown to 1." +
       (aligned ? " The best stand in the order of their alignments; coverage is the share of the query that one spans." : "")
@@ -64,7 +64,7 @@ function hitRow(hit, collection, labels, lowest, query) {
 function identityCells(hit, ...children) {
   const percent = (share) => (share === null || share === undefined ? "" : `${(100 * share).toFixed(0)} %`);
   return [["identity", hit.alignment?.identity], ["coverage", hit.alignment?.query_coverage]].map(([label, share], i) =>
-    element("td", { className: "number", attributes: { "data-label": label } }, percent(share), ...(i ? [] : children)));
+    element("td", { className: "number", attributes: { "data-label": label } }, element("span", {}, percent(share), ...(i ? [] : children))));
 }
 
 function alignmentRow(hit, query, row) {

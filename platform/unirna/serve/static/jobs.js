@@ -1,6 +1,6 @@
 // The page of jobs: a form for a collection of one's own, and a list that follows what runs.
 
-import { $, Problem, call, element, fetchBytes, save, show, showProblem } from "./common.js";
+import { $, Problem, call, element, fetchBytes, save, show, showProblem, unlock } from "./common.js";
 
 const EVERY = 2_000;
 const AT_WORK = ["pending", "running"];
@@ -17,7 +17,7 @@ let late = false;
 async function start() {
   try {
     const service = await call("/v1/service");
-    $("key-form").hidden = true;
+    unlock();
     mayWrite = service.scope !== "read";
     if (!service.jobs) {
       show($("message"), "This service takes no jobs. Whoever runs it can turn them on with --jobs-folder.");

@@ -1,6 +1,6 @@
 // The search page: its form, and which view is shown. Plain modules, no build step.
 
-import { $, OWN, Problem, call, labelOrder, recordsOf, show, showProblem } from "./common.js";
+import { $, OWN, Problem, call, labelOrder, recordsOf, reveal, show, showProblem, unlock } from "./common.js";
 import { filterOf, meetLabels, offerLabels, offerValues } from "./filter.js";
 import { foldInto } from "./fold.js";
 import { showHits } from "./hits.js";
@@ -69,7 +69,7 @@ async function start() {
     predictors = new Map(ofOne.map((p) => [p.name, p]));
     $("task").replaceChildren(...ofOne.map((p) => new Option(p.name, p.name)));
     $("predict-box").hidden = ofOne.length === 0;
-    $("key-form").hidden = true;
+    unlock();
     show($("message"), "");
     describeCollection();
     if (!listed.collections.length) show(messages(), "The store holds no collection yet.", true);
@@ -87,13 +87,15 @@ function busy(on) {
   for (const input of document.querySelectorAll("#search-form [aria-invalid]")) input.removeAttribute("aria-invalid");
 }
 
+/** Do something that takes a while; what it returns, if anything, is brought into sight. */
 async function work(what, task) {
   busy(true);
   show($("message"), what);
   try {
-    await task();
+    const made = await task();
     show($("message"), "");
     busy(false);
+    if (made) reveal(made);
   } catch (problem) {
     busy(false);
     showProblem($("message"), problem);
@@ -128,6 +130,7 @@ async function search() {
   if ($("verify").checked) body.verify = true;
   if (typeof body.k === "string") throw new Problem(422, "", [{ field: "k", message: "Hits: a whole number is wanted." }]);
   await showPage(body, letters, []);
+  return $("results");
 }
 
 /** Ask for the hits that follow those that are there, and show all. */
@@ -160,6 +163,7 @@ async function fold() {
   const letters = pasted();
   await foldInto($("fold-here"), letters, chosen($("sequence").value).name || "sequence");
   $("structure").hidden = letters !== chosen($("sequence").value).letters; // another one stands there by now
+  return $("structure");
 }
 
 // ---- which view
@@ -189,6 +193,7 @@ $("predict").addEventListener("click", () => work("Predicting …", async () => 
   const letters = pasted();
   await predict(letters, $("task").value, predictors.get($("task").value).lengths);
   if (letters !== chosen($("sequence").value).letters) $("prediction").hidden = true;
+  return $("prediction");
 }));
 $("sequence").addEventListener("input", describeSequence);
 $("collection").addEventListener("change", () => {

@@ -14,6 +14,7 @@ void main() {
   float alpha = shade.a * clamp(inside + 0.5, 0.0, 1.0);
   result = vec4(shade.rgb * alpha, alpha);
 }`;
+const TOOLS = 56; // pixels at the top that the buttons take
 const NEAR = 9; // pixels from the pointer within which a point is meant
 const STEP = 60; // pixels that an arrow key moves
 const SLOW = 45, FAST = 22; // milliseconds between two pictures of a moving map: with more, fewer points are drawn
@@ -120,8 +121,8 @@ export class Plot {
   fitted() {
     const [left, bottom, right, top] = this.bounds ?? [-1, -1, 1, 1];
     const room = (size, extent) => (0.92 * Math.max(size, 1)) / Math.max(extent, 1e-6);
-    const scale = Math.min(room(this.width, right - left), room(this.height, top - bottom), 1e5);
-    return { x: (left + right) / 2, y: (bottom + top) / 2, scale };
+    const scale = Math.min(room(this.width, right - left), room(this.height - TOOLS, top - bottom), 1e5);
+    return { x: (left + right) / 2, y: (bottom + top) / 2 + TOOLS / 2 / scale, scale };
   }
 
   fit() {
