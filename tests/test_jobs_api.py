@@ -112,12 +112,19 @@ PLACE = Place(sys.executable, ROOT / "jobs", "/a store", "/registry", "/model", 
 
 def test_words_are_read_back_as_they_were_asked(tmp_path: Path) -> None:
     nasty = "--store=/elsewhere; $(touch x) `y` 'z'"
-    asked: dict[str, Any] = {"collection": "c", "id_column": nasty, "drop_labels": ["a b", "c=d"], "index": "none"}
+    asked: dict[str, Any] = {
+        "collection": "c",
+        "id_column": nasty,
+        "drop_labels": ["a b", "c=d"],
+        "index": "none",
+        "map": True,
+    }
     job = EmbedJob.model_validate({"kind": "embed", "parameters": asked, "input": FASTA})
     config = parsed(command(job, PLACE, [tmp_path / "in.fasta"], tmp_path))
     assert (config.collection, config.id_column, config.drop_labels) == ("c", nasty, ("a b", "c=d"))
     assert (config.store, config.model, config.layer, config.workers) == ("/a store", "/model", -2, 3)
     assert config.inputs == (str(tmp_path / "in.fasta"),) and not config.switch_model and config.index == "none"
+    assert config.map
 
     asked = {"predict": ["rna_type=Gene;tRNA", "x=-y"], "top": 7, "sequence_column": "-s"}
     screen = ScreenJob.model_validate({"kind": "screen", "parameters": asked, "input": FASTA, "references": FASTA})

@@ -104,6 +104,7 @@ def _embed(chosen: EmbedParameters, place: Place) -> list[str]:
         f"--layer={place.layer}",
         f"--level={chosen.level}",
         f"--index={chosen.index}",
+        *(["--map"] if chosen.map else []),
         f"--id-column={chosen.id_column}",
         f"--sequence-column={chosen.sequence_column}",
         *_several("--drop-labels", chosen.drop_labels),

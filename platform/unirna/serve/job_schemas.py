@@ -57,6 +57,7 @@ class EmbedParameters(_Request):
     index: Literal["auto", "none", "hnsw", "ivf_flat", "ivf_sq", "ivf_pq", "ivf_rq"] = Field(
         "auto", description="Kind of index; auto builds one if vectors do not fit in memory."
     )
+    map: bool = Field(False, description="Lay the collection out for the page's map when all is stored.")
     id_column: Word = Field("id", description="Of a table: the column of names.")
     sequence_column: Word = Field("sequence", description="Of a table: the column of letters.")
 

@@ -83,7 +83,7 @@ def from_problem(problem: Mapping[str, Any]) -> UniRNAError:
     detail = str(problem.get("detail") or problem.get("title") or f"status {status}")
     errors = [(str(e["field"]), str(e["message"])) for e in problem.get("errors", [])]
     if status == 401:
-        detail += ". Set UNIRNA_API_KEY, or give connect(…, api_key=…)"
+        detail = f"{detail.rstrip('.?')}. Set UNIRNA_API_KEY, or give connect(…, api_key=…)"
     named = str(problem.get("request_id", ""))
     if status >= 500 and named:
         detail += f" (request {named})"

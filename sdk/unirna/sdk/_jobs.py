@@ -159,7 +159,8 @@ class Jobs:
             file: the path of a file within the service's folder of inputs.
             collection: made if it is absent, added to if it is there.
             name: what you call the job.
-            parameters: further ones, as /docs lists them: drop_labels, level, index, id_column, sequence_column.
+            parameters: further ones, as /docs lists them: drop_labels, level, index, map, id_column,
+                sequence_column.
 
         Raises:
             InvalidRequestError: an argument that is not valid; `field` names it.

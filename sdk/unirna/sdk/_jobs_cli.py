@@ -196,6 +196,8 @@ class SubmitEmbed(Submission):
     """A vector of each sequence, or of each nucleotide."""
     drop_labels: tuple[str, ...] = ()
     """Label columns to leave out."""
+    map: bool = False
+    """Lay the collection out for the page's map when all is stored."""
 
     def run(self) -> None:
         """Submit it."""
@@ -206,6 +208,7 @@ class SubmitEmbed(Submission):
             name=self.name,
             level=self.level,
             drop_labels=list(self.drop_labels),
+            **({"map": True} if self.map else {}),
         )
         self.submitted(job)
 

@@ -144,7 +144,7 @@ function outcome({ kind, state, summary }) {
   if (state !== "succeeded" || !summary) return state === "stopped" ? "Stopped. What it had saved stays." : "";
   const count = (number) => (number ?? 0).toLocaleString("en");
   if (kind === "embed") {
-    const rejected = summary.rejected ? `; ${count(summary.rejected)} were no RNA, or had an id that was taken` : "";
+    const rejected = summary.rejected ? `; left out: ${count(summary.rejected)} that were no RNA, or had an id that was taken` : "";
     const there = summary.unchanged ? `, ${count(summary.unchanged)} were there` : "";
     return `${count(summary.new)} of ${count(summary.read)} sequences are new in ${summary.collection}${there}${rejected}.`;
   }
@@ -258,7 +258,7 @@ async function submit() {
   const wrong = (field, message) => new Problem(422, message, [{ field, message }]);
   if (!text.trim()) throw wrong("input.fasta", "Paste sequences first, or choose a file.");
   if (!$("collection").value.trim()) throw wrong("parameters.collection", "Give the collection a name.");
-  const body = { kind: "embed", name: $("name").value.trim(), parameters: { collection: $("collection").value.trim() }, input: { fasta: asFasta(text) } };
+  const body = { kind: "embed", name: $("name").value.trim(), parameters: { collection: $("collection").value.trim(), map: $("with-map").checked }, input: { fasta: asFasta(text) } };
   const key = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   await call("/v1/jobs", body, { "idempotency-key": key });
   chosen = null;
