@@ -223,6 +223,25 @@ def test_training_teaches_and_resumes_to_the_same(nano: Model, tmp_path: Path) -
         torch.testing.assert_close(again.network.state_dict()[name], value, atol=1e-6, rtol=1e-5)
 
 
+def test_loops_that_learned_nonsense_go_back_towards_the_published_ones(nano: Model, tmp_path: Path) -> None:
+    sequence = "GGGGCCAAGAAAACUUGGAAGCGCAAAAGCGCACCCC"
+    (fold,) = StructurePredictor(nano, PairNetwork(NetworkConfig(nano.dimension)), Energies.published(), {}).fold(
+        [sequence]
+    )
+    assert len(fold.nested) >= 8
+    known = [Known("k", sequence, fold.nested)]
+    trainer = Trainer(nano, known, known, TrainingConfig(network=False), tmp_path)
+    with torch.no_grad():
+        trainer.flat -= 1  # so that nothing pairs any more
+    assert max(trainer.measure(known).values()) == 0
+    share = trainer._remember()
+    assert share == 0.6 and max(trainer.measure(known).values()) == 1
+    torch.testing.assert_close(trainer.flat.detach(), trainer.start - share)
+    with torch.no_grad():
+        trainer.flat.copy_(trainer.start)
+    assert trainer._remember() == 1.0
+
+
 def test_a_predictor_is_saved_and_read(nano: Model, tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = PairNetwork(NetworkConfig(nano.dimension))

@@ -31,6 +31,8 @@ Pairs = NDArray[np.int64]
 GAMMAS: Final = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 CROSSING_SCORES: Final = (math.inf, 16.0, 13.0, 11.0, 9.5, 8.0, 7.0, 6.0, 5.0, 4.0)
 """That may be asked of a helix that crosses others; infinity for none."""
+SHARES: Final = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)
+"""Of what the loops have learned; the rest stays with the published energies (as Wortsman et al. 2022 of networks)."""
 TEMPERATURES: Final = (0.9, 1.0, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0)
 """By which scores may be divided at the end, so that probabilities are right on validation structures (Guo et al. 2017)."""
 SCALE: Final = 100.0
@@ -154,6 +156,7 @@ class Trainer:
                 self._save()
             if self.step % self.config.valid_every == 0 and self.step != total:
                 say(f"  validation F1 {max(self.measure(self.valid[:100]).values()):.4f}")
+        share = self._remember()
         losses = self.surprise(self.valid)
         temperature = min(losses, key=lambda t: losses[t])
         self._soften(temperature)
@@ -165,6 +168,7 @@ class Trainer:
             "gamma": gamma,
             "crossing_score": None if math.isinf(best) else best,
             "temperature": temperature,
+            "learned_share": share,
             "valid_loss": round(losses[temperature], 4),
             "valid_f1": crossing[best],
             "valid_f1_nested": found[gamma],
@@ -176,6 +180,18 @@ class Trainer:
         }
         (self.out / "result.json").write_text(json.dumps(result, indent=1) + "\n")
         return result
+
+    def _remember(self) -> float:
+        """Go back towards the published energies as far as that suits the validation structures best; the share left."""
+        learned = self.flat.detach().clone()
+        found: dict[float, float] = {}
+        with torch.no_grad():
+            for share in SHARES:
+                self.flat.copy_(self.start + share * (learned - self.start))
+                found[share] = max(self.measure(self.valid).values())
+            best = max(found, key=lambda share: found[share])
+            self.flat.copy_(self.start + best * (learned - self.start))
+        return best
 
     def predictor(self, info: dict[str, Any]) -> StructurePredictor:
         """The predictor as trained so far."""
