@@ -57,7 +57,8 @@ class Config:
     model: str = "unirna-mini"
     """The encoder."""
     start: Path | None = None
-    """A predictor whose loops and network training begins with; by default the published energies and no network."""
+    """A predictor whose loops and network training begins with; by default the published energies and no
+    network. Give --training.energy-steps 0 with it."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
     """How it is trained."""
 
@@ -78,6 +79,8 @@ def main(config: Config) -> None:
     encoder = model.load(config.model)
     trainer = Trainer(encoder, train, valid, config.training, config.out, weights)
     if config.start is not None:
+        if config.training.energy_steps:
+            raise SystemExit("--start has loops and network that fit together: give --training.energy-steps 0")
         first = load_structure_predictor(config.start)
         trainer.network.load_state_dict(first.network.state_dict())
         with torch.no_grad():

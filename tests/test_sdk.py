@@ -24,6 +24,7 @@ import pytest
 
 from unirna import sdk
 from unirna.sdk import _cli, _output
+from unirna.sdk._answers import prediction_result, search_result
 
 Bad = Callable[[sdk.Client], object]
 
@@ -789,3 +790,20 @@ def test_a_printed_table_fits_the_terminal_and_cannot_steer_it(
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 60 and lines[1].startswith("a\\x1b[2Jb  ACGU") and "0.9877" in lines[-1]
     assert "".join(line.split()[-2 if number == 0 else -1] for number, line in enumerate(lines[1:-1])) == "ACGU" * 40
+    _output.show([{"a\x1b[31mb": "False", "empty": None}, {"a\x1b[31mb": "  x"}], "table")
+    assert capsys.readouterr().out.splitlines() == ["a\\x1b[31mb  empty", "False", "  x"]
+    _output.show([{"only": ""}], "table")
+    _output.show([], "table", hidden=["sequence"], columns=["id", "sequence"])
+    assert capsys.readouterr().out.splitlines() == ["only", "", "id"]
+
+
+def test_what_later_services_say_besides_is_passed_over() -> None:
+    answers = [
+        {"label": "a", "probability": 1.0, "probabilities": {"a": 1.0}, "later": 1},
+        {"labels": ["a"], "probabilities": {"a": 1.0}, "later": 1},
+        {"value": 1.0, "low": None, "high": None, "unit": "", "later": 1},
+        {"values": [1.0], "half_width": None, "unit": "", "usual_length": False, "later": 1},
+    ]
+    assert [one.usual_length for one in prediction_result(answers, "t")] == [True, True, True, False]
+    hit = {"id": "a", "similarity": 1.0, "sequence": "A", "length": 1, "labels": {}, "rank": 1, "later": 1}
+    assert search_result({"hits": [hit], "collection": "c", "model": "m"})[0].id == "a"

@@ -26,7 +26,7 @@ import torch
 
 from unirna import vectorstore
 from unirna.model import load
-from unirna.serve.batcher import Batcher, OverloadedError, Turn
+from unirna.serve.batcher import Batcher, Few, OverloadedError, Turn
 from unirna.serve.engine import Engine
 from unirna.serve.errors import RequestError
 from unirna.serve.jobs import Jobs
@@ -435,6 +435,25 @@ def test_an_encoder_gives_vectors_and_rows_of_its_own_model_alone(library: Any) 
     for values, wanted in zip(found, model.embed_each(*asked), strict=True):
         np.testing.assert_allclose(values, wanted, atol=1e-5)
     assert found[1].shape == (6, model.dimension) and asyncio.run(encoder.embed(*asked, "another")) is None
+
+
+def test_few_are_at_work_at_once_and_few_wait() -> None:
+    inside: list[int] = []
+
+    async def one(few: Few) -> None:
+        async with few:
+            inside.append(1)
+            assert len(inside) <= 2
+            await asyncio.sleep(0.01)
+            inside.pop()
+
+    async def scenario() -> None:
+        few = Few(2, 1)
+        found = await asyncio.gather(*(one(few) for _ in range(4)), return_exceptions=True)
+        assert [type(error) for error in found if error is not None] == [OverloadedError]
+        await asyncio.gather(*(one(few) for _ in range(3)))  # nothing is left behind
+
+    asyncio.run(scenario())
 
 
 def test_one_failing_batch_fails_its_requests_only() -> None:

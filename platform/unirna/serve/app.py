@@ -21,7 +21,7 @@ from unirna.job import package_version
 from unirna.model import Model
 from unirna.serve import jobs_api, schemas
 from unirna.serve.application import Application
-from unirna.serve.batcher import Batcher, Embed, Turn, Vectors
+from unirna.serve.batcher import Batcher, Embed, Few, Turn, Vectors
 from unirna.serve.engine import Engine
 from unirna.serve.errors import bad_field
 from unirna.serve.guard import Guard
@@ -42,6 +42,7 @@ LONG_WAITING: Final = 16
 SEARCHES: Final = 4
 """Searches of one replica at once, behind the embedding of their queries."""
 PROFILE_NUCLEOTIDES: Final = 200_000
+PROFILES_AT_ONCE: Final = 2
 """Most nucleotides of one request for values of nucleotides."""
 STATIC: Final = Path(__file__).parent / "static"
 PROBLEM: Final[dict[str, Any]] = {"model": schemas.Problem}
@@ -137,6 +138,7 @@ def create_app(
     app.state.batcher = _batcher_of(engine.model, settings, metrics, embed)
     app.state.own_batchers = WeakKeyDictionary()
     app.state.long_turn = Turn(waiting=LONG_WAITING)
+    app.state.few_profiles = Few(PROFILES_AT_ONCE, LONG_WAITING)
     app.state.searching = ThreadPoolExecutor(
         SEARCHES, thread_name_prefix="search"
     )  # each has threads of its own for products
@@ -214,9 +216,11 @@ async def predict(
         batcher = _batcher_for(request, await asyncio.to_thread(lambda: predictor.encoder))
     if predictor.level == "nucleotide":
         answers: list[dict[str, Any]] = []
-        for part in nucleotides_at_once(sequences):
-            profiles = await asyncio.to_thread(predictor.predict_rows, await batcher.nucleotides(part), part)
-            answers += answers_of(predictor, profiles, part, body.top)
+        few: Few = request.app.state.few_profiles  # the rows of all that are in are in memory
+        async with few:
+            for part in nucleotides_at_once(sequences):
+                profiles = await asyncio.to_thread(predictor.predict_rows, await batcher.nucleotides(part), part)
+                answers += answers_of(predictor, profiles, part, body.top)
         return {"task": task, "predictions": answers}
     if predictor.pairs:
         letters, first, second = distinct(sequences)

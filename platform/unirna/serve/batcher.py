@@ -70,6 +70,32 @@ class Turn:
         self._pending -= 1
 
 
+class Few:
+    """Lets a few in at once, and only so many wait: `async with few: …`.
+
+    Args:
+        at_once: how many are in. waiting: how many may wait.
+    """
+
+    def __init__(self, at_once: int, waiting: int) -> None:
+        self._inside = asyncio.Semaphore(at_once)
+        self._pending, self._most = 0, at_once + waiting
+
+    async def __aenter__(self) -> None:
+        if self._pending >= self._most:
+            raise OverloadedError(f"{self._pending} such requests are at work or wait", retry_after=2)
+        self._pending += 1
+        try:
+            await self._inside.acquire()
+        except BaseException:
+            self._pending -= 1
+            raise
+
+    async def __aexit__(self, *of: object) -> None:
+        self._inside.release()
+        self._pending -= 1
+
+
 @dataclass
 class _Job:
     sequences: Sequence[str]

@@ -122,7 +122,7 @@ class Guard:
                     headers.setdefault(name, value)  # a file to download has a stricter policy
                 if not scope["path"].startswith("/static/"):
                     headers["cache-control"] = "no-store"
-                if not (self._behind_serve and request_id == given):
+                if not (self._behind_serve and given):  # which Serve answers, whatever it is
                     headers["x-request-id"] = request_id
                 headers["server-timing"] = f"total;dur={1e3 * (time.perf_counter() - started):.1f}"
             await send(message)
@@ -139,7 +139,7 @@ class Guard:
             status = status if answering else 499
             raise
         except Exception:
-            log.exception("request %s: %s %s failed", request_id, scope["method"], scope["path"])
+            log.exception("request %s: %s %r failed", request_id, scope["method"], scope["path"])
             if answering:
                 raise
             answer = problem_response(scope, 500, "an unexpected error; the service's log says more")

@@ -15,7 +15,17 @@ from numpy.typing import NDArray
 
 from unirna.model import CheckpointError, Model
 from unirna.serve.errors import RequestError, bad_field
-from unirna.tasks import Estimates, LabelSets, Predictions, Predictor, Profiles, TaskError, list_predictors, load_predictor
+from unirna.tasks import (
+    PAIR_MARK,
+    Estimates,
+    LabelSets,
+    Predictions,
+    Predictor,
+    Profiles,
+    TaskError,
+    list_predictors,
+    load_predictor,
+)
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +111,7 @@ def answers_of(
     bounds), unit. Of nucleotides: values, half_width (None, as above), unit.
     """
     shortest, longest = predictor.lengths
-    usual = [shortest <= len(text) <= longest for text in letters]
+    usual = [shortest <= len(text.rpartition(PAIR_MARK)[2]) <= longest for text in letters]  # of pairs the second
     answers = _answers(predictions, top)
     return [answer | {"usual_length": fits} for answer, fits in zip(answers, usual, strict=True)]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import fields
+from typing import Any, TypeVar
 
 from unirna.sdk._models import (
     Alignment,
@@ -20,13 +21,21 @@ from unirna.sdk._models import (
 )
 from unirna.sdk._results import MapResult, PredictionResult, SearchResult, VariantResult
 
+Kind = TypeVar("Kind")
+
+
+def made(kind: type[Kind], answer: Mapping[str, Any]) -> Kind:
+    """An object of what a service says; what later services say besides is passed over."""
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in answer.items() if name in known})
+
 
 def search_result(answer: Mapping[str, Any], *, hybrid: bool = False) -> SearchResult:
     """The answer of a search, as the service and the engine give it."""
     hits = []
     for entry in answer["hits"]:
         alignment = entry.get("alignment")
-        hits.append(Hit(**{**entry, "alignment": None if alignment is None else Alignment(**alignment)}))
+        hits.append(made(Hit, {**entry, "alignment": None if alignment is None else made(Alignment, alignment)}))
     return SearchResult(hits, answer["collection"], answer["model"], hybrid=hybrid)
 
 
@@ -37,10 +46,10 @@ def prediction_result(answers: Sequence[Mapping[str, Any]], task: str) -> Predic
 
 def _prediction(answer: Mapping[str, Any]) -> Prediction | LabelSet | Estimate | Profile:
     if "labels" in answer:
-        return LabelSet(**{**answer, "labels": tuple(answer["labels"])})
+        return made(LabelSet, {**answer, "labels": tuple(answer["labels"])})
     if "values" in answer:
-        return Profile(**{**answer, "values": tuple(answer["values"])})
-    return Estimate(**answer) if "value" in answer else Prediction(**answer)
+        return made(Profile, {**answer, "values": tuple(answer["values"])})
+    return made(Estimate, answer) if "value" in answer else made(Prediction, answer)
 
 
 def structures(answers: Sequence[Mapping[str, Any]]) -> list[Structure]:
@@ -60,7 +69,7 @@ def structures(answers: Sequence[Mapping[str, Any]]) -> list[Structure]:
 
 def variant_result(answer: Mapping[str, Any]) -> VariantResult:
     """Scores of variants as the service and the engine give them."""
-    scores = [VariantScore(**entry) for entry in answer["variants"]]
+    scores = [made(VariantScore, entry) for entry in answer["variants"]]
     return VariantResult(scores, answer["sequence"], answer["model"], answer["method"], answer["svg"] or "")
 
 
@@ -98,7 +107,9 @@ def map_result(answer: bytes) -> MapResult:
 
 def collection_infos(answer: Mapping[str, Any]) -> list[CollectionInfo]:
     """The list of collections, as the service and the engine give it."""
-    return [CollectionInfo(**entry, default=entry["name"] == answer["default"]) for entry in answer["collections"]]
+    return [
+        made(CollectionInfo, {**entry, "default": entry["name"] == answer["default"]}) for entry in answer["collections"]
+    ]
 
 
 def _of_later_services(predictor: Mapping[str, Any]) -> tuple[str, tuple[int, int] | None]:

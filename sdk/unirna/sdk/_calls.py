@@ -17,6 +17,7 @@ from urllib.parse import quote, urlencode
 
 from unirna.sdk._answers import (
     collection_infos,
+    made,
     map_result,
     model_infos,
     prediction_result,
@@ -179,7 +180,7 @@ def sample(count: int, seed: int, collection: str | None) -> Steps[SampleResult]
     name = (yield from _default_collection()) if collection is None else collection
     query = urlencode({"count": as_count(count), "seed": as_count(seed)})
     (answer,) = yield [Request("GET", f"/v1/collections/{quote(name, safe='')}/sample?{query}")]
-    return SampleResult([Record(**entry) for entry in answer["records"]], name)
+    return SampleResult([made(Record, entry) for entry in answer["records"]], name)
 
 
 def _default_collection() -> Steps[str]:

@@ -29,7 +29,7 @@ from unirna.sdk._http import PARALLEL
 from unirna.sdk._jobs_cli import JobsCommand
 from unirna.sdk._models import Estimate, LabelSet, Prediction
 from unirna.sdk._output import Output, say, show
-from unirna.sdk._results import HIT_COLUMNS, SearchResult
+from unirna.sdk._results import HIT_COLUMNS, UNKNOWN, SearchResult
 from unirna.sdk._scripts import SCRIPTS, run_script
 from unirna.sdk._source import Source
 
@@ -143,7 +143,11 @@ class Predict:
         ]
         self.output.show(rows)
         unusual = [name for (name, _), p in zip(named, predictions, strict=True) if not p.usual_length]
-        unlike = [name for (name, _), p in zip(named, predictions, strict=True) if (getattr(p, "known", None) or 1) < 0.05]
+        unlike = [
+            name
+            for (name, _), p in zip(named, predictions, strict=True)
+            if (known := getattr(p, "known", None)) is not None and known < UNKNOWN
+        ]
         for what, names in (
             (f"of other lengths than what {self.task} was made from, so take the answers for guesses", unusual),
             ("perhaps of none of the classes (known below .05)", unlike),

@@ -81,7 +81,7 @@ class Address:
         sent: dict[str, Any] = {"method": request.method, "url": self.url + request.path, "headers": dict(request.headers)}
         if request.body is not None:
             try:
-                sent["content"] = json.dumps(request.body, allow_nan=False)
+                sent["content"] = json.dumps(request.body, allow_nan=False, separators=(",", ":"))
             except (TypeError, ValueError) as error:
                 wanted = "sequences, ids and filters are text (str), vectors finite numbers"
                 raise InvalidRequestError(f"{error}: {wanted}", status=422) from error

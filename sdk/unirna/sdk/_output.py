@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from shutil import get_terminal_size
 from typing import Annotated, Any, Literal
 
@@ -42,23 +43,29 @@ def show(rows: list[dict[str, Any]], format: Format, hidden: Sequence[str] = (),
         writer = csv.writer(sys.stdout, delimiter="\t", lineterminator="\n")
         writer.writerow(columns)
         writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)
-    elif rows:
-        _table([{name: value for name, value in row.items() if name not in hidden} for row in rows])
+    elif rows or columns:
+        shown = [{name: value for name, value in row.items() if name not in hidden} for row in rows]
+        _table(shown, [name for name in columns if name not in hidden])
 
 
-def _table(rows: list[Mapping[str, Any]]) -> None:
+def _table(rows: list[dict[str, Any]], columns: Sequence[str]) -> None:
     """As wide as the terminal at most: the widest columns are folded first."""
-    from tabulate import tabulate
-
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    lines = [columns, *([_cell(row.get(name), short=True) for name in columns] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    columns = list(dict.fromkeys(name for row in rows for name in row)) or columns
+    cells = [[_cell(row.get(name), short=True) for name in columns] for row in rows]
+    lines = [[_cell(name, short=True) for name in columns], *cells]
+    widths = [max(1, *map(len, column)) for column in zip(*lines, strict=True)]
     room = max(get_terminal_size().columns - 2 * (len(columns) - 1), 4 * len(columns))
     while sum(widths) > room:
         widths[widths.index(max(widths))] -= 1
-    numbers = [all(isinstance(row.get(name), (int, float)) for row in rows) for name in columns]
-    aligned = ["right" if number else "left" for number in numbers]
-    print(tabulate(lines, tablefmt="plain", disable_numparse=True, colalign=aligned, maxcolwidths=widths))
+    numbers = [bool(rows) and all(isinstance(row.get(name), (int, float)) for row in rows) for name in columns]
+    for line in lines:
+        folded = [
+            [text[i : i + width] for i in range(0, len(text), width)] or [""]
+            for text, width in zip(line, widths, strict=True)
+        ]
+        for part in zip_longest(*folded, fillvalue=""):
+            aligned = zip(part, widths, numbers, strict=True)
+            print("  ".join(t.rjust(w) if number else t.ljust(w) for t, w, number in aligned).rstrip())
 
 
 def _cell(value: Any, short: bool = False) -> str:

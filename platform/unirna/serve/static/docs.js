@@ -14,6 +14,7 @@ function element(tag, { text, className } = {}, ...children) {
 const prose = (text) => text.split("`").map((part, i) => (i % 2 ? element("code", { text: part }) : part));
 
 let schemas = {};
+const OPEN = ["/healthz", "/readyz"]; // paths that need no key
 let wantsKey = false;
 let collection = ""; // that the commands ask for
 const resolve = (schema) => (schema?.$ref ? schemas[schema.$ref.split("/").at(-1)] : schema);
@@ -73,7 +74,7 @@ function command(path, method, op, body) {
   });
   const wants = (op.parameters ?? []).filter((p) => p.in === "query" && p.required).map((p) => `${p.name}=${p.schema?.examples?.[0] ?? p.name.toUpperCase()}`);
   const parts = [`curl ${method === "delete" ? "-X DELETE " : ""}'${location.origin}${filled}${wants.length ? `?${wants.join("&")}` : ""}'`];
-  if (wantsKey && path.startsWith("/v1/")) parts.push(`-H "Authorization: Bearer $UNIRNA_API_KEY"`);
+  if (wantsKey && !OPEN.includes(path)) parts.push(`-H "Authorization: Bearer $UNIRNA_API_KEY"`);
   if (body) parts.push("-H 'Content-Type: application/json'", `-d '${JSON.stringify(example(body)).replaceAll("'", "'\\''")}'`);
   return element("pre", { text: parts.join(" \\\n  ") });
 }

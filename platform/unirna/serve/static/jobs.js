@@ -28,6 +28,7 @@ async function start() {
     describeInput();
     await refresh();
   } catch (problem) {
+    if (problem.status !== 401) unlock(); // the key is not what is wrong
     showProblem($("message"), problem);
   }
 }

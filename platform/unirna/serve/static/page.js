@@ -74,6 +74,7 @@ async function start() {
     describeCollection();
     if (!listed.collections.length) show(messages(), "The store holds no collection yet.", true);
   } catch (problem) {
+    if (problem.status !== 401) unlock(); // the key is not what is wrong
     showProblem(messages(), problem);
   }
 }
