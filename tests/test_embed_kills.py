@@ -109,7 +109,7 @@ def start(script: str, *arguments: object, log: Path) -> subprocess.Popen[bytes]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(KILLS * 6 // 20))
+@pytest.mark.parametrize("seed", range(max(1, KILLS * 6 // 20)))
 def test_the_driver_killed_at_a_random_moment(
     undisturbed: dict[str, tuple[str, bytes]], source: Path, nano_model_path: Path, tmp_path: Path, seed: int
 ) -> None:
@@ -151,7 +151,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(6, 6 + KILLS // 2))
+@pytest.mark.parametrize("seed", range(6, 6 + max(1, KILLS // 2)))
 def test_a_worker_killed_at_a_random_moment(
     undisturbed: dict[str, tuple[str, bytes]],
     small_chunks: None,
@@ -180,7 +180,7 @@ def test_a_worker_killed_at_a_random_moment(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(16, 16 + KILLS // 5))
+@pytest.mark.parametrize("seed", range(16, 16 + max(1, KILLS // 5)))
 def test_a_machine_lost_at_a_random_moment(
     undisturbed: dict[str, tuple[str, bytes]], source: Path, nano_model_path: Path, tmp_path: Path, seed: int
 ) -> None:
