@@ -3,7 +3,7 @@
     python recipes/train_fold.py --protocol bprna --out runs/fold/bprna
     python recipes/train_fold.py --protocol archive-folds --part 0 --out runs/fold/folds-0
     python recipes/train_fold.py --protocol archive-families --part tRNA --out runs/fold/tRNA
-    python recipes/train_fold.py --protocol archive-unseen --out runs/fold/unseen
+    python recipes/train_fold.py --protocol archive-unseen --training.steps 300 --out runs/fold/unseen
 
 - `bprna`: trained on bpRNA's TR0 and Rfam's seed structures, chosen by VL0, tested on the part of TS0 whose truth is
   known. Rfam rows that are near-identical to anything of TS0, VL0, ArchiveII or the PDB set are left out (80 % over 80 % of

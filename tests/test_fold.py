@@ -234,12 +234,12 @@ def test_loops_that_learned_nonsense_go_back_towards_the_published_ones(nano: Mo
     with torch.no_grad():
         trainer.flat -= 1  # so that nothing pairs any more
     assert max(trainer.measure(known).values()) == 0
-    share = trainer._remember()
+    share = trainer._interpolate()
     assert share == 0.6 and max(trainer.measure(known).values()) == 1
     torch.testing.assert_close(trainer.flat.detach(), trainer.start - share)
     with torch.no_grad():
         trainer.flat.copy_(trainer.start)
-    assert trainer._remember() == 1.0
+    assert trainer._interpolate() == 1.0
 
 
 def test_a_predictor_is_saved_and_read(nano: Model, tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ class Trainer:
                 self._save()
             if self.step % self.config.valid_every == 0 and self.step != total:
                 say(f"  validation F1 {max(self.measure(self.valid[:100]).values()):.4f}")
-        share = self._remember()
+        share = self._interpolate()
         losses = self.surprise(self.valid)
         temperature = min(losses, key=lambda t: losses[t])
         self._soften(temperature)
@@ -181,8 +181,12 @@ class Trainer:
         (self.out / "result.json").write_text(json.dumps(result, indent=1) + "\n")
         return result
 
-    def _remember(self) -> float:
-        """Go back towards the published energies as far as that suits the validation structures best; the share left."""
+    def _interpolate(self) -> float:
+        """Move the loops' scores towards the published energies as far as that raises F1 on the validation structures.
+
+        Returns:
+            The share of what was learned that is left, of `SHARES`; 1 where nothing less is better.
+        """
         learned = self.flat.detach().clone()
         found: dict[float, float] = {}
         with torch.no_grad():

@@ -216,7 +216,7 @@ async def predict(
         batcher = _batcher_for(request, await asyncio.to_thread(lambda: predictor.encoder))
     if predictor.level == "nucleotide":
         answers: list[dict[str, Any]] = []
-        few: Few = request.app.state.few_profiles  # the rows of all that are in are in memory
+        few: Few = request.app.state.few_profiles  # each holds the rows of its nucleotides
         async with few:
             for part in nucleotides_at_once(sequences):
                 profiles = await asyncio.to_thread(predictor.predict_rows, await batcher.nucleotides(part), part)

@@ -75,6 +75,9 @@ class Few:
 
     Args:
         at_once: how many are in. waiting: how many may wait.
+
+    Raises:
+        OverloadedError: on entering, too many wait already.
     """
 
     def __init__(self, at_once: int, waiting: int) -> None:

@@ -303,6 +303,9 @@ class Collection:
             count: how many; all if there are fewer.
             seed: of the choice.
             columns: by default all but `vector`.
+
+        Raises:
+            StoreError: no such column.
         """
         wanted, dataset = self.check_columns(columns), self.dataset
         rows = dataset.count_rows()
