@@ -280,5 +280,5 @@ def test_rows_in_blocks_are_those_of_the_whole(nano: Model) -> None:
     with torch.no_grad():
         blocks = network(states, codes, kinds)
         x = network._nucleotides(states, codes)
-        whole = network._pairs(x, kinds, 0, 600)
+        whole = network._pairs(x, network._columns(x), kinds, 0, 600)
     torch.testing.assert_close(blocks.triu(), whole.triu(), atol=1e-4, rtol=1e-4)

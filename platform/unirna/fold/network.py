@@ -5,6 +5,7 @@ Shape suffixes: L nucleotides, F features of a nucleotide, W width, C channels o
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,8 +16,8 @@ from torch import Tensor, nn
 NEAR = 20
 """Distances below this have an embedding of their own; longer ones share it by quarters of an octave."""
 DISTANCES = 44
-BLOCK_ROWS = 64
-"""Rows of pairs that are worked out at once without gradients: from the diagonal on, since the rest means nothing."""
+BLOCK_ROWS = 72
+"""Rows of pairs that are worked out at once without gradients, at most: from the diagonal on, as the rest means nothing."""
 
 
 @dataclass(frozen=True)
@@ -73,14 +74,16 @@ class PairNetwork(nn.Module):
             float32 [L, L]; what is below the diagonal means nothing.
         """
         x_LW = self._nucleotides(states_LF, codes_L)
+        right = self._columns(x_LW)
         if torch.is_grad_enabled() or len(codes_L) <= 2 * BLOCK_ROWS:
-            return self._pairs(x_LW, kinds_LL, 0, len(codes_L))
+            return self._pairs(x_LW, right, kinds_LL, 0, len(codes_L))
         margin = 2 * self.config.blocks
         scores_LL = x_LW.new_zeros(len(codes_L), len(codes_L))
-        for start in range(0, len(codes_L), BLOCK_ROWS):
-            end = min(start + BLOCK_ROWS, len(codes_L))
+        cuts = torch.linspace(0, len(codes_L), -(-len(codes_L) // BLOCK_ROWS) + 1).long().tolist()
+        for start, end in itertools.pairwise(cuts):
             low, high = max(start - margin, 0), min(end + margin, len(codes_L))
-            scores_LL[start:end, start:] = self._pairs(x_LW, kinds_LL, low, high)[start - low : end - low, start - low :]
+            scores = self._pairs(x_LW, right, kinds_LL, low, high)
+            scores_LL[start:end, start:] = scores[start - low : end - low, start - low :]
         return scores_LL
 
     def _nucleotides(self, states_LF: Tensor, codes_L: Tensor) -> Tensor:
@@ -91,17 +94,23 @@ class PairNetwork(nn.Module):
         normed_LW: Tensor = self.dropout(F.layer_norm(x_LW, x_LW.shape[-1:]))
         return normed_LW
 
-    def _pairs(self, x_LW: Tensor, kinds_LL: Tensor, low: int, high: int) -> Tensor:
+    def _columns(self, x_LW: Tensor) -> Tensor:
+        """Right side [8 · products, L · C] of one product of matrices: that of queries and keys, mixed to channels."""
+        key = self.key(x_LW).view(-1, self.config.products, 1, 8) * (self.mix.weight.T[:, :, None] / 8**0.5)
+        right: Tensor = key.permute(1, 3, 0, 2).reshape(-1, len(x_LW) * self.config.channels)
+        return right
+
+    def _pairs(self, x_LW: Tensor, right: Tensor, kinds_LL: Tensor, low: int, high: int) -> Tensor:
         """Scores of the rows from `low` to `high` and the columns from `low` on; right but for those next to a cut."""
-        products = self.config.products
-        query, key = self.query(x_LW[low:high]).view(-1, products, 8), self.key(x_LW[low:]).view(-1, products, 8)
-        product = torch.einsum("ihd,jhd->ijh", query, key) / 8**0.5
-        place = torch.arange(low, len(x_LW), device=x_LW.device)
-        apart = (place[None] - place[: high - low, None]).abs()
-        far = NEAR + (torch.log2(apart.clamp(min=NEAR) / NEAR) * 4).long()
-        apart = torch.where(apart < NEAR, apart, far).clamp(max=DISTANCES - 1)
-        h = self.first(x_LW[low:high])[:, None] + self.second(x_LW[low:])[None] + self.mix(product)
-        h = h + self.distance(apart) + self.kind(kinds_LL[low:high, low:] + 1)
+        rows, columns = x_LW[low:high], x_LW[low:]
+        right = right[:, low * self.config.channels :]
+        h = torch.addmm(self.second(columns).flatten(), self.query(rows), right).unflatten(1, (len(columns), -1))
+        h += self.first(rows)[:, None]
+        place = torch.arange(len(columns), device=x_LW.device)
+        far = NEAR + (torch.log2(place.clamp(min=NEAR) / NEAR) * 4).long()
+        bucket = torch.where(place < NEAR, place, far).clamp(max=DISTANCES - 1) * self.kind.num_embeddings
+        number = bucket[(place - place[: len(rows), None]).abs()] + (kinds_LL[low:high, low:] + 1)
+        h += F.embedding(number, (self.distance.weight[:, None] + self.kind.weight).flatten(0, 1))
         h = h.permute(2, 0, 1)[None]
         for one, two in zip(self.convolutions[::2], self.convolutions[1::2], strict=True):
             h = h + two(F.gelu(one(F.gelu(h))))

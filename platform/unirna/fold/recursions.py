@@ -175,6 +175,7 @@ def _inside(
     n = len(codes)
     bonds, seen = np.zeros((n, n)), np.zeros((n, n))
     one, plain = np.zeros((n, n)), np.zeros((n, n))
+    turned = np.zeros((n, n))  # plain, with j first
     parts, tails = np.zeros((n + 1, n + 1)), np.zeros((n, n))
     for i in range(n - 1, -1, -1):
         for j in range(i + NEAREST, n):
@@ -184,17 +185,16 @@ def _inside(
                 # stacks and bulges
                 if kind[i + 1, j - 1] >= 0:
                     weight += bonds[i + 1, j - 1] * w.stack[t, kind[i + 1, j - 1] ^ 1]
-                end = w.close[t]
-                for size in range(1, min(LONGEST, j - i - 2 - NEAREST) + 1):
-                    p, q = i + 1 + size, j - 1 - size
-                    for side in range(2):
-                        a, b = (p, j - 1) if side == 0 else (i + 1, q)
-                        s = kind[a, b]
-                        if s >= 0:
-                            if size == 1:
-                                weight += bonds[a, b] * w.stack[t, s ^ 1] * w.loops[0, 1]
-                            else:
-                                weight += plain[a, b] * end * w.loops[0, size]
+                if kind[i + 2, j - 1] >= 0:
+                    weight += bonds[i + 2, j - 1] * w.stack[t, kind[i + 2, j - 1] ^ 1] * w.loops[0, 1]
+                if kind[i + 1, j - 2] >= 0:
+                    weight += bonds[i + 1, j - 2] * w.stack[t, kind[i + 1, j - 2] ^ 1] * w.loops[0, 1]
+                bulges = 0.0
+                for p in range(i + 3, min(i + 1 + LONGEST, j - 1 - NEAREST) + 1):
+                    bulges += w.loops[0, p - i - 1] * turned[j - 1, p]
+                for q in range(max(j - 1 - LONGEST, i + 1 + NEAREST), j - 2):
+                    bulges += w.mirrored[0, q + LONGEST + 1 - j] * plain[i + 1, q]
+                weight += bulges * w.close[t]
                 # interior loops
                 total = 0.0
                 single = 0.0
@@ -223,7 +223,7 @@ def _inside(
                 after = codes[j + 1] if j + 1 < n else OTHER
                 seen[i, j] = weight * w.interior_mismatch[t ^ 1, after, before]
                 one[i, j] = weight * w.one_mismatch[t ^ 1, after, before]
-                plain[i, j] = weight * w.close[t ^ 1]
+                plain[i, j] = turned[j, i] = weight * w.close[t ^ 1]
                 tails[j, i] = weight * w.branch[t, before, after]
             tails[j, i] += tails[j - 1, i] * w.unpaired[1]
             several = 0.0
@@ -261,6 +261,7 @@ def _outside(
     n = len(codes)
     d_bonds, d_seen = np.zeros((n, n)), np.zeros((n, n))
     d_one, d_plain = np.zeros((n, n)), np.zeros((n, n))
+    d_turned = np.zeros((n, n))  # more of d_plain, with j first
     d_parts, d_tails = np.zeros((n + 1, n + 1)), np.zeros((n, n))
     pairs = np.zeros((n, n))
     c_hairpin, c_hairpin_mismatch, c_tetraloop = np.zeros(n + 1), np.zeros((6, 5, 5)), np.zeros(256)
@@ -303,6 +304,7 @@ def _outside(
                 continue
             before = codes[i - 1] if i > 0 else OTHER
             after = codes[j + 1] if j + 1 < n else OTHER
+            d_plain[i, j] += d_turned[j, i]
             c_branch[t, before, after] += g * bonds[i, j] * w.branch[t, before, after]
             c_interior_mismatch[t ^ 1, after, before] += d_seen[i, j] * seen[i, j]
             c_one_mismatch[t ^ 1, after, before] += d_one[i, j] * one[i, j]
@@ -326,23 +328,29 @@ def _outside(
             if s >= 0:
                 d_bonds[i + 1, j - 1] += g * w.stack[t, s ^ 1]
                 c_stack[t, s ^ 1] += g * w.stack[t, s ^ 1] * bonds[i + 1, j - 1]
-            end = w.close[t]
-            for size in range(1, min(LONGEST, j - i - 2 - NEAREST) + 1):
-                p, q = i + 1 + size, j - 1 - size
-                for side in range(2):
-                    a, b = (p, j - 1) if side == 0 else (i + 1, q)
-                    s = kind[a, b]
-                    if s >= 0:
-                        if size == 1:
-                            flow = g * w.stack[t, s ^ 1] * w.loops[0, 1]
-                            d_bonds[a, b] += flow
-                            c_stack[t, s ^ 1] += flow * bonds[a, b]
-                            c_loops[0, 1] += flow * bonds[a, b]
-                        else:
-                            flow = g * end * w.loops[0, size]
-                            d_plain[a, b] += flow
-                            c_close[t] += flow * plain[a, b]
-                            c_loops[0, size] += flow * plain[a, b]
+            for side in range(2):
+                a, b = (i + 2, j - 1) if side == 0 else (i + 1, j - 2)
+                s = kind[a, b]
+                if s >= 0:
+                    flow = g * w.stack[t, s ^ 1] * w.loops[0, 1]
+                    d_bonds[a, b] += flow
+                    c_stack[t, s ^ 1] += flow * bonds[a, b]
+                    c_loops[0, 1] += flow * bonds[a, b]
+            bulge = g * w.close[t]
+            last, first = min(i + 1 + LONGEST, j - 1 - NEAREST), max(j - 1 - LONGEST, i + 1 + NEAREST)
+            for p in range(i + 3, last + 1):
+                d_turned[j - 1, p] += bulge * w.loops[0, p - i - 1]
+            for q in range(first, j - 2):
+                d_plain[i + 1, q] += bulge * w.mirrored[0, q + LONGEST + 1 - j]
+            if counting:
+                for p in range(i + 3, last + 1):
+                    flow = bulge * w.loops[0, p - i - 1] * plain[p, j - 1]
+                    c_close[t] += flow
+                    c_loops[0, p - i - 1] += flow
+                for q in range(first, j - 2):
+                    flow = bulge * w.mirrored[0, q + LONGEST + 1 - j] * plain[i + 1, q]
+                    c_close[t] += flow
+                    c_mirrored[0, q + LONGEST + 1 - j] += flow
             many = g * w.interior_mismatch[t, codes[i + 1], codes[j - 1]]
             few = g * w.one_mismatch[t, codes[i + 1], codes[j - 1]]
             x, y = 0.0, 0.0
