@@ -5,7 +5,7 @@
     python jobs/finetune.py --data table.csv --sequence-column rna --label-column family \
         --task family --registry predictors --mode full --workers 2
     python jobs/finetune.py --data utr.csv --target-column load --unit ribosomes --task load --registry predictors
-    python jobs/finetune.py --define m6a_human_brain --data m6a.parquet --registry predictors
+    python jobs/finetune.py --define m6a --data m6a.parquet --registry predictors
 
 It says how the table was understood: rows, classes or values, lengths, what was left out and why, and the split. Without
 `--split-column` a fifth (of each class) is held out for the test and a tenth for validation, copies of a sequence on one

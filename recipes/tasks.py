@@ -1,7 +1,7 @@
 """The tasks on public data: a predictor trained on each, and docs/results.md of what was measured.
 
     python recipes/tasks.py run --data ../shared                    # all of them, one after the other
-    python recipes/tasks.py run --data ../shared --tasks splice_site m6a_human_brain
+    python recipes/tasks.py run --data ../shared --tasks splice_site m6a
     python recipes/tasks.py write                                   # docs/results.json -> docs/results.md
 
 Each is `jobs/finetune.py --define NAME` with its own settings, seed 0, on two cores in minutes to an hour. What is measured
@@ -58,14 +58,19 @@ def enter(definition: Definition, folder: Path) -> None:
     kmers = next(name for name in (CODONS, TASKS[info["task"]].kmer_name) if name in info["metrics"]["test"])
     rows = UNSEEN if UNSEEN in info["metrics"] else "test"
     names = {definition.name: "ours", ENCODER: "encoder", kmers: "k-mers", guess: "no sequence"}
-    scores = {
-        names.setdefault(who, who): [round(found[definition.metric][key], 4) for key in ("value", "low", "high")]
-        for who, found in info["metrics"][rows].items()
-    }
+
+    def scores(metric: str) -> dict[str, list[float]]:
+        return {
+            names.setdefault(who, who): [round(found[metric][key], 4) for key in ("value", "low", "high")]
+            for who, found in info["metrics"][rows].items()
+        }
+
+    ours = info["metrics"][rows][definition.name]
+    alone = {label: f"AUC, {label}" for label in definition.labels if f"AUC, {label}" in ours}
     entry = {
         "model": f"{info['encoder']['name'].partition(',')[0]}, {info['mode']}",
         "rows": rows,
-        "n": info["metrics"][rows][definition.name][definition.metric]["n"],
+        "n": ours[definition.metric]["n"],
         "train": info["data"]["splits"]["train"],
         "split": info["data"]["split"],
         **({"networks": info["recipe"]["networks"]} if "networks" in info["recipe"] else {}),
@@ -74,7 +79,8 @@ def enter(definition: Definition, folder: Path) -> None:
         **(
             {"weights": {names[who]: round(w, 2) for who, w in info["blend"]["weights"].items()}} if "blend" in info else {}
         ),
-        "scores": scores,
+        "scores": scores(definition.metric),
+        **({"labels": {lab: {"n": ours[m]["n"], "scores": scores(m)} for lab, m in alone.items()}} if alone else {}),
     }
     if KNOWN in info["metrics"]:
         found = info["metrics"][KNOWN][definition.name]["accuracy"]
@@ -112,22 +118,9 @@ def page(results: dict[str, dict[str, Any]]) -> str:
     known = definitions()
     for name in (name for name in known if name in results):
         definition, found = known[name], results[name]
-        scores = {who: found["scores"][who] for who in ("ours", "encoder", "k-mers", "1D CNN") if who in found["scores"]}
-        best = max(scores, key=lambda who: scores[who][0])
-        alone = all(scores[who][0] < scores[best][1] for who in scores if who != best)
-        cells = {who: f"{score[0]:.3f}" for who, score in scores.items()}
-        cells["ours"] += f" ({scores['ours'][1]:.3f} to {scores['ours'][2]:.3f})"
-        if alone:
-            cells[best] = f"**{cells[best]}**"
-        others = "; ".join(
-            f"{row.who} {row.value:.3f}" + (f" [{row.protocol}]" if row.protocol != "the same rows" else "")
-            for row in definition.published
-        )
-        goal = "" if definition.goal is None else f"{definition.goal:.2f}"
-        lines.append(
-            f"| {name} | {found['n']:,} | {definition.metric} | {cells['ours']} | {cells.get('encoder', '')} | "
-            f"{cells.get('k-mers', '')} | {cells.get('1D CNN', '')} | {others} | {goal} |"
-        )
+        lines.append(_row(definition, name, definition.metric, found, definition.goal))
+        for label, of_it in found.get("labels", {}).items():
+            lines.append(_row(definition, f"{name}: {label}", f"AUC, {label}", of_it, definition.goals.get(label)))
     lines += [""]
     for name in (name for name in known if name in results):
         definition, found = known[name], results[name]
@@ -150,6 +143,26 @@ def page(results: dict[str, dict[str, Any]]) -> str:
         lines += [f"- `{definition.name}`: {definition.predicts}. Wants {definition.get}." for definition in bring]
         lines += [""]
     return "\n".join(lines)
+
+
+def _row(definition: Definition, title: str, metric: str, found: dict[str, Any], goal: float | None) -> str:
+    """A line of the table of docs/results.md."""
+    scores = {who: found["scores"][who] for who in ("ours", "encoder", "k-mers", "1D CNN") if who in found["scores"]}
+    best = max(scores, key=lambda who: scores[who][0])
+    alone = all(scores[who][0] < scores[best][1] for who in scores if who != best)
+    cells = {who: f"{score[0]:.3f}" for who, score in scores.items()}
+    cells["ours"] += f" ({scores['ours'][1]:.3f} to {scores['ours'][2]:.3f})"
+    if alone:
+        cells[best] = f"**{cells[best]}**"
+    others = "; ".join(
+        f"{row.who} {row.value:.3f}" + (f" [{row.protocol}]" if row.protocol != "the same rows" else "")
+        for row in definition.published
+        if row.metric == metric
+    )
+    return (
+        f"| {title} | {found['n']:,} | {metric.partition(',')[0]} | {cells['ours']} | {cells.get('encoder', '')} | "
+        f"{cells.get('k-mers', '')} | {cells.get('1D CNN', '')} | {others} | {'' if goal is None else f'{goal:.2f}'} |"
+    )
 
 
 def short_table(results: dict[str, dict[str, Any]]) -> str:
@@ -184,6 +197,14 @@ def _judgement(definition: Definition, found: dict[str, Any]) -> str:
             if value >= definition.goal
             else f"The goal of {definition.goal:.2f} is missed by {definition.goal - value:.3f}."
         )
+    for label, goal in definition.goals.items():
+        if label in found.get("labels", {}):
+            reached = found["labels"][label]["scores"]["ours"][0]
+            words.append(
+                f"{label}: the goal of {goal:.2f} is reached."
+                if reached >= goal
+                else f"{label}: the goal of {goal:.2f} is missed by {goal - reached:.3f}."
+            )
     for who, other_model in OTHERS.items():
         if who in scores:
             other = scores[who][0]

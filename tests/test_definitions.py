@@ -60,8 +60,8 @@ def test_each_definition_is_whole_and_short() -> None:
     for path in (Path(tasks.__file__).parent / "defined").glob("[!_]*.py"):
         text = path.read_text()
         assert len(text.splitlines()) < LINES * text.count("Definition("), path.name
-    with pytest.raises(TaskError, match=r"no task 'm6a' is defined. Defined are: .*splice_site"):
-        find_definition("m6a")
+    with pytest.raises(TaskError, match=r"no task 'splice' is defined. Defined are: .*splice_site"):
+        find_definition("splice")
 
 
 def test_a_file_of_another_kind_is_told_from_the_right_one(tmp_path: Path) -> None:
@@ -188,9 +188,16 @@ def test_definitions_read_the_public_files(shared: Path, tmp_path: Path, name: s
     assert table.numeric == definition.numeric
     if name != "ncrna_class":  # whose published split has copies, which the card says
         assert table.counts["test_rows_seen"] < 0.02 * counts["test"]
-    if name.startswith("m6a"):
+    if name == "m6a":
         assert table.counts["lengths"] == {"min": 41, "median": 41, "max": 41}
         assert {letters[20] for letters in table.sequences} == {"A"}
+        tests = {letters for letters, split in zip(table.sequences, table.splits, strict=True) if split == "test"}
+        parts = {letters[i : i + 20] for letters in tests for i in range(22)}
+        assert not any(
+            letters[i : i + 20] in parts for letters in table.sequences if letters not in tests for i in range(22)
+        )
+        known = dict(zip(definition.labels, np.isfinite(table.flags[table.rows("test")]).sum(axis=0), strict=True))
+        assert (known["Human Liver"], known["Mouse testis"]) == (5256, 9351)
     if name == "rna_type":
         source = pq.read_table(shared / definition.file, columns=["seq_id", "rfam_acc", "clan"])
         family = dict(zip(source["seq_id"].to_pylist(), source["rfam_acc"].to_pylist(), strict=True))

@@ -36,6 +36,7 @@ from unirna.tasks import (
 )
 from unirna.tasks.blend import Blend
 from unirna.tasks.labels import average_precision, calibrate, fit_label_heads, label_accuracy, mean_auc, mean_precision
+from unirna.tasks.task import measure
 from unirna.tasks.understood import describe
 
 NAMES = ("rich_in_a", "rich_in_g", "rich_in_u")
@@ -125,6 +126,10 @@ def test_metrics_and_heads_agree_with_scikit_learn() -> None:
         assert min(losses) < 0.005
     pairs = [(truth[known[:, c], c], chances[known[:, c], c]) for c in range(3)]
     assert mean_auc(truth, chances) == pytest.approx(np.mean([roc_auc_score(*pair) for pair in pairs]))
+    alone = {score.metric: score for score in measure(SEQUENCE_LABELS, truth, chances, labels=NAMES, resamples=10)}
+    for c, (name, pair) in enumerate(zip(NAMES, pairs, strict=True)):
+        score = alone[f"AUC, {name}"]
+        assert score.value == pytest.approx(roc_auc_score(*pair)) and score.n == known[:, c].sum()
     assert mean_precision(truth, chances) == pytest.approx(np.mean([average_precision_score(*pair) for pair in pairs]))
     assert label_accuracy(truth, chances) == pytest.approx(((chances > 0.5) == truth)[known].mean())
     ties = np.round(chances[:, 0], 1)
@@ -189,7 +194,11 @@ def test_a_table_with_other_columns_is_measured_by_their_order(registry: Path, t
     pq.write_table(table, tmp_path / "t.parquet")
     config = EvaluateConfig(str(registry), "rich", (str(tmp_path / "t.parquet"),), split="all", out=str(tmp_path))
     found = evaluate(replace(config, label_columns=("a", "g", "u")))
-    assert next(s["value"] for s in found["scores"] if s["metric"] == "mean AUC") > 0.9
+    ours = {s["metric"]: s for s in found["scores"][:7]}
+    assert ours["mean AUC"]["value"] > 0.9
+    alone = [ours[f"AUC, {name}"] for name in NAMES]  # of each label, where it is known
+    assert np.mean([s["value"] for s in alone]) == pytest.approx(ours["mean AUC"]["value"], abs=1e-4)
+    assert sum(s["n"] for s in alone) == 800 and ours["mean AUC"]["n"] == 400
     with pytest.raises(
         TaskError, match=r"name --label-columns with 3 columns, in the order of rich_in_a, rich_in_g, rich_in_u"
     ):

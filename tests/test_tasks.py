@@ -288,7 +288,7 @@ def test_a_frozen_predictor_is_made_saved_and_read_back(wanted: FinetuneConfig, 
     assert list(list_predictors(wanted.registry, shipped=False)) == ["kind"]
     assert list(list_predictors(wanted.registry)) == sorted(["kind", *list_predictors(None)])
     with pytest.raises(
-        TaskError, match=r"no predictor 'colour'.*It holds: kind; with the package come: m6a_human_liver, ncrna_class, "
+        TaskError, match=r"no predictor 'colour'.*It holds: kind; with the package come: m6a, ncrna_class, "
     ):
         find_predictor(wanted.registry, "colour")
 

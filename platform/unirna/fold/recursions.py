@@ -21,6 +21,9 @@ TYPICAL: Final = 0.25
 """ln Z for each nucleotide that is tried first as mu; another is sought where a sum leaves a double's range."""
 SMALL: Final = 1e-280
 TRIES: Final = 60
+PAD: Final = LONGEST + 2
+"""Columns of zeros beside a table, so that sums over the sizes of a loop have one length and no bounds, which makes them
+vectors; impossible sizes have weight 0, and so have places that cannot pair."""
 
 _jit = compiled(fastmath={"reassoc", "contract", "nsz", "arcp"}, error_model="numpy")
 
@@ -159,6 +162,20 @@ def _hairpin(codes: Any, i: int, j: int, t: int, hairpin: Any, mismatch: Any, te
 
 
 @_jit
+def _dot(a: Any, b: Any) -> Any:
+    total = 0.0
+    for k in range(len(a)):
+        total += a[k] * b[k]
+    return total
+
+
+@_jit
+def _add(to: Any, factor: float, what: Any) -> None:
+    for k in range(len(to)):
+        to[k] += factor * what[k]
+
+
+@_jit
 def _inside(
     codes: Any,
     kind: Any,
@@ -168,14 +185,14 @@ def _inside(
     """Inward pass.
 
     Returns: `ends` [L + 1], all structures of the first nucleotides; `bonds` [L, L], of (i, j) given that they pair;
-    `seen`, `one`, `plain` [L, L]: the same times the weight of the pair's end towards a larger interior loop, one with a
-    side of 1, a bulge; `parts` [L + 1, L + 1], of i to j - 1 in a multiloop with one branch or more; `tails` [L, L] at
-    [j, i], of i to j with one branch that begins at i.
+    `seen`, `one`, `plain` [L, PAD + L], after columns of zeros: the same times the weight of the pair's end towards a
+    larger interior loop, one with a side of 1, a bulge; `parts` [L + 1, L + 1], of i to j - 1 in a multiloop with one
+    branch or more; `tails` [L, L] at [j, i], of i to j with one branch that begins at i.
     """
     n = len(codes)
-    bonds, seen = np.zeros((n, n)), np.zeros((n, n))
-    one, plain = np.zeros((n, n)), np.zeros((n, n))
-    turned = np.zeros((n, n))  # plain, with j first
+    bonds, seen = np.zeros((n, n)), np.zeros((n, PAD + n))
+    one, plain = np.zeros((n, PAD + n)), np.zeros((n, PAD + n))
+    turned_one, turned_plain = np.zeros((n, n + PAD)), np.zeros((n, n + PAD))  # with j first
     parts, tails = np.zeros((n + 1, n + 1)), np.zeros((n, n))
     for i in range(n - 1, -1, -1):
         for j in range(i + NEAREST, n):
@@ -189,47 +206,33 @@ def _inside(
                     weight += bonds[i + 2, j - 1] * w.stack[t, kind[i + 2, j - 1] ^ 1] * w.loops[0, 1]
                 if kind[i + 1, j - 2] >= 0:
                     weight += bonds[i + 1, j - 2] * w.stack[t, kind[i + 1, j - 2] ^ 1] * w.loops[0, 1]
-                bulges = 0.0
-                for p in range(i + 3, min(i + 1 + LONGEST, j - 1 - NEAREST) + 1):
-                    bulges += w.loops[0, p - i - 1] * turned[j - 1, p]
-                for q in range(max(j - 1 - LONGEST, i + 1 + NEAREST), j - 2):
-                    bulges += w.mirrored[0, q + LONGEST + 1 - j] * plain[i + 1, q]
+                bulges = _dot(w.loops[0, 2:], turned_plain[j - 1, i + 3 : i + 2 + LONGEST])
+                bulges += _dot(w.mirrored[0, : LONGEST - 1], plain[i + 1, j + 1 : j + LONGEST])
                 weight += bulges * w.close[t]
-                # interior loops
+                # interior loops: one side of 1, then the left and the right side from 2 on
+                single = _dot(w.mirrored[1, 1:LONGEST], one[i + 2, j + 2 : j + 1 + LONGEST])
+                single += _dot(w.loops[1, 2:LONGEST], turned_one[j - 2, i + 3 : i + 1 + LONGEST])
                 total = 0.0
-                single = 0.0
-                for left in range(1, LONGEST):
-                    p = i + 1 + left
-                    lowest = max(p + NEAREST, j - 1 - (LONGEST - left))
-                    if lowest > j - 2:
-                        break
-                    if left == 1:
-                        for q in range(lowest, j - 1):
-                            single += w.mirrored[1, q + LONGEST + 1 - j] * one[p, q]
-                    else:
-                        single += w.loops[left, 1] * one[p, j - 2]
-                        for q in range(lowest, j - 2):
-                            total += w.mirrored[left, q + LONGEST + 1 - j] * seen[p, q]
+                for left in range(2, min(LONGEST, j - i - 3 - NEAREST)):
+                    total += _dot(w.mirrored[left, 1 : LONGEST - 1], seen[i + 1 + left, j + 2 : j + LONGEST])
                 weight += total * w.interior_mismatch[t, codes[i + 1], codes[j - 1]]
                 weight += single * w.one_mismatch[t, codes[i + 1], codes[j - 1]]
                 # multiloops
-                several = 0.0
-                for k in range(i + 2 + NEAREST, j - NEAREST):
-                    several += parts[i + 1, k] * tails[j - 1, k]
+                first, last = i + 2 + NEAREST, max(i + 2 + NEAREST, j - NEAREST)
+                several = _dot(parts[i + 1, first:last], tails[j - 1, first:last])
                 weight += several * w.closing[t ^ 1, codes[j - 1], codes[i + 1]]
                 weight *= extra[i, j] * w.pair[t]
                 bonds[i, j] = weight
                 before = codes[i - 1] if i > 0 else OTHER
                 after = codes[j + 1] if j + 1 < n else OTHER
-                seen[i, j] = weight * w.interior_mismatch[t ^ 1, after, before]
-                one[i, j] = weight * w.one_mismatch[t ^ 1, after, before]
-                plain[i, j] = turned[j, i] = weight * w.close[t ^ 1]
+                seen[i, PAD + j] = weight * w.interior_mismatch[t ^ 1, after, before]
+                one[i, PAD + j] = turned_one[j, i] = weight * w.one_mismatch[t ^ 1, after, before]
+                plain[i, PAD + j] = turned_plain[j, i] = weight * w.close[t ^ 1]
                 tails[j, i] = weight * w.branch[t, before, after]
             tails[j, i] += tails[j - 1, i] * w.unpaired[1]
-            several = 0.0
-            for k in range(i, j - NEAREST + 1):
-                several += (w.unpaired[k - i] + parts[i, k]) * tails[j, k]
-            parts[i, j + 1] = several
+            last = j - NEAREST + 1
+            several = _dot(w.unpaired[: last - i], tails[j, i:last])
+            parts[i, j + 1] = several + _dot(parts[i, i:last], tails[j, i:last])
     ends = np.zeros(n + 1)
     ends[0] = 1.0
     for j in range(n):
@@ -259,9 +262,10 @@ def _outside(
 ) -> Any:
     """Outward pass: the derivative of ln(ends[L]) in each quantity of the inward pass, and what it makes of each weight."""
     n = len(codes)
-    d_bonds, d_seen = np.zeros((n, n)), np.zeros((n, n))
-    d_one, d_plain = np.zeros((n, n)), np.zeros((n, n))
-    d_turned = np.zeros((n, n))  # more of d_plain, with j first
+    d_bonds = np.zeros((n, n))
+    # what a pair that closes a loop hands to those inside it, by the loop's kind
+    many, few, bulge = np.zeros((n, n + PAD)), np.zeros((n, n + PAD)), np.zeros((n, n + PAD))
+    turned_few, turned_bulge = np.zeros((n, PAD + n)), np.zeros((n, PAD + n))  # with j first
     d_parts, d_tails = np.zeros((n + 1, n + 1)), np.zeros((n, n))
     pairs = np.zeros((n, n))
     c_hairpin, c_hairpin_mismatch, c_tetraloop = np.zeros(n + 1), np.zeros((6, 5, 5)), np.zeros(256)
@@ -289,9 +293,10 @@ def _outside(
             g = d_parts[i, j + 1]
             if g > 0.0:
                 loose = 0.0
-                for k in range(i, j - NEAREST + 1):
-                    d_tails[j, k] += g * (w.unpaired[k - i] + parts[i, k])
-                    d_parts[i, k] += g * tails[j, k]
+                last = j - NEAREST + 1
+                _add(d_tails[j, i:last], g, w.unpaired[: last - i])
+                _add(d_tails[j, i:last], g, parts[i, i:last])
+                _add(d_parts[i, i:last], g, tails[j, i:last])
                 if counting:
                     for k in range(i, j - NEAREST + 1):
                         loose += (k - i) * w.unpaired[k - i] * tails[j, k]
@@ -304,16 +309,24 @@ def _outside(
                 continue
             before = codes[i - 1] if i > 0 else OTHER
             after = codes[j + 1] if j + 1 < n else OTHER
-            d_plain[i, j] += d_turned[j, i]
+            # the loops that this pair is the inner end of: sizes as in the inward pass
+            d_seen, d_one, d_plain = 0.0, 0.0, 0.0
+            for left in range(2, min(LONGEST, i)):
+                d_seen += _dot(w.loops[left, 2:LONGEST], many[i - 1 - left, j + 3 : j + 1 + LONGEST])
+            if i > 1:
+                d_one += _dot(w.loops[1, 1:LONGEST], few[i - 2, j + 2 : j + 1 + LONGEST])
+            if j + 2 < n:
+                d_one += _dot(w.mirrored[1, 1 : LONGEST - 1], turned_few[j + 2, i + 2 : i + LONGEST])
+            if i > 0:
+                d_plain += _dot(w.loops[0, 2:], bulge[i - 1, j + 3 : j + 2 + LONGEST])
+            if j + 1 < n:
+                d_plain += _dot(w.mirrored[0, : LONGEST - 1], turned_bulge[j + 1, i + 1 : i + LONGEST])
             c_branch[t, before, after] += g * bonds[i, j] * w.branch[t, before, after]
-            c_interior_mismatch[t ^ 1, after, before] += d_seen[i, j] * seen[i, j]
-            c_one_mismatch[t ^ 1, after, before] += d_one[i, j] * one[i, j]
-            c_close[t ^ 1] += d_plain[i, j] * plain[i, j]
-            total = d_bonds[i, j] + g * w.branch[t, before, after] + d_plain[i, j] * w.close[t ^ 1]
-            total += (
-                d_seen[i, j] * w.interior_mismatch[t ^ 1, after, before]
-                + d_one[i, j] * w.one_mismatch[t ^ 1, after, before]
-            )
+            c_interior_mismatch[t ^ 1, after, before] += d_seen * seen[i, PAD + j]
+            c_one_mismatch[t ^ 1, after, before] += d_one * one[i, PAD + j]
+            c_close[t ^ 1] += d_plain * plain[i, PAD + j]
+            total = d_bonds[i, j] + g * w.branch[t, before, after] + d_plain * w.close[t ^ 1]
+            total += d_seen * w.interior_mismatch[t ^ 1, after, before] + d_one * w.one_mismatch[t ^ 1, after, before]
             pairs[i, j] = total * bonds[i, j]
             c_pair[t] += total * bonds[i, j]
             g = total * extra[i, j] * w.pair[t]
@@ -336,62 +349,47 @@ def _outside(
                     d_bonds[a, b] += flow
                     c_stack[t, s ^ 1] += flow * bonds[a, b]
                     c_loops[0, 1] += flow * bonds[a, b]
-            bulge = g * w.close[t]
-            last, first = min(i + 1 + LONGEST, j - 1 - NEAREST), max(j - 1 - LONGEST, i + 1 + NEAREST)
-            for p in range(i + 3, last + 1):
-                d_turned[j - 1, p] += bulge * w.loops[0, p - i - 1]
-            for q in range(first, j - 2):
-                d_plain[i + 1, q] += bulge * w.mirrored[0, q + LONGEST + 1 - j]
+            bulge[i, j] = turned_bulge[j, PAD + i] = g * w.close[t]
+            many[i, j] = g * w.interior_mismatch[t, codes[i + 1], codes[j - 1]]
+            few[i, j] = turned_few[j, PAD + i] = g * w.one_mismatch[t, codes[i + 1], codes[j - 1]]
             if counting:
-                for p in range(i + 3, last + 1):
-                    flow = bulge * w.loops[0, p - i - 1] * plain[p, j - 1]
+                shift = LONGEST + 1 - j
+                for p in range(i + 3, min(i + 1 + LONGEST, j - 1 - NEAREST) + 1):
+                    flow = bulge[i, j] * w.loops[0, p - i - 1] * plain[p, PAD + j - 1]
                     c_close[t] += flow
                     c_loops[0, p - i - 1] += flow
-                for q in range(first, j - 2):
-                    flow = bulge * w.mirrored[0, q + LONGEST + 1 - j] * plain[i + 1, q]
+                for q in range(max(j - 1 - LONGEST, i + 1 + NEAREST), j - 2):
+                    flow = bulge[i, j] * w.mirrored[0, q + shift] * plain[i + 1, PAD + q]
                     c_close[t] += flow
-                    c_mirrored[0, q + LONGEST + 1 - j] += flow
-            many = g * w.interior_mismatch[t, codes[i + 1], codes[j - 1]]
-            few = g * w.one_mismatch[t, codes[i + 1], codes[j - 1]]
-            x, y = 0.0, 0.0
-            for left in range(1, LONGEST):
-                p = i + 1 + left
-                lowest = max(p + NEAREST, j - 1 - (LONGEST - left))
-                if lowest > j - 2:
-                    break
-                shift = LONGEST + 1 - j
-                if left == 1:
-                    for q in range(lowest, j - 1):
-                        d_one[p, q] += few * w.mirrored[1, q + shift]
-                else:
-                    d_one[p, j - 2] += few * w.loops[left, 1]
-                    for q in range(lowest, j - 2):
-                        d_seen[p, q] += many * w.mirrored[left, q + shift]
-                if counting:
+                    c_mirrored[0, q + shift] += flow
+                x, y = 0.0, 0.0
+                for left in range(1, LONGEST):
+                    p = i + 1 + left
+                    lowest = max(p + NEAREST, j - 1 - (LONGEST - left))
+                    if lowest > j - 2:
+                        break
                     if left == 1:
                         for q in range(lowest, j - 1):
-                            flow = few * w.mirrored[1, q + shift] * one[p, q]
+                            flow = few[i, j] * w.mirrored[1, q + shift] * one[p, PAD + q]
                             c_mirrored[1, q + shift] += flow
                             y += flow
                     else:
-                        flow = few * w.loops[left, 1] * one[p, j - 2]
+                        flow = few[i, j] * w.loops[left, 1] * one[p, PAD + j - 2]
                         c_loops[left, 1] += flow
                         y += flow
                         for q in range(lowest, j - 2):
-                            flow = many * w.mirrored[left, q + shift] * seen[p, q]
+                            flow = many[i, j] * w.mirrored[left, q + shift] * seen[p, PAD + q]
                             c_mirrored[left, q + shift] += flow
                             x += flow
-            c_interior_mismatch[t, codes[i + 1], codes[j - 1]] += x
-            c_one_mismatch[t, codes[i + 1], codes[j - 1]] += y
+                c_interior_mismatch[t, codes[i + 1], codes[j - 1]] += x
+                c_one_mismatch[t, codes[i + 1], codes[j - 1]] += y
             flow = g * w.closing[t ^ 1, codes[j - 1], codes[i + 1]]
-            several = 0.0
-            for k in range(i + 2 + NEAREST, j - NEAREST):
-                d_parts[i + 1, k] += flow * tails[j - 1, k]
-                d_tails[j - 1, k] += flow * parts[i + 1, k]
+            first, last = i + 2 + NEAREST, max(i + 2 + NEAREST, j - NEAREST)
+            _add(d_parts[i + 1, first:last], flow, tails[j - 1, first:last])
+            _add(d_tails[j - 1, first:last], flow, parts[i + 1, first:last])
             if counting:
-                for k in range(i + 2 + NEAREST, j - NEAREST):
-                    several += parts[i + 1, k] * tails[j - 1, k]
-            c_closing[t ^ 1, codes[j - 1], codes[i + 1]] += flow * several
+                several = _dot(parts[i + 1, first:last], tails[j - 1, first:last])
+                c_closing[t ^ 1, codes[j - 1], codes[i + 1]] += flow * several
     return (
         pairs,
         c_hairpin,

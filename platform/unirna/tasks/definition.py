@@ -49,6 +49,7 @@ class Definition:
             names, and `reference` where a sequence is compared with another. Without `split` a random split is taken;
             without rows of valid a tenth of the training rows.
         metric: by which predictors of this task are compared. goal: what it should reach; none was set where it is None.
+        goals: what the AUC of one of several labels should reach, by the label.
         published: figures of others.
         training: settings of `jobs/finetune.py` by their flags' names, as mode, reads, pooling, epochs.
     """
@@ -67,6 +68,7 @@ class Definition:
     unit: str = ""
     copies: bool = False
     goal: float | None = None
+    goals: Mapping[str, float] = field(default_factory=dict)
     published: tuple[Published, ...] = ()
     training: Mapping[str, Any] = field(default_factory=dict)
 

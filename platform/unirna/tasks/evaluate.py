@@ -137,7 +137,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         seconds = time.monotonic() - started
         for subset, chosen in subsets.items():
             groups = those.rows[chosen] if each else None
-            for score in measure(task, truth[chosen], predicted[chosen], groups=groups):
+            for score in measure(task, truth[chosen], predicted[chosen], labels=classes, groups=groups):
                 numbers = {"value": score.value, "low": score.low, "high": score.high, "n": score.n}
                 row = {"model": model, "rows": subset, "metric": score.metric, "seconds": round(seconds, 3)}
                 fresh.append(fixed | row | numbers)

@@ -265,7 +265,7 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
                 task.guess_name: task.guesses(guess, len(chosen))
             }
             metrics[subset] = {
-                who: {s.metric: asdict(s) for s in measure(task, truth[chosen], answer, groups=groups)}
+                who: {s.metric: asdict(s) for s in measure(task, truth[chosen], answer, labels=classes, groups=groups)}
                 for who, answer in said.items()
             }
 

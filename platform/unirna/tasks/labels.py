@@ -20,6 +20,20 @@ def mean_auc(truth: Truth, probabilities: Truth) -> float:
     return float(np.mean(found)) if found else 0.5
 
 
+def label_auc(name: str, c: int) -> Metric:
+    """The AUC of label number c alone, on the rows where it is known."""
+
+    def compute(truth: Truth, probabilities: Truth) -> float:
+        return auc(*_known(truth[:, c], probabilities[:, c]))
+
+    return Metric(
+        f"AUC, {name}",
+        compute,
+        applies=lambda truth, probabilities: c in _varying(truth),
+        rows=lambda truth: int(np.isfinite(truth[:, c]).sum()),
+    )
+
+
 def mean_precision(truth: Truth, probabilities: Truth) -> float:
     """Mean over the labels of the average precision on the rows where a label is known (as `mean_auc`; 0 for none)."""
     found = []
@@ -123,6 +137,7 @@ SEQUENCE_LABELS = Task(
     level="sequence",
     numeric=False,
     several=True,
+    of_label=label_auc,
     metrics=(
         Metric("mean AUC", mean_auc),
         Metric("mean average precision", mean_precision),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -27,12 +27,14 @@ class Metric:
         compute: truth [N] and what the task's `answer` gives -> the number.
         higher_is_better: the direction.
         applies: whether it is defined for such truth [N] and predictions; where not, it is not reported.
+        rows: truth [N] -> of how many rows it is, where not of all.
     """
 
     name: str
     compute: Callable[[Truth, Truth], float]
     higher_is_better: bool = True
     applies: Callable[[Truth, Truth], bool] = lambda truth, prediction: True
+    rows: Callable[[Truth], int] | None = None
 
 
 FitHead = Callable[..., Fit]
@@ -55,6 +57,7 @@ class Task:
         guess: the training rows' truth -> outputs [C] that answer best without looking at a sequence.
         guess_name, kmer_name: names of the two simple models in tables.
         calibrate: outputs [N, C] and truth [N] of held-out rows -> the temperature that the outputs are divided by.
+        of_label: a label's name and number -> the metric of it alone, where there are several.
     """
 
     name: str
@@ -69,6 +72,7 @@ class Task:
     kmer_name: str
     calibrate: Callable[[NDArray[np.float64], Truth], float] | None = None
     several: bool = False
+    of_label: Callable[[str, int], Metric] | None = None
 
     @property
     def primary(self) -> Metric:
@@ -107,6 +111,7 @@ def measure(
     truth: Truth,
     prediction: Truth,
     *,
+    labels: Sequence[str] = (),
     groups: NDArray[np.int64] | None = None,
     resamples: int = 1000,
     seed: int = 0,
@@ -116,6 +121,7 @@ def measure(
     Args:
         task: whose metrics.
         truth: [N]. prediction: as the task's `answer` gives it.
+        labels: names of several labels, each of which is measured alone too.
         groups: [N], ascending, the group of each row: groups are drawn whole, as the nucleotides of a sequence.
         resamples: draws with replacement; at most 200 where there are groups.
         seed: of the draws.
@@ -136,12 +142,14 @@ def measure(
             else:
                 yield np.concatenate([members[i] for i in random.integers(len(members), size=len(members))])
 
+    alone = [] if task.of_label is None else [task.of_label(name, c) for c, name in enumerate(labels)]
     scores = []
-    for metric in task.metrics:
+    for metric in (*task.metrics, *alone):
         if not metric.applies(truth, prediction):
             continue
         resampled = [metric.compute(truth[rows], prediction[rows]) for rows in draws()]
         low, high = np.percentile(resampled, [2.5, 97.5])
         value = metric.compute(truth, prediction)
-        scores.append(Score(metric.name, float(value), float(low), float(high), len(truth)))
+        n = len(truth) if metric.rows is None else metric.rows(truth)
+        scores.append(Score(metric.name, float(value), float(low), float(high), n))
     return scores
