@@ -13,7 +13,7 @@ from unirna.fold import Energies, Fold, FoldError, StructurePredictor, draw, fol
 from unirna.fold.count import count_structure
 from unirna.fold.decode import crossing_helices, most_accurate
 from unirna.fold.drawing import layout
-from unirna.fold.energies import KIND, NEAREST, codes_of
+from unirna.fold.energies import KIND, LONGEST, NEAREST, codes_of
 from unirna.fold.network import NetworkConfig, PairNetwork
 from unirna.fold.training import Known, Trainer, TrainingConfig, learnable
 from unirna.model import Model, initialise
@@ -68,6 +68,69 @@ def test_sums_over_all_structures(sequence: str, seed: int) -> None:
     np.testing.assert_allclose(found.pairs, wanted, atol=1e-9)
     assert found.counts is not None
     np.testing.assert_allclose(found.counts.flat(), weights @ np.array(counted), atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_loops_of_all_sizes_are_summed(seed: int) -> None:
+    """As above for long sequences, in which few pairs are allowed: about one hairpin, some two hundred others."""
+    random = np.random.default_rng(seed)
+    length = 80
+    letters = random.choice(list("ACGU"), length)
+    middle = int(random.integers(38, 42))
+    shifts = [
+        (0, 0),
+        (31, 0),
+        (0, 31),
+        (30, 0),
+        (0, 30),
+        (1, 29),
+        (29, 1),
+        (2, 28),
+        (28, 2),
+        (15, 15),
+        (1, 1),
+        (2, 1),
+        (16, 15),
+    ]
+    allowed = {(middle - 3, middle + 3)}
+    for left, right in shifts:
+        allowed.add((middle - 4 - left, middle + 4 + right))
+    allowed |= {(a - 1, b + 1) for a, b in allowed if a > 0 and b + 1 < length}
+    for i, j in allowed:
+        letters[i], letters[j] = "G", random.choice(["C", "U"])
+    sequence = "".join(letters)
+    codes = codes_of(sequence)
+    allowed = {(i, j) for i, j in allowed if KIND[codes[i], codes[j]] >= 0}
+    extra = np.full((length, length), -np.inf)
+    for i, j in allowed:
+        extra[i, j] = random.normal()
+
+    def nested(pairs: list[tuple[int, int]], rest: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+        yield pairs
+        for number, (i, j) in enumerate(rest):
+            if all(i < a and b < j for a, b in pairs) and (
+                not pairs or (pairs[-1][0] - i) + (j - pairs[-1][1]) - 2 <= LONGEST
+            ):
+                yield from nested([*pairs, (i, j)], rest[number + 1 :])
+
+    structures = list(nested([], sorted(allowed, key=lambda pair: pair[1] - pair[0])))
+    assert len(structures) > 60
+    energies = random_energies(seed)
+    counted = [count_structure(sequence, np.array(pairs, int).reshape(-1, 2)).flat() for pairs in structures]
+    scores = [
+        counts @ energies.flat() + sum(extra[pair] for pair in pairs)
+        for counts, pairs in zip(counted, structures, strict=True)
+    ]
+    found = fold_all(sequence, energies, extra, counts=True)
+    assert found.log_z == pytest.approx(np.logaddexp.reduce(scores), abs=1e-9)
+    weights = np.exp(np.array(scores) - found.log_z)
+    assert found.counts is not None
+    np.testing.assert_allclose(found.counts.flat(), weights @ np.array(counted), atol=1e-9)
+    wanted = np.zeros_like(extra)
+    for weight, pairs in zip(weights, structures, strict=True):
+        for pair in pairs:
+            wanted[pair] += weight
+    np.testing.assert_allclose(found.pairs, wanted, atol=1e-9)
 
 
 def test_a_pair_that_is_forbidden_does_not_form() -> None:

@@ -213,7 +213,7 @@ def _inside(
                 single = _dot(w.mirrored[1, 1:LONGEST], one[i + 2, j + 2 : j + 1 + LONGEST])
                 single += _dot(w.loops[1, 2:LONGEST], turned_one[j - 2, i + 3 : i + 1 + LONGEST])
                 total = 0.0
-                for left in range(2, min(LONGEST, j - i - 3 - NEAREST)):
+                for left in range(2, min(LONGEST - 1, j - i - 3 - NEAREST)):
                     total += _dot(w.mirrored[left, 1 : LONGEST - 1], seen[i + 1 + left, j + 2 : j + LONGEST])
                 weight += total * w.interior_mismatch[t, codes[i + 1], codes[j - 1]]
                 weight += single * w.one_mismatch[t, codes[i + 1], codes[j - 1]]
@@ -311,7 +311,7 @@ def _outside(
             after = codes[j + 1] if j + 1 < n else OTHER
             # the loops that this pair is the inner end of: sizes as in the inward pass
             d_seen, d_one, d_plain = 0.0, 0.0, 0.0
-            for left in range(2, min(LONGEST, i)):
+            for left in range(2, min(LONGEST - 1, i)):
                 d_seen += _dot(w.loops[left, 2:LONGEST], many[i - 1 - left, j + 3 : j + 1 + LONGEST])
             if i > 1:
                 d_one += _dot(w.loops[1, 1:LONGEST], few[i - 2, j + 2 : j + 1 + LONGEST])
