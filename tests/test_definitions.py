@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,19 @@ def test_the_job_makes_a_defined_task(tmp_path: Path, nano_model_path: Path) -> 
     assert done.returncode == 2 and "leave out --label-column, --split-by" in done.stderr
     info = load_predictor(tmp_path / "registry" / "splice_site").info
     assert info["encoder"]["pooling"] == "centre" and "Noordewier" in info["about"]
+    registry = str(tmp_path / "registry")
+    config = tasks.EvaluateConfig(registry, "splice_site", (f"{registry}/.data/splice_site.parquet",))
+    tasks.evaluate(config)  # figures of others stand beside its test rows, with their protocol, and beside no others
+    tasks.evaluate(replace(config, split="train"))
+    found = tasks.read_results(registry).to_pylist()
+    others = [row for row in found if row["n"] is None]
+    (published,) = find_definition("splice_site").published
+    assert [(row["model"], row["rows"], row["value"], row["split"]) for row in others] == [
+        (published.who, published.protocol, published.value, "test")
+    ]
+    assert {row["seeds"] for row in found} == {1, None}
+    text = (tmp_path / "registry" / "results.md").read_text()
+    assert f"| {published.protocol} |  | splice_site | {published.who} |  | accuracy | 0.951 |  |  |" in text
 
 
 def letters_of(length: int, seed: int) -> str:

@@ -17,6 +17,7 @@ from scipy.special import logit
 
 from unirna.job import package_version, say
 from unirna.tasks.data import DataConfig, LabelledTable, read_labelled
+from unirna.tasks.definition import definitions
 from unirna.tasks.errors import TaskError
 from unirna.tasks.predictor import Predictor, find_predictor, load_predictor
 from unirna.tasks.task import Task, Truth, measure
@@ -37,13 +38,16 @@ SCHEMA: Final = pa.schema(
         ("low", pa.float64()),
         ("high", pa.float64()),
         ("n", pa.int64()),
+        ("seeds", pa.int64()),
         ("seconds", pa.float64()),
         ("measured", pa.string()),
         ("unirna", pa.string()),
     ]
 )
 """Columns of the results. `content` names the data by what is in it, `low` and `high` are a bootstrap 95 % interval,
-`seconds` is the time from sequences to predictions."""
+`seeds` the trainings of which the one with the lowest validation loss answers, `seconds` the time from sequences to
+predictions. Figures of others, where the predictor is of a defined task and the rows are its test rows, have their protocol
+in `rows` and neither interval nor `n`."""
 
 KEY: Final = ("predictor", "content", "split")
 """Rows that are equal in these are replaced when they are measured again."""
@@ -131,16 +135,19 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     each = task.level == "nucleotide"
     those = Units(np.searchsorted(rows, units.rows[at]), None if units.places is None else units.places[at])
     fresh: list[dict[str, Any]] = []
-    for model, answer in _models(predictor, task).items():
+    models = _models(predictor, task)
+    seeds = dict.fromkeys(models, 1) | {next(iter(models)): predictor.info["recipe"].get("seeds", 1)}
+    for model, answer in models.items():
         started = time.monotonic()
         predicted = those.gather(answer(sequences))
         seconds = time.monotonic() - started
         for subset, chosen in subsets.items():
             groups = those.rows[chosen] if each else None
             for score in measure(task, truth[chosen], predicted[chosen], labels=classes, groups=groups):
-                numbers = {"value": score.value, "low": score.low, "high": score.high, "n": score.n}
+                numbers = {"value": score.value, "low": score.low, "high": score.high, "n": score.n, "seeds": seeds[model]}
                 row = {"model": model, "rows": subset, "metric": score.metric, "seconds": round(seconds, 3)}
                 fresh.append(fixed | row | numbers)
+    fresh += [fixed | row for row in _published(predictor, table, config.split)]
     out = Path(config.out or config.registry)
     total = _enter(out, fresh)
     return {
@@ -148,8 +155,22 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         "results": str(out / "results.md"),
         "rows_of_results": total,
         "n": len(rows),
-        "scores": [_rounded(row) for row in fresh],
+        "scores": [_rounded(row) for row in fresh if row["n"] is not None],
     }
+
+
+def _published(predictor: Predictor, table: LabelledTable, split: str) -> list[dict[str, Any]]:
+    """Figures of others for the rows that were measured: those of a defined task's test."""
+    task = definitions().get(predictor.name)
+    if task is None or split != "test" or task.about != predictor.info.get("about"):
+        return []
+    if table.digest != predictor.info["data"]["digest"]:
+        return []
+    return [
+        {"model": row.who, "rows": row.protocol, "metric": row.metric, "value": row.value}
+        | dict.fromkeys(("low", "high", "n", "seeds", "seconds"))
+        for row in task.published
+    ]
 
 
 def _rounded(row: dict[str, Any]) -> dict[str, Any]:
@@ -251,23 +272,25 @@ def _markdown(rows: list[dict[str, Any]]) -> str:
         "# Results",
         "",
         "Measured by `jobs/evaluate.py`; intervals are bootstrap 95 % over rows. Unseen sequences stand neither in the "
-        "training nor in the validation rows of the predictor.",
+        "training nor in the validation rows of the predictor. Rows without an interval are figures of others, with their "
+        "protocol in the place of the rows.",
         "",
-        "| data | split | rows | n | predictor | model | metric | value | 95 % interval | seconds |",
-        "|---|---|---|--:|---|---|---|--:|---|--:|",
+        "| data | split | rows | n | predictor | model | seeds | metric | value | 95 % interval | seconds |",
+        "|---|---|---|--:|---|---|--:|---|--:|---|--:|",
     ]
     for row in rows:
         cells = (
             f"{row['data']} `{row['content'][:8]}`",
             row["split"],
             row["rows"],
-            f"{row['n']:,}",
+            "" if row["n"] is None else f"{row['n']:,}",
             row["predictor"],
             row["model"],
+            "" if row.get("seeds") is None else row["seeds"],
             row["metric"],
             f"{row['value']:.3f}",
-            f"{row['low']:.3f} to {row['high']:.3f}",
-            f"{row['seconds']:.1f}",
+            "" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}",
+            "" if row["seconds"] is None else f"{row['seconds']:.1f}",
         )
         lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
