@@ -3,9 +3,10 @@
     python jobs/evaluate.py --registry predictors --predictor rna_type --data jobs/demo/rfam_sample.parquet
     python jobs/evaluate.py --registry predictors --predictor rna_type --data others.csv --label-column kind --split all
 
-Writes `results.parquet` and `results.md`: a row for each model, split and metric with its number of rows, bootstrap 95 %
-interval and seconds. Measuring the same again replaces its rows and leaves the others. Columns and split are those the
-predictor was made with, unless they are named here.
+Writes `results.parquet` and `results.md`: a row for each model, split and metric (the AUC of each of several labels too),
+with its number of rows, bootstrap 95 % interval, seeds and seconds, and the figures of others for tasks on public data.
+Measuring the same again replaces its rows and leaves the others. Columns and split are those the predictor was made with,
+unless they are named here.
 """
 
 from __future__ import annotations

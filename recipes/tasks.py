@@ -23,6 +23,7 @@ from unirna.tasks import TASKS, Definition, definitions, find_definition, load_p
 from unirna.tasks.blend import ENCODER
 from unirna.tasks.finetune import KNOWN, UNSEEN
 from unirna.tasks.simple import CODONS
+from unirna.tasks.task import OF_LABEL
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results.json"
@@ -66,7 +67,7 @@ def enter(definition: Definition, folder: Path) -> None:
         }
 
     ours = info["metrics"][rows][definition.name]
-    alone = {label: f"AUC, {label}" for label in definition.labels if f"AUC, {label}" in ours}
+    alone = {label: OF_LABEL + label for label in definition.labels if OF_LABEL + label in ours}
     entry = {
         "model": f"{info['encoder']['name'].partition(',')[0]}, {info['mode']}",
         "rows": rows,
@@ -120,7 +121,7 @@ def page(results: dict[str, dict[str, Any]]) -> str:
         definition, found = known[name], results[name]
         lines.append(_row(definition, name, definition.metric, found, definition.goal))
         for label, of_it in found.get("labels", {}).items():
-            lines.append(_row(definition, f"{name}: {label}", f"AUC, {label}", of_it, definition.goals.get(label)))
+            lines.append(_row(definition, f"{name}: {label}", OF_LABEL + label, of_it, definition.goals.get(label)))
     lines += [""]
     for name in (name for name in known if name in results):
         definition, found = known[name], results[name]
@@ -154,10 +155,16 @@ def _row(definition: Definition, title: str, metric: str, found: dict[str, Any],
     cells["ours"] += f" ({scores['ours'][1]:.3f} to {scores['ours'][2]:.3f})"
     if alone:
         cells[best] = f"**{cells[best]}**"
-    others = "; ".join(
-        f"{row.who} {row.value:.3f}" + (f" [{row.protocol}]" if row.protocol != "the same rows" else "")
+    told = [
+        row
         for row in definition.published
-        if row.metric == metric
+        if row.metric == metric or (title == definition.name and OF_LABEL not in row.metric)
+    ]
+    others = "; ".join(
+        f"{row.who} {row.value:.3f}"
+        + ("" if row.metric == metric else f" ({row.metric})")
+        + (f" [{row.protocol}]" if row.protocol != "the same rows" else "")
+        for row in told
     )
     return (
         f"| {title} | {found['n']:,} | {metric.partition(',')[0]} | {cells['ours']} | {cells.get('encoder', '')} | "

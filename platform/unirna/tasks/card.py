@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from unirna.tasks.task import OF_LABEL
+
 MOST_CLASSES = 60
 """Classes of the card's table; the rest are summed in a last row. All stand in `predictor.json`."""
 
@@ -51,7 +53,7 @@ def write_card(info: dict[str, Any]) -> str:
         *(
             _value_table(info)
             if numeric
-            else _label_table(data["per_label"])
+            else _label_table(data["per_label"], info["metrics"]["test"][info["name"]])
             if _several(info)
             else _class_table(info.get("per_class") or data["per_class"])
         ),
@@ -189,11 +191,13 @@ def _class_table(per_class: dict[str, dict[str, int]]) -> list[str]:
     return [*lines, f"| **all** | {totals} |"]
 
 
-def _label_table(per_label: dict[str, dict[str, dict[str, int]]]) -> list[str]:
-    """How many rows have each label, of those where it is known."""
-    lines = ["| label | " + " | ".join(per_label) + " |", "|---|" + "--:|" * len(per_label)]
+def _label_table(per_label: dict[str, dict[str, dict[str, int]]], measured: dict[str, dict[str, Any]]) -> list[str]:
+    """How many rows have each label, of those where it is known, and how well it is told in the test."""
+    lines = ["| label | " + " | ".join(per_label) + " | AUC in the test |", "|---|" + "--:|" * len(per_label) + "---|"]
     for name in per_label["train"]:
-        cells = (f"{found[name]['true']:,} of {found[name]['known']:,}" for found in per_label.values())
+        cells = [f"{found[name]['true']:,} of {found[name]['known']:,}" for found in per_label.values()]
+        score = measured.get(f"{OF_LABEL}{name}")
+        cells.append("" if score is None else "{value:.3f} ({low:.3f} to {high:.3f})".format(**score))
         lines.append(f"| {_cell(name)} | " + " | ".join(cells) + " |")
     return lines
 
@@ -206,6 +210,7 @@ def _result_table(metrics: dict[str, dict[str, Any]]) -> list[str]:
         for subset, models in metrics.items()
         for model, scores in models.items()
         for score in scores.values()
+        if not score["metric"].startswith(OF_LABEL)
     ]
     return lines
 

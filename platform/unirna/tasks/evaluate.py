@@ -45,9 +45,9 @@ SCHEMA: Final = pa.schema(
     ]
 )
 """Columns of the results. `content` names the data by what is in it, `low` and `high` are a bootstrap 95 % interval,
-`seeds` the trainings of which the one with the lowest validation loss answers, `seconds` the time from sequences to
-predictions. Figures of others, where the predictor is of a defined task and the rows are its test rows, have their protocol
-in `rows` and neither interval nor `n`."""
+`seeds` the trainings of the predictor, of which the one with the lowest validation loss answers, `seconds` the time from
+sequences to predictions. Figures of others, where the predictor is of a defined task and the rows are its test rows, have
+their protocol in `rows` and neither interval nor `n`."""
 
 KEY: Final = ("predictor", "content", "split")
 """Rows that are equal in these are replaced when they are measured again."""
@@ -86,7 +86,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Measure a predictor and the simple models on labelled data and enter them in the results table.
 
     Returns:
-        The summary: every new row's model, rows, metric and value.
+        The summary: model, rows, metric and value of all that was measured.
 
     Raises:
         TaskError: no such predictor, or a split that the data does not have. InputError: data that cannot be read.
@@ -136,7 +136,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     those = Units(np.searchsorted(rows, units.rows[at]), None if units.places is None else units.places[at])
     fresh: list[dict[str, Any]] = []
     models = _models(predictor, task)
-    seeds = dict.fromkeys(models, 1) | {next(iter(models)): predictor.info["recipe"].get("seeds", 1)}
+    recipe = predictor.info["recipe"]
+    seeds = {next(iter(models)): max(recipe.get("seeds", 1), recipe.get("tries", 1))}
     for model, answer in models.items():
         started = time.monotonic()
         predicted = those.gather(answer(sequences))
@@ -144,7 +145,13 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         for subset, chosen in subsets.items():
             groups = those.rows[chosen] if each else None
             for score in measure(task, truth[chosen], predicted[chosen], labels=classes, groups=groups):
-                numbers = {"value": score.value, "low": score.low, "high": score.high, "n": score.n, "seeds": seeds[model]}
+                numbers = {
+                    "value": score.value,
+                    "low": score.low,
+                    "high": score.high,
+                    "n": score.n,
+                    "seeds": seeds.get(model),
+                }
                 row = {"model": model, "rows": subset, "metric": score.metric, "seconds": round(seconds, 3)}
                 fresh.append(fixed | row | numbers)
     fresh += [fixed | row for row in _published(predictor, table, config.split)]
@@ -160,11 +167,11 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
 
 
 def _published(predictor: Predictor, table: LabelledTable, split: str) -> list[dict[str, Any]]:
-    """Figures of others for the rows that were measured: those of a defined task's test."""
-    task = definitions().get(predictor.name)
-    if task is None or split != "test" or task.about != predictor.info.get("about"):
-        return []
-    if table.digest != predictor.info["data"]["digest"]:
+    """Figures of others for the rows that were measured: the test rows of the defined task that the predictor was made of,
+    which its words about the data tell."""
+    about = predictor.info.get("about")
+    task = next((task for task in definitions().values() if task.about == about), None)
+    if task is None or split != "test" or table.digest != predictor.info["data"]["digest"]:
         return []
     return [
         {"model": row.who, "rows": row.protocol, "metric": row.metric, "value": row.value}
@@ -251,7 +258,9 @@ def _models(predictor: Predictor, task: Task) -> dict[str, Callable[[list[str]],
 def read_results(folder: str | Path) -> pa.Table:
     """All rows of the results table in a folder (`SCHEMA`); empty where there is none."""
     path = Path(folder) / "results.parquet"
-    return pq.read_table(path) if path.exists() else SCHEMA.empty_table()
+    if not path.exists():
+        return SCHEMA.empty_table()
+    return pa.Table.from_pylist(pq.read_table(path).to_pylist(), SCHEMA)  # older ones have fewer columns
 
 
 def _enter(folder: Path, fresh: list[dict[str, Any]]) -> int:

@@ -270,7 +270,7 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
             }
 
     # ---- write it beside, rename
-    primary = task.primary.name
+    primary, measured_by = task.primary.name, {metric.name for metric in task.metrics}
     plot = ""
     if task.numeric:
         ours = answers[config.name]
@@ -292,7 +292,7 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
         "mode": config.mode,
         **({"test_rows_in_interval": facts["interval"]["test_coverage"]} if task.numeric else {"classes": len(classes)}),
         **{key: table.counts[key] for key in ("read", "kept", "rejected", "splits")},
-        **{s["metric"]: round(s["value"], 4) for s in metrics["test"][config.name].values()},
+        **{s["metric"]: round(s["value"], 4) for s in metrics["test"][config.name].values() if s["metric"] in measured_by},
         **{f"{primary}, {who}": round(metrics["test"][who][primary]["value"], 4) for who in [*others, task.guess_name]},
         "seconds": round(seconds, 1),
     }

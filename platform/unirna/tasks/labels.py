@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unirna.tasks.classification import HOTTEST, auc, bin_gaps
 from unirna.tasks.head import Features, Fit, LinearHead, fit_linear_head
-from unirna.tasks.task import Metric, Task, Truth
+from unirna.tasks.task import OF_LABEL, Metric, Task, Truth
 
 
 def mean_auc(truth: Truth, probabilities: Truth) -> float:
@@ -27,9 +27,9 @@ def label_auc(name: str, c: int) -> Metric:
         return auc(*_known(truth[:, c], probabilities[:, c]))
 
     return Metric(
-        f"AUC, {name}",
+        OF_LABEL + name,
         compute,
-        applies=lambda truth, probabilities: c in _varying(truth),
+        applies=lambda truth, probabilities: bool(_varying(truth[:, [c]])),
         rows=lambda truth: int(np.isfinite(truth[:, c]).sum()),
     )
 

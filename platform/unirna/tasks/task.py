@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from unirna.tasks.head import Features, Fit, LinearHead
 Truth = NDArray[Any]
 """What is true of N rows: numbers of classes int64 [N], measured values float64 [N], or labels float64 [N, C] of 1, 0 and,
 where it is not known, NaN."""
+
+OF_LABEL: Final = "AUC, "
+"""Begins the name of the metric of one of several labels."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,6 @@ def measure(
     members = None if groups is None else np.split(np.arange(len(truth)), np.flatnonzero(np.diff(groups)) + 1)
 
     def draws() -> Iterator[NDArray[np.int64]]:
-        """The same ones each time."""
         random = np.random.default_rng(seed)
         for _ in range(resamples if members is None else min(resamples, 200)):
             if members is None:
@@ -143,13 +145,19 @@ def measure(
                 yield np.concatenate([members[i] for i in random.integers(len(members), size=len(members))])
 
     alone = [] if task.of_label is None else [task.of_label(name, c) for c, name in enumerate(labels)]
-    scores = []
-    for metric in (*task.metrics, *alone):
-        if not metric.applies(truth, prediction):
-            continue
-        resampled = [metric.compute(truth[rows], prediction[rows]) for rows in draws()]
-        low, high = np.percentile(resampled, [2.5, 97.5])
-        value = metric.compute(truth, prediction)
-        n = len(truth) if metric.rows is None else metric.rows(truth)
-        scores.append(Score(metric.name, float(value), float(low), float(high), n))
-    return scores
+    metrics = [metric for metric in (*task.metrics, *alone) if metric.applies(truth, prediction)]
+    resampled = []
+    for rows in draws():
+        drawn, said = truth[rows], prediction[rows]
+        resampled.append([metric.compute(drawn, said) for metric in metrics])
+    low, high = np.percentile(resampled, [2.5, 97.5], axis=0)
+    return [
+        Score(
+            metric.name,
+            float(metric.compute(truth, prediction)),
+            float(low[i]),
+            float(high[i]),
+            len(truth) if metric.rows is None else metric.rows(truth),
+        )
+        for i, metric in enumerate(metrics)
+    ]

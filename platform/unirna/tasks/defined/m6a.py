@@ -19,10 +19,10 @@ SHARED = 20
 
 def read(path: Path) -> pa.Table:
     """A column for each tissue, null where a window is not of its data, and the published split. Training windows that
-    overlap a test window are left out."""
+    overlap a test window are left out; of eight that a tissue has twice the later row counts."""
     found: dict[str, dict[str, dict[str, int]]] = {"test": {}, "train": {}}
     for row in pq.read_table(path, columns=["sequence", "label", "tissue", "split"]).to_pylist():
-        tissue = row["tissue"].replace("_", " ").replace("test", "testis")
+        tissue = row["tissue"].replace("_", " ").replace("Mouse test", "Mouse testis")
         found[row["split"]].setdefault(row["sequence"], {})[tissue] = int(row["label"])
     tested = {piece for letters in found["test"] for piece in _pieces(letters)}
     windows = [(letters, "train") for letters in found["train"] if tested.isdisjoint(_pieces(letters))]
@@ -50,7 +50,7 @@ DEFINITIONS = (
         metric="mean AUC",
         goals={tissue: goal for tissue, (goal, _, _) in REACHED.items()},
         published=tuple(
-            Published(who, f"AUC, {tissue}", REACHED[tissue][i], "trained on this tissue alone")
+            Published(who, f"AUC, {tissue}", REACHED[tissue][i], "trained on this tissue alone, overlaps kept")
             for tissue in REACHED
             for i, who in ((1, "3-mers and letters, linear"), (2, "another 1D CNN"))
         ),
