@@ -146,6 +146,11 @@ def test_metrics_and_heads_agree_with_scikit_learn() -> None:
 def test_a_predictor_of_labels_answers_everywhere_alike(registry: Path, nano_model_path: Path, tmp_path: Path) -> None:
     sequences = ["AAAAAAAAAAAACCCCCCCCCCCCCC", "GGGGGGGGGGUUUUUUUUUUUUGGUU", "CCCCCCCCCCCCCCCCACGU"]
     predictor = load_predictor(registry / "rich")
+    told = predictor.info["metrics"]["test"]["rich"]["AUC, rich_in_u"]["value"]
+    (line,) = [
+        line for line in (registry / "rich" / "card.md").read_text().splitlines() if line.startswith("| rich_in_u |")
+    ]
+    assert f"| {told:.3f} (" in line
     found = predictor.predict(sequences)
     assert isinstance(found, LabelSets) and found.classes == list(NAMES) and "3 labels" in repr(predictor)
     assert (
