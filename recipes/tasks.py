@@ -66,7 +66,7 @@ def enter(definition: Definition, folder: Path) -> None:
             for who, found in info["metrics"][rows].items()
         }
 
-    ours = info["metrics"][rows][definition.name]
+    ours, main = info["metrics"][rows][definition.name], scores(definition.metric)
     alone = {label: OF_LABEL + label for label in definition.labels if OF_LABEL + label in ours}
     entry = {
         "model": f"{info['encoder']['name'].partition(',')[0]}, {info['mode']}",
@@ -80,7 +80,7 @@ def enter(definition: Definition, folder: Path) -> None:
         **(
             {"weights": {names[who]: round(w, 2) for who, w in info["blend"]["weights"].items()}} if "blend" in info else {}
         ),
-        "scores": scores(definition.metric),
+        "scores": main,
         **({"labels": {lab: {"n": ours[m]["n"], "scores": scores(m)} for lab, m in alone.items()}} if alone else {}),
     }
     if KNOWN in info["metrics"]:
