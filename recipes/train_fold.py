@@ -24,7 +24,8 @@ import json
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,6 +60,9 @@ class Config:
     start: Path | None = None
     """A predictor whose loops and network training begins with; by default the published energies and no
     network. Give --training.energy-steps 0 with it."""
+    networks: int = 1
+    """So many are trained, each with its loops, with seeds from that of the training up; the mean of their scores answers.
+    Such a predictor is measured and not kept."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
     """How it is trained."""
 
@@ -77,23 +81,51 @@ def main(config: Config) -> None:
     train, weights, valid, test = prepare[config.protocol](data, config)
     print(f"{len(train):,} to train on, {len(valid):,} to choose by, {len(test):,} to test on", flush=True)
     encoder = model.load(config.model)
-    trainer = Trainer(encoder, train, valid, config.training, config.out, weights)
-    if config.start is not None:
-        if config.training.energy_steps:
-            raise SystemExit("--start has loops and network that fit together: give --training.energy-steps 0")
-        first = load_structure_predictor(config.start)
-        trainer.network.load_state_dict(first.network.state_dict())
+    if config.start is not None and config.training.energy_steps:
+        raise SystemExit("--start has loops and network that fit together: give --training.energy-steps 0")
+    trainers = []
+    for number in range(config.networks):
+        training = replace(config.training, seed=config.training.seed + number)
+        out = config.out / str(number) if config.networks > 1 else config.out
+        trainers.append(Trainer(encoder, train, valid, training, out, weights))
+        if config.start is not None:
+            first = load_structure_predictor(config.start)
+            trainers[-1].network.load_state_dict(first.network.state_dict())
+            with torch.no_grad():
+                trainers[-1].flat.copy_(torch.from_numpy(first.energies.flat()))
+        trainers[-1].train_on(partial(_say, time.monotonic()))
+    trainer = trainers[0]
+    if config.networks > 1:
+        trainer.out = config.out
+        trainer.network = Mean([each.network for each in trainers])  # type: ignore[assignment]
         with torch.no_grad():
-            trainer.flat.copy_(torch.from_numpy(first.energies.flat()))
-    started = time.monotonic()
-    result = trainer.run(lambda line: print(f"{time.monotonic() - started:6.0f} s  {line}", flush=True))
+            trainer.flat.copy_(torch.stack([each.flat for each in trainers]).mean(dim=0))
+    result = trainer.settle()
     predictor = trainer.predictor(
         {"name": "secondary-structure", "protocol": config.protocol, "part": config.part, **result}
     )
-    predictor.save(config.out / "predictor")
+    if config.networks == 1:
+        predictor.save(config.out / "predictor")
     seconds, lines = predict(predictor, test, use_network=config.training.network)
     (config.out / "pred.tsv").write_text(lines)
     print(json.dumps({**result, "test": len(test), "test_seconds": round(seconds)}))
+
+
+def _say(started: float, line: str) -> None:
+    print(f"{time.monotonic() - started:6.0f} s  {line}", flush=True)
+
+
+class Mean(torch.nn.ModuleList):
+    """Networks, the mean of whose scores answers."""
+
+    @property
+    def leave(self) -> torch.nn.ModuleList:
+        """Their last layers."""
+        return torch.nn.ModuleList([network.leave for network in self])  # type: ignore[misc]
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """The mean of their scores."""
+        return torch.stack([network(*inputs) for network in self]).mean(dim=0)
 
 
 def predict(predictor: StructurePredictor, test: list[Known], *, use_network: bool) -> tuple[float, str]:
@@ -155,7 +187,7 @@ def archive_unseen(data: Path, config: Config) -> Data:
     same |= rfam.clan.isin({clan for clan in rfam.clan[same] if clan})
     found, weights = consensus(rfam[~same & (rfam.length <= config.training.longest)], archive.sequence)
     families = np.array([k.id.split("/")[0] for k in found])
-    random = np.random.default_rng(config.training.seed)
+    random = np.random.default_rng(0)  # the same ones for all networks
     chosen = random.choice(np.unique(families), len(np.unique(families)) // 20, replace=False)
     valid = np.isin(families, chosen)
     few = random.permutation(np.flatnonzero(valid))[:300]

@@ -143,7 +143,12 @@ class Trainer:
         return Energies.from_flat(self.flat.detach().numpy())
 
     def run(self, say: Callable[[str], None] = print) -> dict[str, Any]:
-        """Train from where a run in the same folder stopped; returns what was measured on the validation structures."""
+        """Train on from where a run in the same folder stopped, then `settle`."""
+        self.train_on(say)
+        return self.settle()
+
+    def train_on(self, say: Callable[[str], None] = print) -> None:
+        """Train from where a run in the same folder stopped to the last step."""
         self.out.mkdir(parents=True, exist_ok=True)
         self._resume()
         total = self.config.energy_steps + (self.config.steps if self.config.network else 0)
@@ -156,6 +161,9 @@ class Trainer:
                 self._save()
             if self.step % self.config.valid_every == 0 and self.step != total:
                 say(f"  validation F1 {max(self.measure(self.valid[:100]).values()):.4f}")
+
+    def settle(self) -> dict[str, Any]:
+        """Choose by the validation structures all that is not trained; returns it, with what was measured on them."""
         share = self._interpolate()
         losses = self.surprise(self.valid)
         temperature = min(losses, key=lambda t: losses[t])
