@@ -136,20 +136,21 @@ def test_values_of_nucleotides_are_drawn(browser: Browser, service: Any, library
 def test_several_labels_are_listed(browser: Browser, service: Any, library: Any, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     letters = ["".join(random.choice(list("ACGU"), 40, p=random.dirichlet([1, 1, 1, 1]))) for _ in range(200)]
-    table = {"sequence": letters, **{f"much {c}": [text.count(c) >= 10 for text in letters] for c in "AG"}}
+    limits = {f"{n} {c}": [text.count(c) >= n for text in letters] for c in "AG" for n in (10, 11, 12)}
+    table = {"sequence": letters, **limits}
     pq.write_table(pa.table(table), tmp_path / "t.parquet")
-    data = DataConfig((str(tmp_path / "t.parquet"),), "", label_columns=("much A", "much G"))
+    data = DataConfig((str(tmp_path / "t.parquet"),), "", label_columns=tuple(limits))
     finetune(FinetuneConfig("rich", library.model, data, library.registry, cnn=False))
     try:
         browser.size(1100, 900)
         browser.open(service.url)
         browser.wait("[...document.querySelector('#task').options].some((o) => o.value === 'rich')")
-        for letters_of_it, said in (("A" * 40, "much A"), ("C" * 40, "None of its labels")):
+        for letters_of_it, said in (("A" * 40, "10 A"), ("C" * 40, "None of its labels")):
             browser.type("#sequence", letters_of_it)
             browser.run("document.querySelector('#task').value = 'rich'; document.querySelector('#value').textContent = ''")
             browser.click("#predict")
             browser.wait(f"document.querySelector('#value').innerText.startsWith({said!r})")
-            assert len(browser.texts("#classes .share")) == 2
+            assert len(browser.texts("#classes .share")) == 6  # all of them, in the place of the five best classes
         assert browser.console() == []
     finally:
         shutil.rmtree(Path(library.registry) / "rich")

@@ -2,8 +2,10 @@
 
 import { $, bar, call, element } from "./common.js";
 
+const MOST = { classes: 5, labels: 20 }; // that are shown; each label is a question of its own
+
 async function answerOf(letters, task) {
-  return (await call(`/v1/predict/${encodeURIComponent(task)}`, { sequences: [letters], top: 5 })).predictions[0];
+  return (await call(`/v1/predict/${encodeURIComponent(task)}`, { sequences: [letters], top: MOST.labels })).predictions[0];
 }
 
 export async function predict(letters, task, lengths) {
@@ -14,7 +16,7 @@ export async function predict(letters, task, lengths) {
   else if (found.labels) $("value").textContent = labelsText(found);
   else $("value").textContent = found.probabilities ? "" : valueText(found);
   $("classes").replaceChildren(
-    ...Object.entries(found.probabilities ?? {}).map(([name, share]) =>
+    ...Object.entries(found.probabilities ?? {}).slice(0, found.labels ? MOST.labels : MOST.classes).map(([name, share]) =>
       element("li", {}, element("span", { text: name }), bar(share), element("span", { text: percent(share), className: "share" }))),
   );
   const doubts = doubtsOf(found, letters, lengths);
