@@ -14,6 +14,8 @@
   their clans and kinds (all ribosomal and transfer RNA, introns, RNase P and MRP, SRP, tmRNA, telomerase), and rows that
   are near-identical to anything of ArchiveII; chosen by Rfam families that training has not seen.
 
+`--networks 3` trains three, whose mean answers (`OUT/0` to `OUT/2` get their checkpoints).
+
 `OUT` gets checkpoints, `pred.tsv` (id, dot-bracket) and `result.json`; the same command goes on after a kill. Score with
 `score_structure.py --pred OUT/pred.tsv --truth …`. Needs MMseqs2 for `bprna` and `archive-unseen`.
 """

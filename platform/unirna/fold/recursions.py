@@ -96,7 +96,7 @@ class Weights(NamedTuple):
     """Weights of the loops, e to their scores, divided by e^mu for each unpaired nucleotide.
 
     Attributes:
-        hairpin: by size. loops: by the sizes of both sides; mirrored: the same with the right side from 30 down to 0.
+        hairpin: by size. loops: by the sizes of both sides, symmetric; mirrored: with the right side from 30 down to 0.
         branch: [6, 5, 5], of a pair in a multiloop, the letters beside it. closing: of the pair that closes it.
         unpaired: of so many unpaired nucleotides of a multiloop. outer: of a pair outside all others. free: of a nucleotide
             there. The others: as in `Energies`.
@@ -163,6 +163,7 @@ def _hairpin(codes: Any, i: int, j: int, t: int, hairpin: Any, mismatch: Any, te
 
 @_jit
 def _dot(a: Any, b: Any) -> Any:
+    """Of slices: of indices that are sums Numba would ask each time whether they are negative, and make no vectors."""
     total = 0.0
     for k in range(len(a)):
         total += a[k] * b[k]
