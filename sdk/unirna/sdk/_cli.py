@@ -25,6 +25,7 @@ from unirna.sdk._collections import Collections
 from unirna.sdk._doctor import Doctor
 from unirna.sdk._exceptions import InvalidRequestError, ModelMismatchError, NotFoundError, UniRNAError
 from unirna.sdk._fasta import read_fasta
+from unirna.sdk._files import is_file
 from unirna.sdk._http import PARALLEL
 from unirna.sdk._jobs_cli import JobsCommand
 from unirna.sdk._models import Estimate, LabelSet, Prediction
@@ -40,11 +41,19 @@ NUCLEOTIDE_LETTERS = frozenset("ACGUTRYKMSWBDHVN")
 
 
 @dataclass(frozen=True)
-class Search:
+class ReadsFile:
+    """What every command that reads sequences knows."""
+
+    encoding: str = field(default="", kw_only=True)
+    """Of the text of a file, such as latin-1; by default UTF-8, or what its byte-order mark says."""
+
+
+@dataclass(frozen=True)
+class Search(ReadsFile):
     """Find the stored sequences most similar to one or several."""
 
     sequence: tyro.conf.Positional[str]
-    """RNA or DNA letters; or a FASTA file; or - for FASTA on standard input."""
+    """RNA or DNA letters; or a FASTA or FASTQ file; or - for standard input."""
     k: Annotated[int, tyro.conf.arg(aliases=["-k"])] = 10
     """Hits wanted for each sequence."""
     where: str = ""
@@ -60,7 +69,7 @@ class Search:
 
     def run(self) -> int:
         """Search and print; 2 where some of several sequences are none, and the others were searched."""
-        queries = _sequences(self.sequence)
+        queries = _sequences(self.sequence, self.encoding)
 
         def search(client: Client, named: tuple[str, str]) -> SearchResult | InvalidRequestError:
             try:
@@ -93,11 +102,11 @@ class Search:
 
 
 @dataclass(frozen=True)
-class Embed:
+class Embed(ReadsFile):
     """Turn sequences into vectors."""
 
     sequences: tyro.conf.Positional[str]
-    """RNA or DNA letters; or a FASTA file; or - for FASTA on standard input."""
+    """RNA or DNA letters; or a FASTA or FASTQ file; or - for standard input."""
     out: Path
     """File to write: .npz (arrays `ids` [N] and `vectors` float32 [N, H])."""
     source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
@@ -108,7 +117,7 @@ class Embed:
 
         if self.out.suffix != ".npz":
             raise InvalidRequestError(f"--out {self.out}: wanted a name that ends in .npz")
-        named = _sequences(self.sequences)
+        named = _sequences(self.sequences, self.encoding)
         with self.source.connect() as client:
             vectors = client.embed([letters for _, letters in named])
         np.savez(self.out, ids=np.array([name for name, _ in named]), vectors=vectors)
@@ -116,19 +125,19 @@ class Embed:
 
 
 @dataclass(frozen=True)
-class Predict:
+class Predict(ReadsFile):
     """Predict a class, or a value, for each sequence."""
 
     task: tyro.conf.Positional[str]
     """Name of a predictor."""
     sequences: tyro.conf.Positional[str]
-    """RNA or DNA letters; or a FASTA file; or - for FASTA on standard input."""
+    """RNA or DNA letters; or a FASTA or FASTQ file; or - for standard input."""
     output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
     source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
 
     def run(self) -> None:
         """Predict and print."""
-        named = _sequences(self.sequences)
+        named = _sequences(self.sequences, self.encoding)
         with self.source.connect() as client:
             predictions = client.predict(self.task, [letters for _, letters in named], top=0)
         rows = [
@@ -157,11 +166,11 @@ class Predict:
 
 
 @dataclass(frozen=True)
-class Fold:
+class Fold(ReadsFile):
     """Predict secondary structures."""
 
     sequences: tyro.conf.Positional[str]
-    """RNA or DNA letters; or a FASTA file; or - for FASTA on standard input."""
+    """RNA or DNA letters; or a FASTA or FASTQ file; or - for standard input."""
     svg: Path | None = None
     """Folder for a drawing of each, NUMBER_ID.svg."""
     contacts: Path | None = None
@@ -176,7 +185,7 @@ class Fold:
 
     def run(self) -> None:
         """Fold and print."""
-        named = _sequences(self.sequences)
+        named = _sequences(self.sequences, self.encoding)
         with self.source.connect() as client:
             found = client.fold([letters for _, letters in named], contacts=self.contacts is not None)
         if self.svg is not None:
@@ -201,11 +210,11 @@ class Fold:
 
 
 @dataclass(frozen=True)
-class ScoreVariants:
+class ScoreVariants(ReadsFile):
     """Score variants of a sequence by the language model."""
 
     sequence: tyro.conf.Positional[str]
-    """RNA or DNA letters; or a FASTA file of one sequence; or - for it on standard input."""
+    """RNA or DNA letters; or a FASTA or FASTQ file of one sequence; or - for standard input."""
     variants: tyro.conf.Positional[tuple[str, ...]] = ()
     """Such as A10G, or G3C+C70G for several substitutions at once; without them all single ones."""
     method: Literal["masked", "pseudo-likelihood"] = "masked"
@@ -217,7 +226,7 @@ class ScoreVariants:
 
     def run(self) -> None:
         """Score and print."""
-        named = _sequences(self.sequence)
+        named = _sequences(self.sequence, self.encoding)
         if len(named) != 1:
             raise InvalidRequestError(f"{len(named)} sequences: wanted one, or use jobs/score_variants.py")
         if self.svg is not None and self.variants:
@@ -333,20 +342,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(code or 0)
 
 
-def _sequences(given: str) -> list[tuple[str, str]]:
+def _sequences(given: str, encoding: str) -> list[tuple[str, str]]:
     """Sequences from the command line, as (id, letters)."""
-    if given == "-" or _is_file(given):
-        return read_fasta(given)
+    if given == "-" or is_file(given):
+        return read_fasta(given, encoding=encoding)
     if given and not set(given.upper()) <= NUCLEOTIDE_LETTERS and (Path(given).suffix or "/" in given):
         raise InvalidRequestError(f"no file {given!r}; and it is no sequence of RNA or DNA letters either")
     return [("sequence_1", given)]
-
-
-def _is_file(text: str) -> bool:
-    try:
-        return Path(text).is_file()
-    except (OSError, ValueError):  # a sequence is longer than a file's name may be
-        return False
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from unirna.sdk._calls import Request, Steps
 from unirna.sdk._exceptions import InvalidRequestError
+from unirna.sdk._files import read_text
 
 Records = str | os.PathLike[str] | Mapping[str, str] | Iterable[tuple[str, str]]
 """Sequences: the path of a FASTA or CSV file, or pairs of id and letters."""
@@ -107,11 +108,8 @@ def _input(records: Records | None, file: str | None) -> dict[str, str]:
 
 
 def _text(path: Path) -> str:
-    import gzip
-
     try:
-        raw = path.read_bytes()
-        return (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8-sig", "replace")
-    except (OSError, EOFError) as error:
+        return read_text(path)
+    except OSError as error:
         shown = f"{str(path)[:100]!r} cannot be read ({type(error).__name__})"
         raise InvalidRequestError(f"{shown}: wanted the path of a FASTA or CSV file, or pairs of id and letters") from error
