@@ -72,7 +72,7 @@ def serve_store(settings: Settings) -> dict[str, Any]:
     settings = replace(
         settings,
         store=absolute(settings.store),
-        model=absolute(settings.model or ("" if layered(settings, names) else engine.model.name)),
+        model=absolute(settings.model or ("" if layered(settings) else engine.model.name)),
         registry=absolute(settings.registry),
         keys_file=full(settings.keys_file),
         jobs_folder=full(settings.jobs_folder),
@@ -123,9 +123,9 @@ def serve_store(settings: Settings) -> dict[str, Any]:
     return {"served": settings.store, "address": address, "start_seconds": round(seconds, 1)}
 
 
-def layered(settings: Settings, names: list[str]) -> bool:
+def layered(settings: Settings) -> bool:
     """Whether the collection that says which model to use holds states of a layer: then the replicas read it there too."""
-    first = settings.collection if settings.collection in names else names[0]
+    first = settings.collection or vectorstore.default_collection(settings.store) or ""
     return bool(vectorstore.open(settings.store, first).provenance.layer != -1)
 
 

@@ -514,7 +514,8 @@ def test_a_default_collection_stays_when_a_job_adds_another(library: Any, tmp_pa
     vectorstore.copy(library.store, "rfam", str(tmp_path / "one"), "only")
     engine = open_engine(Settings(str(tmp_path / "one"), library.model, jobs_folder=str(tmp_path / "jobs")))
     vectorstore.copy(library.store, "rfam", str(tmp_path / "one"), "second")
-    assert engine.catalogue.open(None).name == "only"
+    vectorstore.copy(library.store, "rfam", str(tmp_path / "one"), "a")
+    assert engine.catalogue.open(None).name == engine.catalogue.default() == "only"
 
 
 def test_a_cluster_too_small_for_a_job_is_told_so(library: Any, tmp_path: Path) -> None:

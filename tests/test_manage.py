@@ -260,6 +260,7 @@ def test_copy_rename_and_drop_take_the_rejects_along(store: str, tmp_path: Path)
         vectorstore.rename(other, "e", "f")
     with pytest.raises(StoreError, match="repeat its name"):
         vectorstore.drop(other, "e", confirm="yes")
+    vectorstore.set_default(other, "f")
     vectorstore.drop(other, "e", confirm="e")
     assert vectorstore.list_collections(other) == ["f"] and not vectorstore.exists(other, vectorstore.rejects_name("e"))
     with pytest.raises(StoreError, match="no collection 'e'"):
@@ -295,7 +296,7 @@ def test_the_command_line_does_all_of_it(store: str, tmp_path: Path, capsys: pyt
     run("compact", "c", "--keep-days", "1")
     run("rename", "d", "e")
     assert "repeat its name" in run("drop", "e", code=2)
-    assert [line.split("\t")[:2] for line in run("list").splitlines()[1:]] == [["c", "20"], ["e", "15"]]
+    assert [line.split("\t")[:2] for line in run("list").splitlines()[1:]] == [["c", "true"], ["e", "false"]]
     run("drop", "e", "--confirm", "e")
     assert run() == run("list") and "no collection 'e'" in run("show", "e", code=2)
     assert "wanted a file that ends in" in run("label", "c", "labels.txt", code=2)
@@ -332,3 +333,59 @@ def test_vectors_of_nucleotides_without_a_collection_are_never_removed_by_a_copy
         with pytest.raises(StoreError, match=r"there is 'free\.nucleotides' .* without a collection"):
             change()
     assert len(vectorstore.open(uri, "free.nucleotides")) == 1
+
+
+def test_the_default_is_the_first_collection_and_never_moves_by_itself(tmp_path: Path) -> None:
+    uri = str(tmp_path)
+    assert vectorstore.default_collection(uri) is None
+    make(uri, "m")
+    assert vectorstore.default_collection(uri) == "m"
+    make(uri, "a")  # first by name
+    vectorstore.copy(uri, "m", uri, "b")
+    assert vectorstore.default_collection(uri) == "m"
+    with pytest.raises(StoreError, match=r"no collection 'x'.*a, b, m"):
+        vectorstore.set_default(uri, "x")
+    vectorstore.set_default(uri, "b")
+    make(uri, "c")
+    assert vectorstore.default_collection(uri) == "b"
+    vectorstore.rename(uri, "b", "z")
+    assert vectorstore.default_collection(uri) == "z"
+    with pytest.raises(StoreError, match=r"'z' is the default.*set another"):
+        vectorstore.drop(uri, "z", confirm="z")
+    vectorstore.set_default(uri, "m")
+    for name in ("z", "a", "c", "m"):  # the default last
+        vectorstore.drop(uri, name, confirm=name)
+    assert vectorstore.default_collection(uri) is None
+    make(uri, "n")
+    assert vectorstore.default_collection(uri) == "n"
+
+
+def test_a_store_without_a_record_takes_the_oldest_collection(tmp_path: Path) -> None:
+    uri = str(tmp_path)
+    make(uri, "m")
+    (tmp_path / "unirna.json").unlink()  # as an earlier version left it
+    make(uri, "a")
+    assert vectorstore.default_collection(uri) == "m"
+    (tmp_path / "unirna.json").unlink()
+    assert vectorstore.default_collection(uri) == "m"
+    (tmp_path / "unirna.json").write_text("{}")
+    with pytest.raises(StoreError, match=r"unirna\.json.*Set one"):
+        vectorstore.default_collection(uri)
+    vectorstore.set_default(uri, "a")
+    assert vectorstore.default_collection(uri) == "a"
+
+
+def test_the_command_line_sets_the_default(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    uri = str(tmp_path)
+    make(uri, "m")
+    make(uri, "a")
+
+    def run(*words: str) -> tuple[int, str]:
+        code = _cli.main(["collections", *words, "--store", uri])
+        return code, capsys.readouterr().out
+
+    assert run("default") == (0, "m\n")
+    assert run("default", "a") == (0, "")
+    assert run("default") == (0, "a\n")
+    assert run("default", "x")[0] == 2
+    assert [line.split("\t")[:2] for line in run("list")[1].splitlines()[1:]] == [["a", "true"], ["m", "false"]]

@@ -88,6 +88,26 @@ def fields(response: httpx2.Response) -> list[str]:
 # ---- the service on Ray Serve ------------------------------------------------------------------------------------------
 
 
+def test_a_default_is_set_and_seen_at_once(library: Any, tmp_path: Path) -> None:
+    store = str(tmp_path)
+    for name in ("b", "a"):
+        vectorstore.copy(library.store, "rfam", store, name)
+    catalogue = Engine.open(store, library.model).catalogue
+    assert catalogue.open(None).name == "b"
+    catalogue.set_default("a")
+    assert catalogue.open(None).name == "a"
+    with pytest.raises(RequestError, match="no collection 'c'"):
+        catalogue.set_default("c")
+    with pytest.raises(RequestError, match="'a' is the default") as refused:
+        catalogue.drop("a", "a")
+    assert refused.value.status == 409
+    vectorstore.rename(store, "a", "c")  # its record follows
+    assert catalogue.open(None).name == "c"
+    (tmp_path / "c.lance").rename(tmp_path / "gone")
+    with pytest.raises(RequestError, match=r"'c', is no longer there. Name one of: b"):
+        catalogue.open(None)
+
+
 def test_search_by_sequence_id_and_vector_agree(http: httpx2.Client, library: Any) -> None:
     row = library.rows[7]
     vector = http.post("/v1/embed", json={"sequences": [row["sequence"]]}).json()["vectors"][0]
@@ -587,6 +607,9 @@ def test_keys_have_scopes_and_come_and_go(engine: Engine, library: Any, tmp_path
         assert status("DELETE", "/v1/collections/spare?confirm=spar", boss) == 422
         assert status("DELETE", "/v1/collections/..%2Fspare?confirm=..%2Fspare", boss) == 404
         assert "spare" in vectorstore.list_collections(library.store)
+        assert status("PUT", "/v1/collections/spare/default", reader) == 403
+        assert status("PUT", "/v1/collections/spare/default", boss) == 409  # the service was started with --collection
+        assert status("DELETE", "/v1/collections/rfam?confirm=rfam", boss) == 409  # the default
         assert status("DELETE", "/v1/collections/spare?confirm=spare", boss) == 204
         assert "spare" not in vectorstore.list_collections(library.store)
         # ---- a new key for alice; the old one goes

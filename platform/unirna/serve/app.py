@@ -87,16 +87,11 @@ SettingsOf = Annotated[Settings, Depends(_settings)]
 
 def open_engine(settings: Settings) -> Engine:
     """The engine that these settings describe; errors as `Engine.open`."""
-    default = settings.collection or None
-    if settings.jobs_folder and default is None:
-        # A job may add a second collection; requests that name none should still find the first.
-        there = vectorstore.list_collections(settings.store)
-        default = there[0] if len(there) == 1 else None
     return Engine.open(
         settings.store,
         settings.model or None,
         settings.registry or None,
-        default_collection=default,
+        default_collection=settings.collection or None,
         limits=Limits(
             max_sequence_length=settings.max_sequence_length,
             max_k=settings.max_k,
@@ -326,11 +321,16 @@ def sample(
 
 @api.delete("/collections/{name}", status_code=204, summary="Remove a collection for good")
 def drop(name: str, engine: EngineOf, confirm: Annotated[str, Query(description="Its name once more.")]) -> Response:
-    """Remove a collection with its rejects and the vectors of its nucleotides. Wants a key with the scope admin."""
-    engine.catalogue.open(name)
-    if confirm != name:
-        raise bad_field("confirm", f"this cannot be undone: repeat the collection's name, {name!r}")
-    vectorstore.drop(engine.store, name, confirm=confirm)
+    """Remove a collection with its rejects and the vectors of its nucleotides; the default one only when it is the last.
+    Wants a key with the scope admin."""
+    engine.catalogue.drop(name, confirm)
+    return Response(status_code=204)
+
+
+@api.put("/collections/{name}/default", status_code=204, summary="Make a collection the default")
+def set_default(name: str, engine: EngineOf) -> Response:
+    """Search this collection where a request names none. Wants a key with the scope admin."""
+    engine.catalogue.set_default(name)
     return Response(status_code=204)
 
 

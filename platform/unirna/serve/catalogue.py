@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from unirna import vectorstore
 from unirna.serve.encoders import Encoders
-from unirna.serve.errors import bad_field
+from unirna.serve.errors import FieldError, RequestError, bad_field
 from unirna.serve.values import plain_row
 from unirna.vectorstore import VERIFIED, Collection, StoreError
 
@@ -29,7 +29,7 @@ class Catalogue:
 
     Args:
         store: its URI. encoders: models whose collections can be searched.
-        default_collection: what is searched when a request names none.
+        default_collection: what is searched when a request names none; None for the store's own default.
     """
 
     def __init__(self, store: str, encoders: Encoders, default_collection: str | None) -> None:
@@ -39,13 +39,16 @@ class Catalogue:
         """A collection by name, or the default one.
 
         Raises:
-            RequestError: no such collection (404), or none named where there are several (422).
+            RequestError: no such collection (404), or none named and no default (422).
         """
         names = vectorstore.list_collections(self.store)
         if name is None:
-            name = self.default()
+            try:
+                name = self._default()
+            except StoreError as error:
+                raise bad_field("collection", str(error)) from error
         if name is None:
-            raise bad_field("collection", f"name one of: {', '.join(names)}" if names else "the store is empty")
+            raise bad_field("collection", "the store is empty")
         if name not in names:  # never a path: only names that the store lists are opened
             raise bad_field("collection", f"no collection {name!r}. There are: {', '.join(names) or 'none'}", 404)
         try:
@@ -55,9 +58,53 @@ class Catalogue:
             raise bad_field("collection", f"{name!r} cannot be opened; the service's log says why", 500) from error
 
     def default(self) -> str | None:
-        """The collection that is searched when a request names none."""
-        names = vectorstore.list_collections(self.store)
-        return self.default_collection or (names[0] if len(names) == 1 else None)
+        """The collection that is searched when a request names none; None for an empty store, or one that lost it."""
+        try:
+            return self._default()
+        except StoreError as error:
+            log.warning("%s", error)
+            return None
+
+    def _default(self) -> str | None:
+        return self.default_collection or vectorstore.default_collection(self.store)
+
+    def set_default(self, name: str) -> None:
+        """Set the collection of the store that is searched when a request names none.
+
+        Args:
+            name: the collection.
+
+        Raises:
+            RequestError: no such collection (404), or this service has a default of its own, from its settings (409).
+        """
+        if self.default_collection not in (None, name):
+            detail = f"this service searches {self.default_collection!r} by default (--collection), whatever the store says"
+            raise RequestError(409, detail, FieldError("collection", detail))
+        self.open(name)
+        vectorstore.set_default(self.store, name)
+
+    def drop(self, name: str, confirm: str) -> None:
+        """Remove a collection for good.
+
+        Args:
+            name: the collection.
+            confirm: its name once more.
+
+        Raises:
+            RequestError: no such collection (404), `confirm` is another name (422), or it is the default and there are
+                others (409).
+        """
+        self.open(name)
+        if confirm != name:
+            raise bad_field("confirm", f"this cannot be undone: repeat the collection's name, {name!r}")
+        others = [other for other in vectorstore.list_collections(self.store) if other != name]
+        if others and self.default() == name:
+            detail = (
+                f"{name!r} is the default collection: set another one first, PUT /v1/collections/NAME/default with one of "
+                f"{', '.join(others)}"
+            )
+            raise RequestError(409, detail, FieldError("collection", detail))
+        vectorstore.drop(self.store, name, confirm=confirm)
 
     def describe_all(self) -> list[dict[str, Any]]:
         """All collections that can be opened, by name; see `describe`."""

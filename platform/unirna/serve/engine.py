@@ -79,7 +79,7 @@ class Engine:
             store: folder or URI of the store.
             model: name, folder or URI; by default the one that made the (default) collection, as it says itself.
             registry: folder of predictors.
-            default_collection: what is searched when a request names none; by default the only one there is.
+            default_collection: what is searched when a request names none; by default the store's default.
             limits: the largest request.
             other_models: how many models of other collections may be loaded too, when they are searched.
 
@@ -95,7 +95,8 @@ class Engine:
             raise TaskError(
                 f"no registry at {str(registry)!r}: wanted a folder of predictors, as jobs/finetune.py makes it"
             )
-        loaded = load(model) if model else _recorded_model(store, default_collection or names[0])
+        first = default_collection or vectorstore.default_collection(store) or names[0]
+        loaded = load(model) if model else _recorded_model(store, first)
         folder = None if registry is None else Path(registry)
         return cls(loaded, store, folder, default_collection=default_collection, limits=limits, other_models=other_models)
 

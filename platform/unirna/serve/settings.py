@@ -39,7 +39,7 @@ class Settings:
     registry: str = ""
     """Folder of predictors, as jobs/finetune.py makes it."""
     collection: str = ""
-    """Collection that is searched when a request names none; by default the only one."""
+    """Collection that is searched when a request names none; by default the store's (`unirna collections default`)."""
     host: str = "127.0.0.1"
     """Address to listen on; beyond loopback a key is needed."""
     port: int = 8000

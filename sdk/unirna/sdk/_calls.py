@@ -186,7 +186,7 @@ def sample(count: int, seed: int, collection: str | None) -> Steps[SampleResult]
 def _default_collection() -> Steps[str]:
     (listed,) = yield [Request("GET", "/v1/collections")]
     if (name := listed["default"]) is None:
-        raise InvalidRequestError.of("collection", "there are several: name one of those that collections() lists")
+        raise InvalidRequestError.of("collection", "there is no default: name one of those that collections() lists")
     return str(name)
 
 

@@ -151,7 +151,7 @@ class Client:
 
         Raises:
             NotFoundError: no such collection, or it has no map.
-            InvalidRequestError: a label that is no column; no collection named where there are several.
+            InvalidRequestError: a label that is no column; no collection named where there is no default.
             UniRNAError: any other failure.
         """
         return self._run(_calls.map(collection or self._collection, label))

@@ -1,5 +1,5 @@
-"""`unirna collections …`: what there is, and changing it in place. `list`, `show` and `sample` ask a service
-too; the others want a store."""
+"""`unirna collections …`: what there is, and changing it in place. `list`, `show`, `default` and `sample` also ask
+a service; the others need a store."""
 
 from __future__ import annotations
 
@@ -39,9 +39,15 @@ class List:
                     there.append(store.open(self.source.store, name).info)
                 except store.StoreError as error:
                     say(f"left out: {error}")
+            try:
+                default = store.default_collection(self.source.store)
+            except store.StoreError as error:
+                default = None
+                say(str(error))
             rows = [
                 {
                     "name": info.name,
+                    "default": info.name == default,
                     "sequences": info.num_rows,
                     "dimension": info.dimension,
                     "model": info.provenance.model,
@@ -54,6 +60,7 @@ class List:
                 rows = [
                     {
                         "name": c.name,
+                        "default": c.default,
                         "sequences": c.num_rows,
                         "dimension": c.dimension,
                         "model": c.model,
@@ -350,9 +357,37 @@ class Drop(InStore):
         say(f"{self.name} is gone")
 
 
+@dataclass(frozen=True)
+class Default:
+    """Show which collection is searched when none is named; with NAME, set it. Otherwise it is the one made first."""
+
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="[NAME]")] = ""
+    """The collection to set, with --store. (Of a service: PUT /v1/collections/NAME/default with an admin key.)"""
+    source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
+
+    def run(self) -> None:
+        """Show or set it."""
+        place = "" if self.source.url else self.source.store
+        if self.name:
+            if not place:
+                raise InvalidRequestError("setting the default needs the store: --store STORE")
+            _vectorstore().set_default(place, self.name)
+            say(f"{self.name} is the default collection of {place}")
+            return
+        if place:
+            found = _vectorstore().default_collection(place)
+        else:
+            with self.source.connect() as client:
+                found = next((c.name for c in client.collections() if c.default), None)
+        if found is None:
+            raise NotFoundError("there is no default collection")
+        print(found)
+
+
 Command = (
     Annotated[List, tyro.conf.subcommand("list")]
     | Annotated[Show, tyro.conf.subcommand("show")]
+    | Annotated[Default, tyro.conf.subcommand("default")]
     | Annotated[Sample, tyro.conf.subcommand("sample")]
     | Annotated[Versions, tyro.conf.subcommand("versions")]
     | Annotated[Tag, tyro.conf.subcommand("tag")]

@@ -37,7 +37,7 @@ def connect(
         timeout: seconds to wait for an answer.
         model: of a store, the model to use; by default the one that made it, as the store says.
         registry: of a store, the folder of predictors.
-        collection: what is searched when a call names none; by default the service's default or the store's only one.
+        collection: what is searched when a call names none; by default the default of the service or the store.
         progress: show on stderr how far calls with many sequences are; by default on a terminal and in a notebook.
 
     Raises:

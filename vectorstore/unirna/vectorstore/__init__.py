@@ -1,6 +1,7 @@
 """Collections of RNA sequences and their vectors in a LanceDB store: search, read, write. Knows arrays and Arrow only."""
 
 from unirna.vectorstore.collection import Collection, CollectionInfo, exists, list_collections, open
+from unirna.vectorstore.default import default_collection, set_default
 from unirna.vectorstore.errors import ChangedError, FilterError, ModelMismatchError, StoreError
 from unirna.vectorstore.hybrid import search_hybrid
 from unirna.vectorstore.index import KINDS, build_index, drop_index
@@ -88,6 +89,7 @@ __all__ = [
     "committed_version",
     "compact",
     "copy",
+    "default_collection",
     "delete",
     "drop",
     "drop_index",
@@ -113,6 +115,7 @@ __all__ = [
     "same_rows",
     "scan_rows",
     "search_hybrid",
+    "set_default",
     "split_table",
     "statistics",
     "table_version",

@@ -20,6 +20,7 @@ from lance.commit import CommitConflictError
 from lance.fragment import FragmentMetadata, write_fragments
 
 from unirna.vectorstore.collection import NUCLEOTIDES, REJECTS, SIDECARS, exists, filesystem_of, has_index, table_uri
+from unirna.vectorstore.default import keep_default
 from unirna.vectorstore.errors import ChangedError, StoreError
 from unirna.vectorstore.schema import INDEX_KEY, VECTOR_INDEX, Provenance
 
@@ -114,11 +115,13 @@ def commit(uri: str, name: str, schema: pa.Schema, fragments: Sequence[str], *, 
         transaction = lance.Transaction(0, operation, transaction_properties={JOB_PROPERTY: key})
         try:
             # Creation writes version 1 if there is none, so of two jobs that create a table one fails here.
-            return int(lance.LanceDataset.commit(target, transaction, max_retries=0).version)
+            made = int(lance.LanceDataset.commit(target, transaction, max_retries=0).version)
         except (OSError, ValueError) as error:
             if exists(uri, name):
                 raise ChangedError(_changed(name, 0, table_version(uri, name))) from error
             raise
+        keep_default(uri)
+        return made
 
     def attempt() -> int:
         if not exists(uri, name):

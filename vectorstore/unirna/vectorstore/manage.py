@@ -13,7 +13,8 @@ import lance
 import numpy as np
 import pyarrow.fs
 
-from unirna.vectorstore.collection import exists, filesystem_of, open, table_uri
+from unirna.vectorstore.collection import exists, filesystem_of, list_collections, open, table_uri
+from unirna.vectorstore.default import default_collection, keep_default, rename_default
 from unirna.vectorstore.errors import StoreError
 from unirna.vectorstore.ingest import CHANGE, JOB_PROPERTY, check_name, nucleotides_name, rejects_name
 from unirna.vectorstore.maps import map_name
@@ -197,6 +198,7 @@ def copy(uri: str, name: str, to_uri: str, to_name: str | None = None, *, versio
             table = lance.dataset(table_uri(uri, old))
             table.deep_clone(table_uri(to_uri, new), table.version)
     source.deep_clone(table_uri(to_uri, target), source.version)
+    keep_default(to_uri)
     return int(source.count_rows())
 
 
@@ -214,11 +216,13 @@ def rename(uri: str, name: str, new: str) -> None:
     filesystem, _ = filesystem_of(uri)
     if not isinstance(filesystem, pyarrow.fs.LocalFileSystem):
         copy(uri, name, uri, new)
+        rename_default(uri, name, new)
         drop(uri, name, confirm=name)
         return
     for old, other in zip((*_beside(name), name), (*_beside(new), new), strict=True):
         if exists(uri, old):
             filesystem.move(filesystem_of(table_uri(uri, old))[1], filesystem_of(table_uri(uri, other))[1])
+    rename_default(uri, name, new)
 
 
 def drop(uri: str, name: str, *, confirm: str) -> None:
@@ -228,11 +232,17 @@ def drop(uri: str, name: str, *, confirm: str) -> None:
         confirm: the collection's name once more.
 
     Raises:
-        StoreError: no such collection, or `confirm` is not its name.
+        StoreError: no such collection, `confirm` is not its name, or it is the default and there are others.
     """
     open(uri, name)
     if confirm != name:
         raise StoreError(f"dropping {name!r} cannot be undone: repeat its name to confirm (got {confirm!r})")
+    others = [other for other in list_collections(uri) if other != name]
+    if others and default_collection(uri) == name:
+        raise StoreError(
+            f"{name!r} is the default collection of {uri}: set another default first, one of {', '.join(others)} "
+            f"(unirna collections default NAME --store {uri})"
+        )
     for table in (*_beside(name), name):  # the collection last: cut short, this can be done again
         _remove(uri, table)
 
