@@ -196,7 +196,7 @@ def test_rna_of_no_class_is_told_from_that_of_training(tmp_path: Path, nano_mode
     test = predictor.metrics["test"]["rich"]
     mine = [row for row in rows if row["split"] == "test"]
     found = predictor.predict([row["sequence"] for row in mine])
-    assert isinstance(found, Predictions) and found.known is not None
+    assert isinstance(found, Predictions) and found.conformal_p_value is not None
     unknown = np.array([row["kind"] == "U" for row in mine])
     assert test["AUROC of known"]["value"] > 0.7
     assert test["AUROC of known"]["value"] == pytest.approx(
@@ -205,14 +205,22 @@ def test_rna_of_no_class_is_told_from_that_of_training(tmp_path: Path, nano_mode
     assert predictor.metrics["test, classes of training"]["rich"]["accuracy"]["value"] > 0.9
     assert "AUROC of known" not in predictor.metrics["test, classes of training"]["rich"]
     # the share among RNA of its classes: about even for these, small for the others
-    assert np.median(found.known[~unknown]) == pytest.approx(0.5, abs=0.2) and np.median(found.known[unknown]) < 0.25
-    assert found.known.min() >= 1 / (1 + 97)
+    assert (
+        np.median(found.conformal_p_value[~unknown]) == pytest.approx(0.5, abs=0.2)
+        and np.median(found.conformal_p_value[unknown]) < 0.25
+    )
+    assert found.conformal_p_value.min() >= 1 / (1 + 97)
     predictions = prediction_result(answers_of(predictor, found, [row["sequence"] for row in mine], 2), "rich")
-    assert [p.known for p in predictions if isinstance(p, sdk.Prediction)] == pytest.approx(found.known.tolist())
+    assert [p.conformal_p_value for p in predictions if isinstance(p, sdk.Prediction)] == pytest.approx(
+        found.conformal_p_value.tolist()
+    )
     cells = predictions.table()[1]
-    marked = np.array(["none of these" in cell[0] for cell in cells])
-    assert marked.tolist() == (found.known < 0.05).tolist() and marked[unknown].mean() > 2 * marked[~unknown].mean()
-    assert "`known` below .05" in predictor.card
+    marked = np.array(["out of distribution" in cell[0] for cell in cells])
+    assert (
+        marked.tolist() == (found.conformal_p_value < 0.05).tolist()
+        and marked[unknown].mean() > 2 * marked[~unknown].mean()
+    )
+    assert "`conformal_p_value` below .05" in predictor.card
 
 
 def test_sureness_is_the_log_odds_of_the_best_class() -> None:

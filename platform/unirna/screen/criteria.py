@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from unirna.model import Model
-from unirna.tasks import Estimates, Predictor, find_predictor, load_predictor
+from unirna.tasks import Estimates, Predictions, Predictor, find_predictor, load_predictor
 
 RANDOM_SEQUENCES = 200
 """How many random sequences, at least one for each of so many references, give the unit of distance."""
@@ -120,6 +120,11 @@ class LabelCriterion:
         return f"{self.predictor}={self.label}"
 
 
+def outside_column(predictor: str) -> str:
+    """Name of the column that says which records are out of a classifier's distribution."""
+    return f"out of distribution {predictor}"
+
+
 def parse_label_criterion(text: str, registry: str) -> LabelCriterion:
     """Read "task=label" and find the predictor.
 
@@ -164,13 +169,13 @@ class Criteria:
 
     def score(
         self, vectors: dict[str, NDArray[np.float32]], sequences: list[str], predictors: dict[str, Predictor]
-    ) -> dict[str, NDArray[np.float64] | list[str]]:
+    ) -> dict[str, NDArray[np.float64] | NDArray[np.bool_] | list[str]]:
         """Columns of N records, the combined `score` first.
 
         Args:
             vectors: encoder's fingerprint -> float32 [N, H]. sequences: theirs. predictors: folder -> predictor.
         """
-        columns: dict[str, NDArray[np.float64] | list[str]] = {}
+        columns: dict[str, NDArray[np.float64] | NDArray[np.bool_] | list[str]] = {}
         wanted: list[Numbers] = []
         if self.references is not None:
             cosines, which = self.references.nearest(vectors[self.references.fingerprint])
@@ -187,6 +192,8 @@ class Criteria:
                 said = [name if isinstance(name, str) else ";".join(name) for name in predicted.labels]
                 chance = predicted.probabilities[:, predicted.classes.index(criterion.label)].astype(np.float64)
             columns |= {criterion.name: chance, f"predicted {criterion.predictor}": said}
+            if isinstance(predicted, Predictions) and predicted.out_of_distribution is not None:
+                columns[outside_column(criterion.predictor)] = predicted.out_of_distribution
             wanted.append(chance)
         with np.errstate(divide="ignore"):  # a probability of 0 makes the score 0
             score = np.exp(np.mean([np.log(d) for d in wanted], axis=0))

@@ -23,6 +23,7 @@ from unirna.screen.criteria import (
     References,
     ScreenError,
     embed_references,
+    outside_column,
     parse_label_criterion,
 )
 from unirna.screen.report import write_report
@@ -245,7 +246,7 @@ def _scored_blocks(
 def _ranked(top: pa.Table, criteria: Criteria) -> pa.Table:
     """The ranking with its columns in reading order: rank, id, scores, the input's labels, source, the sequence."""
     ranked = top.append_column("rank", pa.array(range(1, top.num_rows + 1), pa.int32()))
-    scores = [x for c in criteria.labels for x in (c.name, f"predicted {c.predictor}")]
+    scores = [x for c in criteria.labels for x in (c.name, f"predicted {c.predictor}", outside_column(c.predictor))]
     first = ["rank", "id", "length", "score", "similarity", "nearest", *dict.fromkeys(scores)]
     last = ["source", "number", "sha", "sequence"]
     labels = [name for name in ranked.column_names if name not in (*first, *last)]

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from unirna.screen.criteria import Criteria
+from unirna.screen.criteria import Criteria, outside_column
 
 MOST_ROWS: Final = 200
 """Hits of the report's table; all stand in the ranked files."""
@@ -188,7 +188,9 @@ def _plot(histogram: Sequence[int], cut: float, hits: int) -> str:
 def _table(ranked: pa.Table, criteria: Criteria) -> str:
     names = ranked.column_names
     scores = [criterion.name for criterion in criteria.labels]
-    predicted = list(dict.fromkeys(f"predicted {criterion.predictor}" for criterion in criteria.labels))
+    named = list(dict.fromkeys(criterion.predictor for criterion in criteria.labels))
+    columns = [column for name in named for column in (f"predicted {name}", outside_column(name))]
+    predicted = [column for column in columns if column in names]
     labels = names[names.index((["similarity", "nearest"] if criteria.references else ["score"])[-1]) + 1 :]
     labels = [n for n in labels if n not in (*scores, *predicted, "source", "number", "sha", "sequence")]
     filled = [n for n in labels if any(value not in (None, "") for value in ranked[n].to_pylist())][:MOST_LABELS]
@@ -226,6 +228,8 @@ def _cell(name: str, kind: str, hit: Mapping[str, Any]) -> str:
         text = f"{value:,}" if isinstance(value, int) else f"{value:.4f}" if name == "similarity" else f"{value:.3f}"
         return f'<td class="n">{text}</td>'
     shown = f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
+    if isinstance(value, bool):
+        shown = "yes" if value else "no"
     return f'<td class="text">{escape(shown)}</td>'
 
 
@@ -246,7 +250,8 @@ def _method(criteria: Criteria) -> str:
         f"{'below' if c.label == 'high' else 'above'} the predicted one, as a normal distribution has it.</li>"
         if c.numeric
         else f"<li><b>{escape(c.name)}</b>: the probability that the predictor {escape(c.predictor)} gives to "
-        f"{escape(c.label)}. How far they can be believed stands on its card.</li>"
+        f"{escape(c.label)}. How well it is calibrated stands on its card. A record that is out of distribution is unlike "
+        "the RNA of the predictor's classes: do not trust its label or probability.</li>"
         for c in criteria.labels
     ]
     whole = (

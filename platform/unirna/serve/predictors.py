@@ -106,7 +106,8 @@ def answers_of(
     """Predictions for normalised sequences as the service gives them.
 
     All: usual_length, whether the predictor was made from sequences as short and as long.
-    Classes: label, probability, the `top` most probable classes (0: all), and known (None where it was not measured).
+    Classes: label, probability, the `top` most probable classes (0: all), conformal_p_value and out_of_distribution (None
+    where they were not measured).
     Of several labels: labels, and probabilities as above. Values: value, low, high (None where the interval has no
     bounds), unit. Of nucleotides: values, half_width (None, as above), unit.
     """
@@ -132,10 +133,17 @@ def _answers(predictions: Predictions | LabelSets | Estimates | Profiles, top: i
             for labels, row in zip(predictions.labels, predictions.probabilities, strict=True)
         ]
     answers = []
-    known = [None] * len(predictions.labels) if predictions.known is None else predictions.known.tolist()
-    for label, row, usual in zip(predictions.labels, predictions.probabilities, known, strict=True):
-        shares = _best(predictions.classes, row, top)
-        answers.append({"label": label, "probability": float(row.max()), "probabilities": shares, "known": usual})
+    p_values, outside = predictions.conformal_p_value, predictions.out_of_distribution
+    for i, (label, row) in enumerate(zip(predictions.labels, predictions.probabilities, strict=True)):
+        answers.append(
+            {
+                "label": label,
+                "probability": float(row.max()),
+                "probabilities": _best(predictions.classes, row, top),
+                "conformal_p_value": None if p_values is None else float(p_values[i]),
+                "out_of_distribution": None if outside is None else bool(outside[i]),
+            }
+        )
     return answers
 
 

@@ -109,10 +109,14 @@ class Prediction(_Response):
     label: str
     probability: float
     probabilities: dict[str, float] = Field(description="The most probable classes, best first.")
-    known: float | None = Field(
+    conformal_p_value: float | None = Field(
         None,
-        description="Share of held-out RNA of these classes that was answered no more surely, or null. Below .05 the "
-        "sequence may be of none of them.",
+        description="Share of held-out RNA of these classes that is no more like training than this sequence, or null.",
+    )
+    out_of_distribution: bool | None = Field(
+        None,
+        description="Whether the sequence is unlike the RNA of these classes (conformal_p_value below .05), so that the "
+        "label is not to be trusted; null where it was not measured.",
     )
     usual_length: bool = Field(True, description=USUAL)
 

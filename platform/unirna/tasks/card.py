@@ -80,7 +80,11 @@ def write_card(info: dict[str, Any]) -> str:
         else "- Labels that were unknown for many rows are known the worse; probabilities hold for RNA like these rows."
         if _several(info)
         else "- It always answers with one of its classes, also for RNA of none of them"
-        + ("; `known` below .05 hints at it" + _known(info) if "sureness" in info else "."),
+        + (
+            "; `out_of_distribution` (`conformal_p_value` below .05) hints at it" + _known(info)
+            if "sureness" in info
+            else "."
+        ),
         "- Copies of a sequence are kept apart only as said above, and close relatives of test sequences may stand in",
         "  train: results for unrelated RNA can be worse.",
         f"- Sequences longer than {encoder['context']:,} nucleotides are read in overlapping windows.",

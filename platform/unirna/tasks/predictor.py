@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ from unirna.tasks.pairs import PAIR_MARK, difference, split_pairs
 from unirna.tasks.simple import SimpleModels
 from unirna.tasks.tasks import TASKS
 
+ALPHA: Final = 0.05
+"""Conformal p-value below which a sequence is out of distribution: so is one in twenty that does belong to the classes."""
 FORMAT = 2
 """Of `predictor.json`. 1 knew no blend."""
 NUCLEOTIDES_AT_ONCE = 20_000
@@ -43,14 +45,19 @@ class Predictions:
         labels: the most probable class of each.
         probabilities: float32 [N, C], rows sum to 1.
         classes: the C class names, in the order of the columns.
-        known: float32 [N], the share of held-out RNA of these classes that was answered no more surely (a conformal
-            p-value: Vovk et al. 2005). Below .05 the RNA may be of none of the classes. None where it was not measured.
+        conformal_p_value: float32 [N], the share of held-out RNA of these classes that is no more like training than this
+            one (Vovk et al. 2005). None where it was not measured.
     """
 
     labels: list[str]
     probabilities: Vectors
     classes: list[str]
-    known: Vectors | None = None
+    conformal_p_value: Vectors | None = None
+
+    @property
+    def out_of_distribution(self) -> NDArray[np.bool_] | None:
+        """Whether each is unlike the RNA of the classes (p-value below `ALPHA`), bool [N]; None if not measured."""
+        return None if self.conformal_p_value is None else self.conformal_p_value < ALPHA
 
 
 @dataclass(frozen=True)
@@ -282,11 +289,12 @@ class Predictor:
         if TASKS[self.task].several:
             said = [[classes[i] for i in np.flatnonzero(row > 0.5).tolist()] for row in probabilities]
             return LabelSets(said, probabilities, classes)
-        held_out, known = self.info.get("sureness"), None
+        held_out, p_values = self.info.get("sureness"), None
         if held_out is not None and len(outputs):
-            known = ((1 + np.searchsorted(held_out, sureness(outputs), "right")) / (1 + len(held_out))).astype(np.float32)
+            places = np.searchsorted(held_out, sureness(outputs), "right")
+            p_values = ((1 + places) / (1 + len(held_out))).astype(np.float32)
         labels = [classes[i] for i in probabilities.argmax(axis=1).tolist()]
-        return Predictions(labels, probabilities, classes, known)
+        return Predictions(labels, probabilities, classes, p_values)
 
     def predict_rows(self, rows: Sequence[Vectors], sequences: Sequence[str]) -> Profiles:
         """Values of the nucleotides of sequences that the caller has already embedded.

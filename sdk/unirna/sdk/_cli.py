@@ -30,7 +30,7 @@ from unirna.sdk._http import PARALLEL
 from unirna.sdk._jobs_cli import JobsCommand
 from unirna.sdk._models import Estimate, LabelSet, Prediction
 from unirna.sdk._output import Output, say, show
-from unirna.sdk._results import HIT_COLUMNS, UNKNOWN, SearchResult
+from unirna.sdk._results import HIT_COLUMNS, SearchResult
 from unirna.sdk._scripts import SCRIPTS, run_script
 from unirna.sdk._source import Source
 
@@ -141,7 +141,13 @@ class Predict(ReadsFile):
         with self.source.connect() as client:
             predictions = client.predict(self.task, [letters for _, letters in named], top=0)
         rows = [
-            {"id": name, "label": p.label, "probability": p.probability, "known": p.known}
+            {
+                "id": name,
+                "label": p.label,
+                "probability": p.probability,
+                "conformal_p_value": p.conformal_p_value,
+                "out_of_distribution": p.out_of_distribution,
+            }
             if isinstance(p, Prediction)
             else {"id": name, "labels": ",".join(p.labels)} | {f"p({x})": v for x, v in sorted(p.probabilities.items())}
             if isinstance(p, LabelSet)
@@ -152,14 +158,10 @@ class Predict(ReadsFile):
         ]
         self.output.show(rows)
         unusual = [name for (name, _), p in zip(named, predictions, strict=True) if not p.usual_length]
-        unlike = [
-            name
-            for (name, _), p in zip(named, predictions, strict=True)
-            if (known := getattr(p, "known", None)) is not None and known < UNKNOWN
-        ]
+        unlike = [name for (name, _), p in zip(named, predictions, strict=True) if getattr(p, "out_of_distribution", None)]
         for what, names in (
             (f"of other lengths than what {self.task} was made from, so take the answers for guesses", unusual),
-            ("perhaps of none of the classes (known below .05)", unlike),
+            (f"out of distribution: unlike the RNA of the classes of {self.task}, so do not trust their labels", unlike),
         ):
             if names:
                 say(f"{len(names):,} of {len(named):,} {what}: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}")

@@ -62,15 +62,18 @@ class Prediction:
     Attributes:
         label: the class. probability: its share.
         probabilities: the most probable classes, best first.
-        known: share of held-out RNA of these classes that was answered no more surely. Below .05 the sequence may be of
-            none of them. None where it was not measured.
+        conformal_p_value: share of held-out RNA of these classes that is no more like training than this sequence. None
+            where it was not measured.
+        out_of_distribution: whether the sequence is unlike the RNA of these classes (p-value below .05), so that the label
+            is not to be trusted. None where it was not measured.
         usual_length: whether the predictor was made from sequences as short and as long; if not, take it for a guess.
     """
 
     label: str
     probability: float
     probabilities: Mapping[str, float] = field(repr=False)
-    known: float | None = None
+    conformal_p_value: float | None = None
+    out_of_distribution: bool | None = None
     usual_length: bool = True
 
 

@@ -24,8 +24,6 @@ FIRST_LABELS = ("family", "family_name", "rna_type")
 """Labels that are shown first where a collection has them."""
 HIT_COLUMNS: Final = ("rank", "id", "similarity", "length", "sequence")
 """Columns that every table of hits has."""
-UNKNOWN: Final = 0.05
-"""A prediction whose `known` is less is perhaps of none of the classes."""
 
 
 class _Table(ABC):
@@ -209,8 +207,8 @@ class PredictionResult(_Rows[Prediction | LabelSet | Estimate | Profile]):
         self.task = task
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """Keys: label, probability, probabilities, known; or labels, probabilities; or value, low, high, unit; or values,
-        half_width, unit; and usual_length."""
+        """Keys: label, probability, probabilities, conformal_p_value, out_of_distribution; or labels, probabilities; or
+        value, low, high, unit; or values, half_width, unit; and usual_length."""
         return [
             asdict(p)
             if isinstance(p, Estimate | Profile)
@@ -220,7 +218,8 @@ class PredictionResult(_Rows[Prediction | LabelSet | Estimate | Profile]):
                 "label": p.label,
                 "probability": p.probability,
                 "probabilities": _listed(p.probabilities),
-                "known": p.known,
+                "conformal_p_value": p.conformal_p_value,
+                "out_of_distribution": p.out_of_distribution,
                 "usual_length": p.usual_length,
             }
             for p in self
@@ -368,8 +367,7 @@ def _doubt(prediction: Prediction | LabelSet | Estimate | Profile) -> str:
 
 
 def _label(prediction: Prediction) -> str:
-    unknown = prediction.known is not None and prediction.known < UNKNOWN
-    return f"{prediction.label} (perhaps none of these)" if unknown else prediction.label
+    return f"{prediction.label} (out of distribution)" if prediction.out_of_distribution else prediction.label
 
 
 def _others(prediction: Prediction) -> str:

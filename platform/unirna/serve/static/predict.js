@@ -68,8 +68,9 @@ function doubtsOf(found, letters, [shortest, longest]) {
   const within = letters.length >= shortest && letters.length <= longest;
   const doubts = [];
   if (!within) doubts.push(`This predictor was made from sequences of ${usual} nucleotides; yours has ${letters.length}, so take it for a guess.`);
-  if (found.known != null && found.known < 0.05) {
-    doubts.push(`It may be none of these: of RNA that does belong to them, ${found.known < 0.01 ? "less than 1" : Math.round(100 * found.known)} % gets an answer as unsure.`);
+  if (found.out_of_distribution) {
+    const share = found.conformal_p_value < 0.01 ? "less than 1" : Math.round(100 * found.conformal_p_value);
+    doubts.push(`Out of distribution: this sequence is unlike the RNA of these classes, so do not trust the label. Only ${share} % of RNA that does belong to them is as unlike.`);
   }
   return doubts;
 }
