@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -43,6 +44,10 @@ CACHE_FLOATS = 3 << 19
 
 LEAST_TOKENS = 32
 """A shorter batch gets one more sequence, which nobody sees: products of few rows are rounded in another way."""
+
+if hasattr(os, "register_at_fork"):
+    # The threads of OpenMP are not there in a forked process, which would wait for them for ever.
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 Vectors = NDArray[np.float32]
 Ends = Sequence[int] | Tensor | NDArray[np.int32]

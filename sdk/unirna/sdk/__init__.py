@@ -14,6 +14,7 @@ from unirna.sdk._client import Client
 from unirna.sdk._connect import connect, connect_async
 from unirna.sdk._exceptions import (
     AuthenticationError,
+    ForkedProcessError,
     InvalidRequestError,
     ModelMismatchError,
     NotFoundError,
@@ -50,6 +51,7 @@ __all__ = [
     "CollectionInfo",
     "Estimate",
     "FoldResult",
+    "ForkedProcessError",
     "Hit",
     "InvalidRequestError",
     "Job",

@@ -61,6 +61,10 @@ class ServiceError(UniRNAError, RuntimeError):
     """The service failed, or what answers is no UniRNA service."""
 
 
+class ForkedProcessError(UniRNAError, RuntimeError):
+    """A client of a store in a process that was forked after the store was used; the message says what to do instead."""
+
+
 _KINDS: Mapping[int, type[UniRNAError]] = {
     400: InvalidRequestError,
     401: AuthenticationError,

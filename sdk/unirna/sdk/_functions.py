@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _default: dict[tuple[str, str | None], Client] = {}
 _lock = threading.Lock()
+if hasattr(os, "register_at_fork"):  # a thread that holds the lock is not there in the forked process, to let go of it
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 def _default_client() -> Client:

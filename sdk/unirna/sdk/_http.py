@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import httpx2
 
@@ -25,6 +26,7 @@ from unirna.sdk._exceptions import (
     UniRNAError,
     from_problem,
 )
+from unirna.sdk._process import process_key
 
 CONNECT_TIMEOUT: Final = 5.0
 TRIES: Final = 4
@@ -183,20 +185,44 @@ class Try:
 
 
 class HTTPTransport:
-    """Sends requests and waits for their answers."""
+    """Sends requests and waits for their answers. Safe to share between threads, to use after a fork, and to pickle.
+
+    Args:
+        address: the service.
+        closed: whether it refuses requests.
+    """
 
     whole = False
 
-    def __init__(self, address: Address) -> None:
-        self._address = address
-        self._http = httpx2.Client(**address.options)
+    def __init__(self, address: Address, closed: bool = False) -> None:
+        self._address, self._closed = address, closed
+        self._clients: dict[tuple[int, int], httpx2.Client] = {}
 
     def __repr__(self) -> str:
         return repr(self._address.url)
 
+    def __reduce__(self) -> tuple[type[HTTPTransport], tuple[Address, bool]]:
+        return HTTPTransport, (self._address, self._closed)
+
+    @property
+    def _http(self) -> httpx2.Client:
+        """This process's own HTTP client.
+
+        A forked process inherits the sockets of its parent: requests of both on one connection get each other's answers.
+        So it opens its own. The parent's client is left untouched: its locks may have been held at the fork.
+        """
+        if self._closed:
+            raise InvalidRequestError(CLOSED)
+        key = process_key()
+        if key not in self._clients:
+            self._clients.setdefault(key, httpx2.Client(**self._address.options))
+        return self._clients[key]
+
     def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
+        """Close the connections of this process."""
+        self._closed = True
+        if (client := self._clients.get(process_key())) is not None:
+            client.close()
 
     def service(self) -> HTTPTransport:
         """What jobs need."""
@@ -204,7 +230,8 @@ class HTTPTransport:
 
     def save(self, path: str, to: Path) -> None:
         """Write an answer's bytes to a file, beside its place and renamed."""
-        with self._address.saved(to) as beside, self._http.stream("GET", self._address.url + path) as response:
+        http = self._http
+        with self._address.saved(to) as beside, http.stream("GET", self._address.url + path) as response:
             if not response.is_success:
                 response.read()
                 self._address.answer(response)
@@ -235,8 +262,6 @@ class HTTPTransport:
         return request.read(content)
 
     def _send(self, request: Request) -> httpx2.Response:
-        if self._http.is_closed:
-            raise InvalidRequestError(CLOSED)
         for one in self._address.tries():
             try:
                 response = self._http.request(**self._address.sent(request))
@@ -250,20 +275,36 @@ class HTTPTransport:
 
 
 class AsyncHTTPTransport:
-    """Sends requests; waits for their answers without holding the event loop."""
+    """As `HTTPTransport`, without holding the event loop while it waits. Each event loop has connections of its own."""
 
     whole = False
 
-    def __init__(self, address: Address) -> None:
-        self._address = address
-        self._http = httpx2.AsyncClient(**address.options)
+    def __init__(self, address: Address, closed: bool = False) -> None:
+        self._address, self._closed = address, closed
+        self._clients: dict[tuple[int, int], WeakKeyDictionary[asyncio.AbstractEventLoop, httpx2.AsyncClient]] = {}
 
     def __repr__(self) -> str:
         return repr(self._address.url)
 
+    def __reduce__(self) -> tuple[type[AsyncHTTPTransport], tuple[Address, bool]]:
+        return AsyncHTTPTransport, (self._address, self._closed)
+
+    @property
+    def _http(self) -> httpx2.AsyncClient:
+        """The HTTP client of the running event loop, in this process."""
+        if self._closed:
+            raise InvalidRequestError(CLOSED)
+        clients, loop = self._clients.setdefault(process_key(), WeakKeyDictionary()), asyncio.get_running_loop()
+        if loop not in clients:
+            clients[loop] = httpx2.AsyncClient(**self._address.options)
+        return clients[loop]
+
     async def close(self) -> None:
-        """Close the connections."""
-        await self._http.aclose()
+        """Close the connections of this event loop."""
+        self._closed = True
+        clients = self._clients.get(process_key(), WeakKeyDictionary())
+        if (client := clients.get(asyncio.get_running_loop())) is not None:
+            await client.aclose()
 
     def service(self) -> AsyncHTTPTransport:
         """What jobs need."""
@@ -271,8 +312,9 @@ class AsyncHTTPTransport:
 
     async def save(self, path: str, to: Path) -> None:
         """As `HTTPTransport.save`."""
+        http = self._http
         with self._address.saved(to) as beside:
-            async with self._http.stream("GET", self._address.url + path) as response:
+            async with http.stream("GET", self._address.url + path) as response:
                 if not response.is_success:
                     await response.aread()
                     self._address.answer(response)
@@ -302,8 +344,6 @@ class AsyncHTTPTransport:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _send(self, request: Request) -> httpx2.Response:
-        if self._http.is_closed:
-            raise InvalidRequestError(CLOSED)
         for one in self._address.tries():
             try:
                 response = await self._http.request(**self._address.sent(request))

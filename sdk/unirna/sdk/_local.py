@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,25 +11,52 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import parse_qsl, unquote
 
 from unirna.sdk._calls import Request
-from unirna.sdk._exceptions import InvalidRequestError, NotFoundError, from_problem
+from unirna.sdk._exceptions import ForkedProcessError, InvalidRequestError, NotFoundError, from_problem
+from unirna.sdk._process import process_key
 
 if TYPE_CHECKING:
     from unirna.serve.engine import Engine
 
 
 class LocalTransport:
-    """Answers requests from the store at a path or URI; a call makes one, however much it asks for."""
+    """Answers requests from the store at a path or URI; a call makes one, however much it asks for.
+
+    Pickled, it is its arguments; another process opens the store at the first request.
+
+    Args:
+        store, model, registry, collection: as `connect` takes them.
+        opened: whether the store is opened at once, and what is wrong with it found.
+    """
 
     whole = True
 
-    def __init__(self, store: str, model: str | None, registry: str | None, collection: str | None) -> None:
-        if "://" not in store and not Path(store).is_dir():
-            raise NotFoundError(f"no store at {store!r}: not a folder. An address of a service starts with http://")
+    def __init__(
+        self, store: str, model: str | None, registry: str | None, collection: str | None, *, opened: bool = True
+    ) -> None:
         self.store = store
-        self._engine = _open(store, model, registry, collection)
+        self._asked = (store, model, registry, collection)
+        self._process = process_key()
+        self._lock = threading.Lock()
+        self._engine = _open(*self._asked) if opened else None
 
     def __repr__(self) -> str:
         return repr(self.store)
+
+    def __reduce__(self) -> tuple[Any, tuple[str | None, ...]]:
+        return _unopened, self._asked
+
+    def engine(self) -> Engine:
+        """What answers.
+
+        Raises:
+            ForkedProcessError: it was opened in a process from which this one was forked.
+        """
+        if self._process != process_key():
+            raise ForkedProcessError(_forked(self.store))
+        with self._lock:
+            if self._engine is None:
+                self._engine = _open(*self._asked)
+            return self._engine
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -62,7 +90,7 @@ class LocalTransport:
         return found
 
     def _answer(self, path: str, body: dict[str, Any]) -> Any:
-        engine = self._engine
+        engine = self.engine()
         path, _, query = path.removeprefix("/v1/").partition("?")
         match path.split("/"):
             case ["search"]:
@@ -113,9 +141,25 @@ class AsyncLocalTransport:
         return await asyncio.to_thread(self._local.answers, requests, done)
 
 
+def _unopened(store: str, model: str | None, registry: str | None, collection: str | None) -> LocalTransport:
+    """A transport from a pickle. It opens nothing yet: an error while unpickling would leave a pool waiting."""
+    return LocalTransport(store, model, registry, collection, opened=False)
+
+
+def _forked(store: str) -> str:
+    return (
+        f"the store {store!r} was used before this process was forked, and its threads are not in this process. Start "
+        "processes with multiprocessing.get_context('spawn'), connect in each process and not before the fork, or use a "
+        "service: connect('http://…') works in forked processes"
+    )
+
+
 def _open(store: str, model: str | None, registry: str | None, collection: str | None) -> Engine:
+    if "://" not in store and not Path(store).is_dir():
+        raise NotFoundError(f"no store at {store!r}: not a folder. An address of a service starts with http://")
     try:
         from unirna.serve.engine import Engine
+        from unirna.vectorstore import ForkedError
     except ImportError as error:
         raise ImportError(
             f'searching a store in this process needs more than the SDK ({error}): pip install "unirna[platform]"; '
@@ -124,5 +168,7 @@ def _open(store: str, model: str | None, registry: str | None, collection: str |
     try:
         # A model that is named is the one to use; else each collection's own is.
         return Engine.open(store, model, registry, default_collection=collection, other_models=int(model is None))
+    except ForkedError as error:
+        raise ForkedProcessError(_forked(store)) from error
     except ValueError as error:  # all of what can be wrong with a store, a model or a registry
         raise InvalidRequestError(str(error)) from error

@@ -2,7 +2,7 @@
 
 from unirna.vectorstore.collection import Collection, CollectionInfo, exists, list_collections, open
 from unirna.vectorstore.default import default_collection, set_default
-from unirna.vectorstore.errors import ChangedError, FilterError, ModelMismatchError, StoreError
+from unirna.vectorstore.errors import ChangedError, FilterError, ForkedError, ModelMismatchError, StoreError
 from unirna.vectorstore.hybrid import search_hybrid
 from unirna.vectorstore.index import KINDS, build_index, drop_index
 from unirna.vectorstore.ingest import (
@@ -69,6 +69,7 @@ __all__ = [
     "Collection",
     "CollectionInfo",
     "FilterError",
+    "ForkedError",
     "Index",
     "Map",
     "MapInfo",

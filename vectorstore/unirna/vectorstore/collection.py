@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.fs
 from numpy.typing import NDArray
 
-from unirna.vectorstore.errors import ChangedError, ModelMismatchError, StoreError
+from unirna.vectorstore.errors import ChangedError, ForkedError, ModelMismatchError, StoreError
 from unirna.vectorstore.filters import check_filter, filter_errors
 from unirna.vectorstore.memory import MEMORY, ROUNDING, cosines_of
 from unirna.vectorstore.nearest import SPARE, Few, by_index, in_memory, matrix_of, ordered, read_near, with_distance
@@ -29,6 +30,8 @@ SIDECARS: Final = (REJECTS, NUCLEOTIDES, MAP)
 SESSION: Final = lance.Session()
 """Keeps what was read of indexes and files from one search to the next, however often a collection is opened."""
 QUERIES_AT_ONCE: Final = 64
+_process: int | None = None
+"""Number of the process that first used a store; a forked process has its parent's."""
 RARE: Final = 20_000
 """Rows that pass a filter up to which they are all compared, index or not."""
 
@@ -59,7 +62,19 @@ def filesystem_of(uri: str) -> tuple[pa.fs.FileSystem, str]:
 
 
 def table_uri(uri: str, name: str) -> str:
-    """Where the Lance table of a collection lies."""
+    """Where the Lance table of a collection lies.
+
+    Raises:
+        ForkedError: this process was forked from one that had used a store; whoever reads a table asks here first.
+    """
+    global _process
+    if _process is None:
+        _process = os.getpid()
+    elif _process != os.getpid():
+        raise ForkedError(
+            f"store {uri!r}: this process was forked from one that had used a store; its threads are not here. "
+            "Start processes with multiprocessing.get_context('spawn'), or use stores only after the fork"
+        )
     return f"{uri.rstrip('/')}/{name}.lance"
 
 

@@ -13,6 +13,10 @@ class ChangedError(StoreError):
     """Somebody else changed a collection while rows were prepared for it: compare with what it holds now, and try again."""
 
 
+class ForkedError(StoreError):
+    """A store used in a process that was forked after the store was used: it would hang. The message says the way out."""
+
+
 class FilterError(StoreError):
     """A filter that the store cannot read.
 
