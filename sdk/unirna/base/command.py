@@ -1,0 +1,73 @@
+"""Console commands: `--version`, and an end without a trace where the reader of a pipe has gone."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from typing import IO
+
+GONE = 141
+"""Exit code of a command whose output nobody reads any more: that of a program which SIGPIPE ends."""
+
+
+def command(main: Callable[[], int]) -> int:
+    """Run a command's main function and give its exit code; `--version` is answered here.
+
+    Args:
+        main: parses `sys.argv` and returns the exit code, or raises SystemExit.
+
+    Returns:
+        The exit code, 141 where the reader of its output has gone (`… --help | head -1`).
+    """
+    try:
+        if sys.argv[1:2] in (["--version"], ["-V"]):
+            print(f"unirna {metadata.version('unirna')}")
+            code = 0
+        else:
+            code = _code_of(main)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        if not reader_gone():
+            raise
+        code = GONE
+    if reader_gone():
+        _silence()
+        return GONE
+    return code
+
+
+def reader_gone() -> bool:
+    """Whether nobody reads standard output, or standard error, any more."""
+    return any(_closed(stream) for stream in (sys.stdout, sys.stderr))
+
+
+def _code_of(main: Callable[[], int]) -> int:
+    try:
+        return main()
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+
+
+def _closed(stream: IO[str] | None) -> bool:
+    try:
+        if stream is None or not hasattr(select, "poll"):
+            return False
+        poll = select.poll()
+        poll.register(stream.fileno(), 0)
+        return any(event & select.POLLERR for _, event in poll.poll(0))
+    except (OSError, ValueError):  # it has no file, as under pytest
+        return False
+
+
+def _silence() -> None:
+    """Let what is left in the buffers go nowhere, so that the interpreter's end has nothing to say."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        if _closed(stream):
+            os.dup2(nowhere, stream.fileno())

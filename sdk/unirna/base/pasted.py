@@ -1,0 +1,252 @@
+"""Text that people paste, drop or pipe, read with tolerance: FASTA, FASTQ, GenBank, EMBL, alignments, tables, plain letters.
+
+For interactive use: what is removed (gaps, numbers, a final '*') is said in notes. Jobs read their files strictly instead
+(`unirna.sequence.read`), where a record with a gap is rejected with its reason.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from unirna.base.letters import Gathered, notes_of
+from unirna.base.tables import PastedError, delimiter_of, read_table
+
+WRAPPED: Final = 50
+"""Shortest line at which a sequence is wrapped; plain lines that are shorter are a sequence each."""
+STRUCTURE: Final = re.compile(r"(?=.*[()\[\]{}<>])[.()\[\]{}<>,|&~+:-]+(\s+[(\[].*)?$")
+IDENTIFIER: Final = re.compile(r"[^\s>;,&*]{1,200}")
+SHORT: Final = 12
+Numbered = tuple[int, str]
+"""The number of a line, from 1, and its text."""
+
+
+@dataclass(frozen=True)
+class PastedRecord:
+    """One sequence of a text.
+
+    Attributes:
+        name: its identifier, "" where the text gives none.
+        sequence: its letters, either case, without white space, numbers, gaps and a final '*'.
+        line: where it begins, from 1.
+        problem: why it cannot be used, with line and column; "" for nothing.
+    """
+
+    name: str
+    sequence: str
+    line: int
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Pasted:
+    """What a text holds.
+
+    Attributes:
+        format: "plain", "fasta", "fastq", "genbank", "embl", "stockholm", "clustal" or "table".
+        records: its sequences.
+        notes: what was removed or assumed, a sentence each.
+        columns: of a table.
+        sequence_column: of a table, the column that was read; "" where `question` asks for it.
+        question: what has to be decided before the records can be read; "" for nothing.
+        identifier: the text, where it may be the identifier of a stored sequence; else "".
+    """
+
+    format: str
+    records: tuple[PastedRecord, ...]
+    notes: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    sequence_column: str = ""
+    question: str = ""
+    identifier: str = ""
+
+
+def parse_text(text: str, *, id_column: str = "", sequence_column: str = "") -> Pasted:
+    """Read the sequences of a text in whatever format it stands.
+
+    Args:
+        text: as it was pasted.
+        id_column: of a table, the column of identifiers; by default one that is called so, else the first that fits.
+        sequence_column: of a table, the column of sequences; by default the one that holds nucleotides.
+
+    Returns:
+        Its records, those with a `problem` included.
+
+    Raises:
+        PastedError: no sequence in it, or a column that is not there.
+    """
+    lines = [
+        (number, line.rstrip())
+        for number, line in enumerate(text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n"), 1)
+    ]
+    filled = [(number, line) for number, line in lines if line.strip()]
+    while filled and filled[0][1].lstrip()[0] in ";#" and not filled[0][1].startswith("# STOCKHOLM"):
+        del filled[0]  # comments before the first record
+    if not filled:
+        raise PastedError("there is no sequence in it")
+    kind = _format_of(filled)
+    removed: Counter[str] = Counter()
+    if kind == "table":
+        table = read_table(text.removeprefix("\ufeff"), id_column, sequence_column, removed)
+        records = tuple(PastedRecord(one.name, one.letters(), one.line, one.problem) for one in table.rows)
+        notes = (*table.notes, *notes_of(removed))
+        return Pasted(kind, records, notes, table.columns, table.sequence_column, table.question)
+    gathered = list(READERS[kind](filled if kind != "plain" else lines, removed))
+    records = tuple(PastedRecord(one.name, one.letters(), one.line, one.problem) for one in gathered)
+    if not records:
+        raise PastedError(f"it looks like {kind}, and there is no sequence in it")
+    notes = tuple(notes_of(removed))
+    if kind == "plain" and len(records) > 1:
+        notes = (f"{len(records):,} sequences, one on each line", *notes)
+    identifier = _identifier(filled) if kind == "plain" and (records[0].problem or is_name(records[0].sequence)) else ""
+    return Pasted(kind, records, () if identifier else notes, identifier=identifier)
+
+
+def is_name(letters: str) -> bool:
+    """Whether letters that could be nucleotides are rather a name, as tRNA, KRAS or DNA: short, and of ambiguity codes."""
+    text = letters.strip()
+    return 0 < len(text) <= SHORT and 3 * sum(letter.upper() not in "ACGUT" for letter in text) >= len(text)
+
+
+def _identifier(lines: list[Numbered]) -> str:
+    text = lines[0][1].strip()
+    return text if len(lines) == 1 and IDENTIFIER.fullmatch(text) else ""
+
+
+def _format_of(lines: list[Numbered]) -> str:
+    first = lines[0][1]
+    if first.startswith("# STOCKHOLM"):
+        return "stockholm"
+    if first.startswith(("CLUSTAL", "MUSCLE (")):
+        return "clustal"
+    if first.startswith("@") and any(line.startswith("+") for _, line in lines[2:]):
+        return "fastq"
+    if any(line.lstrip().startswith(">") for _, line in lines):
+        return "fasta"
+    if first.startswith("LOCUS") or any(re.match(r"ORIGIN\b", line) for _, line in lines):
+        return "genbank"
+    if re.match(r"(ID|AC|SQ) {3}", first) and any(line.startswith("SQ ") for _, line in lines):
+        return "embl"
+    return "table" if delimiter_of([line for _, line in lines[:20]]) else "plain"
+
+
+def _plain(lines: list[Numbered], removed: Counter[str]) -> Iterator[Gathered]:
+    """One sequence to a block of lines that are numbered or wrapped, else to each line."""
+    blocks: list[list[Numbered]] = [[]]
+    for number, line in lines:
+        if line.strip():
+            blocks[-1].append((number, line))
+        elif blocks[-1]:
+            blocks.append([])
+    blocks = [block for block in blocks if block]
+    if len(blocks) > 1 and all(_numbered(line) for block in blocks for _, line in block):
+        blocks = [[one for block in blocks for one in block]]
+    for block in blocks:
+        together = _wrapped(block)
+        for part in [block] if together else [[one] for one in block]:
+            made = Gathered("", part[0][0], removed)
+            for number, line in part:
+                made.add(line, number)
+            yield made
+
+
+def _numbered(line: str) -> bool:
+    return bool(re.match(r"\s*\d+\s*[A-Za-z]", line) or re.search(r"[A-Za-z]\s+\d+\s*$", line))
+
+
+def _wrapped(block: list[Numbered]) -> bool:
+    if all(_numbered(line) for _, line in block):
+        return True
+    lengths = [len(line.strip()) for _, line in block]
+    return len(set(lengths[:-1])) == 1 and lengths[0] >= WRAPPED and lengths[-1] <= lengths[0]
+
+
+def _fasta(lines: list[Numbered], removed: Counter[str]) -> Iterator[Gathered]:
+    made: Gathered | None = None
+    for number, line in lines:
+        text = line.strip()
+        if text.startswith(">"):
+            if made is not None:
+                yield made
+            words = text[1:].split()
+            made = Gathered(words[0] if words else "", number, removed)
+        elif STRUCTURE.fullmatch(text):
+            removed["structures"] += 1
+        else:
+            made = made or Gathered("", number, removed)
+            made.add(line, number)
+    if made is not None:
+        yield made
+
+
+def _fastq(lines: list[Numbered], removed: Counter[str]) -> Iterator[Gathered]:
+    at = 0
+    while at < len(lines):
+        number, line = lines[at]
+        words = line[1:].split()
+        made = Gathered(words[0] if words else "", number, removed)
+        if not line.startswith("@"):
+            made.refuse(f"line {number} should begin with '@', the start of a FASTQ record")
+            yield made
+            return
+        at += 1
+        size = 0
+        while at < len(lines) and not lines[at][1].startswith("+"):
+            made.add(lines[at][1], lines[at][0])
+            size += len(lines[at][1].strip())
+            at += 1
+        at += 1
+        qualities = 0
+        while at < len(lines) and qualities < size:
+            qualities += len(lines[at][1].strip())
+            at += 1
+        if qualities != size:
+            made.refuse(f"{size} letters and {qualities} qualities; the record at line {number} is cut short or damaged")
+        yield made
+
+
+def _genbank(lines: list[Numbered], removed: Counter[str]) -> Iterator[Gathered]:
+    made: Gathered | None = None
+    inside = False
+    for number, line in lines:
+        word, *rest = line.split()
+        if line.startswith("//"):
+            if made is not None:
+                yield made
+            made, inside = None, False
+            continue
+        made = made or Gathered("", number, removed)
+        if inside:
+            made.add(line, number)
+        elif re.match(r"(ORIGIN|SQ )", line):
+            inside = True
+        elif rest and re.match(r"(LOCUS|VERSION|ID  )", line):
+            made.name = rest[0].rstrip(";")
+    if made is not None:
+        yield made
+
+
+def _alignment(lines: list[Numbered], removed: Counter[str]) -> Iterator[Gathered]:
+    """Stockholm and Clustal: a name and a part of its row on each line, in one block or several."""
+    rows: dict[str, Gathered] = {}
+    for number, line in lines:
+        if line.startswith(("#", "//", "CLUSTAL", "MUSCLE")) or line[0].isspace():  # the last: marks of conservation
+            continue
+        name = line.split()[0]
+        row = " " * len(name) + line[len(name) :]  # as wide as it was, so that columns are those of the line
+        rows.setdefault(name, Gathered(name, number, removed)).add(row, number)
+    yield from rows.values()
+
+
+READERS: Final[dict[str, Callable[[list[Numbered], Counter[str]], Iterator[Gathered]]]] = {
+    "plain": _plain,
+    "fasta": _fasta,
+    "fastq": _fastq,
+    "genbank": _genbank,
+    "embl": _genbank,
+    "stockholm": _alignment,
+    "clustal": _alignment,
+}
