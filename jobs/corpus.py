@@ -23,6 +23,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from unirna.base import command
 from unirna.corpus import BuildConfig, build_corpus
 from unirna.job import connect_ray, raise_told, run_job, tell
 
@@ -104,5 +105,4 @@ def map_with_ray(function: Callable[[Any], dict[str, Any]], items: list[Any]) ->
 
 
 if __name__ == "__main__":
-    arguments = tyro.cli(Config, description=__doc__)
-    sys.exit(run_job(lambda: main(arguments)))
+    sys.exit(command(lambda: run_job(lambda: main(tyro.cli(Config, description=__doc__)))))

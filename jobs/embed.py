@@ -22,6 +22,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from unirna.base import command
 from unirna.embed import EmbedConfig, embed_collection
 from unirna.job import run_job
 
@@ -64,6 +65,11 @@ class Config:
     """Cores, and threads, of each of them."""
 
 
+def main() -> int:
+    """Run the job."""
+    config = tyro.cli(Config, description=__doc__)
+    return run_job(lambda: embed_collection(EmbedConfig(**vars(config))))
+
+
 if __name__ == "__main__":
-    arguments = tyro.cli(Config, description=__doc__)
-    sys.exit(run_job(lambda: embed_collection(EmbedConfig(**vars(arguments)))))
+    sys.exit(command(main))

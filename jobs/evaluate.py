@@ -17,6 +17,7 @@ from typing import Literal
 
 import tyro
 
+from unirna.base import command
 from unirna.job import run_job
 from unirna.tasks import EvaluateConfig, evaluate
 
@@ -58,4 +59,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(main))

@@ -34,6 +34,7 @@ from typing import Any, Literal
 
 import tyro
 
+from unirna.base import command
 from unirna.job import connect_ray, run_job
 from unirna.tasks import DataConfig, FinetuneConfig, FullConfig, TaskError, find_definition, finetune, prepare
 from unirna.train import run_trials, run_workers
@@ -227,4 +228,4 @@ def _wanted(config: Config) -> FinetuneConfig:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(main))

@@ -25,6 +25,7 @@ import torch
 import torch.distributed as dist
 import tyro
 
+from unirna.base import command
 from unirna.corpus import BuildConfig, build_corpus, is_corpus
 from unirna.job import JobStopped, connect_ray, run_job, say
 from unirna.model import SIZES
@@ -185,7 +186,8 @@ def leave(code: int) -> NoReturn:
     sys.exit(code)
 
 
-if __name__ == "__main__":
+def start() -> NoReturn:
+    """Run the job as one process of however many there are."""
     arguments = tyro.cli(Config, description=__doc__)
     if os.environ.get("RANK", "0") == "0":
         leave(run_job(lambda: main(arguments)))
@@ -194,3 +196,7 @@ if __name__ == "__main__":
     except JobStopped:
         leave(75)
     leave(0)
+
+
+if __name__ == "__main__":
+    sys.exit(command(start))

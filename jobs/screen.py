@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import tyro
 
+from unirna.base import command
 from unirna.job import run_job
 from unirna.screen import ScreenConfig, screen_library
 
@@ -57,4 +58,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(main))

@@ -27,6 +27,7 @@ from typing import Any
 import tyro
 
 from unirna import vectorstore
+from unirna.base import command
 from unirna.job import connect_ray, num_cpus, run_job, say
 from unirna.serve import Settings, SettingsError
 from unirna.serve.logs import Lines
@@ -184,4 +185,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(main))

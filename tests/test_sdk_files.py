@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from unirna import sdk
-from unirna.sdk import _cli
 from unirna.sdk._files import is_file, read_text
+from unirna.sdk._sequences import ReadsSequences, read_sequences
 
 FASTA = ">kä one\nACG\nU\n>b\nGG\n"
 RECORDS = [("kä", "ACGU"), ("b", "GG")]
@@ -118,7 +118,7 @@ def test_named_pipes_are_files(tmp_path: Path) -> None:
     assert is_file(str(pipe)) and not is_file(str(tmp_path)) and not is_file("ACGU" * 2000) and not is_file("A\0")
     writer = threading.Thread(target=pipe.write_bytes, args=(gzip.compress(FASTA.encode()),))
     writer.start()
-    assert _cli._sequences(str(pipe), "") == RECORDS
+    assert read_sequences(str(pipe), ReadsSequences()).named == RECORDS
     writer.join()
 
 

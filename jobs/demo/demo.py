@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from unirna import sdk
+from unirna.base import command
 from unirna.corpus import BuildConfig, build_corpus
 from unirna.embed import EmbedConfig, embed_collection
 from unirna.job import connect_ray, run_job, say
@@ -285,5 +286,4 @@ def finish(out: Path, seconds: float, screened: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    arguments = tyro.cli(Config, description=__doc__)
-    sys.exit(run_job(lambda: main(arguments)))
+    sys.exit(command(lambda: run_job(lambda: main(tyro.cli(Config, description=__doc__)))))

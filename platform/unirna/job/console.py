@@ -10,6 +10,8 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from unirna.base.command import reader_gone
+
 EXIT_CODES: Final[Mapping[int, str]] = {
     0: "done; the summary is on stdout",
     1: "an unexpected error; run the same command again to go on",
@@ -60,6 +62,8 @@ def run_job(job: Callable[[], Mapping[str, Any]]) -> int:
         say(f"error: {error}")
         return 2
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and reader_gone():
+            raise  # `unirna.base.command` ends it: nobody reads what it says
         cause = _known_cause(error)
         if isinstance(cause, (ValueError, JobError)):
             say(f"error: {cause}")
@@ -143,6 +147,8 @@ class Progress:
             self._first = done  # work of an earlier run does not count towards the rate
         self.done = done
         now = time.monotonic()
+        if self.total and done >= self.total:
+            return  # `close` says so
         if now - self._shown >= self._every:
             self._shown = now
             self._print(note)
@@ -158,7 +164,7 @@ class Progress:
         if self.total:
             share = min(self.done / self.total, 1.0)
             left = (self.total - self.done) / rate if rate > 0 else float("inf")
-            bar = "█" * round(20 * share) + "░" * (20 - round(20 * share)) if self._terminal else f"{share:4.0%}"
+            bar = "█" * round(20 * share) + "░" * (20 - round(20 * share)) if self._terminal else f"{int(100 * share):3}%"
             text = f"{self.what}  {bar}  {self.done:,.0f}/{self.total:,.0f}"
             note = f"{note}  left {_clock(left)}" if share < 1 else f"{note}  took {_clock(seconds)}"
         text += f" {self.unit}  {rate:,.0f}/s  {note}".rstrip()

@@ -9,11 +9,14 @@ import sys
 import warnings
 
 from unirna.job.console import JobError, say
+from unirna.job.stderr import leave_out_false_alarms
 
 ONE_MACHINE = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # keeps the nodes' addresses on 127.0.0.1
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Nothing collects them on one machine, and without an agent to take them each process reports an error.
+    "RAY_enable_metrics_collection": "0",
 }
 
 
@@ -86,6 +89,7 @@ def _connect(joining: bool, cpus: int | None, object_store_bytes: int, job_serve
 
     if ray.is_initialized():
         return
+    leave_out_false_alarms()
     if joining:
         ray.init(logging_level=logging.WARNING)
     else:

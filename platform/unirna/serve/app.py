@@ -6,6 +6,7 @@ import asyncio
 import base64
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -17,6 +18,7 @@ from fastapi.responses import FileResponse, Response
 from fastapi.staticfiles import StaticFiles
 
 from unirna import vectorstore
+from unirna.base import PastedError, parse_text
 from unirna.job import package_version
 from unirna.model import Model
 from unirna.serve import jobs_api, schemas
@@ -41,6 +43,8 @@ LONG_WAITING: Final = 16
 """Requests for structures or variants that may wait for the one before; further ones are asked to come back."""
 SEARCHES: Final = 4
 """Searches of one replica at once, behind the embedding of their queries."""
+PARSED_RECORDS: Final = 500
+"""Sequences of a text that are given back."""
 PROFILE_NUCLEOTIDES: Final = 200_000
 PROFILES_AT_ONCE: Final = 2
 """Most nucleotides of one request for values of nucleotides."""
@@ -126,6 +130,7 @@ def create_app(
         summary="Search, embed, classify and fold RNA sequences.",
         docs_url=None,  # FastAPI's own page loads its scripts from another site
         redoc_url=None,
+        servers=[{"url": settings.root_path}] if settings.root_path else None,
     )
     app.state.engine, app.state.settings, app.state.jobs = engine, settings, jobs
     metrics = app.state.metrics = Metrics()
@@ -151,6 +156,7 @@ def create_app(
         metrics=metrics,
         log_requests=settings.log_requests,
         behind_serve=behind_serve,
+        root_path=settings.root_path,
     )
     return app
 
@@ -170,6 +176,22 @@ async def search(body: schemas.SearchRequest, request: Request, engine: EngineOf
         return await asyncio.get_running_loop().run_in_executor(searching, engine.search.run, plan, vector)
 
     return await _again_if_changed(find)
+
+
+@api.post("/parse", response_model=schemas.ParseResponse, summary="The sequences of a text")
+def parse(body: schemas.ParseRequest) -> Any:
+    """Read text as people paste it, as the page and the command line do; the other operations want plain sequences."""
+    try:
+        found = parse_text(body.text, id_column=body.id_column, sequence_column=body.sequence_column)
+    except PastedError as error:
+        raise bad_field("text", str(error)) from error
+    problems = sum(bool(record.problem) for record in found.records)
+    first = {
+        "records": [asdict(one) for one in found.records[:PARSED_RECORDS]],
+        "count": len(found.records),
+        "problems": problems,
+    }
+    return {field.name: getattr(found, field.name) for field in fields(found)} | first
 
 
 @api.post(

@@ -13,7 +13,7 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from unirna.serve.errors import FieldError, problem
 from unirna.serve.keys import Key, Keyring, Rates
 from unirna.serve.metrics import Metrics
+from unirna.serve.problem_page import for_browser, problem_page
 
 log = logging.getLogger(__name__)
 access = logging.getLogger("unirna.access")
@@ -66,10 +67,11 @@ class ProblemResponse(JSONResponse):
         return json.dumps(content).encode()
 
 
-def problem_response(scope: Scope, status: int, detail: str, *fields: FieldError) -> ProblemResponse:
-    """An RFC 9457 answer to a request."""
+def problem_response(scope: Scope, status: int, detail: str, *fields: FieldError) -> Response:
+    """An answer to a request that cannot be answered: a page for a browser, else an RFC 9457 problem."""
     named = {"request_id": scope["state"]["request_id"]} if "request_id" in scope.get("state", {}) else {}
-    return ProblemResponse(problem(status, detail, *fields) | {"instance": scope["path"]} | named, status)
+    found = problem(status, detail, *fields) | {"instance": scope["path"]} | named
+    return problem_page(scope, found) if for_browser(scope) else ProblemResponse(found, status)
 
 
 class Guard:
@@ -83,6 +85,7 @@ class Guard:
         metrics: where requests are counted.
         log_requests: whether each request is logged as a line of JSON: without its body, query or key.
         behind_serve: whether Ray Serve stands in front: it gives requests without an id one, and answers their id.
+        root_path: that a reverse proxy shows the service under, and may leave in the paths that it hands on.
     """
 
     def __init__(
@@ -95,7 +98,9 @@ class Guard:
         metrics: Metrics,
         log_requests: bool = False,
         behind_serve: bool = False,
+        root_path: str = "",
     ) -> None:
+        self._root_path = root_path
         self._app, self._keys, self._max_body_bytes = app, keys, max_body_bytes
         self._rates, self._metrics = rates, metrics
         self._log_requests, self._behind_serve = log_requests, behind_serve
@@ -105,6 +110,8 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if self._root_path and f"{scope['path']}/".startswith(f"{self._root_path}/"):
+            scope = {**scope, "path": scope["path"].removeprefix(self._root_path) or "/"}
         started = time.perf_counter()
         answering = False
         status = 500
@@ -168,7 +175,7 @@ class Guard:
                 line["job"] = scope["state"]["job"]
             (audit if changes else access).info(json.dumps(line))
 
-    def _refusal(self, scope: Scope) -> tuple[ProblemResponse | None, Key | None]:
+    def _refusal(self, scope: Scope) -> tuple[Response | None, Key | None]:
         headers = Headers(scope=scope)
         path: str = scope["path"]
         key: Key | None = None
@@ -203,7 +210,8 @@ class Guard:
         length = headers.get("content-length", "")
         if length.isdigit() and int(length) > self._max_body_bytes:
             return problem_response(scope, 413, self._too_large(), FieldError("body", self._too_large())), key
-        if scope["method"] == "POST" and headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()  # media types have no case
+        if scope["method"] == "POST" and kind != "application/json":
             return problem_response(scope, 415, "wanted a JSON body and the header Content-Type: application/json"), key
         return None, key
 

@@ -7,10 +7,11 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.responses import Response
 
 from unirna.serve.batcher import OverloadedError
 from unirna.serve.errors import FieldError, RequestError
-from unirna.serve.guard import ProblemResponse, problem_response
+from unirna.serve.guard import problem_response
 from unirna.serve.job_schemas import KINDS
 from unirna.serve.search import changed
 from unirna.vectorstore import ChangedError
@@ -25,7 +26,7 @@ def answer_errors(app: FastAPI) -> None:
     app.add_exception_handler(StarletteHTTPException, _on_http_error)
 
 
-async def _on_request_error(request: Request, error: Exception) -> ProblemResponse:
+async def _on_request_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)
     response = problem_response(request.scope, error.status, error.message, *error.errors)
     if error.status == 429:  # too many jobs: they take their time
@@ -33,21 +34,21 @@ async def _on_request_error(request: Request, error: Exception) -> ProblemRespon
     return response
 
 
-async def _on_change(request: Request, error: Exception) -> ProblemResponse:
+async def _on_change(request: Request, error: Exception) -> Response:
     assert isinstance(error, ChangedError)
     return await _on_request_error(request, changed(error))
 
 
-async def _on_overload(request: Request, error: Exception) -> ProblemResponse:
+async def _on_overload(request: Request, error: Exception) -> Response:
     assert isinstance(error, OverloadedError)
     response = problem_response(request.scope, 429, str(error))
     response.headers["retry-after"] = str(error.retry_after)
     return response
 
 
-async def _on_http_error(request: Request, error: Exception) -> ProblemResponse:
+async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, StarletteHTTPException)
-    details = {404: f"there is nothing at {request.url.path}. /docs lists what there is"}
+    details = {404: f"there is nothing at {request.scope['path']}. /docs lists what there is"}
     standard = error.detail in ("Not Found", "Method Not Allowed")
     detail = details.get(error.status_code, f"{request.method} {request.url.path}") if standard else error.detail
     fields = [FieldError("body", detail)] if error.status_code == 413 else []
@@ -56,7 +57,7 @@ async def _on_http_error(request: Request, error: Exception) -> ProblemResponse:
     return response
 
 
-async def _on_validation_error(request: Request, error: Exception) -> ProblemResponse:
+async def _on_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     found = error.errors()
     if any(e["type"] == "json_invalid" for e in found):

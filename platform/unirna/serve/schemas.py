@@ -24,7 +24,11 @@ class _Response(BaseModel):
 class SearchRequest(_Request):
     """Give exactly one of `similar_to`, `vector` and `id`."""
 
-    similar_to: str | None = Field(None, description="An RNA or DNA sequence, either case.", examples=[SEQUENCE])
+    similar_to: str | None = Field(
+        None,
+        description="An RNA or DNA sequence, either case; or the identifier of a stored sequence, or its accession.",
+        examples=[SEQUENCE],
+    )
     vector: list[float] | None = Field(None, description="A vector of this service's model, as /v1/embed gives it.")
     id: str | None = Field(None, description="The id of a stored sequence; it will be its own first hit.")
     k: int = Field(10, description="Hits wanted.", json_schema_extra={"minimum": 1})
@@ -68,6 +72,40 @@ class SearchResponse(_Response):
     collection: str
     model: str = Field(description="The model that made the vectors.")
     hits: list[Hit]
+    notes: list[str] = Field(
+        description="How the query was understood where that is not plain, and why a filter passes no row; mostly empty."
+    )
+
+
+class ParseRequest(_Request):
+    """Text in which sequences stand: FASTA, FASTQ, GenBank, EMBL, an alignment, a table, or plain lines."""
+
+    text: str = Field(description="As it was pasted or read from a file.", examples=[">my_rna\nGGGAAA-CCC\n"])
+    id_column: str = Field("", description="Of a table: the column of identifiers; by default it is recognised.")
+    sequence_column: str = Field("", description="Of a table: the column of sequences; by default it is recognised.")
+
+
+class ParsedRecord(_Response):
+    """A sequence of a text."""
+
+    name: str = Field(description="Its identifier, empty where the text gives none.")
+    sequence: str = Field(description="Without white space, numbers, gaps and a final '*'.")
+    line: int = Field(description="Where it begins, from 1.")
+    problem: str = Field(description="Why it cannot be used, with line and column; else empty.")
+
+
+class ParseResponse(_Response):
+    """What a text holds."""
+
+    format: Literal["plain", "fasta", "fastq", "genbank", "embl", "stockholm", "clustal", "table"]
+    count: int = Field(description="Sequences in it.")
+    problems: int = Field(description="Of these, how many cannot be used.")
+    records: list[ParsedRecord] = Field(description="The first 500 of them.")
+    notes: list[str] = Field(description="What was removed or assumed.")
+    columns: list[str] = Field(description="Of a table.")
+    sequence_column: str = Field(description="Of a table: the column that was read, empty where `question` asks for it.")
+    question: str = Field(description="What has to be decided first, else empty.")
+    identifier: str = Field(description="The text, where it may be the identifier of a stored sequence; else empty.")
 
 
 class EmbedRequest(_Request):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from unirna import vectorstore
+from unirna.base import counted, is_name
 from unirna.model import Model
 from unirna.serve.catalogue import OWN_COLUMNS, Catalogue, check_text
 from unirna.serve.encoders import Encoders
 from unirna.serve.errors import FieldError, RequestError, bad_field
 from unirna.serve.limits import Limits
+from unirna.serve.lookup import IDENTIFIER, find_id
 from unirna.serve.values import plain_row
 from unirna.vectorstore import VERIFIED, ChangedError, Collection, FilterError, ModelMismatchError, StoreError
 
@@ -29,11 +31,13 @@ class SearchAnswer:
     Attributes:
         collection: its name. model: what made its vectors.
         hits: one dict for each, best first: rank, id, similarity, found_by, alignment, length, sequence, labels.
+        notes: how the query was understood where that is not plain, and why a filter passes no row.
     """
 
     collection: str
     model: str
     hits: list[dict[str, Any]]
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class SearchPlan:
     encoder: Model
     words: str | None = None
     verify: bool = False
+    notes: tuple[str, ...] = ()
 
 
 class Search:
@@ -101,7 +106,7 @@ class Search:
         """The first half: everything is checked, and a sequence is left for the caller to embed.
 
         Args:
-            similar_to: the sequence; or
+            similar_to: the sequence, or the identifier of a stored one; or
             vector: its vector, H floats of the service's model; or
             id: the id of a stored sequence, which will be its own first hit.
             k: hits wanted. offset: hits to pass over first.
@@ -122,9 +127,13 @@ class Search:
         self.limits.check_k(k, offset)
         if where is not None:
             check_text(where, "where")
-        letters = None if similar_to is None else self.limits.check_sequence(similar_to)
         query = None if vector is None else self._given_vector(vector)
         table = self.catalogue.open(collection)
+        letters: str | None = None
+        notes: tuple[str, ...] = ()
+        if similar_to is not None:
+            letters, id = self._understood(table, similar_to)
+            notes = () if id is None else (f"{similar_to.strip()} is not a sequence: searched with the stored {id}",)
         words = letters
         if id is not None:
             query, words = self._stored(table, id)
@@ -132,13 +141,13 @@ class Search:
         if vector is not None:
             self._check_model(table)
         if not (hybrid or verify):
-            return SearchPlan(table, k, offset, where, letters, query, encoder)
+            return SearchPlan(table, k, offset, where, letters, query, encoder, notes=notes)
         field = "verify" if verify else "hybrid"
         if words is not None and len(words) > self.limits.max_sequence_length:
             raise bad_field(field, f"the stored sequence has {len(words):,} nucleotides: too long (max_sequence_length)")
         if words is None:
             raise bad_field(field, "a vector has no letters to compare: give similar_to or id, or leave it out")
-        return SearchPlan(table, k, offset, where, letters, query, encoder, words, verify)
+        return SearchPlan(table, k, offset, where, letters, query, encoder, words, verify, notes)
 
     def run(self, plan: SearchPlan, vector: Vectors | None) -> SearchAnswer:
         """The second half: the neighbours of a vector, float32 [H].
@@ -165,7 +174,42 @@ class Search:
         except StoreError as error:
             raise bad_field("verify" if plan.verify else "hybrid", str(error)) from error
         hits = [_hit(row, plan) for row in rows.to_pylist()]
-        return SearchAnswer(plan.collection.name, plan.collection.provenance.model, hits)
+        notes = list(plan.notes)
+        if not hits and not plan.offset and plan.where is not None:
+            notes += vectorstore.explain_empty(plan.collection, plan.where)
+        return SearchAnswer(plan.collection.name, plan.collection.provenance.model, hits, notes)
+
+    def _understood(self, collection: Collection, text: str) -> tuple[str | None, str | None]:
+        """A query as a sequence, or as the identifier of a stored one.
+
+        Raises:
+            RequestError: it is neither.
+        """
+        refused: RequestError | None = None
+        letters = ""
+        try:
+            letters = self.limits.check_sequence(text)
+            if not is_name(letters):
+                return letters, None
+        except RequestError as error:
+            refused = error
+        name = text.strip() if isinstance(text, str) else ""
+        found, several = find_id(collection, name)
+        if found is not None:
+            return None, found
+        if several:
+            tried = f"several identifiers of {collection.name} contain {name!r}: {', '.join(several)}. Give one of them"
+            raise bad_field("similar_to", tried, 422)
+        if refused is None:
+            raise bad_field(
+                "similar_to",
+                f"{name!r} reads as {counted(len(letters), 'nucleotide')}, many of them ambiguity codes, and no "
+                f"sequence of {collection.name} has it as its identifier. {_labelled(collection, name)}",
+            )
+        if IDENTIFIER.fullmatch(name):
+            message = f"{refused.errors[0].message} No sequence of {collection.name} has it as its identifier either."
+            raise bad_field("similar_to", message) from refused
+        raise refused
 
     def _check_model(self, collection: Collection) -> None:
         """See that the service's model made the collection.
@@ -202,6 +246,13 @@ class Search:
 def changed(error: ChangedError) -> RequestError:
     """The answer to a request whose collection is switched to another model again and again."""
     return RequestError(409, str(error), FieldError("collection", str(error)))
+
+
+def _labelled(collection: Collection, name: str) -> str:
+    columns = vectorstore.columns_with(collection, name)
+    if not columns:
+        return "Give a longer sequence"
+    return f"There are rows with {columns[0]} = '{name}': give one of their sequences, and that as the filter"
 
 
 def _hit(row: dict[str, Any], plan: SearchPlan) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
@@ -15,6 +16,7 @@ from unirna.fold.predictor import MAX_LENGTH
 from unirna.serve.keys import KeysError, read_keys
 
 MIN_KEY_LENGTH = 16
+ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 SWITCH = {**dict.fromkeys(("1", "true", "yes", "on"), True), **dict.fromkeys(("0", "false", "no", "off"), False)}
 
 
@@ -44,6 +46,8 @@ class Settings:
     """Address to listen on; beyond loopback a key is needed."""
     port: int = 8000
     """Port to listen on."""
+    root_path: str = ""
+    """Path under which a reverse proxy shows the service, such as /unirna; needed where the proxy does not take it off."""
     api_key_file: str = ""
     """File whose first line is the key that callers must send as "Authorization: Bearer KEY"."""
     keys_file: str = ""
@@ -124,6 +128,8 @@ class Settings:
             raise SettingsError(f"{_name('store')}: no store given. Make one with make demo or jobs/embed.py")
         if self.inputs_folder and not Path(self.inputs_folder).is_dir():
             raise SettingsError(f"{_name('inputs_folder')}: {self.inputs_folder!r} is no folder")
+        if self.root_path and not ROOT_PATH.fullmatch(self.root_path):
+            raise SettingsError(f"{_name('root_path')} is {self.root_path!r}: expected a path such as /unirna")
         least = {
             "job_workers": 1,
             "max_jobs": 1,

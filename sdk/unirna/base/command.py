@@ -34,9 +34,7 @@ def command(main: Callable[[], int]) -> int:
         if not reader_gone():
             raise
         code = GONE
-    if reader_gone():
-        _silence()
-        return GONE
+    _silence()
     return code
 
 

@@ -13,7 +13,7 @@ GAPS: Final = frozenset("-.~_\u2010\u2011\u2013\u2014\u2212")
 INVISIBLE: Final = frozenset("\u00ad\u200b\u200c\u200d\u2060\ufeff")
 PROTEIN: Final = frozenset("EFILPQJOZX*")
 _PLAIN: Final = re.compile(r"[ACGUTRYKMSWBDHVN]*", re.IGNORECASE)
-_NUMBER: Final = re.compile(r"(?<!\S)\d+(?!\S)|^\s*\d+(?=[ACGUTRYKMSWBDHVN]{10})", re.IGNORECASE)
+_NUMBER: Final = re.compile(r"(?<!\S)\d+(?!\S)|^\s*\d+(?=(?:[ACGUTRYKMSWBDHVN]\s?){10})", re.IGNORECASE)
 _ENDS: Final = re.compile(r"^\s*5\s*['\u2032\u2019]\s*[-\u2013]?|[-\u2013]?\s*3\s*['\u2032\u2019]\s*$")
 
 

@@ -1,4 +1,4 @@
-"""Text that people paste, drop or pipe, read with tolerance: FASTA, FASTQ, GenBank, EMBL, alignments, tables, plain letters.
+"""Text that people paste, drop or pipe, read with tolerance: FASTA, FASTQ, GenBank, EMBL, alignments, tables, plain lines.
 
 For interactive use: what is removed (gaps, numbers, a final '*') is said in notes. Jobs read their files strictly instead
 (`unirna.sequence.read`), where a record with a gap is rejected with its reason.
@@ -142,8 +142,9 @@ def _plain(lines: list[Numbered], removed: Counter[str]) -> Iterator[Gathered]:
         elif blocks[-1]:
             blocks.append([])
     blocks = [block for block in blocks if block]
-    if len(blocks) > 1 and all(_numbered(line) for block in blocks for _, line in block):
-        blocks = [[one for block in blocks for one in block]]
+    filled = [one for block in blocks for one in block if one[1].strip() != "//"]
+    if all(_numbered(line) for _, line in filled):
+        blocks = [filled]
     for block in blocks:
         together = _wrapped(block)
         for part in [block] if together else [[one] for one in block]:
@@ -212,7 +213,7 @@ def _genbank(lines: list[Numbered], removed: Counter[str]) -> Iterator[Gathered]
     made: Gathered | None = None
     inside = False
     for number, line in lines:
-        word, *rest = line.split()
+        rest = line.split()[1:]
         if line.startswith("//"):
             if made is not None:
                 yield made

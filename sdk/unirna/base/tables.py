@@ -13,7 +13,18 @@ from typing import Final
 from unirna.base.letters import Gathered
 
 SEQUENCE_NAMES: Final = ("sequence", "seq", "rna", "rna_sequence", "dna_sequence", "sequences", "nucleotide_sequence")
-ID_NAMES: Final = ("id", "name", "accession", "identifier", "seq_id", "sequence_id", "seqid", "gene", "transcript", "gene_id")
+ID_NAMES: Final = (
+    "id",
+    "name",
+    "accession",
+    "identifier",
+    "seq_id",
+    "sequence_id",
+    "seqid",
+    "gene",
+    "gene_id",
+    "transcript",
+)
 LOOKED_AT: Final = 50
 """Rows by which the column of sequences is recognised."""
 _NUCLEOTIDES: Final = re.compile(r"[ACGUTRYKMSWBDHVN\s.~-]{6,}\*?", re.IGNORECASE)

@@ -36,7 +36,7 @@ def search_result(answer: Mapping[str, Any], *, hybrid: bool = False) -> SearchR
     for entry in answer["hits"]:
         alignment = entry.get("alignment")
         hits.append(made(Hit, {**entry, "alignment": None if alignment is None else made(Alignment, alignment)}))
-    return SearchResult(hits, answer["collection"], answer["model"], hybrid=hybrid)
+    return SearchResult(hits, answer["collection"], answer["model"], hybrid=hybrid, notes=answer.get("notes", ()))
 
 
 def prediction_result(answers: Sequence[Mapping[str, Any]], task: str) -> PredictionResult:

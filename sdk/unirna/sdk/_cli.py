@@ -19,41 +19,34 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from unirna.base import command as run_command
+from unirna.base import counted
 from unirna.sdk import _collections, _jobs_cli
 from unirna.sdk._client import Client
 from unirna.sdk._collections import Collections
 from unirna.sdk._doctor import Doctor
 from unirna.sdk._exceptions import InvalidRequestError, ModelMismatchError, NotFoundError, UniRNAError
-from unirna.sdk._fasta import read_fasta
-from unirna.sdk._files import is_file
 from unirna.sdk._http import PARALLEL
 from unirna.sdk._jobs_cli import JobsCommand
 from unirna.sdk._models import Estimate, LabelSet, Prediction
 from unirna.sdk._output import Output, say, show
 from unirna.sdk._results import HIT_COLUMNS, SearchResult
 from unirna.sdk._scripts import SCRIPTS, run_script
+from unirna.sdk._sequences import ReadsSequences, read_sequences
 from unirna.sdk._source import Source
 
 UNSHOWN = ("sequence", "alignment_score", "query_start", "query_end", "target_start", "target_end", "cigar")
 """Columns of hits that a table on a terminal has no room for; tsv and jsonl have them."""
 NAME_LETTERS = frozenset(string.ascii_letters + string.digits + "._-@")
-NUCLEOTIDE_LETTERS = frozenset("ACGUTRYKMSWBDHVN")
 
 
 @dataclass(frozen=True)
-class ReadsFile:
-    """What every command that reads sequences knows."""
-
-    encoding: str = field(default="", kw_only=True)
-    """Of the text of a file, such as latin-1; by default UTF-8, or what its byte-order mark says."""
-
-
-@dataclass(frozen=True)
-class Search(ReadsFile):
+class Search(ReadsSequences):
     """Find the stored sequences most similar to one or several."""
 
     sequence: tyro.conf.Positional[str]
-    """RNA or DNA letters; or a FASTA or FASTQ file; or - for standard input."""
+    """An RNA or DNA sequence; or the identifier of a stored one; or a file (FASTA, FASTQ, GenBank, EMBL, CSV, TSV; plain or
+    gzip); or - for standard input."""
     k: Annotated[int, tyro.conf.arg(aliases=["-k"])] = 10
     """Hits wanted for each sequence."""
     where: str = ""
@@ -68,8 +61,9 @@ class Search(ReadsFile):
     source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
 
     def run(self) -> int:
-        """Search and print; 2 where some of several sequences are none, and the others were searched."""
-        queries = _sequences(self.sequence, self.encoding)
+        """Search and print; 2 where some of several sequences cannot be used, and the others were searched."""
+        given = read_sequences(self.sequence, self, identifiers=True)
+        queries = given.named
 
         def search(client: Client, named: tuple[str, str]) -> SearchResult | InvalidRequestError:
             try:
@@ -87,57 +81,64 @@ class Search(ReadsFile):
                 return error
 
         rows: list[dict[str, Any]] = []
-        wrong = 0
+        refused = 0
+        notes: dict[str, None] = {}
         with self.source.connect() as client, ThreadPoolExecutor(PARALLEL) as pool:
             for (name, _), found in zip(queries, pool.map(partial(search, client), queries), strict=True):
                 if isinstance(found, InvalidRequestError):
-                    wrong += 1
-                    say(f"{name}: left out, {found.errors[0][1]}")
+                    refused += 1
+                    say(f"left out: {name}: {found.errors[0][1]}")
                 else:
+                    notes |= dict.fromkeys(found.notes)
                     rows += [{"query": name, **row} if len(queries) > 1 else row for row in found.to_dicts()]
         self.output.show(rows, UNSHOWN, ["query", *HIT_COLUMNS] if len(queries) > 1 else HIT_COLUMNS)
-        if not rows and wrong < len(queries):
+        for note in notes:
+            say(f"note: {note}")
+        if not rows and not notes and refused < len(queries):
             say("no sequence passes the filter" if self.where else "the collection is empty")
-        return 2 if wrong else 0
+        return 2 if refused or given.left_out else 0
 
 
 @dataclass(frozen=True)
-class Embed(ReadsFile):
+class Embed(ReadsSequences):
     """Turn sequences into vectors."""
 
     sequences: tyro.conf.Positional[str]
-    """RNA or DNA letters; or a FASTA or FASTQ file; or - for standard input."""
+    """An RNA or DNA sequence; or a file (FASTA, FASTQ, GenBank, EMBL, CSV, TSV; plain or gzip); or - for standard input."""
     out: Path
     """File to write: .npz (arrays `ids` [N] and `vectors` float32 [N, H])."""
     source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
 
-    def run(self) -> None:
-        """Embed and write."""
+    def run(self) -> int:
+        """Embed and write; 2 where some of several sequences cannot be used."""
         import numpy as np
 
         if self.out.suffix != ".npz":
             raise InvalidRequestError(f"--out {self.out}: wanted a name that ends in .npz")
-        named = _sequences(self.sequences, self.encoding)
+        given = read_sequences(self.sequences, self)
+        named = given.named
         with self.source.connect() as client:
             vectors = client.embed([letters for _, letters in named])
         np.savez(self.out, ids=np.array([name for name, _ in named]), vectors=vectors)
-        say(f"{len(vectors):,} vectors of {vectors.shape[1]} numbers in {self.out}")
+        say(f"{counted(len(vectors), 'vector')} of {vectors.shape[1]} numbers in {self.out}")
+        return 2 if given.left_out else 0
 
 
 @dataclass(frozen=True)
-class Predict(ReadsFile):
+class Predict(ReadsSequences):
     """Predict a class, or a value, for each sequence."""
 
     task: tyro.conf.Positional[str]
     """Name of a predictor."""
     sequences: tyro.conf.Positional[str]
-    """RNA or DNA letters; or a FASTA or FASTQ file; or - for standard input."""
+    """An RNA or DNA sequence; or a file (FASTA, FASTQ, GenBank, EMBL, CSV, TSV; plain or gzip); or - for standard input."""
     output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
     source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
 
-    def run(self) -> None:
-        """Predict and print."""
-        named = _sequences(self.sequences, self.encoding)
+    def run(self) -> int:
+        """Predict and print; 2 where some of several sequences cannot be used."""
+        given = read_sequences(self.sequences, self)
+        named = given.named
         with self.source.connect() as client:
             predictions = client.predict(self.task, [letters for _, letters in named], top=0)
         rows = [
@@ -165,14 +166,15 @@ class Predict(ReadsFile):
         ):
             if names:
                 say(f"{len(names):,} of {len(named):,} {what}: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}")
+        return 2 if given.left_out else 0
 
 
 @dataclass(frozen=True)
-class Fold(ReadsFile):
+class Fold(ReadsSequences):
     """Predict secondary structures."""
 
     sequences: tyro.conf.Positional[str]
-    """RNA or DNA letters; or a FASTA or FASTQ file; or - for standard input."""
+    """An RNA or DNA sequence; or a file (FASTA, FASTQ, GenBank, EMBL, CSV, TSV; plain or gzip); or - for standard input."""
     svg: Path | None = None
     """Folder for a drawing of each, NUMBER_ID.svg."""
     contacts: Path | None = None
@@ -185,9 +187,10 @@ class Fold(ReadsFile):
     """The same as --format tsv."""
     source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
 
-    def run(self) -> None:
-        """Fold and print."""
-        named = _sequences(self.sequences, self.encoding)
+    def run(self) -> int:
+        """Fold and print; 2 where some of several sequences cannot be used."""
+        given = read_sequences(self.sequences, self)
+        named = given.named
         with self.source.connect() as client:
             found = client.fold([letters for _, letters in named], contacts=self.contacts is not None)
         if self.svg is not None:
@@ -195,28 +198,29 @@ class Fold(ReadsFile):
             for number, ((name, _), structure) in enumerate(zip(named, found, strict=True), 1):
                 safe = re.sub(r"[^\w.-]", "_", name)[:100]
                 (self.svg / f"{number:04d}_{safe}.svg").write_text(structure.svg)
-            say(f"{len(named):,} drawings in {self.svg}")
+            say(f"{counted(len(named), 'drawing')} in {self.svg}")
         if self.contacts is not None:
             lines = ["id\ti\tj\tprobability\n"]
             for (name, _), structure in zip(named, found, strict=True):
                 lines += [f"{name}\t{i + 1}\t{j + 1}\t{p:.4f}\n" for i, j, p in structure.contacts]
             self.contacts.write_text("".join(lines))
-            say(f"{len(lines) - 1:,} contacts in {self.contacts}")
+            say(f"{counted(len(lines) - 1, 'contact')} in {self.contacts}")
         format = "jsonl" if self.json else "tsv" if self.tsv else self.format
         if format in ("tsv", "jsonl"):
             rows = [{"id": name, **row} for (name, _), row in zip(named, found.to_dicts(), strict=True)]
             show(rows, "tsv" if format == "tsv" else "jsonl")
-            return
-        for (name, _), structure in zip(named, found, strict=True):
-            print(f">{name}\n{structure}")
+        else:
+            for (name, _), structure in zip(named, found, strict=True):
+                print(f">{name}\n{structure}")
+        return 2 if given.left_out else 0
 
 
 @dataclass(frozen=True)
-class ScoreVariants(ReadsFile):
+class ScoreVariants(ReadsSequences):
     """Score variants of a sequence by the language model."""
 
     sequence: tyro.conf.Positional[str]
-    """RNA or DNA letters; or a FASTA or FASTQ file of one sequence; or - for standard input."""
+    """An RNA or DNA sequence; or a file that holds one (FASTA, FASTQ, GenBank, CSV, …); or - for standard input."""
     variants: tyro.conf.Positional[tuple[str, ...]] = ()
     """Such as A10G, or G3C+C70G for several substitutions at once; without them all single ones."""
     method: Literal["masked", "pseudo-likelihood"] = "masked"
@@ -228,9 +232,11 @@ class ScoreVariants(ReadsFile):
 
     def run(self) -> None:
         """Score and print."""
-        named = _sequences(self.sequence, self.encoding)
-        if len(named) != 1:
-            raise InvalidRequestError(f"{len(named)} sequences: wanted one, or use jobs/score_variants.py")
+        given = read_sequences(self.sequence, self)
+        named = given.named
+        if len(named) + given.left_out != 1:
+            number = counted(len(named) + given.left_out, "sequence")
+            raise InvalidRequestError(f"{number}: expected one, or use jobs/score_variants.py")
         if self.svg is not None and self.variants:
             raise InvalidRequestError("--svg draws all single substitutions: name no variants")
         with self.source.connect() as client:
@@ -310,28 +316,35 @@ Command = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; gives the exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    """Run the command line; gives the exit code.
+
+    Args:
+        arguments: by default those of the process.
+    """
+    return run_command(lambda: _run(sys.argv[1:])) if arguments is None else _run(arguments)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    given = list(arguments)
     if given[:1] and given[0] in SCRIPTS:
         return run_script(given[0], given[1:])
     actions = {"collections": _collections.ACTIONS, "jobs": _jobs_cli.ACTIONS}.get(given[0], ()) if given else ()
     if actions and not set(given) & {*actions, "-h", "--help"}:
         given.insert(1, "list")
-    command: Any = tyro.cli(
+    chosen: Any = tyro.cli(
         Command,
         prog="unirna",
         description="Search, embed, classify and fold RNA sequences.",
         args=given,
     )
     try:
-        code = command.run()
+        code = chosen.run()
         sys.stdout.flush()
     except KeyboardInterrupt:
         say("interrupted")
         return 130
-    except BrokenPipeError:  # the reader of a pipe has seen enough
-        sys.stdout = None
-        return 0
+    except BrokenPipeError:
+        raise  # `command` ends it
     except (InvalidRequestError, NotFoundError, ModelMismatchError) as error:
         say(f"error: {error}")
         return 2
@@ -342,15 +355,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"error: {error}")
         return 2
     return int(code or 0)
-
-
-def _sequences(given: str, encoding: str) -> list[tuple[str, str]]:
-    """Sequences from the command line, as (id, letters)."""
-    if given == "-" or is_file(given):
-        return read_fasta(given, encoding=encoding)
-    if given and not set(given.upper()) <= NUCLEOTIDE_LETTERS and (Path(given).suffix or "/" in given):
-        raise InvalidRequestError(f"no file {given!r}; and it is no sequence of RNA or DNA letters either")
-    return [("sequence_1", given)]
 
 
 if __name__ == "__main__":

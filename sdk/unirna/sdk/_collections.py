@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import tyro
 
+from unirna.base import counted
 from unirna.sdk._exceptions import InvalidRequestError, NotFoundError
 from unirna.sdk._output import Output, say
 from unirna.sdk._source import Source
@@ -220,7 +221,7 @@ class Delete(InStore):
     def run(self) -> None:
         """Delete them."""
         count = _vectorstore().delete(self.store, self.name, self.where)
-        say(f"{self.name}: {count:,} rows taken out")
+        say(f"{self.name}: {counted(count, 'row')} taken out")
 
 
 @dataclass(frozen=True)

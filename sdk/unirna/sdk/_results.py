@@ -128,13 +128,19 @@ class SearchResult(_Rows[Hit]):
 
     Attributes:
         collection: where they stand. model: what made the vectors. hybrid: whether words were searched too.
+        notes: what the service says of the search, such as that the filter passes no row and why; mostly empty.
     """
 
     _always = HIT_COLUMNS
 
-    def __init__(self, hits: Sequence[Hit], collection: str, model: str, *, hybrid: bool = False) -> None:
+    def __init__(
+        self, hits: Sequence[Hit], collection: str, model: str, *, hybrid: bool = False, notes: Sequence[str] = ()
+    ) -> None:
         super().__init__(hits)
-        self.collection, self.model, self.hybrid = collection, model, hybrid
+        self.collection, self.model, self.hybrid, self.notes = collection, model, hybrid, tuple(notes)
+
+    def __repr__(self) -> str:
+        return "\n".join([super().__repr__(), *(f"note: {note}" for note in self.notes)])
 
     @property
     def labels(self) -> list[str]:

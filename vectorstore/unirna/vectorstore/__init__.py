@@ -3,6 +3,7 @@
 from unirna.vectorstore.collection import Collection, CollectionInfo, exists, list_collections, open
 from unirna.vectorstore.default import default_collection, set_default
 from unirna.vectorstore.errors import ChangedError, FilterError, ForkedError, ModelMismatchError, StoreError
+from unirna.vectorstore.hints import columns_with, explain_empty
 from unirna.vectorstore.hybrid import search_hybrid
 from unirna.vectorstore.index import KINDS, build_index, drop_index
 from unirna.vectorstore.ingest import (
@@ -86,6 +87,7 @@ __all__ = [
     "build_word_index",
     "check_name",
     "collection_schema",
+    "columns_with",
     "commit",
     "committed_version",
     "compact",
@@ -96,6 +98,7 @@ __all__ = [
     "drop_index",
     "drop_word_index",
     "exists",
+    "explain_empty",
     "files_there",
     "list_collections",
     "map_info",
