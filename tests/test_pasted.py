@@ -129,7 +129,11 @@ def test_numbers_in_sentences() -> None:
 
 # ---- console commands --------------------------------------------------------------------------------------------------
 
-JOB = "import sys, tyro; from unirna.base import command; sys.exit(command(lambda: tyro.cli(lambda file='': 0)))"
+JOB = """
+import argparse, sys
+from unirna.base import command
+sys.exit(command(lambda: argparse.ArgumentParser().parse_args()))
+"""
 
 
 @pytest.mark.parametrize("command", [["-m", "unirna.sdk._cli"], ["-c", JOB]], ids=["unirna", "job"])
