@@ -36,7 +36,18 @@ import tyro
 
 from unirna.base import command
 from unirna.job import connect_ray, run_job
-from unirna.tasks import DataConfig, FinetuneConfig, FullConfig, TaskError, find_definition, finetune, prepare
+from unirna.tasks import (
+    DataConfig,
+    Definition,
+    FinetuneConfig,
+    FullConfig,
+    InputRequirements,
+    Motif,
+    TaskError,
+    find_definition,
+    finetune,
+    prepare,
+)
 from unirna.train import run_trials, run_workers
 
 TRAINING = ("mode", "pooling", "reads", "epochs", "patience", "batch_size", "learning_rate", "networks", "coding")
@@ -136,6 +147,20 @@ class Config:
     """How many of them (at most 50), which differ in their random weights and whose mean answers; by default 1."""
     coding: bool | None = None
     """The sequences are coding ones, from their first codon on: the linear model reads codons and length, not 4-mers."""
+    takes: str = ""
+    """What a sequence must be, in words, such as "the last 50 nt of a 5'UTR"; shown to users."""
+    min_length: int | None = None
+    """Least length of a sequence in nucleotides; shorter ones get no answer. Training sequences that are all of one length
+    require that length."""
+    max_length: int | None = None
+    """Greatest length of a sequence in nucleotides; longer ones get no answer."""
+    require: tuple[str, ...] = ()
+    """Nucleotides that a sequence must have: IUPAC codes, @start, @centre or @end, and an offset if it is not 0, such as
+    A@centre or AUG@end-2."""
+    report: tuple[str, ...] = ()
+    """Motifs that answers tell of, as NAME=PATTERN@centre-2, such as DRACH=DRACH@centre-2."""
+    threshold: float | None = None
+    """Probability from which one of several labels is said to be true; by default .5."""
     blend: bool = True
     """Answer with the weighted sum of the encoder's head and the simple models, with weights that suit validation best."""
     replace: bool = False
@@ -222,9 +247,26 @@ def _wanted(config: Config) -> FinetuneConfig:
         cnn=config.cnn,
         networks=networks,
         coding=coding,
+        requirements=_requirements(config, defined),
+        threshold=config.threshold or (defined.threshold if defined else 0.5),
         blend=config.blend,
         replace=config.replace,
     )
+
+
+def _requirements(config: Config, defined: Definition | None) -> InputRequirements:
+    """What the predictor takes: of the flags, and where none is given of the defined task."""
+    given = (config.takes, config.min_length, config.max_length, config.require, config.report)
+    if defined is not None and given == ("", None, None, (), ()):
+        return defined.requires
+    reported = {}
+    for text in config.report:
+        name, equals, motif = text.partition("=")
+        if not name or not equals:
+            raise TaskError(f"--report {text!r}: expected NAME=PATTERN@centre-2, such as DRACH=DRACH@centre-2")
+        reported[name] = Motif.parse(motif)
+    required = tuple(Motif.parse(text) for text in config.require)
+    return InputRequirements(config.takes, config.min_length, config.max_length, required, reported)
 
 
 if __name__ == "__main__":

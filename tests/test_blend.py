@@ -156,7 +156,7 @@ def test_service_and_screen_say_the_same(registry: Path, nano_model_path: Path, 
     assert isinstance(wanted, Predictions)
     engine = Engine(load(nano_model_path), str(tmp_path), registry)
     assert engine.predictors.share_encoder(predictor)
-    said = engine.predict("kind", sequences)
+    said = engine.predict("kind", sequences)["predictions"]
     for answer, shares in zip(said, wanted.probabilities, strict=True):
         assert answer["probabilities"]["A"] == pytest.approx(float(shares[0]), abs=1e-5)
     criterion = parse_label_criterion("kind=A", str(registry))
@@ -210,7 +210,7 @@ def test_rna_of_no_class_is_told_from_that_of_training(tmp_path: Path, nano_mode
         and np.median(found.conformal_p_value[unknown]) < 0.25
     )
     assert found.conformal_p_value.min() >= 1 / (1 + 97)
-    predictions = prediction_result(answers_of(predictor, found, [row["sequence"] for row in mine], 2), "rich")
+    predictions = prediction_result(answers_of(found, 2), "rich")
     assert [p.conformal_p_value for p in predictions if isinstance(p, sdk.Prediction)] == pytest.approx(
         found.conformal_p_value.tolist()
     )

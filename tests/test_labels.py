@@ -144,7 +144,7 @@ def test_metrics_and_heads_agree_with_scikit_learn() -> None:
 
 
 def test_a_predictor_of_labels_answers_everywhere_alike(registry: Path, nano_model_path: Path, tmp_path: Path) -> None:
-    sequences = ["AAAAAAAAAAAACCCCCCCCCCCCCC", "GGGGGGGGGGUUUUUUUUUUUUGGUU", "CCCCCCCCCCCCCCCCACGU"]
+    sequences = ["A" * 18 + "C" * 22, "G" * 18 + "U" * 22, "C" * 36 + "ACGU"]
     predictor = load_predictor(registry / "rich")
     told = predictor.info["metrics"]["test"]["rich"]["AUC, rich_in_u"]["value"]
     (line,) = [
@@ -164,7 +164,7 @@ def test_a_predictor_of_labels_answers_everywhere_alike(registry: Path, nano_mod
         "| rich_in_g | " in predictor.card and "weighted sum of models" in predictor.card and "3 labels" in predictor.card
     )
     engine = Engine(load(nano_model_path), str(tmp_path), registry)
-    answers = engine.predict("rich", sequences, top=2)
+    answers = engine.predict("rich", sequences, top=2)["predictions"]
     assert PredictResponse.model_validate({"task": "rich", "predictions": answers}).model_dump()["predictions"] == answers
     assert [len(answer["probabilities"]) for answer in answers] == [2, 2, 2]
     result = prediction_result(answers, "rich")

@@ -188,7 +188,7 @@ def test_a_frozen_predictor_reads_the_rows_of_the_service_s_model(
             client.post(f"/v1/predict/{name}", json={"sequences": sequences}).json()["predictions"]
             for name in ("worth", "trained")
         ]
-    near = [engine.predict(name, sequences) for name in ("worth", "trained")]
+    near = [engine.predict(name, sequences)["predictions"] for name in ("worth", "trained")]
     for one, other, name in zip(answers, near, ("worth", "trained"), strict=True):
         wanted = load_predictor(registry / name).predict(sequences)
         assert isinstance(wanted, Profiles)

@@ -133,7 +133,7 @@ def test_both_clients_predict_the_same_values(clients: dict[str, sdk.Client], li
     assert len(http) == 70 and all(isinstance(p, sdk.Estimate) and p.unit == "%" for p in http)
     np.testing.assert_allclose([p.value for p in http], [p.value for p in local], atol=1e-3)
     assert all(p.low < p.value < p.high for p in local)
-    assert list(local.to_pandas().columns) == ["value", "low", "high", "unit", "usual_length"]
+    assert list(local.to_pandas().columns) == ["value", "low", "high", "unit", "applicable", "reason", "usual_length"]
     assert "gc (%)" in local._repr_html_() and "90 % interval" in str(local)
 
 
@@ -534,7 +534,7 @@ def test_command_embed_predict_collections(
     assert [json.loads(line)["id"] for line in capsys.readouterr().out.splitlines()] == ["a", "b"]
     assert _cli.main(["predict", "gc", str(fasta), "--format", "tsv", "--url", service.url]) == 0
     heads, first, second = (line.split("\t") for line in capsys.readouterr().out.splitlines())
-    assert heads == ["id", "value", "low", "high", "unit"] and [first[0], second[0]] == ["a", "b"]
+    assert heads == ["id", "value", "low", "high", "unit", "applicable", "reason"] and [first[0], second[0]] == ["a", "b"]
     assert _cli.main(["collections", "--store", library.store, "--model", library.model]) == 0
     assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == ["name", "other", "rfam"]
     # ---- of a service as of a store; how rows are printed; what is beyond a predictor's lengths
@@ -552,9 +552,7 @@ def test_command_embed_predict_collections(
         == [True] * 3
     )
     assert _cli.main(["predict", "sirna", str(fasta), "--tsv", "--url", service.url]) == 0
-    assert (
-        "2 of 2 of other lengths than what sirna was made from, so take the answers for guesses" in capsys.readouterr().err
-    )
+    assert "sirna does not apply to 2 of 2:\n  a: expected exactly 21 nt" in capsys.readouterr().err
 
 
 def test_a_search_goes_on_past_a_bad_record(service: Any, library: Any, tmp_path: Path, capsys: Any) -> None:

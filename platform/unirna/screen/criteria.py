@@ -169,13 +169,13 @@ class Criteria:
 
     def score(
         self, vectors: dict[str, NDArray[np.float32]], sequences: list[str], predictors: dict[str, Predictor]
-    ) -> dict[str, NDArray[np.float64] | NDArray[np.bool_] | list[str]]:
+    ) -> dict[str, NDArray[np.float64] | NDArray[np.bool_] | list[str | None]]:
         """Columns of N records, the combined `score` first.
 
         Args:
             vectors: encoder's fingerprint -> float32 [N, H]. sequences: theirs. predictors: folder -> predictor.
         """
-        columns: dict[str, NDArray[np.float64] | NDArray[np.bool_] | list[str]] = {}
+        columns: dict[str, NDArray[np.float64] | NDArray[np.bool_] | list[str | None]] = {}
         wanted: list[Numbers] = []
         if self.references is not None:
             cosines, which = self.references.nearest(vectors[self.references.fingerprint])
@@ -184,12 +184,12 @@ class Criteria:
         for criterion in self.labels:
             predictor = predictors[criterion.folder]
             predicted = predictor.predict_vectors(vectors[criterion.fingerprint], sequences)
-            said: Numbers | list[str]
+            said: Numbers | list[str | None]
             if isinstance(predicted, Estimates):
                 known, said = predictor.info["data"]["values"], predicted.values
                 chance = ndtr(WANTED[criterion.label] * (predicted.values - known["mean"]) / known["sd"])
             else:
-                said = [name if isinstance(name, str) else ";".join(name) for name in predicted.labels]
+                said = [name if name is None or isinstance(name, str) else ";".join(name) for name in predicted.labels]
                 chance = predicted.probabilities[:, predicted.classes.index(criterion.label)].astype(np.float64)
             columns |= {criterion.name: chance, f"predicted {criterion.predictor}": said}
             if isinstance(predicted, Predictions) and predicted.out_of_distribution is not None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 from weakref import WeakKeyDictionary, ref
 
+import numpy as np
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
 from fastapi import Path as PathField
 from fastapi.responses import FileResponse, Response
@@ -31,7 +32,7 @@ from unirna.serve.jobs import Jobs
 from unirna.serve.keys import Keyring, Rates
 from unirna.serve.limits import Limits
 from unirna.serve.metrics import CONTENT_TYPE, Metrics
-from unirna.serve.predictors import answers_of, check_top
+from unirna.serve.predictors import about, answers_of, check_options
 from unirna.serve.problems import answer_errors
 from unirna.serve.settings import Settings
 from unirna.serve.values import ARROW, arrow_stream
@@ -48,6 +49,7 @@ PARSED_RECORDS: Final = 500
 PROFILE_NUCLEOTIDES: Final = 200_000
 PROFILES_AT_ONCE: Final = 2
 """Most nucleotides of one request for values of nucleotides."""
+NOTHING: Final[Vectors] = np.zeros((0, 0), np.float32)
 STATIC: Final = Path(__file__).parent / "static"
 PROBLEM: Final[dict[str, Any]] = {"model": schemas.Problem}
 PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
@@ -222,31 +224,40 @@ async def predict(
     batcher: BatcherOf,
     settings: SettingsOf,
 ) -> Any:
-    """The most probable class, or the value, of each sequence, by one of the predictors that /v1/models lists."""
+    """The most probable class, or the value, of each sequence, by one of the predictors that /v1/models lists. A sequence
+    that the predictor does not take has `applicable: false` and the reason."""
     predictor = await asyncio.to_thread(engine.predictors.get, task)
     sequences = _checked(body.sequences, engine, settings, pairs=predictor.pairs)
-    check_top(body.top)
+    check_options(predictor, body.top, body.prior)
     if predictor.level == "nucleotide" and (size := sum(map(len, sequences))) > PROFILE_NUCLEOTIDES:
         message = f"{size:,} nucleotides; a request for values of nucleotides takes at most {PROFILE_NUCLEOTIDES:,}"
         raise bad_field("sequences", f"{message}. Split it into several requests", 413)
-    if not engine.predictors.share_encoder(predictor):
+    answer = {"task": task, **about(predictor, body.prior)}
+    checks = predictor.check(sequences)
+    chosen = [text for text, check in zip(sequences, checks, strict=True) if check.applicable]
+    if chosen and not engine.predictors.share_encoder(predictor):
         batcher = _batcher_for(request, await asyncio.to_thread(lambda: predictor.encoder))
     if predictor.level == "nucleotide":
         answers: list[dict[str, Any]] = []
         few: Few = request.app.state.few_profiles  # each holds the rows of its nucleotides
         async with few:
             for part in nucleotides_at_once(sequences):
-                profiles = await asyncio.to_thread(predictor.predict_rows, await batcher.nucleotides(part), part)
-                answers += answers_of(predictor, profiles, part, body.top)
-        return {"task": task, "predictions": answers}
-    if predictor.pairs:
-        letters, first, second = distinct(sequences)
-        found = await batcher.embed(letters)
-        vectors = found[second] - found[first]
-    else:
-        vectors = await batcher.embed(sequences)
-    predictions = await asyncio.to_thread(predictor.predict_vectors, vectors, sequences)
-    return {"task": task, "predictions": answers_of(predictor, predictions, sequences, body.top)}
+                taken = [check.applicable for check in predictor.check(part)]
+                of_those = [text for text, take in zip(part, taken, strict=True) if take]
+                found = iter(await batcher.nucleotides(of_those) if of_those else ())
+                rows = [next(found) if take else NOTHING for take in taken]
+                answers += answers_of(await asyncio.to_thread(predictor.predict_rows, rows, part))
+        return {**answer, "predictions": answers}
+    vectors = None
+    if chosen and predictor.pairs:
+        letters, first, second = distinct(chosen)
+        of_each = await batcher.embed(letters)
+        vectors = of_each[second] - of_each[first]
+    elif chosen:
+        vectors = await batcher.embed(chosen)
+    rows_of_all = predictor.spread(vectors, checks)
+    predictions = await asyncio.to_thread(predictor.predict_vectors, rows_of_all, sequences, prior=body.prior)
+    return {**answer, "predictions": answers_of(predictions, body.top)}
 
 
 @api.post("/fold", response_model=schemas.FoldResponse, summary="Secondary structures of sequences")

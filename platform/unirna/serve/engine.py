@@ -6,7 +6,7 @@ The HTTP application and `sdk.connect("path/to/store")` run this same code, so b
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,11 @@ from unirna.serve.encoders import Encoders
 from unirna.serve.folding import Folding
 from unirna.serve.limits import DEFAULT_LIMITS, Limits
 from unirna.serve.maps import Maps
-from unirna.serve.predictors import Predictors, answers_of, check_top
+from unirna.serve.predictors import Predictors, about, answers_of, check_options
 from unirna.serve.search import Search
 from unirna.serve.values import plain
 from unirna.serve.variants import Variants
-from unirna.tasks import TaskError
+from unirna.tasks import TASKS, TaskError
 from unirna.vectorstore import Collection, ModelMismatchError, StoreError
 
 log = logging.getLogger(__name__)
@@ -124,17 +124,26 @@ class Engine:
 
     # ---- predict ---------------------------------------------------------------------------------------------------
 
-    def predict(self, task: str, sequences: Sequence[str], *, top: int = 5) -> list[dict[str, Any]]:
-        """The most probable class, or the value, of each sequence, as `answers_of` gives it.
+    def predict(
+        self,
+        task: str,
+        sequences: Sequence[str],
+        *,
+        top: int | None = None,
+        prior: float | Mapping[str, float] | None = None,
+    ) -> dict[str, Any]:
+        """The most probable class, or the value, of each sequence: predictions, as `answers_of` gives them, and what holds
+        for all of them, as `about` gives it.
 
         Raises:
-            RequestError: an unknown task (404); sequences or a `top` that are not valid (422).
+            RequestError: an unknown task (404); sequences, a `top` or a `prior` that are not valid (422).
         """
         predictor = self.predictors.get(task)
         letters = (self.limits.check_pairs if predictor.pairs else self.limits.check_sequences)(sequences)
-        check_top(top)
+        check_options(predictor, top, prior)
         shared = self.model if self.predictors.share_encoder(predictor) else None
-        return answers_of(predictor, predictor.predict(letters, shared), letters, top)
+        predictions = predictor.predict(letters, shared, prior=prior)
+        return {"task": task, "predictions": answers_of(predictions, top), **about(predictor, prior)}
 
     # ---- fold ------------------------------------------------------------------------------------------------------
 
@@ -184,6 +193,9 @@ class Engine:
                 "labels": p.labels,
                 "unit": p.unit,
                 "lengths": list(p.lengths),
+                "requirements": p.requirements.to_json() | {"text": p.requirements.describe()},
+                "base_rates": p.base_rates,
+                "threshold": p.threshold if TASKS[p.task].several else None,
                 "mode": p.mode,
                 "fingerprint": p.encoder_fingerprint,
                 "metrics": plain(p.metrics),

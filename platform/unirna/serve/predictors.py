@@ -6,7 +6,6 @@ import logging
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from unirna.model import CheckpointError, Model
 from unirna.serve.errors import RequestError, bad_field
 from unirna.tasks import (
-    PAIR_MARK,
+    TASKS,
     Estimates,
     LabelSets,
     Predictions,
@@ -90,64 +89,90 @@ class Predictors:
             return self._loaded[key]
 
 
-def check_top(top: object) -> None:
-    """See that `top` is a number of classes.
+ALL_SHOWN = 20
+"""Labels or classes of which all are given by default; of more the `FEW_SHOWN` most probable ones."""
+FEW_SHOWN = 5
+
+
+def check_options(predictor: Predictor, top: object, prior: object) -> None:
+    """See that `top` is a number of classes, and `prior` one that the predictor can use.
 
     Raises:
         RequestError: it is not.
     """
-    if isinstance(top, bool) or not isinstance(top, int) or top < 0:
+    if top is not None and (isinstance(top, bool) or not isinstance(top, int) or top < 0):
         raise bad_field("top", f"wanted a whole number of classes, 0 for all, got {top!r}")
+    try:
+        predictor.check_prior(prior)  # type: ignore[arg-type]
+    except TaskError as error:
+        raise bad_field("prior", str(error).removeprefix("prior: ")) from error
 
 
-def answers_of(
-    predictor: Predictor, predictions: Predictions | LabelSets | Estimates | Profiles, letters: Sequence[str], top: int
-) -> list[dict[str, Any]]:
-    """Predictions for normalised sequences as the service gives them.
+def about(predictor: Predictor, prior: object = None) -> dict[str, Any]:
+    """What holds for all answers of a request: base_rates of the training data, threshold of labels, and the prior."""
+    several = TASKS[predictor.task].several
+    threshold = None if not several else predictor.threshold if prior is None else 0.5
+    return {"base_rates": predictor.base_rates, "threshold": threshold, "prior": prior}
 
-    All: usual_length, whether the predictor was made from sequences as short and as long.
-    Classes: label, probability, the `top` most probable classes (0: all), conformal_p_value and out_of_distribution (None
-    where they were not measured).
+
+def answers_of(predictions: Predictions | LabelSets | Estimates | Profiles, top: int | None = None) -> list[dict[str, Any]]:
+    """Predictions as the service gives them.
+
+    All: applicable, reason (None where applicable), usual_length, and motifs, those that the predictor reports.
+    Classes: label, probability, the `top` most probable classes, conformal_p_value and out_of_distribution (None where they
+    were not measured).
     Of several labels: labels, and probabilities as above. Values: value, low, high (None where the interval has no
-    bounds), unit. Of nucleotides: values, half_width (None, as above), unit.
+    bounds), unit. Of nucleotides: values, half_width (None, as above), unit. Where the predictor does not apply, these are
+    None or empty.
+
+    Args:
+        predictions: of N sequences.
+        top: how many classes or labels have their probability given, 0 for all; None for all of up to 20, else 5.
     """
-    shortest, longest = predictor.lengths
-    usual = [shortest <= len(text.rpartition(PAIR_MARK)[2]) <= longest for text in letters]  # of pairs the second
-    answers = _answers(predictions, top)
-    return [answer | {"usual_length": fits} for answer, fits in zip(answers, usual, strict=True)]
+    return [
+        answer
+        | {
+            "applicable": check.applicable,
+            "reason": check.reason or None,
+            "usual_length": check.usual_length,
+            "motifs": dict(check.motifs),
+        }
+        for answer, check in zip(_answers(predictions, top), predictions.checks, strict=True)
+    ]
 
 
-def _answers(predictions: Predictions | LabelSets | Estimates | Profiles, top: int) -> list[dict[str, Any]]:
+def _answers(predictions: Predictions | LabelSets | Estimates | Profiles, top: int | None) -> list[dict[str, Any]]:
     if isinstance(predictions, Profiles):
         width = _finite(predictions.half_width)
         return [{"values": v.tolist(), "half_width": width, "unit": predictions.unit} for v in predictions.values]
     if isinstance(predictions, Estimates):
         columns = (predictions.values.tolist(), predictions.low.tolist(), predictions.high.tolist())
         return [
-            {"value": v, "low": _finite(low), "high": _finite(high), "unit": predictions.unit}
+            {"value": _finite(v), "low": _finite(low), "high": _finite(high), "unit": predictions.unit}
             for v, low, high in zip(*columns, strict=True)
         ]
+    most = (0 if len(predictions.classes) <= ALL_SHOWN else FEW_SHOWN) if top is None else top
+    shares = [_best(predictions.classes, row, most) for row in predictions.probabilities]
     if isinstance(predictions, LabelSets):
-        return [
-            {"labels": labels, "probabilities": _best(predictions.classes, row, top)}
-            for labels, row in zip(predictions.labels, predictions.probabilities, strict=True)
-        ]
+        return [{"labels": labels, "probabilities": best} for labels, best in zip(predictions.labels, shares, strict=True)]
     answers = []
     p_values, outside = predictions.conformal_p_value, predictions.out_of_distribution
-    for i, (label, row) in enumerate(zip(predictions.labels, predictions.probabilities, strict=True)):
+    for i, (label, row, best) in enumerate(zip(predictions.labels, predictions.probabilities, shares, strict=True)):
         answers.append(
             {
                 "label": label,
-                "probability": float(row.max()),
-                "probabilities": _best(predictions.classes, row, top),
-                "conformal_p_value": None if p_values is None else float(p_values[i]),
-                "out_of_distribution": None if outside is None else bool(outside[i]),
+                "probability": None if label is None else float(row.max()),
+                "probabilities": best,
+                "conformal_p_value": None if p_values is None or label is None else float(p_values[i]),
+                "out_of_distribution": None if outside is None or label is None else bool(outside[i]),
             }
         )
     return answers
 
 
 def _best(classes: list[str], row: NDArray[np.float32], top: int) -> dict[str, float]:
+    if np.isnan(row).any():
+        return {}
     return {classes[i]: float(row[i]) for i in np.argsort(-row, kind="stable")[: top or None].tolist()}
 
 

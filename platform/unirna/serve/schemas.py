@@ -135,17 +135,35 @@ class PredictRequest(_Request):
         description="RNA or DNA sequences, either case; for a predictor of what two differ by, FIRST&SECOND.",
         examples=[[SEQUENCE]],
     )
-    top: int = Field(5, description="Classes to give for each sequence; 0 gives all.", json_schema_extra={"minimum": 0})
+    top: int | None = Field(
+        None,
+        description="How many classes or labels have their probability given, the most probable ones; 0 gives all. By "
+        "default all of up to 20, else 5.",
+        json_schema_extra={"minimum": 0},
+    )
+    prior: float | dict[str, float] | None = Field(
+        None,
+        description="Prevalence that the probabilities are to hold for, instead of that of the training data "
+        "(`base_rates`): a share for all labels, or a share for each class or label that is named.",
+        examples=[0.05, {"Human Brain": 0.05}],
+    )
 
 
-USUAL = "Whether the predictor was made from sequences as short and as long; take the answer for a guess if not."
+class _Answer(_Response):
+    applicable: bool = Field(True, description="Whether the sequence is what the predictor takes; else it has no answer.")
+    reason: str | None = Field(None, description="Why it does not apply, or null.")
+    motifs: dict[str, bool] = Field({}, description="Motifs that the predictor reports, and whether the sequence has them.")
+    usual_length: bool = Field(
+        True,
+        description="Whether the predictor was made from sequences as short and as long; else take it for a guess.",
+    )
 
 
-class Prediction(_Response):
+class Prediction(_Answer):
     """The most probable class of a sequence."""
 
-    label: str
-    probability: float
+    label: str | None = Field(description="Null where the predictor does not apply, as all that follows.")
+    probability: float | None
     probabilities: dict[str, float] = Field(description="The most probable classes, best first.")
     conformal_p_value: float | None = Field(
         None,
@@ -156,40 +174,42 @@ class Prediction(_Response):
         description="Whether the sequence is unlike the RNA of these classes (conformal_p_value below .05), so that the "
         "label is not to be trusted; null where it was not measured.",
     )
-    usual_length: bool = Field(True, description=USUAL)
 
 
-class LabelSet(_Response):
+class LabelSet(_Answer):
     """The labels of a sequence, of several that are each true or not."""
 
-    labels: list[str] = Field(description="Those that are more probable than not.")
+    labels: list[str] = Field(description="Those whose probability is above `threshold`.")
     probabilities: dict[str, float] = Field(description="The most probable labels, best first.")
-    usual_length: bool = Field(True, description=USUAL)
 
 
-class Estimate(_Response):
+class Estimate(_Answer):
     """The value of a sequence."""
 
-    value: float
+    value: float | None = Field(description="Null where the predictor does not apply, as its interval.")
     low: float | None = Field(description="Lower end of the interval that holds nine of ten new values, or null.")
     high: float | None = Field(description="Its upper end.")
     unit: str = Field(description="Unit of the three, empty where none was named.")
-    usual_length: bool = Field(True, description=USUAL)
 
 
-class Profile(_Response):
+class Profile(_Answer):
     """The values of a sequence's nucleotides."""
 
-    values: list[float] = Field(description="One for each nucleotide.")
+    values: list[float] = Field(description="One for each nucleotide; none where the predictor does not apply.")
     half_width: float | None = Field(description="Nine of ten new values are no further from these, or null.")
     unit: str = Field(description="Unit of them all, empty where none was named.")
-    usual_length: bool = Field(True, description=USUAL)
 
 
 class PredictResponse(_Response):
     """One prediction per sequence, in their order: all of classes, labels, values, or nucleotides' values, by the task."""
 
     task: str
+    base_rates: dict[str, float] | None = Field(
+        None,
+        description="Share of each class or label in the training data, which the probabilities hold for; or null.",
+    )
+    threshold: float | None = Field(None, description="Probability from which a label is said to be true.")
+    prior: float | dict[str, float] | None = Field(None, description="As asked for; the probabilities then hold for it.")
     predictions: list[Prediction] | list[LabelSet] | list[Estimate] | list[Profile]
 
 
@@ -264,6 +284,26 @@ class EncoderInfo(_Response):
     parameters: int
 
 
+class Motif(_Response):
+    """Nucleotides at a place of a sequence."""
+
+    pattern: str = Field(description="IUPAC codes.")
+    anchor: Literal["start", "centre", "end"] = Field(description="The nucleotide that `offset` counts from.")
+    offset: int = Field(description="Place of the pattern's first nucleotide from the anchor.")
+    why: str
+
+
+class Requirements(_Response):
+    """What a predictor takes."""
+
+    what: str = Field(description="What the sequence must be, in words; it cannot be checked.")
+    min_length: int | None = Field(description="Nucleotides; null for no limit.")
+    max_length: int | None
+    required: list[Motif] = Field(description="What a sequence must have.")
+    reported: dict[str, Motif] = Field(description="What an answer tells of, in `motifs`.")
+    text: str = Field(description="All of it in one line.")
+
+
 class PredictorInfo(_Response):
     """A predictor of the registry."""
 
@@ -272,6 +312,9 @@ class PredictorInfo(_Response):
     labels: list[str] = Field(description="Its classes; none where it predicts values.")
     unit: str = Field("", description="Of its values, empty where none was named.")
     lengths: tuple[int, int] = Field(description="Shortest and longest sequence it was made from, in nucleotides.")
+    requirements: Requirements = Field(description="What it takes; it gives no answer for other sequences.")
+    base_rates: dict[str, float] | None = Field(description="Share of each class or label in its training data.")
+    threshold: float | None = Field(description="Probability from which a label is said to be true; null without labels.")
     mode: str
     fingerprint: str = Field(description="Of the encoder that it reads.")
     metrics: dict[str, Any]

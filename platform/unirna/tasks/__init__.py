@@ -20,6 +20,7 @@ from unirna.tasks.predictor import (
     load_predictor,
 )
 from unirna.tasks.regression import NUCLEOTIDE_REGRESSION, PAIR_REGRESSION, SEQUENCE_REGRESSION
+from unirna.tasks.requirements import Applicability, InputRequirements, Motif
 from unirna.tasks.task import Metric, Task
 from unirna.tasks.tasks import TASKS
 
@@ -31,15 +32,18 @@ __all__ = [
     "SEQUENCE_LABELS",
     "SEQUENCE_REGRESSION",
     "TASKS",
+    "Applicability",
     "DataConfig",
     "Definition",
     "Estimates",
     "EvaluateConfig",
     "FinetuneConfig",
     "FullConfig",
+    "InputRequirements",
     "LabelSets",
     "LabelledTable",
     "Metric",
+    "Motif",
     "Predictions",
     "Predictor",
     "Profiles",

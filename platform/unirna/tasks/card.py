@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from unirna.tasks.requirements import InputRequirements, Motif
 from unirna.tasks.task import OF_LABEL
 
 MOST_CLASSES = 60
@@ -40,6 +41,11 @@ def write_card(info: dict[str, Any]) -> str:
         f"| Seed of the split | {data['seed']} |",
         "| Versions | " + ", ".join(f"{name} {number}" for name, number in info["versions"].items()) + " |",
         "",
+        "## Input",
+        "",
+        *_input(info),
+        "",
+        *([*info["scan"]["card"], ""] if "scan" in info else []),
         "## Data",
         "",
         *([info["about"], ""] if info.get("about") else []),
@@ -91,6 +97,37 @@ def write_card(info: dict[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _input(info: dict[str, Any]) -> list[str]:
+    """What the predictor takes, and what its probabilities hold for."""
+    requirements = InputRequirements.from_json(info.get("requirements", {}))
+    lengths = info["data"]["lengths"]
+    motifs = [f"- Required: {_motif(motif)}" for motif in requirements.required]
+    motifs += [f"- Reported as {name}: {_motif(motif)}" for name, motif in requirements.reported.items()]
+    lines = [
+        f"- What: {requirements.what or 'not stated; sequences like those of the data below'}.",
+        f"- Length: {requirements.lengths()}."
+        if requirements.lengths()
+        else f"- Length: no limit; made from {lengths['min']:,} to {lengths['max']:,} nt, answers for others are flagged "
+        "(`usual_length` false).",
+        *motifs,
+        "- Other sequences get no answer but the reason (`applicable` false).",
+    ]
+    if rates := info.get("base_rates"):
+        threshold = f" A label is said to be true from a probability of {info['threshold']:g} on." if _several(info) else ""
+        shares = ", ".join(f"{_cell(name)} {share:.3f}" for name, share in list(rates.items())[:MOST_CLASSES])
+        more = f" and {len(rates) - MOST_CLASSES:,} more" if len(rates) > MOST_CLASSES else ""
+        lines += [
+            f"- Base rates, shares of the training rows{' where it is known' if _several(info) else ''}: {shares}{more}. "
+            "Probabilities hold for these; where what is asked about has other shares, state them (`prior`)."
+            f"{threshold}"
+        ]
+    return lines
+
+
+def _motif(motif: Motif) -> str:
+    return f"`{motif}`{f', {motif.why}' if motif.why else ''}."
 
 
 def _blend(info: dict[str, Any]) -> str:

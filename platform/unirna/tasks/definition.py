@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from unirna.sequence import InputError
 from unirna.tasks.data import DataConfig
 from unirna.tasks.errors import TaskError
+from unirna.tasks.requirements import InputRequirements
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class Definition:
         metric: by which predictors of this task are compared. goal: what it should reach; none was set where it is None.
         goals: what the AUC of one of several labels should reach, by the label.
         published: figures of others.
+        requires: what a sequence must be that is asked of the predictor.
+        threshold: probability from which one of several labels is said to be true.
         training: settings of `jobs/finetune.py` by their flags' names, as mode, reads, pooling, epochs.
     """
 
@@ -70,6 +73,8 @@ class Definition:
     goal: float | None = None
     goals: Mapping[str, float] = field(default_factory=dict)
     published: tuple[Published, ...] = ()
+    requires: InputRequirements = field(default_factory=InputRequirements)
+    threshold: float = 0.5
     training: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -30,10 +30,12 @@ from unirna.tasks.data import DataConfig, LabelledTable, read_labelled
 from unirna.tasks.errors import TaskError
 from unirna.tasks.full import FullConfig
 from unirna.tasks.labels import SEQUENCE_LABELS
+from unirna.tasks.pairs import PAIR_MARK
 from unirna.tasks.plot import predicted_against_true
-from unirna.tasks.predictor import FORMAT, Predictor, list_predictors, load_predictor
+from unirna.tasks.predictor import FORMAT, Predictor, base_rates_of, list_predictors, load_predictor
 from unirna.tasks.publish import facts_of_classes, facts_of_values, publish
 from unirna.tasks.regression import NUCLEOTIDE_REGRESSION, PAIR_REGRESSION, SEQUENCE_REGRESSION
+from unirna.tasks.requirements import InputRequirements, of_equal_lengths
 from unirna.tasks.simple import SimpleModels
 from unirna.tasks.task import Task, Truth, measure
 from unirna.tasks.training import Launch, embed_rows, fit_head, train_encoder
@@ -42,6 +44,8 @@ from unirna.tasks.units import Units
 
 MOST_NETWORKS = 50
 """Of one predictor, whose mean answers."""
+NOT_TRAINED = {"blend", "cnn", "networks", "coding", "requirements", "threshold"}
+"""Settings of a recipe that the trained encoder and head do not depend on."""
 UNSEEN = "test, unseen sequences"
 """Test rows whose sequence stands neither in train nor in validation."""
 KNOWN = "test, classes of training"
@@ -69,6 +73,8 @@ class FinetuneConfig:
         cnn: train a small convolutional network on the same rows, beside the regression on 4-mers.
         networks: so many of them, from different random weights; their mean is the answer.
         coding: the sequences are coding ones, from their first codon on: the linear model reads codons and length.
+        requirements: what the sequences must be; training sequences that are all of one length require that length.
+        threshold: probability from which a label is said to be true, where there are several.
         blend: answer with the weighted sum of the encoder's head and these simple models; weights suit validation rows.
         replace: whether a predictor of that name, made otherwise, may be replaced.
     """
@@ -88,6 +94,8 @@ class FinetuneConfig:
     cnn: bool = True
     networks: int = 1
     coding: bool = False
+    requirements: InputRequirements = field(default_factory=InputRequirements)
+    threshold: float = 0.5
     blend: bool = True
     replace: bool = False
 
@@ -109,6 +117,8 @@ class FinetuneConfig:
             raise TaskError("coding sequences have one answer each: leave out coding for nucleotides and pairs")
         if not 1 <= self.networks <= MOST_NETWORKS:
             raise TaskError(f"networks={self.networks}: wanted 1 to {MOST_NETWORKS}, or no cnn")
+        if not 0 < self.threshold < 1:
+            raise TaskError(f"threshold={self.threshold}: expected a probability between 0 and 1")
         candidates(self.full, self.seeds, self.tries)
         if (self.mode == "lora") != bool(self.full.rank):
             raise TaskError(
@@ -149,6 +159,9 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
     units = Units.of(table)
     classes = [] if task.numeric else list(table.label_names) or sorted(table.classes_in("train"))
     _check_labels(table, units, classes)
+    requirements = _requirements(config, table)
+    if config.threshold != 0.5 and not task.several:
+        raise TaskError("a threshold is for several labels (--label-columns): of classes the most probable one is given")
     model = load(config.model)
     recipe = _recipe(config, table, model)
     registry = Path(config.registry).absolute()  # workers on this machine may stand in another folder
@@ -174,7 +187,7 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
         if (
             config.mode != "frozen"
             and alike
-            and all(was.get(key) == recipe.get(key) for key in {*was, *recipe} - {"blend", "cnn", "networks", "coding"})
+            and all(was.get(key) == recipe.get(key) for key in {*was, *recipe} - NOT_TRAINED)
         ):
             trained = there
             say(f"{folder} was trained alike: its encoder and head are kept, the simple models made anew")
@@ -303,6 +316,7 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
         "task": task.name,
         "mode": config.mode,
         **facts,
+        "requirements": requirements.to_json(),
         **({} if blend is None else {"blend": blend.to_json()}),
         "encoder": {
             "name": model.name,
@@ -331,6 +345,10 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
         "recipe": recipe,
         "summary": summary,
     }
+    if not task.numeric:
+        info["base_rates"] = base_rates_of(info)
+    if task.several:
+        info["threshold"] = config.threshold
     whitened = config.mode == "lora" and config.full.reads == "vector"
     compact = (config.model, base, adapters, whitened) if config.compact else None
     kept = None if trained is None else folder / "encoder"
@@ -352,6 +370,27 @@ def _check_copies(table: LabelledTable, data: DataConfig) -> None:
             f"{seen:,} of {tested:,} test rows have a sequence that also stands in train or validation, so the test would "
             "flatter. Take them out, or say --allow-copies: results are then given with and without them"
         )
+
+
+def _requirements(config: FinetuneConfig, table: LabelledTable) -> InputRequirements:
+    """What the predictor takes: as declared, and the one length of all training sequences where they have only one.
+
+    A value for each nucleotide is not bound to a length, which is then that of an assay.
+
+    Raises:
+        TaskError: rows that are not as declared.
+    """
+    sequences, declared = table.sequences, config.requirements
+    checks = [declared.check(text) for text in sequences]
+    wrong = [i for i, check in enumerate(checks) if not check.applicable]
+    if wrong:
+        raise TaskError(
+            f"{len(wrong):,} of {len(sequences):,} rows are not what the predictor is declared to take, the first is "
+            f"{table.ids[wrong[0]]}: {checks[wrong[0]].reason}. Take them out, or declare other requirements"
+        )
+    if table.level == "nucleotide":
+        return declared
+    return of_equal_lengths(declared, [len(part) for text in sequences for part in text.split(PAIR_MARK)])
 
 
 def _task_of(table: LabelledTable) -> Task:
@@ -407,6 +446,8 @@ def _recipe(config: FinetuneConfig, table: LabelledTable, model: Model) -> dict[
         **({"blend": True, "cnn": config.cnn} if config.blend else {}),
         **({"coding": True} if config.coding else {}),
         **({"networks": config.networks} if config.cnn and config.networks > 1 else {}),
+        **({"requirements": config.requirements.to_json()} if config.requirements != InputRequirements() else {}),
+        **({"threshold": config.threshold} if config.threshold != 0.5 else {}),
         **({"seeds": config.seeds} if config.seeds > 1 else {}),
         **({"tries": config.tries} if config.tries > 1 else {}),
     }

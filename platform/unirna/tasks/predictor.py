@@ -7,8 +7,8 @@ in the released format), the simple models that were fitted with it, and `card.m
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -24,6 +24,8 @@ from unirna.tasks.classification import sureness
 from unirna.tasks.errors import TaskError
 from unirna.tasks.head import LinearHead
 from unirna.tasks.pairs import PAIR_MARK, difference, split_pairs
+from unirna.tasks.prior import Prior, prior_of, rescale
+from unirna.tasks.requirements import Applicability, InputRequirements, of_equal_lengths
 from unirna.tasks.simple import SimpleModels
 from unirna.tasks.tasks import TASKS
 
@@ -42,17 +44,19 @@ class Predictions:
     """Predictions for N sequences.
 
     Attributes:
-        labels: the most probable class of each.
-        probabilities: float32 [N, C], rows sum to 1.
+        labels: the most probable class of each; None where the predictor does not apply.
+        probabilities: float32 [N, C], rows sum to 1; NaN where the predictor does not apply.
         classes: the C class names, in the order of the columns.
         conformal_p_value: float32 [N], the share of held-out RNA of these classes that is no more like training than this
             one (Vovk et al. 2005). None where it was not measured.
+        checks: whether the predictor applies to each, and why not.
     """
 
-    labels: list[str]
+    labels: list[str | None]
     probabilities: Vectors
     classes: list[str]
     conformal_p_value: Vectors | None = None
+    checks: list[Applicability] = field(default_factory=list)
 
     @property
     def out_of_distribution(self) -> NDArray[np.bool_] | None:
@@ -65,22 +69,26 @@ class LabelSets:
     """Predicted labels of N sequences, of C that are each true or not.
 
     Attributes:
-        labels: those of each that are more probable than not.
-        probabilities: float32 [N, C], each between 0 and 1 by itself. classes: the C names, in the order of the columns.
+        labels: those of each whose probability is above the predictor's threshold, or above .5 where a prior was given.
+        probabilities: float32 [N, C], each between 0 and 1 by itself; NaN where the predictor does not apply.
+        classes: the C names, in the order of the columns.
+        checks: whether the predictor applies to each, and why not.
     """
 
     labels: list[list[str]]
     probabilities: Vectors
     classes: list[str]
+    checks: list[Applicability] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Estimates:
-    """Predicted values of N sequences, float64 [N] each.
+    """Predicted values of N sequences, float64 [N] each; NaN where the predictor does not apply.
 
     Attributes:
         values: the predictions. low, high: ends of their interval, which holds a new value in about `coverage` of cases
             if it comes from where the validation rows came from. unit: of the values, as its maker named it.
+        checks: whether the predictor applies to each, and why not.
     """
 
     values: Values
@@ -88,6 +96,7 @@ class Estimates:
     high: Values
     coverage: float
     unit: str
+    checks: list[Applicability] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -95,15 +104,17 @@ class Profiles:
     """Predicted values of the nucleotides of N sequences.
 
     Attributes:
-        values: float64 [L] for each sequence of L nucleotides.
+        values: float64 [L] for each sequence of L nucleotides; [0] where the predictor does not apply.
         half_width: of the interval about each value, which holds a new value in about `coverage` of cases if it comes
             from where the validation rows came from; infinite where it has no bounds. unit: as its maker named it.
+        checks: whether the predictor applies to each, and why not.
     """
 
     values: list[Values]
     half_width: float
     coverage: float
     unit: str
+    checks: list[Applicability] = field(default_factory=list)
 
 
 class Predictor:
@@ -161,6 +172,46 @@ class Predictor:
         """Shortest and longest sequence that it was made from, in nucleotides: beyond, its answers are guesses."""
         lengths = self.info["data"]["lengths"]
         return int(lengths["min"]), int(lengths["max"])
+
+    @cached_property
+    def requirements(self) -> InputRequirements:
+        """What it takes; of a predictor that does not say, the one length of its sequences where they have only one."""
+        declared = InputRequirements.from_json(self.info.get("requirements", {}))
+        return of_equal_lengths(declared, self.lengths) if self.level == "sequence" else declared
+
+    @cached_property
+    def base_rates(self) -> dict[str, float] | None:
+        """Share of each class or label in its training data; None for values, or where it is not known."""
+        found = self.info.get("base_rates")
+        if found is None:
+            found = base_rates_of(self.info)
+        return None if found is None else {str(name): float(share) for name, share in found.items()}
+
+    @property
+    def threshold(self) -> float:
+        """Probability, at the base rates, from which a label is said to be true."""
+        return float(self.info.get("threshold", 0.5))
+
+    def check(self, letters: Sequence[str]) -> list[Applicability]:
+        """Whether it applies to each normalised sequence (or pair), and why not."""
+        shortest, longest = self.lengths
+        found = []
+        for text in letters:
+            length = len(text.rpartition(PAIR_MARK)[2])  # of pairs the second
+            found.append(replace(self.requirements.check(text), usual_length=shortest <= length <= longest))
+        return found
+
+    def check_prior(self, prior: Prior | None) -> NDArray[np.float64] | None:
+        """The stated prevalence of each class or label, float64 [C], as `prior_of` reads it; None for None.
+
+        Raises:
+            TaskError: a predictor of values, no base rate, or a prior that is not valid.
+        """
+        if prior is None:
+            return None
+        if self.numeric:
+            raise TaskError(f"prior: predictor {self.name!r} predicts values, not probabilities")
+        return prior_of(prior, self.labels, self.base_rates, several=TASKS[self.task].several)
 
     @property
     def mode(self) -> Literal["frozen", "lora", "full"]:
@@ -228,27 +279,51 @@ class Predictor:
         return "encoder" in self.__dict__
 
     def predict(
-        self, sequences: Sequence[str], encoder: Model | None = None
+        self, sequences: Sequence[str], encoder: Model | None = None, *, prior: Prior | None = None
     ) -> Predictions | LabelSets | Estimates | Profiles:
         """Class probabilities, or values, of RNA or DNA sequences, in their order; each is the same alone or in any batch.
 
+        A sequence that does not meet `requirements` gets no answer but the reason, in `checks`.
+
         Args:
-            sequences: N sequences. encoder: the model that `encoder_fingerprint` names, where it is in memory already.
+            sequences: N sequences.
+            encoder: the model that `encoder_fingerprint` names, where it is in memory already.
+            prior: prevalence of the classes or labels that the probabilities are to hold for; see `prior_of`.
 
         Raises:
-            TypeError: one sequence in the place of a list. TaskError: a sequence that is no pair, where they are to be.
+            TypeError: one sequence instead of a list.
+            TaskError: a sequence that is no pair, where pairs are expected; a prior that is not valid.
             SequenceError: a sequence that is not RNA or DNA.
         """
         if isinstance(sequences, str):
             raise TypeError("predict wants a list of sequences, got one")
-        encoder = encoder or self.encoder
+        self.check_prior(prior)
         letters = self._normalised(sequences)
+        checks = self.check(letters)
+        chosen = [text for text, fit in zip(letters, checks, strict=True) if fit.applicable]
         if self.level != "nucleotide":
-            return self.predict_vectors(self._vectors(letters, encoder), letters)
+            found = self._vectors(chosen, encoder or self.encoder) if chosen else None
+            return self.predict_vectors(self.spread(found, checks), letters, prior=prior)
         values: list[Values] = []
-        for part in nucleotides_at_once(letters):
-            values += self.predict_rows(encoder.nucleotides_tokens([tokenise(text) for text in part]), part).values
-        return self._profiles(values)
+        for part in nucleotides_at_once(chosen):
+            rows = (encoder or self.encoder).nucleotides_tokens([tokenise(text) for text in part])
+            values += self.predict_rows(rows, part).values
+        return self._profiles(values, checks)
+
+    def spread(self, vectors: Vectors | None, checks: Sequence[Applicability]) -> Vectors:
+        """Vectors [M, H] of the sequences that it applies to, as [N, H] for `predict_vectors`; the others' are 0.
+
+        Args:
+            vectors: of the M sequences, in their order; None where M is 0.
+            checks: of all N sequences.
+        """
+        applies = np.array([fit.applicable for fit in checks], bool)
+        if vectors is not None and applies.all():
+            return vectors
+        rows = np.zeros((len(checks), self.head.weight.shape[1]), np.float32)
+        if vectors is not None:
+            rows[applies] = vectors
+        return rows
 
     def vectors(self, letters: Sequence[str]) -> Vectors:
         """What `predict_vectors` reads of normalised sequences: their vectors, of pairs what those differ by."""
@@ -263,44 +338,64 @@ class Predictor:
         sides = [[normalise(s, f"sequence {i}") for i, s in enumerate(side)] for side in split_pairs(sequences)]
         return [PAIR_MARK.join(both) for both in zip(*sides, strict=True)]
 
-    def predict_vectors(self, vectors: Vectors, sequences: Sequence[str]) -> Predictions | LabelSets | Estimates:
+    def predict_vectors(
+        self, vectors: Vectors, sequences: Sequence[str], *, prior: Prior | None = None
+    ) -> Predictions | LabelSets | Estimates:
         """Class probabilities, or values, of sequences that the caller has already embedded.
 
         Args:
             vectors: float32 [N, H], as `vectors` gives them, of the encoder that `encoder_fingerprint` names; those of
-                another model of the same width cannot be told apart here, so compare fingerprints first.
+                another model of the same width cannot be told apart here, so compare fingerprints first. Rows of sequences
+                that it does not apply to are not read.
             sequences: the N sequences, which the simple models of a `blend` read.
+            prior: prevalence of the classes or labels that the probabilities are to hold for; see `prior_of`.
 
         Raises:
-            TaskError: vectors of another width or number, or that are not finite; a predictor that reads each nucleotide.
+            TaskError: vectors of another width or number, or that are not finite; a predictor that reads each nucleotide; a
+                prior that is not valid.
             SequenceError: a sequence that is not RNA or DNA.
         """
         if self.level == "nucleotide":
             raise TaskError(f"predictor {self.name!r} reads each nucleotide, not vectors of sequences: use predict_rows")
         if len(vectors) != len(sequences):
             raise TaskError(f"{len(vectors):,} vectors of {len(sequences):,} sequences")
-        outputs = self.outputs(vectors, self._normalised(sequences))
-        answers = TASKS[self.task].answer(outputs)
+        shares, letters = self.check_prior(prior), self._normalised(sequences)
+        checks = self.check(letters)
+        rows = np.flatnonzero([fit.applicable for fit in checks])
+        outputs = self.outputs(np.asarray(vectors)[rows], [letters[i] for i in rows.tolist()])
+        task = TASKS[self.task]
+        answers = task.answer(outputs) if len(rows) else np.zeros((0,) if task.numeric else (0, len(self.labels)))
         if self.numeric:
-            width = self._half_width
-            return Estimates(answers, answers - width, answers + width, float(self.info["interval"]["coverage"]), self.unit)
-        probabilities = answers.astype(np.float32)
+            values = np.full(len(checks), np.nan)
+            values[rows] = answers
+            width, coverage = self._half_width, float(self.info["interval"]["coverage"])
+            return Estimates(values, values - width, values + width, coverage, self.unit, checks)
         classes = self.labels
-        if TASKS[self.task].several:
-            said = [[classes[i] for i in np.flatnonzero(row > 0.5).tolist()] for row in probabilities]
-            return LabelSets(said, probabilities, classes)
+        if shares is not None:
+            base = np.array([(self.base_rates or {})[name] for name in classes])
+            answers = rescale(answers, base, shares, several=task.several)
+        probabilities = np.full((len(checks), len(classes)), np.nan, np.float32)
+        probabilities[rows] = answers
+        if task.several:
+            threshold = self.threshold if shares is None else 0.5
+            said = [[classes[i] for i in np.flatnonzero(row > threshold).tolist()] for row in probabilities]
+            return LabelSets(said, probabilities, classes, checks)
         held_out, p_values = self.info.get("sureness"), None
-        if held_out is not None and len(outputs):
-            places = np.searchsorted(held_out, sureness(outputs), "right")
-            p_values = ((1 + places) / (1 + len(held_out))).astype(np.float32)
-        labels = [classes[i] for i in probabilities.argmax(axis=1).tolist()]
-        return Predictions(labels, probabilities, classes, p_values)
+        if held_out is not None:
+            p_values = np.full(len(checks), np.nan, np.float32)
+            if len(rows):
+                p_values[rows] = (1 + np.searchsorted(held_out, sureness(outputs), "right")) / (1 + len(held_out))
+        labels: list[str | None] = [None] * len(checks)
+        for i in rows.tolist():
+            labels[i] = classes[int(probabilities[i].argmax())]
+        return Predictions(labels, probabilities, classes, p_values, checks)
 
     def predict_rows(self, rows: Sequence[Vectors], sequences: Sequence[str]) -> Profiles:
         """Values of the nucleotides of sequences that the caller has already embedded.
 
         Args:
-            rows: for each sequence of L nucleotides float32 [L, H], of the encoder that `encoder_fingerprint` names.
+            rows: for each sequence of L nucleotides float32 [L, H], of the encoder that `encoder_fingerprint` names. Of
+                sequences that it does not apply to anything: it is not read.
             sequences: the N sequences, which the simple models of a `blend` read.
 
         Raises:
@@ -309,13 +404,19 @@ class Predictor:
         """
         if self.level != "nucleotide":
             raise TaskError(f"predictor {self.name!r} reads vectors of sequences, not of nucleotides: use predict_vectors")
-        if [len(row) for row in rows] != [len(text) for text in sequences]:
+        letters = self._normalised(sequences)
+        checks = self.check(letters)
+        chosen = [i for i, fit in enumerate(checks) if fit.applicable]
+        if len(rows) != len(letters) or any(len(rows[i]) != len(letters[i]) for i in chosen):
             raise TaskError("wanted one row for each nucleotide of each sequence")
-        outputs = self.outputs_of_nucleotides(rows, self._normalised(sequences))
-        return self._profiles([TASKS[self.task].answer(one) for one in outputs])
+        outputs = self.outputs_of_nucleotides([rows[i] for i in chosen], [letters[i] for i in chosen])
+        return self._profiles([TASKS[self.task].answer(one) for one in outputs], checks)
 
-    def _profiles(self, values: list[Values]) -> Profiles:
-        return Profiles(values, self._half_width, float(self.info["interval"]["coverage"]), self.unit)
+    def _profiles(self, values: Sequence[Values], checks: list[Applicability]) -> Profiles:
+        """The profiles of all sequences; `values` are those of the sequences that it applies to, in their order."""
+        found = iter(values)
+        spread = [next(found) if fit.applicable else np.zeros(0) for fit in checks]
+        return Profiles(spread, self._half_width, float(self.info["interval"]["coverage"]), self.unit, checks)
 
     def outputs(self, vectors: Vectors, letters: Sequence[str]) -> Values:
         """Numbers before they become an answer, float64 [N, C], of vectors [N, H] and their normalised sequences.
@@ -341,6 +442,18 @@ class Predictor:
     def _half_width(self) -> float:
         width = self.info["interval"]["half_width"]
         return float("inf") if width is None else float(width)
+
+
+def base_rates_of(info: Mapping[str, Any]) -> dict[str, float] | None:
+    """Share of each class or label in the training rows, of the counts in `predictor.json`; None where there are none."""
+    data = info["data"]
+    if per_label := data.get("per_label"):
+        return {name: found["true"] / found["known"] for name, found in per_label["train"].items()}
+    per_class = (info.get("per_class") or data.get("per_class") or {}).get("train")
+    if not per_class or not info["classes"]:
+        return None
+    total = sum(per_class[name] for name in info["classes"])
+    return {name: per_class[name] / total for name in info["classes"]}
 
 
 def nucleotides_at_once(letters: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -39,12 +39,25 @@ def search_result(answer: Mapping[str, Any], *, hybrid: bool = False) -> SearchR
     return SearchResult(hits, answer["collection"], answer["model"], hybrid=hybrid, notes=answer.get("notes", ()))
 
 
-def prediction_result(answers: Sequence[Mapping[str, Any]], task: str) -> PredictionResult:
-    """Predictions as the service and the engine give them."""
-    return PredictionResult([_prediction(answer) for answer in answers], task)
+def prediction_result(
+    answers: Sequence[Mapping[str, Any]], task: str, about: Mapping[str, Any] | None = None, top: int = 0
+) -> PredictionResult:
+    """Predictions as the service and the engine give them.
+
+    Args:
+        answers: of the sequences.
+        task: the predictor's name.
+        about: what the service says of all of them: base_rates, threshold and prior.
+        top: how many classes or labels are shown, 0 for all that the answers have.
+    """
+    known = {name: (about or {}).get(name) for name in ("base_rates", "threshold", "prior")}
+    return PredictionResult([_prediction(answer, top) for answer in answers], task, **known)
 
 
-def _prediction(answer: Mapping[str, Any]) -> Prediction | LabelSet | Estimate | Profile:
+def _prediction(answer: Mapping[str, Any], top: int) -> Prediction | LabelSet | Estimate | Profile:
+    if "probabilities" in answer:
+        shares = answer["probabilities"]
+        answer = {**answer, "probabilities": dict(list(shares.items())[: top or None]), "all_probabilities": shares}
     if "labels" in answer:
         return made(LabelSet, {**answer, "labels": tuple(answer["labels"])})
     if "values" in answer:
@@ -122,7 +135,18 @@ def model_infos(answer: Mapping[str, Any]) -> list[ModelInfo]:
     """The models, as the service and the engine give them: the encoder first."""
     encoder = answer["encoder"]
     predictors = [
-        ModelInfo(p["name"], p["task"], p["fingerprint"], None, tuple(p["labels"]), p["metrics"], *_of_later_services(p))
+        ModelInfo(
+            p["name"],
+            p["task"],
+            p["fingerprint"],
+            None,
+            tuple(p["labels"]),
+            p["metrics"],
+            *_of_later_services(p),
+            requirements=p.get("requirements") or {},
+            base_rates=p.get("base_rates"),
+            threshold=p.get("threshold"),
+        )
         for p in answer["predictors"]
     ]
     return [ModelInfo(encoder["name"], "encoder", encoder["fingerprint"], encoder["dimension"]), *predictors]

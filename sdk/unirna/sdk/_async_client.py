@@ -15,7 +15,7 @@ from unirna.sdk._progress import Progress
 from unirna.sdk._results import FoldResult, MapResult, PredictionResult, SampleResult, SearchResult, VariantResult
 
 if TYPE_CHECKING:
-    from unirna.sdk._calls import Vectors
+    from unirna.sdk._calls import Prior, Vectors
 
 Result = TypeVar("Result")
 
@@ -65,9 +65,11 @@ class AsyncClient:
         """See `Client.embed`."""
         return await self._run(_calls.embed(sequences, self._transport.whole))
 
-    async def predict(self, task: str, sequences: Sequence[str], *, top: int = 5) -> PredictionResult:
+    async def predict(
+        self, task: str, sequences: Sequence[str], *, top: int | None = None, prior: Prior | None = None
+    ) -> PredictionResult:
         """See `Client.predict`."""
-        return await self._run(_calls.predict(task, sequences, top, self._transport.whole))
+        return await self._run(_calls.predict(task, sequences, top, prior, self._transport.whole))
 
     @overload
     async def fold(self, sequences: str, *, contacts: bool = False) -> Structure: ...  # type: ignore[overload-overlap]

@@ -11,7 +11,7 @@ import io
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from numbers import Integral
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -41,6 +41,8 @@ FOLD_COST: Final = 1_000**3
 """Cubes of the lengths of the sequences that are folded by one request."""
 ARROW: Final = "application/vnd.apache.arrow.stream"
 Result = TypeVar("Result")
+Prior = float | Mapping[str, float]
+"""A share for all labels, or a share for each class or label that is named."""
 
 
 @dataclass(frozen=True)
@@ -118,19 +120,31 @@ def _vectors(answer: Any) -> Vectors:
     return np.asarray(answer["vectors"], np.float32)
 
 
-def predict(task: str, sequences: Sequence[str], top: int, whole: bool) -> Steps[PredictionResult]:
+def predict(
+    task: str, sequences: Sequence[str], top: int | None, prior: Prior | None, whole: bool
+) -> Steps[PredictionResult]:
+    body: dict[str, Any] = {}
+    shown = as_count(top)
+    if not isinstance(shown, int) or isinstance(shown, bool) or shown <= 0:
+        shown = 0
+    if top is not None:  # data frames have all labels, whatever is shown
+        body["top"] = 0 if shown else as_count(top)
+    if prior is not None:
+        body["prior"] = (
+            {name: as_share(share) for name, share in prior.items()} if isinstance(prior, Mapping) else as_share(prior)
+        )
     parts = yield [
         Request(
             "POST",
             f"/v1/predict/{quote(task, safe='')}",
-            {"sequences": chunk, "top": as_count(top)},
+            {"sequences": chunk, **body},
             first,
             len(chunk),
-            lambda answer: answer["predictions"],
         )
         for first, chunk in _chunks(as_list(sequences), whole)
     ]
-    return prediction_result([answer for part in parts for answer in part], task)
+    answers = [answer for part in parts for answer in part["predictions"]]
+    return prediction_result(answers, task, parts[0], shown)
 
 
 def fold(sequences: Sequence[str], contacts: bool, whole: bool) -> Steps[list[Structure]]:
@@ -253,6 +267,13 @@ def as_count(number: Any) -> Any:
     if isinstance(number, bool):
         return number
     return int(number) if isinstance(number, Integral) else number
+
+
+def as_share(number: Any) -> Any:
+    """A numpy number as a plain one; anything else as it is, for the service to judge."""
+    if isinstance(number, bool):
+        return number
+    return float(number) if isinstance(number, Real) else number
 
 
 def as_list(sequences: Any) -> list[str]:

@@ -30,13 +30,16 @@ from unirna.sdk._http import PARALLEL
 from unirna.sdk._jobs_cli import JobsCommand
 from unirna.sdk._models import Estimate, LabelSet, Prediction
 from unirna.sdk._output import Output, say, show
-from unirna.sdk._results import HIT_COLUMNS, SearchResult
+from unirna.sdk._records import answer_each
+from unirna.sdk._results import HIT_COLUMNS, FoldResult, SearchResult
 from unirna.sdk._scripts import SCRIPTS, run_script
 from unirna.sdk._sequences import ReadsSequences, read_sequences
 from unirna.sdk._source import Source
 
 UNSHOWN = ("sequence", "alignment_score", "query_start", "query_end", "target_start", "target_end", "cigar")
 """Columns of hits that a table on a terminal has no room for; tsv and jsonl have them."""
+SHOWN = 5
+"""Records that a message names."""
 NAME_LETTERS = frozenset(string.ascii_letters + string.digits + "._-@")
 
 
@@ -110,18 +113,20 @@ class Embed(ReadsSequences):
     source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
 
     def run(self) -> int:
-        """Embed and write; 2 where some of several sequences cannot be used."""
+        """Embed and write; 2 where some of several sequences cannot be used, and the others were embedded."""
         import numpy as np
 
         if self.out.suffix != ".npz":
             raise InvalidRequestError(f"--out {self.out}: wanted a name that ends in .npz")
         given = read_sequences(self.sequences, self)
-        named = given.named
         with self.source.connect() as client:
-            vectors = client.embed([letters for _, letters in named])
-        np.savez(self.out, ids=np.array([name for name, _ in named]), vectors=vectors)
+            answered = answer_each(given.named, client.embed)
+        if not answered.parts:
+            raise InvalidRequestError("no sequence is left to embed")
+        vectors = np.concatenate(answered.parts)
+        np.savez(self.out, ids=np.array([name for name, _ in answered.records]), vectors=vectors)
         say(f"{counted(len(vectors), 'vector')} of {vectors.shape[1]} numbers in {self.out}")
-        return 2 if given.left_out else 0
+        return 2 if given.left_out or answered.refused else 0
 
 
 @dataclass(frozen=True)
@@ -132,33 +137,48 @@ class Predict(ReadsSequences):
     """Name of a predictor."""
     sequences: tyro.conf.Positional[str]
     """An RNA or DNA sequence; or a file (FASTA, FASTQ, GenBank, EMBL, CSV, TSV; plain or gzip); or - for standard input."""
+    prior: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Prevalence that the probabilities are to hold for, instead of that of the training data: a share such as 0.05 for all
+    labels, or LABEL=0.05, once for each label or class."""
     output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
     source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
 
     def run(self) -> int:
-        """Predict and print; 2 where some of several sequences cannot be used."""
-        given = read_sequences(self.sequences, self)
-        named = given.named
+        """Predict and print; 2 where some of several sequences cannot be used, and the others were answered."""
+        given, prior = read_sequences(self.sequences, self), _prior(self.prior)
         with self.source.connect() as client:
-            predictions = client.predict(self.task, [letters for _, letters in named], top=0)
+            answered = answer_each(given.named, lambda sequences: client.predict(self.task, sequences, top=0, prior=prior))
+        named, predictions = answered.records, [p for part in answered.parts for p in part]
+        labels = sorted({label for p in predictions if isinstance(p, LabelSet) for label in p.probabilities})
         rows = [
-            {
-                "id": name,
-                "label": p.label,
-                "probability": p.probability,
-                "conformal_p_value": p.conformal_p_value,
-                "out_of_distribution": p.out_of_distribution,
-            }
-            if isinstance(p, Prediction)
-            else {"id": name, "labels": ",".join(p.labels)} | {f"p({x})": v for x, v in sorted(p.probabilities.items())}
-            if isinstance(p, LabelSet)
-            else {"id": name, "value": p.value, "low": p.low, "high": p.high, "unit": p.unit}
-            if isinstance(p, Estimate)
-            else {"id": name, "values": ",".join(f"{v:.4g}" for v in p.values), "half_width": p.half_width, "unit": p.unit}
+            {"id": name}
+            | (
+                {
+                    "label": p.label,
+                    "probability": p.probability,
+                    "conformal_p_value": p.conformal_p_value,
+                    "out_of_distribution": p.out_of_distribution,
+                }
+                if isinstance(p, Prediction)
+                else {"labels": ",".join(p.labels)} | {f"p({label})": p.probabilities.get(label) for label in labels}
+                if isinstance(p, LabelSet)
+                else {"value": p.value, "low": p.low, "high": p.high, "unit": p.unit}
+                if isinstance(p, Estimate)
+                else {"values": ",".join(f"{v:.4g}" for v in p.values), "half_width": p.half_width, "unit": p.unit}
+            )
+            | dict(p.motifs)
+            | {"applicable": p.applicable, "reason": p.reason}
             for (name, _), p in zip(named, predictions, strict=True)
         ]
         self.output.show(rows)
-        unusual = [name for (name, _), p in zip(named, predictions, strict=True) if not p.usual_length]
+        refused = [f"{name}: {p.reason}" for (name, _), p in zip(named, predictions, strict=True) if not p.applicable]
+        if refused:
+            say(f"{self.task} does not apply to {len(refused):,} of {len(named):,}:")
+            say("\n".join(f"  {line}" for line in refused[:SHOWN]) + ("\n  …" if len(refused) > SHOWN else ""))
+        if labels and answered.parts[0].base_rates and not prior:
+            rates = ", ".join(f"{label} {share:.0%}" for label, share in answered.parts[0].base_rates.items())
+            say(f"probabilities hold for the prevalence of the training data ({rates}); --prior states another")
+        unusual = [name for (name, _), p in zip(named, predictions, strict=True) if p.applicable and not p.usual_length]
         unlike = [name for (name, _), p in zip(named, predictions, strict=True) if getattr(p, "out_of_distribution", None)]
         for what, names in (
             (f"of other lengths than what {self.task} was made from, so take the answers for guesses", unusual),
@@ -166,7 +186,7 @@ class Predict(ReadsSequences):
         ):
             if names:
                 say(f"{len(names):,} of {len(named):,} {what}: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}")
-        return 2 if given.left_out else 0
+        return 2 if given.left_out or answered.refused else 0
 
 
 @dataclass(frozen=True)
@@ -188,11 +208,13 @@ class Fold(ReadsSequences):
     source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
 
     def run(self) -> int:
-        """Fold and print; 2 where some of several sequences cannot be used."""
+        """Fold and print; 2 where some of several sequences cannot be used, and the others were folded."""
         given = read_sequences(self.sequences, self)
-        named = given.named
         with self.source.connect() as client:
-            found = client.fold([letters for _, letters in named], contacts=self.contacts is not None)
+            answered = answer_each(
+                given.named, lambda sequences: client.fold(sequences, contacts=self.contacts is not None)
+            )
+        named, found = answered.records, FoldResult([structure for part in answered.parts for structure in part])
         if self.svg is not None:
             self.svg.mkdir(parents=True, exist_ok=True)
             for number, ((name, _), structure) in enumerate(zip(named, found, strict=True), 1):
@@ -209,10 +231,10 @@ class Fold(ReadsSequences):
         if format in ("tsv", "jsonl"):
             rows = [{"id": name, **row} for (name, _), row in zip(named, found.to_dicts(), strict=True)]
             show(rows, "tsv" if format == "tsv" else "jsonl")
-        else:
-            for (name, _), structure in zip(named, found, strict=True):
-                print(f">{name}\n{structure}")
-        return 2 if given.left_out else 0
+            return 2 if given.left_out or answered.refused else 0
+        for (name, _), structure in zip(named, found, strict=True):
+            print(f">{name}\n{structure}")
+        return 2 if given.left_out or answered.refused else 0
 
 
 @dataclass(frozen=True)
@@ -355,6 +377,23 @@ def _run(arguments: Sequence[str]) -> int:
         say(f"error: {error}")
         return 2
     return int(code or 0)
+
+
+def _prior(given: Sequence[str]) -> float | dict[str, float] | None:
+    """The prevalence of the flags: one share, or a share for each name."""
+
+    def share(text: str) -> float:
+        try:
+            return float(text)
+        except ValueError:
+            raise InvalidRequestError(f"--prior {text}: expected a share such as 0.05, or LABEL=0.05") from None
+
+    if len(given) == 1 and "=" not in given[0]:
+        return share(given[0])
+    parts = [text.rpartition("=") for text in given]
+    if any(not equals for _, equals, _ in parts):
+        raise InvalidRequestError("--prior: give one share for all labels, or LABEL=SHARE for each")
+    return {name: share(value) for name, _, value in parts} or None
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from unirna.sdk._progress import Progress
 from unirna.sdk._results import FoldResult, MapResult, PredictionResult, SampleResult, SearchResult, VariantResult
 
 if TYPE_CHECKING:
-    from unirna.sdk._calls import Vectors
+    from unirna.sdk._calls import Prior, Vectors
 
 Result = TypeVar("Result")
 
@@ -88,20 +88,27 @@ class Client:
         """
         return self._run(_calls.embed(sequences, self._transport.whole))
 
-    def predict(self, task: str, sequences: Sequence[str], *, top: int = 5) -> PredictionResult:
-        """The most probable class of each sequence.
+    def predict(
+        self, task: str, sequences: Sequence[str], *, top: int | None = None, prior: Prior | None = None
+    ) -> PredictionResult:
+        """The most probable class of each sequence, its labels, or its value.
+
+        A sequence that is not what the predictor takes has `applicable` False, the reason, and no answer.
 
         Args:
             task: name of a predictor; `models` lists them.
-            sequences: RNA or DNA letters, either case; any number.
-            top: how many classes to give probabilities of; 0 for all.
+            sequences: RNA or DNA, either case; any number.
+            top: how many classes or labels to give probabilities of, 0 for all; by default all of up to 20 classes, else 5,
+                and all labels. Data frames always have all labels.
+            prior: prevalence that the probabilities are to hold for, instead of that of the training data (`base_rates`): a
+                share for all labels, or a share for each class or label that is named, as {"tRNA": 0.01}.
 
         Raises:
             NotFoundError: an unknown task.
-            InvalidRequestError: sequences that are not valid.
+            InvalidRequestError: sequences, `top` or `prior` that are not valid.
             UniRNAError: any other failure.
         """
-        return self._run(_calls.predict(task, sequences, top, self._transport.whole))
+        return self._run(_calls.predict(task, sequences, top, prior, self._transport.whole))
 
     @overload
     def fold(self, sequences: str, *, contacts: bool = False) -> Structure: ...  # type: ignore[overload-overlap]

@@ -14,7 +14,7 @@ from unirna.sdk._models import CollectionInfo, ModelInfo, Structure
 from unirna.sdk._results import FoldResult, PredictionResult, SampleResult, SearchResult, VariantResult
 
 if TYPE_CHECKING:
-    from unirna.sdk._calls import Vectors
+    from unirna.sdk._calls import Prior, Vectors
 
 _default: dict[tuple[str, str | None], Client] = {}
 _lock = threading.Lock()
@@ -65,9 +65,9 @@ def embed(sequences: Sequence[str]) -> Vectors:
     return _default_client().embed(sequences)
 
 
-def predict(task: str, sequences: Sequence[str], *, top: int = 5) -> PredictionResult:
+def predict(task: str, sequences: Sequence[str], *, top: int | None = None, prior: Prior | None = None) -> PredictionResult:
     """`Client.predict` with the service at `UNIRNA_URL`, by default http://127.0.0.1:8000."""
-    return _default_client().predict(task, sequences, top=top)
+    return _default_client().predict(task, sequences, top=top, prior=prior)
 
 
 @overload

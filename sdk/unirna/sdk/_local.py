@@ -98,7 +98,7 @@ class LocalTransport:
             case ["embed"]:
                 return {"vectors": engine.embed(body["sequences"])}
             case ["predict", task]:
-                return {"predictions": engine.predict(unquote(task), **body)}
+                return engine.predict(unquote(task), **body)
             case ["fold"]:
                 return {"structures": engine.fold(**body, bounded=False)}
             case ["score-variants"]:

@@ -55,75 +55,89 @@ class Hit:
     alignment: Alignment | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What every prediction says.
+
+    Attributes:
+        applicable: whether the sequence is what the predictor takes (`ModelInfo.requirements`); if not, there is no label,
+            value or probability.
+        reason: why it does not apply, None where it does.
+        motifs: motifs that the predictor reports -> whether the sequence has them.
+        usual_length: whether the predictor was made from sequences as short and as long; if not, take it for a guess.
+    """
+
+    applicable: bool = True
+    reason: str | None = None
+    motifs: Mapping[str, bool] = field(default_factory=dict, repr=False)
+    usual_length: bool = True
+
+
 @dataclass(frozen=True)
-class Prediction:
+class Prediction(Answer):
     """The most probable class of a sequence.
 
     Attributes:
-        label: the class. probability: its share.
+        label: the class. probability: its share. Both are None where the predictor does not apply.
         probabilities: the most probable classes, best first.
         conformal_p_value: share of held-out RNA of these classes that is no more like training than this sequence. None
             where it was not measured.
         out_of_distribution: whether the sequence is unlike the RNA of these classes (p-value below .05), so that the label
             is not to be trusted. None where it was not measured.
-        usual_length: whether the predictor was made from sequences as short and as long; if not, take it for a guess.
     """
 
-    label: str
-    probability: float
+    label: str | None
+    probability: float | None
     probabilities: Mapping[str, float] = field(repr=False)
     conformal_p_value: float | None = None
     out_of_distribution: bool | None = None
-    usual_length: bool = True
 
 
 @dataclass(frozen=True)
-class LabelSet:
+class LabelSet(Answer):
     """The labels of a sequence, of several that are each true or not.
 
     Attributes:
-        labels: those that are more probable than not.
-        probabilities: the most probable labels, best first, each between 0 and 1 by itself.
-        usual_length: whether the predictor was made from sequences as short and as long; if not, take it for a guess.
+        labels: those whose probability is above `PredictionResult.threshold`; none where the predictor does not apply.
+        probabilities: the most probable labels, best first, each between 0 and 1 by itself; as many as `top` says, by
+            default all.
+        all_probabilities: of all labels, best first.
     """
 
     labels: tuple[str, ...]
     probabilities: Mapping[str, float] = field(repr=False)
-    usual_length: bool = True
+    all_probabilities: Mapping[str, float] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Estimate(Answer):
     """The predicted value of a sequence.
 
     Attributes:
-        value: the prediction. low, high: its interval, which holds nine of ten new values; None where it has no bounds.
+        value: the prediction, None where the predictor does not apply.
+        low, high: its interval, which holds nine of ten new values; None where it has no bounds.
         unit: of the three, "" where none was named.
-        usual_length: whether the predictor was made from sequences as short and as long; if not, take it for a guess.
     """
 
-    value: float
+    value: float | None
     low: float | None
     high: float | None
     unit: str = ""
-    usual_length: bool = True
 
 
 @dataclass(frozen=True)
-class Profile:
+class Profile(Answer):
     """The predicted values of a sequence's nucleotides.
 
     Attributes:
-        values: one for each nucleotide.
+        values: one for each nucleotide; none where the predictor does not apply.
         half_width: nine of ten new values are no further from the prediction; None where there are no bounds.
         unit: of these, "" where none was named.
-        usual_length: whether the predictor was made from sequences as short and as long; if not, take it for a guess.
     """
 
     values: tuple[float, ...] = field(repr=False)
     half_width: float | None
     unit: str = ""
-    usual_length: bool = True
 
 
 @dataclass(frozen=True)
@@ -212,6 +226,10 @@ class ModelInfo:
         labels: classes of a predictor, none where it predicts values. metrics: what was measured of it.
         unit: of a predictor's values, "" where none was named.
         lengths: shortest and longest sequence that a predictor was made from, in nucleotides.
+        requirements: what a predictor takes: what, min_length, max_length, required and reported motifs; text has all of
+            it in one line.
+        base_rates: share of each class or label in a predictor's training data; None for values.
+        threshold: probability from which a label is said to be true; None for predictors without labels.
     """
 
     name: str
@@ -222,3 +240,6 @@ class ModelInfo:
     metrics: Mapping[str, Any] = field(default_factory=dict, repr=False)
     unit: str = ""
     lengths: tuple[int, int] | None = None
+    requirements: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    base_rates: Mapping[str, float] | None = field(default=None, repr=False)
+    threshold: float | None = None

@@ -7,10 +7,21 @@ import copy
 import html
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, overload
 
-from unirna.sdk._models import Alignment, Estimate, Hit, LabelSet, Prediction, Profile, Record, Structure, VariantScore
+from unirna.sdk._models import (
+    Alignment,
+    Answer,
+    Estimate,
+    Hit,
+    LabelSet,
+    Prediction,
+    Profile,
+    Record,
+    Structure,
+    VariantScore,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -206,48 +217,55 @@ class PredictionResult(_Rows[Prediction | LabelSet | Estimate | Profile]):
 
     Attributes:
         task: the predictor's name.
+        base_rates: share of each class or label in the training data, which the probabilities hold for; None for values.
+        threshold: probability from which a label is said to be true; None for other predictors.
+        prior: the prevalence that was asked for, which the probabilities then hold for.
     """
 
-    def __init__(self, predictions: Sequence[Prediction | LabelSet | Estimate | Profile], task: str) -> None:
+    def __init__(
+        self,
+        predictions: Sequence[Prediction | LabelSet | Estimate | Profile],
+        task: str,
+        base_rates: Mapping[str, float] | None = None,
+        threshold: float | None = None,
+        prior: float | Mapping[str, float] | None = None,
+    ) -> None:
         super().__init__(predictions)
-        self.task = task
+        self.task, self.base_rates, self.threshold, self.prior = task, base_rates, threshold, prior
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Keys: label, probability, probabilities, conformal_p_value, out_of_distribution; or labels, probabilities; or
-        value, low, high, unit; or values, half_width, unit; and usual_length."""
-        return [
-            asdict(p)
-            if isinstance(p, Estimate | Profile)
-            else {"labels": list(p.labels), "probabilities": _listed(p.probabilities), "usual_length": p.usual_length}
-            if isinstance(p, LabelSet)
-            else {
-                "label": p.label,
-                "probability": p.probability,
-                "probabilities": _listed(p.probabilities),
-                "conformal_p_value": p.conformal_p_value,
-                "out_of_distribution": p.out_of_distribution,
-                "usual_length": p.usual_length,
-            }
-            for p in self
-        ]
+        value, low, high, unit; or values, half_width, unit; and applicable, reason, motifs, usual_length. All labels have
+        their probability."""
+        return [_flat(p) for p in self]
+
+    def _columns(self) -> dict[str, list[Any]]:
+        """As `to_dicts`, with a column for each label, for each class where all were asked for, and for each motif."""
+        rows = self.to_dicts()
+        taken = {name for row in rows for name in row}
+        names = list(self.base_rates or ()) or list(
+            dict.fromkeys(share["label"] for row in rows for share in row.get("probabilities", ()))
+        )
+        complete = all(len(row.get("probabilities", names)) == len(names) for row in rows if row["applicable"])
+        for row in rows:
+            if names and complete and "probabilities" in row:
+                found = {share["label"]: share["probability"] for share in row.pop("probabilities")}
+                row |= {f"p({name})" if name in taken else name: found.get(name) for name in names}
+            row |= {f"motif {name}" if name in taken else name: has for name, has in row.pop("motifs").items()}
+        columns = dict.fromkeys(name for row in rows for name in row)
+        return {name: [row.get(name) for row in rows] for name in columns}
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Headings and cells as they are shown."""
-        values = [p for p in self if isinstance(p, Estimate)]
-        if values:
-            unit = f" ({values[0].unit})" if values[0].unit else ""
-            return [self.task + unit, "90 % interval"], [[f"{p.value:.4g}", _interval(p) + _doubt(p)] for p in values]
-        profiles = [p for p in self if isinstance(p, Profile)]
-        if profiles:
-            unit = f" ({profiles[0].unit})" if profiles[0].unit else ""
-            heads = ["nucleotides", f"{self.task}, mean{unit}", "highest", "at"]
-            return heads, [_peak(p) for p in profiles]
-        several = [p for p in self if isinstance(p, LabelSet)]
-        if several:
-            heads = [self.task, "most probable"]
-            return heads, [[", ".join(p.labels) or "none", _most(p.probabilities) + _doubt(p)] for p in several]
-        rows = [[_label(p), f"{p.probability:.3f}", _others(p) + _doubt(p)] for p in self if isinstance(p, Prediction)]
-        return [self.task, "probability", "next"], rows
+        unit = next((f" ({p.unit})" for p in self if isinstance(p, Estimate | Profile) and p.unit), "")
+        heads = {
+            Estimate: [self.task + unit, "90 % interval"],
+            Profile: ["nucleotides", f"{self.task}, mean{unit}", "highest", "at"],
+            LabelSet: [self.task, "most probable"],
+            Prediction: [self.task, "probability", "next"],
+        }[type(self[0]) if len(self) else Prediction]
+        rows = [_shown(p) if p.applicable else ["not applicable", p.reason or ""] for p in self]
+        return heads, [[*row, *[""] * (len(heads) - len(row))] for row in rows]
 
 
 class FoldResult(_Rows[Structure]):
@@ -353,6 +371,30 @@ class MapResult(_Table):
         return columns if self.label is None or self.values is None else columns | {self.label: list(self.values)}
 
 
+def _flat(prediction: Prediction | LabelSet | Estimate | Profile) -> dict[str, Any]:
+    """A prediction as a dict, the answer first."""
+    row = asdict(prediction)
+    shares = row.pop("all_probabilities", None)
+    if shares is not None:
+        row |= {"labels": list(row["labels"]), "probabilities": _listed(shares or row["probabilities"])}
+    elif "probabilities" in row:
+        row["probabilities"] = _listed(row["probabilities"])
+    last = [field.name for field in fields(Answer)]
+    return {name: value for name, value in row.items() if name not in last} | {name: row[name] for name in last}
+
+
+def _shown(prediction: Prediction | LabelSet | Estimate | Profile) -> list[str]:
+    """The cells of a prediction where the predictor applies."""
+    doubt = _doubt(prediction)
+    if isinstance(prediction, Estimate):
+        return [f"{prediction.value:.4g}", _interval(prediction) + doubt]
+    if isinstance(prediction, Profile):
+        return _peak(prediction)
+    if isinstance(prediction, LabelSet):
+        return [", ".join(prediction.labels) or "none", _most(prediction.probabilities) + doubt]
+    return [_label(prediction), f"{prediction.probability:.3f}", _others(prediction) + doubt]
+
+
 def _peak(profile: Profile) -> list[str]:
     values, highest = profile.values, max(profile.values)
     place = f"{values.index(highest) + 1}{_doubt(profile)}"
@@ -373,7 +415,7 @@ def _doubt(prediction: Prediction | LabelSet | Estimate | Profile) -> str:
 
 
 def _label(prediction: Prediction) -> str:
-    return f"{prediction.label} (out of distribution)" if prediction.out_of_distribution else prediction.label
+    return f"{prediction.label} (out of distribution)" if prediction.out_of_distribution else str(prediction.label)
 
 
 def _others(prediction: Prediction) -> str:

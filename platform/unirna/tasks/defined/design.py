@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from unirna.tasks.definition import Definition, Published
+from unirna.tasks.requirements import InputRequirements
 
 
 def read_sirna(path: Path) -> pa.Table:
@@ -41,6 +42,7 @@ DEFINITIONS = (
         metric="Pearson",
         goal=0.67,
         published=(Published("letters, ridge", "Pearson", 0.649),),
+        requires=InputRequirements("the guide strand of an siRNA, 5' to 3', with its overhang", 21, 21),
         training={"mode": "lora", "epochs": 30, "patience": 6},
     ),
     Definition(

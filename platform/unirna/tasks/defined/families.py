@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from unirna.tasks.definition import Definition, Published, grouped_split
+from unirna.tasks.requirements import InputRequirements
 
 FEWEST = 10
 """Families that a type has at least."""
@@ -85,6 +86,7 @@ DEFINITIONS = (
             Published("another 1D CNN", "accuracy", 0.860, "test rows that do not stand in training"),
             Published("RNA-FM (BEACON)", "accuracy", 0.968, "all test rows"),
         ),
+        requires=InputRequirements("a whole non-coding RNA of one of the 13 classes"),
         training={"mode": "lora", "reads": "vector", "epochs": 3, "batch_size": 64, "learning_rate": 5e-4},
     ),
     Definition(
@@ -98,6 +100,7 @@ DEFINITIONS = (
         file="data/rfam_seed/rfam_seed.parquet",
         read=read_types,
         metric="macro F1",
+        requires=InputRequirements("a whole structured RNA, as it stands in an Rfam family"),
         training={"mode": "frozen"},
     ),
     Definition(

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unirna.tasks.definition import Definition, Published
+from unirna.tasks.requirements import InputRequirements, Motif
 
 HUMAN, MOUSE = ("Brain", "Kidney", "Liver"), ("brain", "heart", "kidney", "liver", "testis")
 TISSUES = (*(f"Human {organ}" for organ in HUMAN), *(f"Mouse {organ}" for organ in MOUSE))
@@ -53,6 +54,16 @@ DEFINITIONS = (
             Published(who, f"AUC, {tissue}", REACHED[tissue][i], "trained on this tissue alone, overlaps kept")
             for tissue in REACHED
             for i, who in ((1, "3-mers and letters, linear"), (2, "another 1D CNN"))
+        ),
+        requires=InputRequirements(
+            "41 nt of a transcript with the adenosine in question in the middle",
+            41,
+            41,
+            (
+                Motif("A", why="the adenosine in question"),
+                Motif("C", offset=1, why="every training sequence, site or not, has AC in the middle"),
+            ),
+            {"DRACH": Motif("DRACH", offset=-2, why="the motif of the m6A methyltransferase")},
         ),
         training={"mode": "lora", "pooling": "centre", "batch_size": 64, "epochs": 3, "learning_rate": 4e-4, "networks": 3},
     ),

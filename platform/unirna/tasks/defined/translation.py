@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from unirna.tasks.definition import Definition, Published, grouped_split
+from unirna.tasks.requirements import InputRequirements
 
 CELLS = ("HEK293", "PC3", "MUSCLE")
 
@@ -49,6 +50,7 @@ def _efficiency(cell: str) -> Definition:
         file="data/utr5_te_endogenous_windows/data.parquet",
         read=partial(read_efficiency, cell=cell),
         metric="Spearman",
+        requires=InputRequirements("a window of 100 nt of a 5'UTR", 100, 100),
         training={"mode": "lora", "epochs": 20, "patience": 5},
     )
 
@@ -69,6 +71,7 @@ DEFINITIONS = (
         metric="R2",
         goal=0.72,
         published=(Published("k-mers, linear", "R2", 0.406), Published("another 1D CNN", "R2", 0.681)),
+        requires=InputRequirements("the last 50 nt of a 5'UTR, up to the start codon (not included)", 50, 50),
         training={"mode": "lora", "batch_size": 64, "networks": 5},
     ),
     *map(_efficiency, CELLS),
