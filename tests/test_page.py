@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 import shlex
 import shutil
@@ -365,3 +366,27 @@ def test_what_comes_is_in_sight_on_a_phone(browser: Browser, service: Any, libra
     browser.wait("!document.querySelector('#results').hidden && !document.querySelector('#fold').disabled")
     assert browser.run(seen, "#results")
     browser.console()
+
+
+def test_classifiers_that_contradict_each_other_are_named(page: Browser) -> None:
+    def said(*answers: tuple[str, str, bool]) -> str:
+        classes = {
+            "ncrna_class": ["tRNA", "5S_rRNA", "CD-box", "HACA-box", "riboswitch"],
+            "rna_type": ["tRNA", "rRNA", "snoRNA;CD-box", "snoRNA;HACA-box", "Cis-reg;riboswitch", "Cis-reg;other"],
+            "half_life": ["stable", "unstable"],
+        }
+        rows = [
+            {"name": name, "labels": classes[name], "label": label, "probability": 0.8, "out_of_distribution": outside}
+            for name, label, outside in answers
+        ]
+        script = f"return (await import('/static/agreement.js')).disagreement({json.dumps(rows)});"
+        return str(page.run(f"return (async () => {{{script}}})()"))
+
+    for ours, theirs in (("5S_rRNA", "rRNA"), ("CD-box", "snoRNA;CD-box"), ("riboswitch", "Cis-reg;riboswitch")):
+        assert said(("ncrna_class", ours, False), ("rna_type", theirs, False)) == ""
+    assert said(("ncrna_class", "tRNA", False), ("half_life", "stable", False)) == ""  # nothing in common to disagree on
+    both = said(("ncrna_class", "CD-box", False), ("half_life", "stable", False), ("rna_type", "snoRNA;HACA-box", False))
+    assert "ncrna class says CD-box (80 %)" in both and "At most one of them" in both and "half life" not in both
+    one = said(("ncrna_class", "riboswitch", True), ("rna_type", "tRNA", False))
+    assert "riboswitch (80 %, out of distribution)" in one and "Only rna type was trained on RNA like this one" in one
+    assert said(("ncrna_class", "riboswitch", False), ("rna_type", "Cis-reg;other", False)) != ""

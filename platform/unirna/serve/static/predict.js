@@ -1,5 +1,6 @@
 // What predictors say.
 
+import { disagreement } from "./agreement.js";
 import { $, bar, call, element } from "./common.js";
 
 const MOST = { classes: 5, labels: 20 }; // that are shown; each label is a question of its own
@@ -25,17 +26,21 @@ export async function predict(letters, task, lengths) {
   $("prediction").hidden = false;
 }
 
-/** A row for each predictor, filled as the answers come; ends early when `current` says that nobody looks any more. */
-export async function predictAll(place, letters, all, current) {
+/** A row for each predictor, filled as the answers come, and in `note` whether they contradict each other; ends early when
+ * `current` says that nobody looks any more. */
+export async function predictAll(place, note, letters, all, current) {
+  note.hidden = true;
   const fits = ({ lengths: [shortest, longest] }) => letters.length >= shortest && letters.length <= longest;
   const predictors = [...all.filter(fits), ...all.filter((predictor) => !fits(predictor))]; // guesses come last
   const rows = predictors.map(({ name }) => [name, element("dd", { text: "…" })]);
   place.replaceChildren(...rows.flatMap(([name, cell]) => [element("dt", { text: name.replaceAll("_", " ") }), cell]));
-  for (const [i, { name, lengths }] of predictors.entries()) {
+  const classes = [];
+  for (const [i, { name, lengths, labels }] of predictors.entries()) {
     const cell = rows[i][1];
     let nodes;
     try {
       const found = await answerOf(letters, name);
+      if (found.label !== undefined) classes.push({ ...found, name, labels });
       const doubts = doubtsOf(found, letters, lengths).map((text) => element("p", { text, className: "hint" }));
       const shown = found.values ? [profileOf(found, letters)] : [element("span", { text: briefText(found) })];
       nodes = [...shown, ...doubts];
@@ -45,6 +50,8 @@ export async function predictAll(place, letters, all, current) {
     if (!current()) return;
     cell.replaceChildren(...nodes);
   }
+  note.textContent = disagreement(classes);
+  note.hidden = !note.textContent;
 }
 
 function briefText(found) {
