@@ -278,7 +278,8 @@ def test_the_command_line_does_all_of_it(store: str, tmp_path: Path, capsys: pyt
     table.write_text("id\torganism\nr001\tE. coli\n007\tnone\n")
     assert "1 rows labelled, 1 ids" in run("label", "c", str(table))
     run("tag", "c", "full")
-    assert "5 rows taken out" in run("delete", "c", "--where", "length > 60")
+    assert "5 of 20 rows match" in run("delete", "c", "--where", "length > 60", "--dry-run")
+    assert "5 rows deleted" in run("delete", "c", "--where", '"length" > 60')
     facts = json.loads(run("show", "c", "--json"))
     assert (facts["rows"], facts["longest"], facts["fingerprint"]) == (15, 60, MADE.fingerprint)
     assert facts["missing"] == {"family": 15, "organism": 14}

@@ -4,11 +4,12 @@ a service; the others need a store."""
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
 
 import tyro
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     import pyarrow as pa
+
+
+SURE: Final = 0.5
+"""Share of a collection's rows above which a deletion asks."""
 
 
 @dataclass(frozen=True)
@@ -217,11 +222,32 @@ class Delete(InStore):
 
     where: str
     """SQL condition on the collection's columns, such as "length < 20"."""
+    yes: bool = False
+    """Delete more than half of the rows without asking."""
+    dry_run: bool = False
+    """Say how many rows would be deleted, and delete none."""
 
     def run(self) -> None:
         """Delete them."""
-        count = _vectorstore().delete(self.store, self.name, self.where)
-        say(f"{self.name}: {counted(count, 'row')} taken out")
+        store = _vectorstore()
+        opened = store.open(self.store, self.name)
+        found, rows = opened.count(self.where), opened.count()
+        say(f"{self.name}: {found:,} of {counted(rows, 'row')} match {self.where}")
+        if self.dry_run:
+            return
+        if found > SURE * rows and not self.yes:
+            self._ask(found, rows)
+        count = store.delete(self.store, self.name, self.where)
+        say(f"{self.name}: {counted(count, 'row')} deleted")
+
+    def _ask(self, found: int, rows: int) -> None:
+        if not sys.stdin.isatty():
+            raise InvalidRequestError(
+                f"--where matches {found:,} of {counted(rows, 'row')}: give --yes to delete more than half"
+            )
+        print(f"Delete {found:,} of {counted(rows, 'row')}? [y/N] ", end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            raise InvalidRequestError("nothing was deleted")
 
 
 @dataclass(frozen=True)

@@ -213,15 +213,15 @@ class Collection:
             raise ValueError(f"k={k}, offset={offset}: wanted k of 1 or more and an offset of 0 or more")
         wanted = self.check_columns(columns)
         dataset = self.dataset
-        check_filter(dataset, where)
+        condition = check_filter(dataset, where)
         index = None if exact else _index_of(dataset)
         matrix = MEMORY.matrix(dataset, self.version) if exact is not False or index is None else None
         parts: list[pa.Table] = []
         with filter_errors(where, dataset.schema.names):
-            places = matrix.places(where) if matrix is not None and where is not None else None
+            places = matrix.places(condition) if matrix is not None and condition is not None else None
             few = None
-            if matrix is None and where is not None and dataset.count_rows(filter=where) <= RARE:
-                few = Few.of(dataset, where, self._dimension)  # comparing with each of them is faster, and misses none
+            if matrix is None and condition is not None and dataset.count_rows(filter=condition) <= RARE:
+                few = Few.of(dataset, condition, self._dimension)  # comparing with each of them is faster, and misses none
             for first in range(0, len(queries), QUERIES_AT_ONCE):
                 chunk = queries[first : first + QUERIES_AT_ONCE]
                 if matrix is not None:
@@ -229,7 +229,7 @@ class Collection:
                 elif few is not None:
                     ranked = read_near(dataset, [few.nearest(query, offset + k) for query in chunk], k, offset, wanted)
                 else:
-                    ranked = self._in_store(dataset, index, chunk, k, offset, where, wanted)
+                    ranked = self._in_store(dataset, index, chunk, k, offset, condition, wanted)
                 parts += [_result(rows, first + i, offset, wanted) for i, rows in enumerate(ranked)]
         found = pa.concat_tables(parts)
         return found if min_similarity is None else found.filter(pc.field("similarity") >= min_similarity)
@@ -258,7 +258,9 @@ class Collection:
         self, index: Index, vector: NDArray[np.float32], *, k: int, columns: Sequence[str], where: str | None = None
     ) -> pa.Table:
         """The k nearest rows to a vector as an index finds them, with settings other than the recorded ones."""
-        (rows,) = self._in_store(self.dataset, index, self.check_queries(vector), k, 0, where, list(columns))
+        dataset = self.dataset
+        condition = check_filter(dataset, where)
+        (rows,) = self._in_store(dataset, index, self.check_queries(vector), k, 0, condition, list(columns))
         return rows
 
     def all_similar(
@@ -285,10 +287,10 @@ class Collection:
         (query,) = self.check_queries(vector)
         wanted = self.check_columns(columns)
         dataset = self.dataset
-        check_filter(dataset, where)
+        condition = check_filter(dataset, where)
         fetched = list(dict.fromkeys([*wanted, "vector"]))
         with filter_errors(where, dataset.schema.names):
-            for batch in dataset.scanner(columns=fetched, filter=where, batch_size=batch_rows).to_batches():
+            for batch in dataset.scanner(columns=fetched, filter=condition, batch_size=batch_rows).to_batches():
                 cosine = cosines_of(matrix_of(batch["vector"], self._dimension), query)
                 if len(rows := np.flatnonzero(cosine >= np.float32(min_similarity))):
                     kept = batch.select(wanted).take(pa.array(rows))
@@ -339,9 +341,23 @@ class Collection:
         """
         wanted = self.check_columns(columns)
         dataset = self.dataset
-        check_filter(dataset, where)
+        condition = check_filter(dataset, where)
         with filter_errors(where, dataset.schema.names):
-            yield from dataset.scanner(columns=wanted, filter=where, batch_size=batch_rows).to_batches()
+            yield from dataset.scanner(columns=wanted, filter=condition, batch_size=batch_rows).to_batches()
+
+    def count(self, where: str | None = None) -> int:
+        """How many rows pass a filter, as of now.
+
+        Args:
+            where: SQL condition on the columns; None for all rows.
+
+        Raises:
+            FilterError: a filter that the store cannot read, or that fails on a row.
+        """
+        dataset = self.dataset
+        condition = check_filter(dataset, where)
+        with filter_errors(where, dataset.schema.names):
+            return int(dataset.count_rows(filter=condition))
 
     def check_columns(self, columns: Sequence[str] | None) -> list[str]:
         """The columns that are asked for, by default all but `vector`; StoreError where there is no such one."""

@@ -29,7 +29,7 @@ class FilterError(StoreError):
         shown = where if len(where) <= 200 else f"{where[:200]}…"
         super().__init__(
             f"filter {shown!r}: {problem}. Wanted an SQL condition on the columns {', '.join(columns)}, "
-            'such as "length < 200"; text stands in single quotes, a column\'s name in none or in backticks'
+            'such as "length < 200"; text stands in single quotes, a name with a space or a sign in double quotes'
         )
 
     def __reduce__(self) -> tuple[type[FilterError], tuple[str, str, list[str]]]:  # survives the way between processes

@@ -9,6 +9,7 @@ from typing import Final
 
 import lance
 
+from unirna.vectorstore.conditions import Token, UnclearError, condition_of, tokens_of
 from unirna.vectorstore.errors import FilterError, StoreError
 
 FILTER_LETTERS: Final = 2_000
@@ -27,34 +28,46 @@ _BEFORE_BRACKET: Final = frozenset(
 _ON_A_ROW = re.compile(
     "Divide by zero|Cast error|overflow|Parser error|Compute error|Invalid argument error", re.IGNORECASE
 )
-_TOKEN = re.compile(
-    r"""(?P<apart>[\s,]+)|(?P<text>'(?:[^']|'')*'|"[^"]*"|`[^`]*`)|(?P<word>\w+)(?!['"`])|"""
-    r"""(?P<sign>::|(?!--|/\*)[^\s\w'"`$\\\#?:])"""
-)
-"""A token of a filter. Comments, `$$` quotes, prefixed quotes (E'…') and placeholders are none:
-within them the store sees other boundaries than we do, and on some it panics."""
 
 
-def check_filter(dataset: lance.LanceDataset, where: str | None) -> None:
+def check_filter(dataset: lance.LanceDataset, where: str | None) -> str | None:
     """See that a filter is one condition on the columns of a table, before it runs.
+
+    Args:
+        dataset: the table.
+        where: an SQL condition: text stands in single quotes, a column's name in none, in double quotes or in backticks.
+
+    Returns:
+        The condition as the store is to run it (`condition_of`).
 
     Raises:
         FilterError: it is not; the columns are named.
     """
     if where is None:
-        return
+        return None
     columns = dataset.schema.names
-    problem = _problem(where) if where.strip() else "is empty; leave it out for no filter"
-    if problem:
-        raise FilterError(where, problem, columns)
     try:
-        dataset.scanner(columns=["id"], filter=where).explain_plan()
+        if not where.strip():
+            raise UnclearError("is empty; leave it out for no filter")
+        if len(where) > FILTER_LETTERS:
+            raise UnclearError(
+                f"has {len(where):,} letters, at most {FILTER_LETTERS:,} are read. "
+                "Look ids up with get(), or filter the result"
+            )
+        tokens = tokens_of(where)
+        _check_tokens(tokens)
+        condition = condition_of(where, tokens, dataset.schema)
+    except UnclearError as error:
+        raise FilterError(where, str(error), columns) from error
+    try:
+        dataset.scanner(columns=["id"], filter=condition).explain_plan()
     except (ValueError, OSError) as error:
         raise FilterError(where, _plain(error), columns) from error
     try:
-        dataset.scanner(columns=["id"], filter=f"({where}\n)").explain_plan()
+        dataset.scanner(columns=["id"], filter=f"({condition}\n)").explain_plan()
     except (ValueError, OSError) as error:
         raise FilterError(where, "goes on after the end of a condition", columns) from error
+    return condition
 
 
 @contextmanager
@@ -68,35 +81,30 @@ def filter_errors(where: str | None, columns: Sequence[str]) -> Iterator[None]:
         raise FilterError(where, f"failed on a row: {_plain(error)}", columns) from error
 
 
-def _problem(where: str) -> str:
-    """What keeps a filter from the store's parser, which it could bring down; empty if nothing does."""
-    if len(where) > FILTER_LETTERS:
-        return (
-            f"has {len(where):,} letters, at most {FILTER_LETTERS:,} are read. Look ids up with get(), or filter the result"
-        )
-    place = marks = depth = 0
+def _check_tokens(tokens: Sequence[Token]) -> None:
+    """Keep a filter from the store's parser that could bring it down.
+
+    Raises:
+        UnclearError: it calls another function, is too long, or its brackets do not match.
+    """
+    depth = 0
     before = ""
-    while place < len(where):
-        token = _TOKEN.match(where, place)
-        if token is None:
-            return f"is not clear at {where[place : place + 12]!r}: a comment, an escape, a placeholder or an open quote"
-        place = token.end()
-        if token["apart"]:
-            continue
-        marks += token["text"] is None
-        if token["sign"] == "(" and before and before.lower() not in FUNCTIONS | _BEFORE_BRACKET:
-            return f"calls {before}(). A filter may call {', '.join(sorted(FUNCTIONS))}"
-        depth += {"(": 1, ")": -1}.get(token["sign"] or "", 0)
+    for token in tokens:
+        if token.lower == "(" and before and before.lower() not in FUNCTIONS | _BEFORE_BRACKET:
+            raise UnclearError(f"calls {before}(). A filter may call {', '.join(sorted(FUNCTIONS))}")
+        depth += {"(": 1, ")": -1}.get(token.lower, 0)
         if depth < 0:
             break
-        before = token["word"] or (token["text"] or "").strip('`"')  # the store calls `repeat`(…) too
+        before = token.name if token.kind in ("word", "quoted") else ""  # the store calls `repeat`(…) too
     # The parser stops without a word where a condition ends: "length < 9) OR (1 = 1" or "length < 9 LIMIT 3" would run
     # as "length < 9". Matching brackets and a parse in brackets rule that out; what runs is the filter as given.
     if depth:
-        return "brackets do not match"
+        raise UnclearError("brackets do not match")
+    marks = sum(token.kind not in ("text", "quoted") for token in tokens)
     if marks > FILTER_MARKS:
-        return f"has {marks:,} words, numbers and operators, at most {FILTER_MARKS} are read. x IN (…) is shorter than OR"
-    return ""
+        raise UnclearError(
+            f"has {marks:,} words, numbers and operators, at most {FILTER_MARKS} are read. x IN (…) is shorter than OR"
+        )
 
 
 def _plain(error: Exception) -> str:

@@ -77,7 +77,7 @@ def search_hybrid(
         raise ValueError(f"k={k}, depth={depth}: wanted 1 or more")
     wanted = collection.check_columns(columns)
     dataset = collection.dataset
-    check_filter(dataset, where)
+    condition = check_filter(dataset, where)
     matrix = MEMORY.matrix(dataset, collection.version)
     words = None if matrix is None else MEMORY.words(matrix)
     if words is None and not has_index(dataset, WORD_INDEX):
@@ -88,7 +88,7 @@ def search_hybrid(
         )
     with filter_errors(where, dataset.schema.names):
         if matrix is not None and words is not None:
-            candidates = _in_memory(matrix, words, sequences, queries, where, depth)
+            candidates = _in_memory(matrix, words, sequences, queries, condition, depth)
         else:
             candidates = _on_disk(collection, dataset, sequences, queries, where, depth, wanted)
         found = [_Found.of(part, sequence, k, verify) for part, sequence in zip(candidates, sequences, strict=True)]
@@ -159,8 +159,9 @@ def _on_disk(
 ) -> Iterator[_Candidates]:
     """The candidates of each query by the collection's indexes, of vectors and of words."""
     columns = list(dict.fromkeys(["id", "sequence", "vector", *wanted]))
+    condition = check_filter(dataset, where)
     for text, query in zip(sequences, queries, strict=True):
-        sharing = rows_sharing(dataset, text, depth, where, columns)
+        sharing = rows_sharing(dataset, text, depth, condition, columns)
         near = collection.search(query, k=depth, where=where, columns=columns).select(columns).cast(sharing.schema)
         rows = pa.concat_tables([near, sharing.filter(pc.invert(pc.is_in(sharing["id"], near["id"])))])
         letters = rows["sequence"].to_pylist()

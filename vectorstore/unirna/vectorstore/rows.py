@@ -83,11 +83,11 @@ def delete(uri: str, name: str, where: str) -> int:
         FilterError: a filter that the store cannot read, or that fails on a row.
     """
     dataset = open(uri, name).dataset
-    check_filter(dataset, where)
+    condition = check_filter(dataset, where)
     with filter_errors(where, dataset.schema.names):
-        if not dataset.count_rows(filter=where):
+        if not dataset.count_rows(filter=condition):
             return 0  # no new version for nothing
-        return int(dataset.delete(where)["num_deleted_rows"])
+        return int(dataset.delete(condition)["num_deleted_rows"])
 
 
 def add_labels(uri: str, name: str, labels: pa.Table) -> dict[str, int]:

@@ -45,7 +45,7 @@ function describeCollection() {
   const picked = collections.get($("collection").value);
   if (!picked) return;
   const columns = ["id", "length", ...labelOrder(Object.keys(picked.columns).filter((name) => !OWN.includes(name)))];
-  $("where-note").textContent = `A filter is an SQL condition on ${columns.join(", ")}. Text stands in single quotes.`;
+  $("where-note").textContent = `A filter is an SQL condition on ${columns.join(", ")}. Text stands in single quotes, a column's name in double quotes or none.`;
   offerLabels(picked.columns);
   $("map-link").href = `/map?${new URLSearchParams({ collection: picked.name })}`;
   $("about").textContent = `${picked.num_rows.toLocaleString("en")} sequences in ${picked.name}.`;
