@@ -6,8 +6,9 @@
         --registry predictors --out screen
 
 One pass in flat memory: only the best rows travel. Records that are not RNA or DNA are set aside, counted and saved, so
-`read = screened + rejected`. Writes `ranked.parquet`, `ranked.csv`, `rejects.parquet` and `report.html` into `--out`; other
-files there are left alone. Killed and started again, the same command goes on.
+`read = screened + not_applicable + rejected`: a record that a predictor does not take, such as one of another length, is
+not ranked, and `rejects.parquet` says why. Writes `ranked.parquet`, `ranked.csv`, `rejects.parquet` and `report.html` into
+`--out`; other files there are left alone. Killed and started again, the same command goes on.
 
 The score is the geometric mean of the criteria, each from 0 to 1, and depends on no other record: the probability of each
 label, and the similarity d0 / (d0 + 1 - cosine to the nearest reference), where d0 is the distance that random RNA reaches.
@@ -37,6 +38,9 @@ class Config:
     """Files of reference sequences."""
     predict: tuple[str, ...] = ()
     """Labels that are wanted, as task=label; the task names a predictor."""
+    prior: tuple[str, ...] = ()
+    """Prevalence that the probability of a label is to hold for, instead of that of the training data: task=label=0.05, or
+    task=0.05 for all labels of a task."""
     model: str = "unirna-mini"
     """Encoder for the similarity: a shipped name, a checkpoint's folder, or a URI."""
     registry: str = "predictors"

@@ -101,8 +101,19 @@ def test_the_example_and_a_prediction(page: Browser) -> None:
     page.run("document.querySelector('#task').value = 'sirna'")  # values, of sequences of 21 nt
     page.click("#predict")
     page.wait("document.querySelector('#prediction-title').innerText === 'Predicted sirna'")
-    assert "normalised inhibition; nine of ten" in page.text("#value") and page.texts("#classes li") == []
-    assert "made from sequences of 21 nucleotides" in page.text("#beyond")
+    assert page.text("#value").startswith("Not applicable: expected exactly 21 nt (the guide strand of an siRNA")
+    assert page.texts("#classes li") == [] and page.text("#beyond") == ""
+    page.type("#sequence", "CUAAUAUGUUAAUUGAUUUAU")
+    page.click("#predict")
+    page.wait("document.querySelector('#value').innerText.includes('normalised inhibition; nine of ten')")
+    page.type("#sequence", "GCUUCGGAUCCUAGCUUCGGACUUCGGAUCGGCUUAGCUGG")
+    page.run("document.querySelector('#task').value = 'm6a'")
+    page.run("document.querySelector('#task').dispatchEvent(new Event('change'))")
+    assert "exactly 41 nt; A at the middle nucleotide" in page.text("#task-note")
+    page.click("#predict")
+    page.wait("document.querySelector('#prediction-title').innerText === 'Predicted m6a'")
+    assert page.text("#beyond").startswith("In the motif DRACH. Each label was true in 49 to 50 %")
+    assert len(page.texts("#classes li")) == 8
     assert page.console() == []
 
 
@@ -206,9 +217,14 @@ def test_a_record_shows_what_is_known_of_it(page: Browser, library: Any, service
     assert [text.strip() for text in page.texts("#neighbours td.id")] == near[:8]
     page.wait("[...document.querySelectorAll('#predictions dd')].every((e) => e.innerText !== '…')", 60)
     said = dict(zip(page.texts("#predictions dt"), page.texts("#predictions dd"), strict=True))
-    assert sorted(said) == predictors and list(said)[-1] == "sirna"  # what was made from other lengths comes last
+    refused = {"m6a", "ribosome load", "sirna"}  # they take other lengths
+    assert sorted(said) == sorted(set(predictors) - refused)
+    assert page.text("#refusals summary") == "3 predictors do not apply to this sequence"
+    page.run("document.querySelector('#refusals details').open = true")
+    assert {line.partition(":")[0] for line in page.texts("#refusals li")} == refused
+    assert any(line.startswith("sirna: expected exactly 21 nt") for line in page.texts("#refusals li"))
     assert isinstance(wanted, sdk.Estimate) and said["gc"].startswith(f"{wanted.value:.4g} %; nine of ten")
-    assert " %; then " in said["rna type"] and "take it for a guess" in said["sirna"]
+    assert " %; then " in said["rna type"]
     page.picture(tmp_path / "record.png")
     page.click("#neighbours tr:first-child a")  # one leads to the next
     page.wait(f"document.querySelector('#record-id').innerText === {near[0]!r}")

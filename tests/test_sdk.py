@@ -562,6 +562,17 @@ def test_a_search_goes_on_past_a_bad_record(service: Any, library: Any, tmp_path
     said = capsys.readouterr()
     assert [json.loads(line)["query"] for line in said.out.splitlines()] == ["good", "short"]
     assert said.err.startswith("left out: bad: protein letter 'X' at line 4, column 4")
+    for command in (["fold"], ["predict", "rna_type"]):
+        assert _cli.main([*command, str(fasta), "--json", "--url", service.url]) == 2
+        said = capsys.readouterr()
+        assert [json.loads(line)["id"] for line in said.out.splitlines()] == ["good", "short"]
+        assert "left out: bad: protein letter" in said.err
+    long = tmp_path / "long.fasta"  # what the service alone refuses
+    long.write_text(f">one\nGGGGAAAACCCC\n>giant\n{'ACGU' * 400}\n>two\nGGGGAAAACCCC\n")
+    assert _cli.main(["fold", str(long), "--url", service.url]) == 2
+    said = capsys.readouterr()
+    assert [line for line in said.out.splitlines() if line[0] == ">"] == [">one", ">two"]
+    assert "left out: giant: 1,600 nucleotides; structures are predicted up to 1,500" in said.err
     nothing = ["search", "ACGU", "--where", "length > 100000", "--tsv", "--url", service.url]
     assert _cli.main(nothing) == 0 and capsys.readouterr().out == "rank\tid\tsimilarity\tlength\tsequence\n"
 

@@ -7,6 +7,7 @@ streams. Of a block's records only those come back that can still be among the b
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -22,6 +23,7 @@ from unirna.job import JobError
 from unirna.model import Model, load
 from unirna.screen.criteria import Criteria
 from unirna.sequence import InputError, Piece, clean_table, read_tables
+from unirna.sequence.normalise import REJECT_SCHEMA
 from unirna.tasks import load_predictor
 
 BLOCK_ROWS: Final = 512
@@ -29,6 +31,8 @@ BINS: Final = 50
 """Bins of the histogram of scores, from 0 to 1."""
 ORDER: Final = [("score", "descending"), ("id", "ascending"), ("source", "ascending"), ("number", "ascending")]
 """The order of the ranking: no two records are equal in it."""
+GOT: Final = re.compile(r", got [\d,]+ nt$|position [\d,]+ is \w, |has no position [\d,]+, ")
+"""What a sequence has instead of what a predictor expects: left out where sequences are counted by reason."""
 OWN_COLUMNS: Final = ("rank", "id", "length", "score", "similarity", "nearest", "source", "number", "sha", "sequence")
 
 
@@ -176,11 +180,15 @@ class Scorer:
 
     def _block(self, row: dict[str, Any]) -> dict[str, Any]:
         counts: dict[str, Any] = {"read": row["read"], "screened": 0, "rejected": {}, "nucleotides": 0, "windowed": 0}
-        counts["histogram"] = [0] * BINS
-        top = b""
+        counts["histogram"], counts["not_applicable"] = [0] * BINS, {}
+        top, left_out = b"", row["rejects"]
         if row["good"]:
             good = unpack(row["good"])
             counts["rejected"] = dict(Counter(unpack(row["rejects"])["reason"].to_pylist()))
+            good, refused = self._applicable(good)
+            if refused:
+                counts["not_applicable"] = dict(Counter(GOT.sub("", each["reason"]) for each in refused))
+                left_out = pack(pa.concat_tables([unpack(row["rejects"]), pa.Table.from_pylist(refused, REJECT_SCHEMA)]))
             counts["screened"] = good.num_rows
             if good.num_rows:
                 scored = self._score(good)
@@ -189,8 +197,19 @@ class Scorer:
                 counts["nucleotides"], counts["windowed"] = int(lengths.sum()), int((lengths > context).sum())
                 counts["histogram"] = np.histogram(scored["score"].to_numpy(), BINS, (0.0, 1.0))[0].tolist()
                 top = pack(self._still_best(best_rows(scored, self.top)))
-        kept = {key: row[key] for key in ("piece", "block", "last", "bytes", "rejects", "problem")}
-        return {**kept, "counts": json.dumps(counts), "top": top}
+        kept = {key: row[key] for key in ("piece", "block", "last", "bytes", "problem")}
+        return {**kept, "rejects": left_out, "counts": json.dumps(counts), "top": top}
+
+    def _applicable(self, good: pa.Table) -> tuple[pa.Table, list[dict[str, Any]]]:
+        """The records that all predictors apply to, and rows of rejects for the others, which are not embedded."""
+        found = self.criteria.refusals(good["sequence"].to_pylist(), self.predictors)
+        refused = []
+        for i in [i for i, (name, _) in enumerate(found) if name]:
+            record = good.slice(i, 1).select(["id", "source", "number"]).to_pylist()[0]
+            refused.append({**record, "reason": "{} does not apply: {}".format(*found[i]), "position": 0, "letter": ""})
+        if not refused:
+            return good, []
+        return good.filter(pa.array([not name for name, _ in found], pa.bool_())), refused
 
     def _score(self, good: pa.Table) -> pa.Table:
         sequences = good["sequence"].to_pylist()

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from unirna.model import Model
-from unirna.tasks import Estimates, Predictions, Predictor, find_predictor, load_predictor
+from unirna.tasks import Estimates, Predictions, Predictor, TaskError, find_predictor, load_predictor
 
 RANDOM_SEQUENCES = 200
 """How many random sequences, at least one for each of so many references, give the unit of distance."""
@@ -106,6 +106,7 @@ class LabelCriterion:
     Attributes:
         predictor: the predictor's name. label: one of its labels, or "high" or "low". folder: where it stands.
         fingerprint: of the encoder whose vectors it reads. numeric: whether it predicts values.
+        prior: prevalence of the label that its probability is to hold for; None for that of the training data.
     """
 
     predictor: str
@@ -113,6 +114,7 @@ class LabelCriterion:
     folder: str
     fingerprint: str
     numeric: bool = False
+    prior: float | None = None
 
     @property
     def name(self) -> str:
@@ -123,6 +125,44 @@ class LabelCriterion:
 def outside_column(predictor: str) -> str:
     """Name of the column that says which records are out of a classifier's distribution."""
     return f"out of distribution {predictor}"
+
+
+def parse_priors(texts: Sequence[str]) -> dict[str, float]:
+    """Read "task=label=share" or "task=share", shares of a label or of all labels of a predictor that are screened for.
+
+    Raises:
+        ScreenError: a text of another form.
+    """
+    found = {}
+    for text in texts:
+        name, equals, share = text.rpartition("=")
+        try:
+            found[name] = float(share)
+        except ValueError:
+            equals = ""
+        if not equals or not name:
+            raise ScreenError(f"--prior {text!r}: expected task=label=share or task=share, as in m6a=0.05")
+    return found
+
+
+def with_priors(criteria: Sequence[LabelCriterion], priors: Mapping[str, float]) -> tuple[LabelCriterion, ...]:
+    """The criteria with the priors of their own, or else of their predictor.
+
+    Raises:
+        ScreenError: a prior of no criterion, or one that the predictor cannot use.
+    """
+    if unknown := [name for name in priors if name not in {x for c in criteria for x in (c.name, c.predictor)}]:
+        raise ScreenError(
+            f"--prior {unknown[0]}: no such criterion. There are: {', '.join(c.name for c in criteria) or 'none'}"
+        )
+    found = [replace(c, prior=priors.get(c.name, priors.get(c.predictor))) for c in criteria]
+    for criterion in found:
+        if criterion.prior is not None:
+            try:
+                load_predictor(criterion.folder).check_prior({criterion.label: criterion.prior})
+            except TaskError as error:
+                raise ScreenError(f"--prior of {criterion.name}: {str(error).removeprefix('prior: ')}") from error
+    return tuple(found)
 
 
 def parse_label_criterion(text: str, registry: str) -> LabelCriterion:
@@ -167,13 +207,28 @@ class Criteria:
         if self.references is None and not self.labels:
             raise ScreenError("there is no criterion: give --similar-to references.fasta, or --predict task=label, or both")
 
+    def refusals(self, sequences: Sequence[str], predictors: Mapping[str, Predictor]) -> list[tuple[str, str]]:
+        """For each sequence the first predictor that does not apply, and why not; twice "" where all apply.
+
+        Args:
+            sequences: normalised. predictors: folder -> predictor.
+        """
+        found = [("", "")] * len(sequences)
+        for name, folder in {c.predictor: c.folder for c in self.labels}.items():
+            for i, check in enumerate(predictors[folder].check(sequences)):
+                if not check.applicable and not found[i][0]:
+                    found[i] = (name, check.reason)
+        return found
+
     def score(
         self, vectors: dict[str, NDArray[np.float32]], sequences: list[str], predictors: dict[str, Predictor]
     ) -> dict[str, NDArray[np.float64] | NDArray[np.bool_] | list[str | None]]:
         """Columns of N records, the combined `score` first.
 
         Args:
-            vectors: encoder's fingerprint -> float32 [N, H]. sequences: theirs. predictors: folder -> predictor.
+            vectors: encoder's fingerprint -> float32 [N, H].
+            sequences: theirs, all of which the predictors apply to (`refusals`).
+            predictors: folder -> predictor.
         """
         columns: dict[str, NDArray[np.float64] | NDArray[np.bool_] | list[str | None]] = {}
         wanted: list[Numbers] = []
@@ -183,7 +238,8 @@ class Criteria:
             wanted.append(self.references.desirability(cosines))
         for criterion in self.labels:
             predictor = predictors[criterion.folder]
-            predicted = predictor.predict_vectors(vectors[criterion.fingerprint], sequences)
+            prior = None if criterion.prior is None else {criterion.label: criterion.prior}
+            predicted = predictor.predict_vectors(vectors[criterion.fingerprint], sequences, prior=prior)
             said: Numbers | list[str | None]
             if isinstance(predicted, Estimates):
                 known, said = predictor.info["data"]["values"], predicted.values

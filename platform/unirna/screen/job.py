@@ -25,6 +25,8 @@ from unirna.screen.criteria import (
     embed_references,
     outside_column,
     parse_label_criterion,
+    parse_priors,
+    with_priors,
 )
 from unirna.screen.report import write_report
 from unirna.screen.state import ScreenState
@@ -42,6 +44,7 @@ class ScreenConfig:
     Attributes:
         library: files, folders, globs or URIs. out: the folder of the outputs.
         similar_to: files of reference sequences. predict: "task=label" each.
+        prior: prevalence of labels, "task=label=share" or "task=share" each; by default that of the training data.
         model: encoder for the similarity. registry: the folder of predictors.
         top: length of the shortlist.
         id_column, sequence_column: columns of table input.
@@ -53,6 +56,7 @@ class ScreenConfig:
     out: str
     similar_to: tuple[str, ...] = ()
     predict: tuple[str, ...] = ()
+    prior: tuple[str, ...] = ()
     model: str = ""
     registry: str = "predictors"
     top: int = 100
@@ -75,7 +79,7 @@ def screen_library(config: ScreenConfig) -> dict[str, Any]:
     each beside its place and renamed. Other files in the folder are left alone.
 
     Returns:
-        The summary: `read = screened + rejected`, the hits, files and seconds.
+        The summary: `read = screened + not_applicable + rejected`, the hits, files and seconds.
 
     Raises:
         InputError: input that cannot be read. ScreenError, TaskError: a criterion that does not exist.
@@ -116,11 +120,14 @@ def screen_library(config: ScreenConfig) -> dict[str, Any]:
     finished.unlink(missing_ok=True)
     counts: dict[str, Any] = {key: state.counts[key] for key in ("read", "screened", "rejected", "nucleotides", "windowed")}
     counts["rejected_by_reason"] = dict(state.reasons.most_common())
+    counts["not_applicable"] = state.not_applicable.total()
+    counts["not_applicable_by_reason"] = dict(state.not_applicable.most_common())
     _write_rejects(state, out / "rejects.parquet")
     if state.top is None:
         raise JobError(
             f"nothing to rank: {counts['read']:,} records read, {counts['rejected']:,} rejected "
-            f"({counts['rejected_by_reason'] or 'none'})"
+            f"({counts['rejected_by_reason'] or 'none'}), a predictor does not apply to {counts['not_applicable']:,} "
+            f"({counts['not_applicable_by_reason'] or 'none'})"
         )
     ranked = _ranked(best_rows(state.top, config.top), criteria)
     settings = _settings(config, criteria)
@@ -141,7 +148,8 @@ def screen_library(config: ScreenConfig) -> dict[str, Any]:
 
 
 def _criteria(config: ScreenConfig) -> Criteria:
-    labels = tuple(parse_label_criterion(text, config.registry) for text in dict.fromkeys(config.predict))
+    named = [parse_label_criterion(text, config.registry) for text in dict.fromkeys(config.predict)]
+    labels = with_priors(named, parse_priors(config.prior))
     encoders: dict[str, str] = {}
     references: References | None = None
     if config.similar_to:
@@ -185,6 +193,7 @@ def _recipe(config: ScreenConfig, criteria: Criteria, pieces: list[Piece]) -> di
         "top": config.top,
         "references": [references.digest, references.unit] if references else None,
         "labels": [[c.name, c.fingerprint, _changed(f"{c.folder}/predictor.json")] for c in criteria.labels],
+        **({"prior": [c.prior for c in criteria.labels]} if any(c.prior is not None for c in criteria.labels) else {}),
     }
     plain: dict[str, Any] = json.loads(json.dumps(recipe))
     return plain
@@ -264,7 +273,7 @@ def _write_ranked(ranked: pa.Table, out: Path) -> None:
 
 
 def _write_rejects(state: ScreenState, path: Path) -> None:
-    if not state.counts["rejected"]:
+    if not state.counts["rejected"] and not state.not_applicable:
         path.unlink(missing_ok=True)  # of an earlier screen into this folder
         return
     beside = path.with_name(f".{path.name}.tmp")
@@ -295,4 +304,5 @@ def _settings(config: ScreenConfig, criteria: Criteria) -> dict[str, str]:
 
 
 def _describe(criterion: LabelCriterion) -> str:
-    return f"predictor {criterion.folder} (encoder fingerprint {criterion.fingerprint})"
+    prior = "" if criterion.prior is None else f", at a prevalence of {criterion.prior:g}"
+    return f"predictor {criterion.folder} (encoder fingerprint {criterion.fingerprint}){prior}"

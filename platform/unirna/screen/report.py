@@ -76,6 +76,7 @@ def write_report(
     figures = [
         (f"{counts['read']:,}", "records read"),
         (f"{counts['screened']:,}", "screened"),
+        *([(f"{counts['not_applicable']:,}", "not applicable")] if counts["not_applicable"] else []),
         (f"{counts['rejected']:,}", "rejected"),
         (f"{ranked.num_rows:,}", "hits in the shortlist"),
         (f"{best:.3f}", "best score"),
@@ -267,19 +268,19 @@ def _method(criteria: Criteria) -> str:
 
 def _accounting(counts: Mapping[str, Any]) -> str:
     lines = [
-        f"<p>{counts['read']:,} read = {counts['screened']:,} screened + {counts['rejected']:,} rejected; "
-        f"{counts['nucleotides']:,} nucleotides.</p>"
+        f"<p>{counts['read']:,} read = {counts['screened']:,} screened + "
+        + (f"{counts['not_applicable']:,} that a predictor does not apply to + " if counts["not_applicable"] else "")
+        + f"{counts['rejected']:,} rejected; {counts['nucleotides']:,} nucleotides.</p>"
     ]
     if counts["windowed"]:
         lines.append(f"<p>{counts['windowed']:,} records are longer than the model's context and were read in windows.</p>")
-    if counts["rejected_by_reason"]:
-        rows = "".join(
-            f'<tr><td>{escape(reason)}</td><td class="n">{count:,}</td></tr>'
-            for reason, count in counts["rejected_by_reason"].items()
-        )
-        lines.append(
-            f'<table class="small"><thead><tr><th>rejected for</th><th class="n">records</th></tr></thead>'
-            f'<tbody>{rows}</tbody></table><p class="quiet">Each of them is named in '
-            "rejects.parquet.</p>"
-        )
+    for heading, key in (("not applicable", "not_applicable_by_reason"), ("rejected for", "rejected_by_reason")):
+        if counts[key]:
+            rows = "".join(
+                f'<tr><td>{escape(reason)}</td><td class="n">{count:,}</td></tr>' for reason, count in counts[key].items()
+            )
+            lines.append(
+                f'<table class="small"><thead><tr><th>{heading}</th><th class="n">records</th></tr></thead>'
+                f'<tbody>{rows}</tbody></table><p class="quiet">Each of them is named in rejects.parquet.</p>'
+            )
     return "".join(lines)

@@ -21,6 +21,7 @@ class ScreenState:
     Attributes:
         top: the best rows so far.
         counts: read, screened, rejected, nucleotides, windowed; `reasons` and `histogram` beside them.
+        not_applicable: records by the reason why a predictor does not apply to them.
         done: piece -> finished blocks. ended: pieces whose last block is known -> its number.
         bytes: size of the finished input.
     """
@@ -30,6 +31,7 @@ class ScreenState:
         self.top: pa.Table | None = None
         self.counts = Counter[str]()
         self.reasons = Counter[str]()
+        self.not_applicable = Counter[str]()
         self.histogram = [0] * BINS
         self.done: dict[int, set[int]] = {}
         self.ended: dict[int, int] = {}
@@ -51,9 +53,10 @@ class ScreenState:
         self.reasons.update(counts["rejected"])
         self.counts.update({key: counts[key] for key in ("read", "screened", "nucleotides", "windowed")})
         self.counts["rejected"] += sum(counts["rejected"].values())
+        self.not_applicable.update(counts.get("not_applicable", {}))
         self.histogram = [a + b for a, b in zip(self.histogram, counts["histogram"], strict=True)]
         self.bytes += row["bytes"]
-        if counts["rejected"]:
+        if counts["rejected"] or counts.get("not_applicable"):
             self._rejects.append(unpack(row["rejects"]))
         if row["top"]:
             fresh = unpack(row["top"])
@@ -76,6 +79,7 @@ class ScreenState:
             "recipe": self.recipe,
             "counts": self.counts,
             "reasons": self.reasons,
+            "not_applicable": self.not_applicable,
             "histogram": self.histogram,
             "done": {str(piece): _ranges(blocks) for piece, blocks in self.done.items()},
             "ended": self.ended,
@@ -99,6 +103,7 @@ class ScreenState:
             return False
         self.top = table.replace_schema_metadata(None) if note["has_top"] else None
         self.counts, self.reasons = Counter(note["counts"]), Counter(note["reasons"])
+        self.not_applicable = Counter(note.get("not_applicable", {}))
         self.histogram, self.bytes, self._parts = note["histogram"], note["bytes"], note["parts"]
         self.done = {int(p): {b for first, last in r for b in range(first, last + 1)} for p, r in note["done"].items()}
         self.ended = {int(piece): block for piece, block in note["ended"].items()}

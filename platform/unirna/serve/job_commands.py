@@ -121,6 +121,7 @@ def _screen(chosen: ScreenParameters, place: Place, folder: Path) -> list[str]:
         f"--id-column={chosen.id_column}",
         f"--sequence-column={chosen.sequence_column}",
         *_several("--predict", chosen.predict),
+        *_several("--prior", chosen.prior),
         f"--workers={place.workers}",
     ]
 

@@ -66,6 +66,11 @@ class ScreenParameters(_Request):
     """What to rank by: likeness to `references`, labels in `predict`, or both."""
 
     predict: list[Item] = Field([], description="Labels that are wanted, as 'task=label'.", max_length=100)
+    prior: list[Item] = Field(
+        [],
+        description="Prevalence of labels, as 'task=label=0.05' or 'task=0.05'; by default as in training.",
+        max_length=100,
+    )
     top: int = Field(100, description="Length of the shortlist.", ge=1, le=100_000)
     id_column: Word = Field("id", description="Of a table: the column of names.")
     sequence_column: Word = Field("sequence", description="Of a table: the column of letters.")

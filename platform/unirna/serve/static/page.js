@@ -52,6 +52,12 @@ function describeCollection() {
   if (!picked.searchable) show($("message"), `${picked.name} was made with another model (${picked.model}) and cannot be searched here.`, true);
 }
 
+/** What the chosen predictor takes. */
+function describeTask() {
+  const { name, requirements } = predictors.get($("task").value) ?? {};
+  $("task-note").textContent = requirements?.text ? `${name.replaceAll("_", " ")} takes ${requirements.text}.` : "";
+}
+
 async function start() {
   try {
     const [listed, models, service] = await Promise.all([call("/v1/collections"), call("/v1/models"), call("/v1/service")]);
@@ -69,6 +75,7 @@ async function start() {
     predictors = new Map(ofOne.map((p) => [p.name, p]));
     $("task").replaceChildren(...ofOne.map((p) => new Option(p.name, p.name)));
     $("predict-box").hidden = ofOne.length === 0;
+    describeTask();
     unlock();
     show($("message"), "");
     describeCollection();
@@ -196,6 +203,7 @@ $("predict").addEventListener("click", () => work("Predicting …", async () => 
   if (letters !== chosen($("sequence").value).letters) $("prediction").hidden = true;
   return $("prediction");
 }));
+$("task").addEventListener("change", describeTask);
 $("sequence").addEventListener("input", describeSequence);
 $("collection").addEventListener("change", () => {
   show($("message"), "");

@@ -5,43 +5,55 @@ import { $, bar, call, element } from "./common.js";
 
 const MOST = { classes: 5, labels: 20 }; // that are shown; each label is a question of its own
 
+/** The prediction of one sequence, with what the answer says of all: base_rates and threshold. */
 async function answerOf(letters, task) {
-  return (await call(`/v1/predict/${encodeURIComponent(task)}`, { sequences: [letters], top: MOST.labels })).predictions[0];
+  const answer = await call(`/v1/predict/${encodeURIComponent(task)}`, { sequences: [letters], top: MOST.labels });
+  return { ...answer.predictions[0], base_rates: answer.base_rates, threshold: answer.threshold };
 }
 
 export async function predict(letters, task, lengths) {
   const found = await answerOf(letters, task);
   $("prediction-title").textContent = `Predicted ${task.replaceAll("_", " ")}`;
-  $("value").hidden = Boolean(found.probabilities && !found.labels);
-  if (found.values) $("value").replaceChildren(profileOf(found, letters));
+  $("value").hidden = Boolean(found.applicable && found.probabilities && !found.labels);
+  if (!found.applicable) $("value").textContent = `Not applicable: ${found.reason}.`;
+  else if (found.values) $("value").replaceChildren(profileOf(found, letters));
   else if (found.labels) $("value").textContent = labelsText(found);
   else $("value").textContent = found.probabilities ? "" : valueText(found);
   $("classes").replaceChildren(
     ...Object.entries(found.probabilities ?? {}).slice(0, found.labels ? MOST.labels : MOST.classes).map(([name, share]) =>
       element("li", {}, element("span", { text: name }), bar(share), element("span", { text: percent(share), className: "share" }))),
   );
-  const doubts = doubtsOf(found, letters, lengths);
+  const doubts = [...doubtsOf(found, letters, lengths), ...contextOf(found)];
   $("beyond").hidden = !doubts.length;
   $("beyond").textContent = doubts.join(" ");
   $("prediction").hidden = false;
 }
 
-/** A row for each predictor, filled as the answers come, and in `note` whether they contradict each other; ends early when
- * `current` says that nobody looks any more. */
-export async function predictAll(place, note, letters, all, current) {
+/** A row for each predictor that applies, filled as the answers come; in `note` whether they contradict each other, in `refusals`
+ * those that do not apply. Ends early when `current` says that nobody looks any more. */
+export async function predictAll(place, note, refusals, letters, all, current) {
   note.hidden = true;
+  refusals.replaceChildren();
   const fits = ({ lengths: [shortest, longest] }) => letters.length >= shortest && letters.length <= longest;
   const predictors = [...all.filter(fits), ...all.filter((predictor) => !fits(predictor))]; // guesses come last
   const rows = predictors.map(({ name }) => [name, element("dd", { text: "…" })]);
   place.replaceChildren(...rows.flatMap(([name, cell]) => [element("dt", { text: name.replaceAll("_", " ") }), cell]));
   const classes = [];
+  const refused = [];
   for (const [i, { name, lengths, labels }] of predictors.entries()) {
     const cell = rows[i][1];
     let nodes;
     try {
       const found = await answerOf(letters, name);
+      if (!current()) return;
+      if (!found.applicable) {
+        refused.push(element("li", { text: `${name.replaceAll("_", " ")}: ${found.reason}` }));
+        cell.previousElementSibling.remove();
+        cell.remove();
+        continue;
+      }
       if (found.label !== undefined) classes.push({ ...found, name, labels });
-      const doubts = doubtsOf(found, letters, lengths).map((text) => element("p", { text, className: "hint" }));
+      const doubts = [...doubtsOf(found, letters, lengths), ...contextOf(found)].map((text) => element("p", { text, className: "hint" }));
       const shown = found.values ? [profileOf(found, letters)] : [element("span", { text: briefText(found) })];
       nodes = [...shown, ...doubts];
     } catch (problem) {
@@ -52,6 +64,10 @@ export async function predictAll(place, note, letters, all, current) {
   }
   note.textContent = disagreement(classes);
   note.hidden = !note.textContent;
+  if (!refused.length) return;
+  const count = refused.length === 1 ? "1 predictor does" : `${refused.length} predictors do`;
+  refusals.replaceChildren(
+    element("details", { className: "hint" }, element("summary", { text: `${count} not apply to this sequence` }), element("ul", {}, ...refused)));
 }
 
 function briefText(found) {
@@ -62,8 +78,20 @@ function briefText(found) {
   return `${found.label}, ${percent(found.probability)}${others ? `; then ${others}` : ""}`;
 }
 
-function labelsText({ labels }) {
-  return labels.join(", ") || "None of its labels is more probable than not.";
+function labelsText({ labels, threshold }) {
+  return labels.join(", ") || `None of its labels has a probability above ${percent(threshold ?? 0.5)}.`;
+}
+
+/** Motifs that the predictor reports, and the shares that the probabilities of labels hold for. */
+function contextOf({ applicable, labels, motifs, base_rates }) {
+  if (!applicable) return [];
+  const lines = Object.entries(motifs ?? {}).map(([name, has]) => `${has ? "In" : "Not in"} the motif ${name}.`);
+  const rates = labels && base_rates ? Object.values(base_rates) : [];
+  if (rates.length) {
+    const [low, high] = [Math.min(...rates), Math.max(...rates)].map((rate) => (100 * rate).toFixed(0));
+    lines.push(`Each label was true in ${low === high ? low : `${low} to ${high}`} % of its training data, and the probabilities hold for that share.`);
+  }
+  return lines;
 }
 
 function percent(share) {
@@ -74,6 +102,7 @@ function doubtsOf(found, letters, [shortest, longest]) {
   const usual = shortest === longest ? `${shortest}` : `${shortest} to ${longest}`;
   const within = letters.length >= shortest && letters.length <= longest;
   const doubts = [];
+  if (!found.applicable) return doubts;
   if (!within) doubts.push(`This predictor was made from sequences of ${usual} nucleotides; yours has ${letters.length}, so take it for a guess.`);
   if (found.out_of_distribution) {
     const share = found.conformal_p_value < 0.01 ? "less than 1" : Math.round(100 * found.conformal_p_value);

@@ -58,7 +58,7 @@ export async function showRecord(collection, id, findSimilar, predictorsOf) {
   const predictors = await predictorsOf();
   if (!current() || !predictors.length || record.length > PREDICTED_AT_ONCE) return;
   $("record-predictions").hidden = false;
-  await predictAll($("predictions"), $("predictions-note"), record.sequence, predictors, current);
+  await predictAll($("predictions"), $("predictions-note"), $("refusals"), record.sequence, predictors, current);
 }
 
 /** What still comes for the record shown last is not wanted any more. */
