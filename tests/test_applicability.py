@@ -24,7 +24,7 @@ from unirna.sequence import plan_pieces
 from unirna.serve.app import create_app
 from unirna.serve.engine import Engine
 from unirna.serve.settings import Settings
-from unirna.tasks import list_predictors, load_predictor
+from unirna.tasks import EvaluateConfig, TaskError, evaluate, list_predictors, load_predictor
 
 WINDOW = "GCUUCGGAUCCUAGCUUC" + "GGACU" + "UCGGAUCGGCUUAGCUGG"
 TISSUES = 8
@@ -182,6 +182,20 @@ def test_models_say_what_they_take(http: TestClient, client: sdk.Client) -> None
     for info in client.models()[1:]:
         assert info.requirements == told[info.name]["requirements"] and info.requirements["text"]
         assert info.base_rates == told[info.name]["base_rates"] and info.threshold == told[info.name]["threshold"]
+
+
+def test_an_evaluation_leaves_out_what_the_predictor_does_not_take(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    lengths = [21] * 40 + [22] * 3
+    lines = [f"s{i},{''.join(random.choice(list('ACGU'), n))},{random.random():.3f}" for i, n in enumerate(lengths)]
+    (tmp_path / "t.csv").write_text("\n".join(["id,sequence,label", *lines]) + "\n")
+    config = EvaluateConfig(str(tmp_path), "sirna", (str(tmp_path / "t.csv"),), split="all", out=str(tmp_path))
+    found = evaluate(config)
+    assert (found["n"], found["not_applicable"]) == (40, 3)
+    assert {score["n"] for score in found["scores"]} == {40}
+    (tmp_path / "t.csv").write_text("\n".join(["id,sequence,label", *lines[40:]]) + "\n")
+    with pytest.raises(TaskError, match=r"sirna does not apply to 3 of 3 rows \(s40: expected exactly 21 nt"):
+        evaluate(config)
 
 
 # ---- the command line ----------------------------------------------------------------------------------------------

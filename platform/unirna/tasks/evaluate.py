@@ -89,7 +89,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         The summary: model, rows, metric and value of all that was measured.
 
     Raises:
-        TaskError: no such predictor, or a split that the data does not have. InputError: data that cannot be read.
+        TaskError: no such predictor, one that applies to no row, or a split that the data does not have.
+        InputError: data that cannot be read.
     """
     predictor = load_predictor(find_predictor(config.registry, config.predictor))
     table = _read(config, predictor)
@@ -100,6 +101,15 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         rows = rows[table.sides[rows] == 0]
         if not len(rows):
             raise TaskError(f"all labels of {config.split} are bounds, on which nothing can be measured")
+    checks = predictor.check([table.sequences[i] for i in rows])
+    refused = [(table.ids[i], check.reason) for i, check in zip(rows, checks, strict=True) if not check.applicable]
+    if refused:
+        rows = rows[[check.applicable for check in checks]]
+        first = "{}: {}".format(*refused[0])
+        what = f"{predictor.name} does not apply to {len(refused):,} of {len(checks):,} rows ({first})"
+        if not len(rows):
+            raise TaskError(what)
+        say(f"note: {what}: they are left out")
     task, classes = TASKS[predictor.task], predictor.labels
     index = {name: i for i, name in enumerate(classes)}
     foreign = 0 if task.numeric or task.several else sum(table.labels[i] not in index for i in rows)
@@ -162,6 +172,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         "results": str(out / "results.md"),
         "rows_of_results": total,
         "n": len(rows),
+        "not_applicable": len(refused),
         "scores": [_rounded(row) for row in fresh if row["n"] is not None],
     }
 
