@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,16 @@ import pytest
 
 from unirna.tasks import (
     Applicability,
+    DataConfig,
+    FinetuneConfig,
     InputRequirements,
     LabelSets,
     Motif,
+    Predictions,
     Predictor,
     TaskError,
     find_definition,
+    finetune,
     list_predictors,
     load_predictor,
 )
@@ -213,3 +218,41 @@ def test_a_prior_is_exact_for_two_normal_classes() -> None:
     given = np.column_stack([of_one(0.3), 1 - of_one(0.3)])
     np.testing.assert_allclose(rescale(given, base, prior, several=False)[:, 0], of_one(0.05))
     np.testing.assert_allclose(rescale(given[:, :1], base[:1], prior[:1], several=True)[:, 0], of_one(0.05))
+
+
+def test_a_trained_predictor_takes_what_is_declared_or_the_one_length_of_its_data(
+    tmp_path: Path, nano_model_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    rows = [f"s{i},{''.join(random.choice(list('ACGU'), 19))}G,{'yes' if i % 4 == 0 else 'no'}" for i in range(60)]
+    (tmp_path / "t.csv").write_text("\n".join(["id,sequence,kind", *rows]) + "\n")
+    settings: dict[str, Any] = {"model": str(nano_model_path), "registry": str(tmp_path), "cnn": False, "blend": False}
+    data = DataConfig((str(tmp_path / "t.csv"),), "kind")
+    finetune(FinetuneConfig("inferred", data=data, **settings))
+    inferred = load_predictor(tmp_path / "inferred")
+    assert inferred.requirements.exact_length == 20 and "Length: exactly 20 nt" in inferred.card
+    assert inferred.base_rates == pytest.approx({"no": 0.75, "yes": 0.25}, abs=0.03)
+    assert f"no {(inferred.base_rates or {})['no']:.3f}, yes " in inferred.card
+    found = inferred.predict(["ACGU" * 5, "ACGU" * 6], prior=0.01)
+    assert isinstance(found, Predictions) and found.labels == ["no", None] and found.probabilities[0, 1] < 0.25
+
+    takes = InputRequirements("ends with G", 4, 40, (Motif.parse("G@end"),), {"cap": Motif.parse("A@start")})
+    finetune(FinetuneConfig("declared", data=data, requirements=takes, **settings))
+    declared = load_predictor(tmp_path / "declared")
+    assert declared.requirements == takes and "- Reported as cap: `A@start`." in declared.card
+    found = declared.predict(["ACGG", "ACGU", "ACG"])
+    assert isinstance(found, Predictions) and [one is None for one in found.labels] == [False, True, True]
+    assert [check.usual_length for check in found.checks] == [False, False, False]
+    with pytest.raises(TaskError, match="requirements was"):  # the same name, other requirements
+        finetune(FinetuneConfig("declared", data=data, **settings))
+    wrong = InputRequirements(required=(Motif.parse("A@start"),))
+    with pytest.raises(TaskError, match=r"\d+ of 60 rows are not what .* the first is s\d+: position 1 is \w, expected A"):
+        finetune(FinetuneConfig("wrong", data=data, requirements=wrong, **settings))
+    with pytest.raises(TaskError, match="a threshold is for several labels"):
+        finetune(FinetuneConfig("wrong", data=data, threshold=0.7, **settings))
+    # a predictor of an earlier version says nothing: its one length is required all the same
+    info = json.loads((tmp_path / "inferred" / "predictor.json").read_text())
+    del info["requirements"], info["base_rates"]
+    (tmp_path / "inferred" / "predictor.json").write_text(json.dumps(info))
+    earlier = load_predictor(tmp_path / "inferred")
+    assert earlier.requirements.exact_length == 20 and earlier.base_rates == inferred.base_rates

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from unirna.tasks.definition import Definition, Published
+from unirna.tasks.requirements import InputRequirements
 
 MODIFICATIONS = ("Am", "Cm", "Gm", "Um", "m1A", "m5C", "m5U", "m6A", "m6Am", "m7G", "Psi", "AtoI")
 BEACON = "of BEACON (Ren et al. 2024, arXiv:2406.10391; github.com/terry-r123/RNABenchmark names the download)"
@@ -65,6 +66,7 @@ DEFINITIONS = (
         read=read_modifications,
         metric="macro F1",
         published=(Published("RNA-FM (BEACON)", "mean AUC of twelve", 0.950, "all labels at once"),),
+        requires=InputRequirements("101 nt of a transcript with the nucleotide in question in the middle"),
         training={"mode": "lora", "pooling": "centre"},
     ),
     Definition(

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from unirna.tasks.definition import Definition, Published
+from unirna.tasks.requirements import InputRequirements
 
 PROTEINS = ("ELAVL1", "FUS", "NSUN2", "PUM2", "QKI", "TDP43", "U2AF65", "hnRNPC")
 ROWS = {"train": 3_000, "test": 1_000}
@@ -48,6 +49,7 @@ DEFINITIONS = (
         read=read,
         metric="mean AUC",
         published=(Published("5-mers, linear", "mean AUC", 0.889, "all test windows, 12,000 of training each"),),
+        requires=InputRequirements("a window of 101 nt of a transcript"),
         training={"mode": "frozen"},
     ),
 )

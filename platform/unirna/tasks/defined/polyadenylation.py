@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unirna.tasks.definition import Definition, Published, grouped_split
+from unirna.tasks.requirements import InputRequirements
 
 
 def read(path: Path) -> pa.Table:
@@ -32,6 +33,7 @@ DEFINITIONS = (
         read=read,
         metric="Pearson",
         published=(Published("APARENT", "Pearson", 0.811, "all 1,818 variants, trained on millions of other sequences"),),
+        requires=InputRequirements("a 3'UTR of 164 nt with its polyadenylation signal, and a variant of it"),
         training={"mode": "frozen", "networks": 5},
     ),
 )

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unirna.tasks.definition import Definition, Published
+from unirna.tasks.requirements import InputRequirements
 
 
 def read(path: Path) -> pa.Table:
@@ -30,6 +31,9 @@ DEFINITIONS = (
         metric="accuracy",
         goal=0.96,
         published=(Published("letters, logistic regression", "accuracy", 0.951, "another random split"),),
+        requires=InputRequirements(
+            "60 nt of a pre-mRNA around the place in question, between the two nucleotides in the middle"
+        ),
         training={"mode": "lora", "pooling": "centre", "epochs": 20, "patience": 5, "learning_rate": 4e-4},
     ),
 )
