@@ -176,7 +176,7 @@ def test_filters_columns_and_new_rows(library: Library, tmp_path: Path) -> None:
         collection, sequences[:3], vectors[:3], k=20, where="family = 'fam1'", columns=["id", "family"]
     )
     assert set(found["family"].to_pylist()) == {"fam1"} and found.num_rows == 60
-    assert found.column_names == ["query", "rank", "similarity", "found_by", "id", "family"]
+    assert found.column_names == ["query", "rank", "similarity", "found_by", "_shared", "id", "family"]
     none = vectorstore.search_hybrid(collection, sequences[:1], vectors[:1], where="length < 3", verify=True)
     assert none.num_rows == 0 and "cigar" in none.column_names
     with pytest.raises(FilterError):

@@ -33,6 +33,7 @@ OPERATIONS = [
     ("GET", "/v1/collections"),
     ("GET", "/v1/collections/{name}"),
     ("DELETE", "/v1/collections/{name}"),
+    ("PUT", "/v1/collections/{name}/default"),
     ("GET", "/v1/collections/{name}/sample"),
     ("GET", "/v1/collections/{name}/record"),
     ("GET", "/v1/collections/{name}/map"),

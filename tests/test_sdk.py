@@ -510,7 +510,8 @@ def test_command_search(service: Any, library: Any, tmp_path: Path, capsys: pyte
     row = library.rows[2]
     assert _cli.main(["search", row["sequence"], "-k", "2", "--url", service.url]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split("\t")[:4] == ["rank", "id", "similarity", "length"] and len(lines) == 3
+    heads = lines[0].split("\t")
+    assert heads[:3] == ["rank", "id", "similarity"] and {"length", "identity", "cigar"} < set(heads) and len(lines) == 3
     fasta = tmp_path / "queries.fasta"
     fasta.write_text(f">a\n{row['sequence']}\n>b\nACGUACGU\n")
     command = ["search", str(fasta), "-k", "2", "--where", "length < 90", "--format", "jsonl", "--url", service.url]
@@ -518,7 +519,7 @@ def test_command_search(service: Any, library: Any, tmp_path: Path, capsys: pyte
     hits = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [hit["query"] for hit in hits] == ["a", "a", "b", "b"] and all(hit["length"] < 90 for hit in hits)
     assert _cli.main(["search", row["sequence"], "--format", "table", "--url", service.url]) == 0
-    assert "similarity" in capsys.readouterr().out
+    assert "ident" in capsys.readouterr().out
 
 
 def test_command_embed_predict_collections(

@@ -26,7 +26,7 @@ from unirna.serve import jobs_api, schemas
 from unirna.serve.application import Application
 from unirna.serve.batcher import Batcher, Embed, Few, Turn, Vectors
 from unirna.serve.engine import Engine
-from unirna.serve.errors import bad_field
+from unirna.serve.errors import RequestError, bad_field
 from unirna.serve.guard import Guard
 from unirna.serve.jobs import Jobs
 from unirna.serve.keys import Keyring, Rates
@@ -46,6 +46,8 @@ SEARCHES: Final = 4
 """Searches of one replica at once, behind the embedding of their queries."""
 PARSED_RECORDS: Final = 500
 """Sequences of a text that are given back."""
+SEARCHES_OF_MANY: Final = 2
+"""Searches of several queries at once, beside those of one query, which do not wait for them."""
 PROFILE_NUCLEOTIDES: Final = 200_000
 PROFILES_AT_ONCE: Final = 2
 """Most nucleotides of one request for values of nucleotides."""
@@ -59,7 +61,7 @@ PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
         401: "No key, or a wrong one",
         403: "A key whose scope does not allow this",
         404: "No such collection, map, predictor or sequence",
-        409: "The collection was made with another model",
+        409: "The collection was made with another model, or is the default one",
         413: "The body has too many bytes, or the sequences too many nucleotides",
         422: "A field is not valid; `errors` names it",
         429: "Too busy; Retry-After says when to come back",
@@ -144,6 +146,7 @@ def create_app(
     app.state.searching = ThreadPoolExecutor(
         SEARCHES, thread_name_prefix="search"
     )  # each has threads of its own for products
+    app.state.searching_many = ThreadPoolExecutor(SEARCHES_OF_MANY, thread_name_prefix="searches")
     app.include_router(api)
     app.include_router(jobs_api.router, responses=PROBLEMS)
     app.include_router(health)
@@ -166,16 +169,23 @@ def create_app(
 # ---- search, embed, predict --------------------------------------------------------------------------------------------
 
 
-@api.post("/search", response_model=schemas.SearchResponse, summary="The nearest sequences of a collection")
-async def search(body: schemas.SearchRequest, request: Request, engine: EngineOf) -> Any:
-    """Give a sequence, a vector or the id of a stored sequence; hits come back best first."""
-
-    searching: ThreadPoolExecutor = request.app.state.searching
+@api.post(
+    "/search",
+    response_model=schemas.SearchResponse | schemas.SearchManyResponse,
+    summary="The most similar sequences of a collection",
+)
+async def search(body: schemas.SearchRequest, request: Request, engine: EngineOf, settings: SettingsOf) -> Any:
+    """Give a sequence, several, a vector or the id of a stored sequence; hits come back best first. The answer to several
+    has `results`, one for each."""
+    if len(body.queries or ()) > settings.max_sequences:
+        raise _too_many(len(body.queries or ()), settings, "queries")
+    many: ThreadPoolExecutor = request.app.state.searching_many
+    searching: ThreadPoolExecutor = many if body.queries is not None else request.app.state.searching
 
     async def find() -> Any:
         plan = await asyncio.to_thread(engine.search.plan, **body.model_dump())
-        vector = (await _batcher_for(request, plan.encoder).embed([plan.letters]))[0] if plan.letters else plan.vector
-        return await asyncio.get_running_loop().run_in_executor(searching, engine.search.run, plan, vector)
+        vectors = await _batcher_for(request, plan.encoder).embed(plan.to_embed) if plan.to_embed else None
+        return await asyncio.get_running_loop().run_in_executor(searching, engine.search.run, plan, vectors)
 
     return await _again_if_changed(find)
 
@@ -315,9 +325,12 @@ def _batcher_of(model: Model, settings: Settings, metrics: Metrics, elsewhere: E
 
 def _checked(sequences: list[str], engine: Engine, settings: Settings, *, pairs: bool = False) -> list[str]:
     if len(sequences) > settings.max_sequences:
-        message = f"{len(sequences):,} sequences; a request takes at most {settings.max_sequences:,} (max_sequences)"
-        raise bad_field("sequences", message)
+        raise _too_many(len(sequences), settings, "sequences")
     return (engine.limits.check_pairs if pairs else engine.limits.check_sequences)(sequences)
+
+
+def _too_many(count: int, settings: Settings, field: str) -> RequestError:
+    return bad_field(field, f"{count:,} sequences; a request takes at most {settings.max_sequences:,} (max_sequences)")
 
 
 # ---- what there is -----------------------------------------------------------------------------------------------------

@@ -16,7 +16,10 @@ from unirna.vectorstore import VERIFIED, Collection, StoreError
 
 log = logging.getLogger(__name__)
 
-OWN_COLUMNS = ("id", "sequence", "length", "sha", "query", "rank", "similarity", "vector", "found_by", *VERIFIED.names)
+OWN_COLUMNS = (
+    *("id", "sequence", "length", "sha", "query", "rank", "similarity", "vector", "found_by", "_shared"),
+    *VERIFIED.names,
+)
 """Columns of a search result that are no labels."""
 MOST_SAMPLED = 1_000
 """Rows of one sample."""

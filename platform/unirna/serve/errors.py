@@ -11,7 +11,7 @@ TITLES: Final = {
     403: "Not allowed",
     404: "Not found",
     405: "This address does not take this method",
-    409: "Made with another model",
+    409: "In conflict with what is there",
     413: "The request is too large",
     415: "Not JSON",
     422: "The request is not valid",

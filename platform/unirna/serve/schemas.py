@@ -21,22 +21,39 @@ class _Response(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class FieldProblem(_Response):
+    """A field at fault."""
+
+    field: str
+    message: str
+
+
 class SearchRequest(_Request):
-    """Give exactly one of `similar_to`, `vector` and `id`."""
+    """Give exactly one of `similar_to`, `queries`, `vector` and `id`."""
 
     similar_to: str | None = Field(
         None,
         description="An RNA or DNA sequence, either case; or the identifier of a stored sequence, or its accession.",
         examples=[SEQUENCE],
     )
+    queries: list[str] | None = Field(
+        None,
+        description="Several of them, as many as `max_sequences`. The answer has `results`, one for each in this order.",
+        json_schema_extra={"minItems": 1},
+    )
     vector: list[float] | None = Field(None, description="A vector of this service's model, as /v1/embed gives it.")
     id: str | None = Field(None, description="The id of a stored sequence; it will be its own first hit.")
-    k: int = Field(10, description="Hits wanted.", json_schema_extra={"minimum": 1})
+    k: int = Field(10, description="Hits of each query.", json_schema_extra={"minimum": 1})
     offset: int = Field(0, description="Hits to pass over first.", json_schema_extra={"minimum": 0})
     where: str | None = Field(None, description="SQL condition on the collection's columns.", examples=["length < 200"])
     collection: str | None = Field(None, description="Which collection; by default the service's.")
-    hybrid: bool = Field(False, description="Search by shared 8-mers too; at most 400 hits. Wants similar_to or id.")
-    verify: bool = Field(False, description="Search so, align the hits, and rank the best by the alignment's score.")
+    hybrid: bool = Field(False, description="Search by shared 8-mers too, without alignment. Not with `vector`.")
+    verify: bool | None = Field(
+        None,
+        description="Search so, align the hits, and rank the best by the alignment's score. By default (null) this is done "
+        "for queries of up to 2,000 nucleotides where the collection's 8-mers fit in memory, and `hybrid` is false; false "
+        "searches by the vector alone.",
+    )
 
 
 class Alignment(_Response):
@@ -60,10 +77,14 @@ class Hit(_Response):
     id: str
     similarity: float = Field(description="Cosine of the two vectors; 1 = same direction.")
     found_by: Literal["vector", "words", "both"] = Field(description="Which ranking it stood in.")
-    alignment: Alignment | None = Field(description="With verify.")
+    alignment: Alignment | None = Field(description="Of aligned searches.")
     length: int = Field(description="Nucleotides.")
     sequence: str
     labels: dict[str, Any] = Field(description="The collection's other columns.")
+
+
+NOTES = "How the query was understood where that is not plain, and why a filter passes no row; mostly empty."
+ALIGNED = "Whether 8-mers were searched too, and the best hits ranked by their alignment."
 
 
 class SearchResponse(_Response):
@@ -72,9 +93,25 @@ class SearchResponse(_Response):
     collection: str
     model: str = Field(description="The model that made the vectors.")
     hits: list[Hit]
-    notes: list[str] = Field(
-        description="How the query was understood where that is not plain, and why a filter passes no row; mostly empty."
-    )
+    aligned: bool = Field(description=ALIGNED)
+    notes: list[str] = Field(description=NOTES)
+
+
+class QueryResult(_Response):
+    """The hits of one of several queries, best first."""
+
+    hits: list[Hit]
+    aligned: bool = Field(description=ALIGNED)
+    notes: list[str] = Field(description=NOTES)
+    error: FieldProblem | None = Field(description="Why this query was not searched; null where it was.")
+
+
+class SearchManyResponse(_Response):
+    """The answer to several queries."""
+
+    collection: str
+    model: str = Field(description="The model that made the vectors.")
+    results: list[QueryResult] = Field(description="One for each query, in their order.")
 
 
 class ParseRequest(_Request):
@@ -429,13 +466,6 @@ class Status(_Response):
     """Whether the service is there."""
 
     status: Literal["ok"]
-
-
-class FieldProblem(_Response):
-    """A field at fault."""
-
-    field: str
-    message: str
 
 
 class Problem(BaseModel):

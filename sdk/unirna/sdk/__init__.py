@@ -24,7 +24,19 @@ from unirna.sdk._exceptions import (
     UniRNAError,
 )
 from unirna.sdk._fasta import read_fasta
-from unirna.sdk._functions import collections, embed, fold, jobs, models, predict, sample, score_variants, screen, search
+from unirna.sdk._functions import (
+    collections,
+    embed,
+    fold,
+    jobs,
+    models,
+    predict,
+    sample,
+    score_variants,
+    screen,
+    search,
+    search_many,
+)
 from unirna.sdk._jobs import Job, JobFacts, JobFailedError, JobFile, Jobs
 from unirna.sdk._models import (
     Alignment,
@@ -39,7 +51,15 @@ from unirna.sdk._models import (
     Structure,
     VariantScore,
 )
-from unirna.sdk._results import FoldResult, MapResult, PredictionResult, SampleResult, SearchResult, VariantResult
+from unirna.sdk._results import (
+    FoldResult,
+    MapResult,
+    PredictionResult,
+    SampleResult,
+    SearchResult,
+    SearchResults,
+    VariantResult,
+)
 
 __all__ = [
     "Alignment",
@@ -70,6 +90,7 @@ __all__ = [
     "Record",
     "SampleResult",
     "SearchResult",
+    "SearchResults",
     "ServiceError",
     "ServiceTimeoutError",
     "ServiceUnavailableError",
@@ -90,4 +111,5 @@ __all__ = [
     "score_variants",
     "screen",
     "search",
+    "search_many",
 ]

@@ -19,7 +19,7 @@ from unirna.sdk._models import (
     Structure,
     VariantScore,
 )
-from unirna.sdk._results import MapResult, PredictionResult, SearchResult, VariantResult
+from unirna.sdk._results import MapResult, PredictionResult, SearchResult, SearchResults, VariantResult
 
 Kind = TypeVar("Kind")
 
@@ -32,11 +32,32 @@ def made(kind: type[Kind], answer: Mapping[str, Any]) -> Kind:
 
 def search_result(answer: Mapping[str, Any], *, hybrid: bool = False) -> SearchResult:
     """The answer of a search, as the service and the engine give it."""
+    return _hits(answer, answer["collection"], answer["model"], hybrid)
+
+
+def search_results(answers: Sequence[Mapping[str, Any]], names: Sequence[str], *, hybrid: bool = False) -> SearchResults:
+    """The answers of searches of several queries, as the service and the engine give them."""
+    collection, model = answers[0]["collection"], answers[0]["model"]
+    found = [_hits(result, collection, model, hybrid) for answer in answers for result in answer["results"]]
+    return SearchResults(found, names, collection, model)
+
+
+def _hits(answer: Mapping[str, Any], collection: str, model: str, hybrid: bool) -> SearchResult:
     hits = []
     for entry in answer["hits"]:
         alignment = entry.get("alignment")
         hits.append(made(Hit, {**entry, "alignment": None if alignment is None else made(Alignment, alignment)}))
-    return SearchResult(hits, answer["collection"], answer["model"], hybrid=hybrid, notes=answer.get("notes", ()))
+    aligned = bool(answer.get("aligned", False))
+    error = answer.get("error")
+    return SearchResult(
+        hits,
+        collection,
+        model,
+        hybrid=hybrid or aligned,
+        aligned=aligned,
+        notes=answer.get("notes", ()),
+        error=None if error is None else error["message"],
+    )
 
 
 def prediction_result(

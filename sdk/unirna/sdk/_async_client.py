@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, overload
 
@@ -12,7 +12,15 @@ from unirna.sdk._calls import Request, Steps
 from unirna.sdk._exceptions import UniRNAError
 from unirna.sdk._models import CollectionInfo, ModelInfo, Structure
 from unirna.sdk._progress import Progress
-from unirna.sdk._results import FoldResult, MapResult, PredictionResult, SampleResult, SearchResult, VariantResult
+from unirna.sdk._results import (
+    FoldResult,
+    MapResult,
+    PredictionResult,
+    SampleResult,
+    SearchResult,
+    SearchResults,
+    VariantResult,
+)
 
 if TYPE_CHECKING:
     from unirna.sdk._calls import Prior, Vectors
@@ -55,11 +63,26 @@ class AsyncClient:
         vector: Sequence[float] | Vectors | None = None,
         id: str | None = None,
         hybrid: bool = False,
-        verify: bool = False,
+        verify: bool | None = None,
     ) -> SearchResult:
         """See `Client.search`."""
         where_to = collection or self._collection
         return await self._run(_calls.search(similar_to, k, offset, where, where_to, vector, id, hybrid, verify))
+
+    async def search_many(
+        self,
+        sequences: Sequence[str] | Mapping[str, str],
+        *,
+        k: int = 10,
+        offset: int = 0,
+        where: str | None = None,
+        collection: str | None = None,
+        hybrid: bool = False,
+        verify: bool | None = None,
+    ) -> SearchResults:
+        """See `Client.search_many`."""
+        where_to = collection or self._collection
+        return await self._run(_calls.search_many(sequences, k, offset, where, where_to, hybrid, verify))
 
     async def embed(self, sequences: Sequence[str]) -> Vectors:
         """See `Client.embed`."""

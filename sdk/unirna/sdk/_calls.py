@@ -22,12 +22,13 @@ from unirna.sdk._answers import (
     model_infos,
     prediction_result,
     search_result,
+    search_results,
     structures,
     variant_result,
 )
 from unirna.sdk._exceptions import InvalidRequestError, UniRNAError
 from unirna.sdk._models import CollectionInfo, ModelInfo, Record, Structure
-from unirna.sdk._results import MapResult, PredictionResult, SampleResult, SearchResult, VariantResult
+from unirna.sdk._results import MapResult, PredictionResult, SampleResult, SearchResult, SearchResults, VariantResult
 
 if TYPE_CHECKING:  # numpy takes longer to import than all of this package, and a search by letters needs none of it
     import numpy as np
@@ -76,22 +77,61 @@ def search(
     vector: Sequence[float] | Vectors | None,
     id: str | None,
     hybrid: bool,
-    verify: bool,
+    verify: bool | None,
 ) -> Steps[SearchResult]:
     numbers = as_vector(vector)
-    body = {
-        "similar_to": similar_to,
-        "vector": None if numbers is None else numbers.tolist(),
-        "id": id,
+    asked = {"similar_to": similar_to, "vector": None if numbers is None else numbers.tolist(), "id": id}
+    body = _search_body(asked, k, offset, where, collection, hybrid, verify)
+    (answer,) = yield [Request("POST", "/v1/search", body)]
+    return search_result(answer, hybrid=hybrid or bool(verify))
+
+
+def search_many(
+    sequences: Sequence[str] | Mapping[str, str],
+    k: int,
+    offset: int,
+    where: str | None,
+    collection: str | None,
+    hybrid: bool,
+    verify: bool | None,
+) -> Steps[SearchResults]:
+    named = isinstance(sequences, Mapping)
+    texts = list(sequences.values()) if isinstance(sequences, Mapping) else as_list(sequences)
+    if not texts:
+        raise InvalidRequestError.of("queries", "expected at least one sequence, got none")
+    names = [str(name) for name in sequences] if named else [str(i) for i in range(len(texts))]
+    answers = yield [
+        Request(
+            "POST",
+            "/v1/search",
+            _search_body({"queries": chunk}, k, offset, where, collection, hybrid, verify),
+            first,
+            len(chunk),
+        )
+        for first, chunk in _chunks(texts, whole=False)  # also in process, where progress is shown too
+    ]
+    return search_results(answers, names, hybrid=hybrid or bool(verify))
+
+
+def _search_body(
+    asked: dict[str, Any],
+    k: int,
+    offset: int,
+    where: str | None,
+    collection: str | None,
+    hybrid: bool,
+    verify: bool | None,
+) -> dict[str, Any]:
+    """The body of a search; what is not given is left to the service."""
+    body = asked | {
         "k": as_count(k),
         "offset": as_count(offset) or None,
         "where": where,
         "collection": collection,
         "hybrid": hybrid or None,
-        "verify": verify or None,
+        "verify": verify,
     }
-    (answer,) = yield [Request("POST", "/v1/search", {name: value for name, value in body.items() if value is not None})]
-    return search_result(answer, hybrid=hybrid or verify)
+    return {name: value for name, value in body.items() if value is not None}
 
 
 def embed(sequences: Sequence[str], whole: bool) -> Steps[Vectors]:

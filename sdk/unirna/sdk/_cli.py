@@ -11,9 +11,7 @@ import secrets
 import string
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,21 +20,22 @@ import tyro
 from unirna.base import command as run_command
 from unirna.base import counted
 from unirna.sdk import _collections, _jobs_cli
-from unirna.sdk._client import Client
 from unirna.sdk._collections import Collections
 from unirna.sdk._doctor import Doctor
 from unirna.sdk._exceptions import InvalidRequestError, ModelMismatchError, NotFoundError, UniRNAError
-from unirna.sdk._http import PARALLEL
 from unirna.sdk._jobs_cli import JobsCommand
 from unirna.sdk._models import Estimate, LabelSet, Prediction
 from unirna.sdk._output import Output, say, show
 from unirna.sdk._records import answer_each
-from unirna.sdk._results import HIT_COLUMNS, FoldResult, SearchResult
+from unirna.sdk._results import HIT_COLUMNS, FoldResult
 from unirna.sdk._scripts import SCRIPTS, run_script
 from unirna.sdk._sequences import ReadsSequences, read_sequences
 from unirna.sdk._source import Source
 
-UNSHOWN = ("sequence", "alignment_score", "query_start", "query_end", "target_start", "target_end", "cigar")
+UNSHOWN = (
+    *("sequence", "found_by", "target_coverage", "alignment_score", "query_start", "query_end", "target_start"),
+    *("target_end", "cigar"),
+)
 """Columns of hits that a table on a terminal has no room for; tsv and jsonl have them."""
 SHOWN = 5
 """Records that a message names."""
@@ -51,49 +50,47 @@ class Search(ReadsSequences):
     """An RNA or DNA sequence; or the identifier of a stored one; or a file (FASTA, FASTQ, GenBank, EMBL, CSV, TSV; plain or
     gzip); or - for standard input."""
     k: Annotated[int, tyro.conf.arg(aliases=["-k"])] = 10
-    """Hits wanted for each sequence."""
+    """Hits of each sequence."""
     where: str = ""
     """SQL condition on the collection's columns, such as "length < 200"."""
     collection: str = ""
     """Which collection; by default the service's default."""
     hybrid: bool = False
-    """Search by shared 8-mers as well as by vectors."""
-    verify: bool = False
-    """Search so, align the hits, and rank the best by the alignment."""
+    """Search by shared 8-mers as well as by vectors, without alignment."""
+    verify: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Align the hits of queries of more than 2,000 nucleotides too, which takes longer."""
+    no_verify: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Search by vectors alone. By default hits of queries of up to 2,000 nucleotides are aligned."""
     output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
     source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
 
     def run(self) -> int:
         """Search and print; 2 where some of several sequences cannot be used, and the others were searched."""
+        if self.verify and self.no_verify:
+            raise InvalidRequestError("give --verify or --no-verify, not both")
         given = read_sequences(self.sequence, self, identifiers=True)
         queries = given.named
-
-        def search(client: Client, named: tuple[str, str]) -> SearchResult | InvalidRequestError:
-            try:
-                return client.search(
-                    named[1],
-                    k=self.k,
-                    where=self.where or None,
-                    collection=self.collection or None,
-                    hybrid=self.hybrid,
-                    verify=self.verify,
-                )
-            except InvalidRequestError as error:
-                if error.field != "similar_to" or len(queries) == 1:
-                    raise
-                return error
-
+        asked: dict[str, Any] = {
+            "k": self.k,
+            "where": self.where or None,
+            "collection": self.collection or None,
+            "hybrid": self.hybrid,
+            "verify": True if self.verify else False if self.no_verify else None,
+        }
+        with self.source.connect() as client:
+            if len(queries) == 1:
+                results = [client.search(queries[0][1], **asked)]
+            else:
+                results = list(client.search_many([letters for _, letters in queries], **asked))
         rows: list[dict[str, Any]] = []
         refused = 0
         notes: dict[str, None] = {}
-        with self.source.connect() as client, ThreadPoolExecutor(PARALLEL) as pool:
-            for (name, _), found in zip(queries, pool.map(partial(search, client), queries), strict=True):
-                if isinstance(found, InvalidRequestError):
-                    refused += 1
-                    say(f"left out: {name}: {found.errors[0][1]}")
-                else:
-                    notes |= dict.fromkeys(found.notes)
-                    rows += [{"query": name, **row} if len(queries) > 1 else row for row in found.to_dicts()]
+        for (name, _), found in zip(queries, results, strict=True):
+            if found.error is not None:
+                refused += 1
+                say(f"left out: {name}: {found.error}")
+            notes |= dict.fromkeys(found.notes)
+            rows += [{"query": name, **row} if len(queries) > 1 else row for row in found.to_dicts()]
         self.output.show(rows, UNSHOWN, ["query", *HIT_COLUMNS] if len(queries) > 1 else HIT_COLUMNS)
         for note in notes:
             say(f"note: {note}")

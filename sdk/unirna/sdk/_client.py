@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, overload
 
@@ -12,7 +12,15 @@ from unirna.sdk._exceptions import UniRNAError
 from unirna.sdk._jobs import Jobs, Service
 from unirna.sdk._models import CollectionInfo, ModelInfo, Structure
 from unirna.sdk._progress import Progress
-from unirna.sdk._results import FoldResult, MapResult, PredictionResult, SampleResult, SearchResult, VariantResult
+from unirna.sdk._results import (
+    FoldResult,
+    MapResult,
+    PredictionResult,
+    SampleResult,
+    SearchResult,
+    SearchResults,
+    VariantResult,
+)
 
 if TYPE_CHECKING:
     from unirna.sdk._calls import Prior, Vectors
@@ -56,7 +64,7 @@ class Client:
         vector: Sequence[float] | Vectors | None = None,
         id: str | None = None,
         hybrid: bool = False,
-        verify: bool = False,
+        verify: bool | None = None,
     ) -> SearchResult:
         """The k stored sequences most similar to a sequence.
 
@@ -67,8 +75,10 @@ class Client:
             k: hits wanted. offset: hits to pass over first.
             where: SQL condition on the collection's columns, such as "length < 200 AND rna_type = 'Gene;tRNA'".
             collection: which; by default the service's.
-            hybrid: search by shared words (8-mers) as well as by the vector; each hit says what found it. At most 400 hits.
-            verify: search so, rank the best by their alignment, and give identity, coverage and CIGAR.
+            hybrid: search by shared 8-mers as well as by the vector, without alignment; each hit says what found it.
+            verify: search so, rank the best by their alignment, and give identity, coverage and CIGAR. None does it for
+                sequences of up to 2,000 nucleotides where the collection's k-mers fit in memory and `hybrid` is not
+                asked for; False searches by the vector alone. The result's `aligned` says what was done.
 
         Raises:
             InvalidRequestError: an argument that is not valid; `field` names it.
@@ -78,6 +88,40 @@ class Client:
         """
         where_to = collection or self._collection
         return self._run(_calls.search(similar_to, k, offset, where, where_to, vector, id, hybrid, verify))
+
+    def search_many(
+        self,
+        sequences: Sequence[str] | Mapping[str, str],
+        *,
+        k: int = 10,
+        offset: int = 0,
+        where: str | None = None,
+        collection: str | None = None,
+        hybrid: bool = False,
+        verify: bool | None = None,
+    ) -> SearchResults:
+        """The k stored sequences most similar to each of several sequences; any number of them.
+
+        They are sent in requests of up to 64, which is much faster than one `search` for each.
+
+        Args:
+            sequences: RNA or DNA, either case; or name -> sequence.
+            k: hits of each.
+            offset: hits of each to pass over first.
+            where, collection, hybrid, verify: as for `search`.
+
+        Returns:
+            One `SearchResult` for each sequence, in their order. A sequence that is not RNA or DNA, or too long, has no
+            hits and an `error`; the others are searched.
+
+        Raises:
+            InvalidRequestError: an argument that is not valid, or no sequence at all.
+            NotFoundError: an unknown collection.
+            ModelMismatchError: a collection of another model.
+            UniRNAError: any other failure.
+        """
+        where_to = collection or self._collection
+        return self._run(_calls.search_many(sequences, k, offset, where, where_to, hybrid, verify))
 
     def embed(self, sequences: Sequence[str]) -> Vectors:
         """One vector per sequence: float32 [N, H], in their order; any number of sequences.

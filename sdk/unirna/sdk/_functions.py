@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, overload
 
 from unirna.sdk._client import Client
 from unirna.sdk._connect import DEFAULT_URL, connect
 from unirna.sdk._jobs import Jobs
 from unirna.sdk._models import CollectionInfo, ModelInfo, Structure
-from unirna.sdk._results import FoldResult, PredictionResult, SampleResult, SearchResult, VariantResult
+from unirna.sdk._results import FoldResult, PredictionResult, SampleResult, SearchResult, SearchResults, VariantResult
 
 if TYPE_CHECKING:
     from unirna.sdk._calls import Prior, Vectors
@@ -44,7 +44,7 @@ def search(
     vector: Sequence[float] | Vectors | None = None,
     id: str | None = None,
     hybrid: bool = False,
-    verify: bool = False,
+    verify: bool | None = None,
 ) -> SearchResult:
     """`Client.search` with the service at `UNIRNA_URL`, by default http://127.0.0.1:8000."""
     return _default_client().search(
@@ -57,6 +57,22 @@ def search(
         id=id,
         hybrid=hybrid,
         verify=verify,
+    )
+
+
+def search_many(
+    sequences: Sequence[str] | Mapping[str, str],
+    *,
+    k: int = 10,
+    offset: int = 0,
+    where: str | None = None,
+    collection: str | None = None,
+    hybrid: bool = False,
+    verify: bool | None = None,
+) -> SearchResults:
+    """`Client.search_many` with the service at `UNIRNA_URL`, by default http://127.0.0.1:8000."""
+    return _default_client().search_many(
+        sequences, k=k, offset=offset, where=where, collection=collection, hybrid=hybrid, verify=verify
     )
 
 

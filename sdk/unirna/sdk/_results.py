@@ -138,17 +138,30 @@ class SearchResult(_Rows[Hit]):
     """Hits, best first: a sequence of `Hit`.
 
     Attributes:
-        collection: where they stand. model: what made the vectors. hybrid: whether words were searched too.
+        collection: where they stand.
+        model: what made the vectors.
+        hybrid: whether k-mers were searched too.
+        aligned: whether the best hits were aligned and ranked by that.
         notes: what the service says of the search, such as that the filter passes no row and why; mostly empty.
+        error: of one of several queries, why it was not searched; None where it was.
     """
 
     _always = HIT_COLUMNS
 
     def __init__(
-        self, hits: Sequence[Hit], collection: str, model: str, *, hybrid: bool = False, notes: Sequence[str] = ()
+        self,
+        hits: Sequence[Hit],
+        collection: str,
+        model: str,
+        *,
+        hybrid: bool = False,
+        aligned: bool = False,
+        notes: Sequence[str] = (),
+        error: str | None = None,
     ) -> None:
         super().__init__(hits)
-        self.collection, self.model, self.hybrid, self.notes = collection, model, hybrid, tuple(notes)
+        self.collection, self.model, self.hybrid, self.aligned = collection, model, hybrid, aligned
+        self.notes, self.error = tuple(notes), error
 
     def __repr__(self) -> str:
         return "\n".join([super().__repr__(), *(f"note: {note}" for note in self.notes)])
@@ -185,6 +198,45 @@ class SearchResult(_Rows[Hit]):
         ]
         more = (["found by"] if self.hybrid else []) + (["identity", "coverage"] if verified else [])
         return ["rank", "id", "similarity", *more, "length", *labels], rows
+
+
+class SearchResults(_Rows[SearchResult]):
+    """The results of several queries, in their order: a sequence of `SearchResult`.
+
+    Attributes:
+        names: of the queries, as they were given, else their numbers from 0 as text.
+        collection: what was searched.
+        model: what made the vectors.
+    """
+
+    _always = ("query", *HIT_COLUMNS)
+
+    def __init__(self, results: Sequence[SearchResult], names: Sequence[str], collection: str, model: str) -> None:
+        super().__init__(results)
+        self.names, self.collection, self.model = tuple(names), collection, model
+
+    def __getitem__(self, index: Any) -> Any:
+        part = super().__getitem__(index)
+        if isinstance(index, slice):
+            part.names = self.names[index]
+        return part
+
+    @property
+    def errors(self) -> dict[str, str]:
+        """Of the queries that were not searched their names, and why."""
+        return {name: found.error for name, found in zip(self.names, self, strict=True) if found.error is not None}
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """One for each hit: the query's name under `query`, then as `SearchResult.to_dicts`."""
+        return [{"query": name, **row} for name, found in zip(self.names, self, strict=True) for row in found.to_dicts()]
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Headings and cells as they are shown: the best hit of each query."""
+        rows = []
+        for name, found in zip(self.names, self, strict=True):
+            best = [found[0].id, f"{found[0].similarity:.4f}"] if len(found) else ["", ""]
+            rows.append([name, str(len(found)), *best, found.error or ""])
+        return ["query", "hits", "best hit", "similarity", "error"], rows
 
 
 class SampleResult(_Rows[Record]):

@@ -63,8 +63,8 @@ def search_hybrid(
 
     Returns:
         Rows in the order (query, rank): `query` int32, `rank` int32, `similarity` float32 (cosine of the vectors),
-        `found_by` ("vector", "words" or "both"), with `verify` the columns of `VERIFIED` (null for those not aligned), then
-        the collection's columns. Equals stand in the order of their ids.
+        `found_by` ("vector", "words" or "both"), `_shared` float32 (cosine of the words), with `verify` the columns of
+        `VERIFIED` (null for those not aligned), then the collection's columns. Equals stand in the order of their ids.
 
     Raises:
         StoreError: the collection does not fit in memory, and has no index of its words.
@@ -185,6 +185,7 @@ class _Found:
     places: Places
     rows: pa.Table | None
     similarity: NDArray[np.float32]
+    shared: NDArray[np.float32]
     by: NDArray[np.int64]
     alignments: list[Alignment | None]
 
@@ -212,7 +213,8 @@ class _Found:
         order = order[:k]
         none: list[Alignment | None] = [None] * (len(order) - len(alignments))
         at, by = candidates.places[order], candidates.by[order]
-        return cls(at, candidates.rows, candidates.cosines[order], by, [*alignments, *none])
+        cosines, shared = candidates.cosines[order], candidates.shared[order]
+        return cls(at, candidates.rows, cosines, shared, by, [*alignments, *none])
 
 
 def _table(found: Sequence[_Found], rows: pa.Table, verify: bool) -> pa.Table:
@@ -224,6 +226,7 @@ def _table(found: Sequence[_Found], rows: pa.Table, verify: bool) -> pa.Table:
         "rank": pa.array(np.concatenate([np.arange(1, count + 1, dtype=np.int32) for count in counts])),
         "similarity": pa.array(np.concatenate([part.similarity for part in found])),
         "found_by": pa.array(FOUND_BY).take(pa.array(by - 1)),
+        "_shared": pa.array(np.concatenate([part.shared for part in found])),
     }
     if verify:
         alignments = [alignment for part in found for alignment in part.alignments]

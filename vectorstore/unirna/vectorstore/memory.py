@@ -307,7 +307,18 @@ def _bytes(dataset: lance.LanceDataset) -> int:
 
 
 def _words_bytes(dataset: lance.LanceDataset) -> int:
-    return WORD_BYTES * int(pc.sum(dataset.to_table(columns=["length"])["length"]).as_py() or 0)
+    """About what the k-mers of a version take; its lengths are read once."""
+    key = (dataset.uri, int(dataset.version), int(dataset.count_rows()))
+    if key not in _WORDS_BYTES:
+        while len(_WORDS_BYTES) >= SIZES:
+            _WORDS_BYTES.pop(next(iter(_WORDS_BYTES)), None)
+        _WORDS_BYTES[key] = WORD_BYTES * int(pc.sum(dataset.to_table(columns=["length"])["length"]).as_py() or 0)
+    return _WORDS_BYTES[key]
+
+
+SIZES: Final = 64
+_WORDS_BYTES: Final[dict[tuple[str, int, int], int]] = {}
+"""What the k-mers of some versions take: the last `SIZES` that were asked about."""
 
 
 MEMORY: Final = Memory()

@@ -16,6 +16,8 @@ from unirna.vectorstore.errors import StoreError
 PROVENANCE_KEY: Final = b"unirna.provenance"
 INDEX_KEY: Final = "unirna.index"
 """Key of the index's record in the table's configuration."""
+CHANCE_KEY: Final = "unirna.chance"
+"""Key of what random queries find (`Chance`), in the table's configuration."""
 VECTOR_INDEX: Final = "vector_index"
 WORD_INDEX: Final = "word_index"
 """Names of a table's indexes."""

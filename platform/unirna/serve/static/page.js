@@ -10,7 +10,6 @@ import { leaveRecord, showRecord } from "./record.js";
 
 const MOST_BYTES = 8 << 20;
 let mostHits = 1000; // the service says
-const MOST_ALIGNED = 400;
 let collections = new Map();
 let predictors = new Map();
 let carried = ""; // what was pasted, on the way to the map
@@ -135,7 +134,7 @@ async function search() {
   const body = { similar_to: letters, k: /^-?\d+$/.test(k) ? Number(k) : k, collection: $("collection").value };
   const where = filterOf();
   if (where) body.where = where;
-  if ($("verify").checked) body.verify = true;
+  if (!$("verify").checked) body.verify = false; // else the service decides by the length
   if (typeof body.k === "string") throw new Problem(422, "", [{ field: "k", message: "Hits: a whole number is wanted." }]);
   await showPage(body, letters, []);
   return $("results");
@@ -145,8 +144,7 @@ async function search() {
 async function showPage(body, letters, before) {
   const answer = await call("/v1/search", { ...body, offset: before.length });
   const hits = [...before, ...answer.hits];
-  const most = Math.min(mostHits, body.verify ? MOST_ALIGNED : mostHits);
-  const step = Math.min(body.k, most - hits.length);
+  const step = Math.min(body.k, mostHits - hits.length);
   const more = answer.hits.length === body.k && step > 0 ? () => work("Searching …", () => showPage({ ...body, k: step }, letters, hits)) : null;
   showHits({ ...answer, hits }, letters, more);
   meetLabels(answer.hits);
