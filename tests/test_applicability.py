@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
 
@@ -24,7 +26,18 @@ from unirna.sequence import plan_pieces
 from unirna.serve.app import create_app
 from unirna.serve.engine import Engine
 from unirna.serve.settings import Settings
-from unirna.tasks import EvaluateConfig, TaskError, evaluate, list_predictors, load_predictor
+from unirna.tasks import (
+    DataConfig,
+    EvaluateConfig,
+    FinetuneConfig,
+    InputRequirements,
+    Motif,
+    TaskError,
+    evaluate,
+    finetune,
+    list_predictors,
+    load_predictor,
+)
 
 WINDOW = "GCUUCGGAUCCUAGCUUC" + "GGACU" + "UCGGAUCGGCUUAGCUGG"
 TISSUES = 8
@@ -121,6 +134,7 @@ def test_a_list_is_answered_where_the_predictor_applies(ask: Ask) -> None:
     assert frame["Human Brain"].isna().tolist() == [not one.applicable for one in found]
     assert frame["applicable"].tolist() == [one.applicable for one in found]
     assert frame["DRACH"].tolist() == [one.motifs["DRACH"] for one in found]
+    assert "probabilities hold where 49% to 50% are true, as in training" in repr(found)
     assert "not applicable" in repr(found) and "expected exactly 41 nt" in found._repr_html_()
 
 
@@ -172,6 +186,43 @@ def test_a_prior_that_is_none_is_refused(http: TestClient, client: sdk.Client, t
     with pytest.raises(sdk.InvalidRequestError, match=message) as caught:
         client.predict(task, [WINDOW], prior=prior)
     assert caught.value.field == "prior"
+
+
+def test_profiles_and_pairs_are_refused_alike(store: str, nano_model_path: Path, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    letters = ["".join(random.choice(list("ACGU"), 20 + i % 5)) for i in range(60)]
+    table = [{"sequence": text, "value": [float(one == "A") for one in text], "wild": text[::-1]} for text in letters]
+    for row in table:
+        row["gain"] = float(str(row["sequence"]).count("G"))
+    pq.write_table(pa.Table.from_pylist(table), tmp_path / "t.parquet")
+    settings: dict[str, Any] = {"model": str(nano_model_path), "registry": str(tmp_path), "cnn": False, "blend": False}
+    takes = InputRequirements("a test", 10, None, (Motif("A", "start"),))
+    each = DataConfig((str(tmp_path / "t.parquet"),), "value", numeric=True, level="nucleotide")
+    with pytest.raises(TaskError, match="rows are not what the predictor is declared to take"):
+        finetune(FinetuneConfig("each", data=each, requirements=takes, **settings))
+    takes = replace(takes, required=())
+    finetune(FinetuneConfig("each", data=each, requirements=takes, **settings))
+    pairs = DataConfig((str(tmp_path / "t.parquet"),), "gain", numeric=True, reference_column="wild")
+    finetune(FinetuneConfig("pair", data=pairs, requirements=takes, **settings))
+    engine = Engine.open(store, str(nano_model_path), tmp_path)
+    with TestClient(create_app(engine, Settings(store)), base_url="http://localhost") as http:
+
+        def both(task: str, sequences: list[str]) -> Any:
+            answer = http.post(f"/v1/predict/{task}", json={"sequences": sequences})
+            assert answer.status_code == 200, answer.text
+            found, same = answer.json()["predictions"], engine.predict(task, sequences)["predictions"]
+            assert [one["applicable"] for one in found] == [one["applicable"] for one in same]
+            return prediction_result(found, task)
+
+        profiles = both("each", ["ACGUA", WINDOW, "ACGU", SIRNA])
+        assert [len(one.values) for one in profiles] == [0, 41, 0, 21] and profiles[1].usual_length is False
+        assert "expected at least 10 nt (a test), got 5 nt" in profiles[0].reason and "not applicable" in repr(profiles)
+        assert profiles.to_pandas()["values"].map(len).tolist() == [0, 41, 0, 21]
+        assert [one.applicable for one in both("each", ["ACGU"])] == [False]
+        refused, given, other = both("pair", [f"{SIRNA}&ACGU", f"{SIRNA}&{SIRNA}", f"ACGU&{SIRNA}"])
+        assert refused.value is None and "sequence 2 of the pair: expected at least 10 nt" in refused.reason
+        assert given.applicable and given.value is not None and "sequence 1 of the pair" in other.reason
+        assert [one.value for one in both("pair", ["A&C"])] == [None]
 
 
 def test_models_say_what_they_take(http: TestClient, client: sdk.Client) -> None:

@@ -283,6 +283,7 @@ class Models:
                     "predicts": ", ".join(m.labels[:4]) + (f" and {len(m.labels) - 4} more" if len(m.labels) > 4 else "")
                     or m.unit,
                     "lengths": "–".join(map(str, m.lengths)) if m.lengths else "",
+                    "takes": m.requirements.get("text", ""),
                     "fingerprint": m.fingerprint,
                 }
                 for m in client.models()

@@ -285,6 +285,16 @@ class PredictionResult(_Rows[Prediction | LabelSet | Estimate | Profile]):
         super().__init__(predictions)
         self.task, self.base_rates, self.threshold, self.prior = task, base_rates, threshold, prior
 
+    def __repr__(self) -> str:
+        rates = [*(self.base_rates or {}).values()] if any(isinstance(p, LabelSet) for p in self) else []
+        if not rates or self.prior is not None:
+            return super().__repr__()
+        low, high = (f"{share:.0%}" for share in (min(rates), max(rates)))
+        shares = low if low == high else f"{low} to {high}"
+        return (
+            f"{super().__repr__()}\nprobabilities hold where {shares} are true, as in training; prior= states other shares"
+        )
+
     def to_dicts(self) -> list[dict[str, Any]]:
         """Keys: label, probability, probabilities, conformal_p_value, out_of_distribution; or labels, probabilities; or
         value, low, high, unit; or values, half_width, unit; and applicable, reason, motifs, usual_length. All labels have
