@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
-from unirna.vectorstore import Collection, Provenance, StoreError, collection_schema
+from unirna.vectorstore import Collection, Provenance, StoreError, collection_schema, storable
 from unirna.vectorstore.schema import OWN
 
 
@@ -16,10 +16,14 @@ def label_name(name: str) -> str:
 
 
 def labels_of(schema: pa.Schema) -> pa.Schema:
-    """The label columns of a table of clean records; dictionary-encoded ones with the type of their values."""
+    """The label columns of a table of clean records, each with the type that a store keeps (`storable`).
+
+    Raises:
+        StoreError: a label of a type that no store holds.
+    """
     own = ("number", "id", "sequence", "length", "sha")
     fields = [f for f in schema if f.name not in own]
-    return pa.schema([(f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type) for f in fields])
+    return pa.schema([(f.name, storable(f.name, f.type)) for f in fields])
 
 
 def pack_schema(schema: pa.Schema) -> str:

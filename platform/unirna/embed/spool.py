@@ -16,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from unirna.embed.state import State
+from unirna.vectorstore import storable_table
 
 SPOOL_BYTES: Final = 64 << 20
 """Records that are spread over the parts in memory at once."""
@@ -55,10 +56,7 @@ class Spool:
 
     def write(self, table: pa.Table) -> None:
         """Add clean records: `piece`, `number`, `id`, `sequence`, `length`, `sha` and any labels."""
-        for i, field in enumerate(table.schema):
-            if pa.types.is_dictionary(field.type):  # a file of batches holds one dictionary for all of them
-                table = table.set_column(i, field.name, table[field.name].cast(field.type.value_type))
-        table = table.replace_schema_metadata(None)
+        table = storable_table(table).replace_schema_metadata(None)
         self._waiting.setdefault(table.schema, []).append(table)
         self._bytes += table.nbytes
         if self._bytes >= SPOOL_BYTES:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from unirna import vectorstore
 from unirna.serve.encoders import Encoders
 from unirna.serve.errors import FieldError, RequestError, bad_field
-from unirna.serve.values import plain_row
+from unirna.serve.values import plain_row, rows_of
 from unirna.vectorstore import VERIFIED, Collection, StoreError
 
 log = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ class Catalogue:
         """
         check_text(id, "id")
         table = self.open(collection)
-        rows = table.get([id]).to_pylist()
+        rows = rows_of(table.get([id]))
         if not rows:
             raise bad_field("id", f"no sequence {id!r} in collection {table.name!r}", 404)
         return plain_row(rows[0], OWN_COLUMNS)
@@ -155,7 +155,7 @@ class Catalogue:
         for field, value, most in (("count", count, MOST_SAMPLED), ("seed", seed, 2**63 - 1)):
             if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
                 raise bad_field(field, f"wanted a whole number from 0 to {most:,}, got {value!r}")
-        return [plain_row(row, OWN_COLUMNS) for row in self.open(collection).sample(count, seed=seed).to_pylist()]
+        return [plain_row(row, OWN_COLUMNS) for row in rows_of(self.open(collection).sample(count, seed=seed))]
 
     def examples(self, collection: str | None, count: int = 5) -> list[dict[str, Any]]:
         """A few stored sequences (id, length, sequence, labels), spread over the start of a collection."""
@@ -164,7 +164,7 @@ class Catalogue:
         if batch is None or not batch.num_rows:
             return []
         places = np.linspace(0, batch.num_rows - 1, min(count, batch.num_rows)).astype(int)
-        return [plain_row(row, OWN_COLUMNS) for row in batch.take(pa.array(places)).to_pylist()]
+        return [plain_row(row, OWN_COLUMNS) for row in rows_of(pa.Table.from_batches([batch.take(pa.array(places))]))]
 
 
 def check_text(value: object, field: str) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from unirna import vectorstore
 from unirna.serve.catalogue import OWN_COLUMNS, Catalogue, check_text
 from unirna.serve.errors import FieldError, RequestError, bad_field
-from unirna.serve.values import plain, plain_row
+from unirna.serve.values import plain, plain_row, python_values, rows_of
 from unirna.vectorstore import Collection, Map, StoreError
 
 HELD_BYTES: Final = 256 << 20
@@ -176,7 +176,7 @@ class Maps:
         wanted = [point for point in points if held.offsets[point] >= 0]
         at = np.unique(held.offsets[wanted]) if wanted else np.zeros(0, np.int64)
         columns = [column for column in held.dataset.schema.names if column != "vector"]
-        rows = dict(zip(at.tolist(), _take(held.dataset, at, columns).to_pylist(), strict=True))
+        rows = dict(zip(at.tolist(), rows_of(_take(held.dataset, at, columns)), strict=True))
         found = [{"point": point, **plain_row(rows[int(held.offsets[point])], OWN_COLUMNS)} for point in wanted]
         return {"collection": collection.name, "records": found}
 
@@ -305,7 +305,7 @@ def _classes(column: pa.Array) -> tuple[dict[str, Any], NDArray[Any]]:
     if pa.types.is_boolean(column.type) or pa.types.is_large_string(column.type) or pa.types.is_dictionary(column.type):
         column = column.cast(pa.string())
     if not pa.types.is_string(column.type):
-        texts = [None if value is None else _text(value) for value in column.to_pylist()]
+        texts = [None if value is None else _text(value) for value in python_values(pa.chunked_array([column]))]
         column = pa.array(texts, pa.string())
     counted = pc.value_counts(column.drop_null())
     pairs = zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True)

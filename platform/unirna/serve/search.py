@@ -19,7 +19,7 @@ from unirna.serve.encoders import Encoders
 from unirna.serve.errors import FieldError, RequestError, bad_field
 from unirna.serve.limits import Limits
 from unirna.serve.lookup import IDENTIFIER, find_id
-from unirna.serve.values import plain_row
+from unirna.serve.values import plain_row, rows_of
 from unirna.vectorstore import VERIFIED, ChangedError, Collection, FilterError, ModelMismatchError, StoreError
 from unirna.vectorstore.hybrid import DEPTH
 
@@ -258,7 +258,7 @@ class Search:
                     if emptied is None:
                         emptied = vectorstore.explain_empty(plan.collection, plan.where)
                     notes += emptied
-                results[i] = QueryAnswer([_hit(row, aligned) for row in part.to_pylist()], aligned, notes)
+                results[i] = QueryAnswer([_hit(row, aligned) for row in rows_of(part)], aligned, notes)
         name, model = plan.collection.name, plan.collection.provenance.model
         if plan.many:
             return SearchesAnswer(name, model, results)

@@ -23,6 +23,27 @@ def plain_row(row: dict[str, Any], own: Collection[str]) -> dict[str, Any]:
     return {"id": row["id"], "length": row["length"], "sequence": row["sequence"], "labels": labels}
 
 
+def rows_of(table: pa.Table) -> list[dict[str, Any]]:
+    """The rows of a table with Python values; where Python has none (a date beyond the year 9999) its text."""
+    columns = [python_values(table[name]) for name in table.column_names]
+    return [dict(zip(table.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def python_values(column: pa.ChunkedArray) -> list[Any]:
+    """The values of a column as `rows_of` gives them."""
+    try:
+        return list(column.to_pylist())
+    except (OverflowError, ValueError):
+        return [_value(chunk, place) for chunk in column.chunks for place in range(len(chunk))]
+
+
+def _value(column: pa.Array, place: int) -> Any:
+    try:
+        return column[place].as_py()
+    except (OverflowError, ValueError):
+        return column.slice(place, 1).to_string().strip("[] \n")
+
+
 def plain(value: Any) -> Any:
     """A label's value as JSON has it: no NaN or infinity (they become null), times in ISO 8601, bytes in hexadecimal."""
     if isinstance(value, float):
@@ -31,8 +52,10 @@ def plain(value: Any) -> Any:
         return value
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, list):
         return [plain(item) for item in value]
+    if isinstance(value, tuple):  # an entry of an Arrow map, whose keys need not be texts
+        return dict(zip(("key", "value"), map(plain, value), strict=True))
     if isinstance(value, (date, time)):  # a datetime is a date
         return value.isoformat()
     if isinstance(value, timedelta):

@@ -36,6 +36,11 @@ FIRST_LABELS = ("family", "family_name", "rna_type")
 HIT_COLUMNS: Final = ("rank", "id", "similarity", "length", "sequence")
 """Columns that every table of hits has."""
 
+LARGE: Final = 2**63
+"""The least whole number that int64 does not hold."""
+FLOATS: Final = 2**53
+"""Up to here float64 holds each whole number."""
+
 
 class _Table(ABC):
     """Turns columns into the tables of other libraries."""
@@ -53,7 +58,7 @@ class _Table(ABC):
             import pyarrow
         except ImportError as error:
             raise ImportError('to_arrow needs pyarrow: pip install "unirna[vectorstore]"') from error
-        return pyarrow.table(self._columns())
+        return pyarrow.table({name: _arrow(values) for name, values in self._columns().items()})
 
     def to_pandas(self) -> pandas.DataFrame:
         """All of it as a pandas data frame.
@@ -65,7 +70,14 @@ class _Table(ABC):
             import pandas
         except ImportError as error:
             raise ImportError("to_pandas needs pandas: pip install pandas") from error
-        return pandas.DataFrame(self._columns())
+        # Whole numbers beside missing ones become floats in pandas, which large ones do not survive.
+        columns = {name: (values, _pandas_type(values)) for name, values in self._columns().items()}
+        return pandas.DataFrame(
+            {
+                name: values if kind is None else pandas.Series(values, dtype=kind)
+                for name, (values, kind) in columns.items()
+            }
+        )
 
     def to_polars(self) -> polars.DataFrame:
         """All of it as a polars data frame.
@@ -77,7 +89,58 @@ class _Table(ABC):
             import polars
         except ImportError as error:
             raise ImportError("to_polars needs polars: pip install polars") from error
-        return polars.DataFrame(self._columns())
+        columns = self._columns()
+        wide = {name: _arrow(values) for name, values in columns.items() if _has_large(values)}
+        return polars.DataFrame(columns | {name: polars.Series(name, column) for name, column in wide.items()})
+
+
+def _arrow(values: Any) -> Any:
+    """Values as an Arrow array; whole numbers of 2**63 and more, for which Arrow looks for no type, get one."""
+    import pyarrow
+
+    if not _has_large(values):
+        return values
+    if any(isinstance(value, float) for value in values):
+        return pyarrow.array([None if value is None else float(value) for value in values])
+    return pyarrow.array(values, _arrow_type(values))
+
+
+def _has_large(value: Any) -> bool:
+    """Whether a whole number of 2**63 or more stands somewhere in a value."""
+    if isinstance(value, Mapping):
+        return any(map(_has_large, value.values()))
+    if isinstance(value, (list, tuple)):
+        return any(map(_has_large, value))
+    return isinstance(value, int) and value >= LARGE
+
+
+def _pandas_type(values: Any) -> str | None:
+    """The pandas type of whole numbers that float64 or int64 does not hold; None for what pandas chooses well itself."""
+    if not isinstance(values, list) or not any(isinstance(value, int) and abs(value) > FLOATS for value in values):
+        return None
+    present = [value for value in values if value is not None]
+    if not all(isinstance(value, int) for value in present):
+        return None
+    if min(present) >= 0 and max(present) < 2 * LARGE:
+        return "UInt64" if max(present) >= LARGE else "Int64"
+    return "Int64" if min(present) >= -LARGE and max(present) < LARGE else "object"
+
+
+def _arrow_type(values: Sequence[Any]) -> pyarrow.DataType:
+    """The Arrow type of values among which there is a large whole number."""
+    import pyarrow
+
+    present = [value for value in values if value is not None]
+    if not any(map(_has_large, present)):
+        return pyarrow.array(present).type
+    if all(isinstance(value, Mapping) for value in present):
+        names = dict.fromkeys(name for value in present for name in value)
+        return pyarrow.struct([(name, _arrow_type([value.get(name) for value in present])) for name in names])
+    if all(isinstance(value, (list, tuple)) for value in present):
+        return pyarrow.list_(_arrow_type([item for value in present for item in value]))
+    if all(isinstance(value, int) for value in present):
+        return pyarrow.uint64() if min(present) >= 0 and max(present) < 2 * LARGE else pyarrow.decimal128(38)
+    return pyarrow.array(present).type  # values of several kinds: Arrow says what is wrong with them
 
 
 class _Rows(_Table, Sequence[Item]):

@@ -60,6 +60,7 @@ from unirna.vectorstore.schema import (
     nucleotides_array,
     vector_array,
 )
+from unirna.vectorstore.types import storable, storable_table
 from unirna.vectorstore.word_index import build_word_index, drop_word_index
 
 __all__ = [
@@ -122,6 +123,8 @@ __all__ = [
     "set_default",
     "split_table",
     "statistics",
+    "storable",
+    "storable_table",
     "table_version",
     "tag",
     "tidy_overwritten",

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.fs
 from numpy.typing import NDArray
 
+from unirna.vectorstore.conditions import id_in
 from unirna.vectorstore.errors import ChangedError, ForkedError, ModelMismatchError, StoreError
 from unirna.vectorstore.filters import check_filter, filter_errors
 from unirna.vectorstore.memory import MEMORY, ROUNDING, cosines_of
@@ -306,8 +307,7 @@ class Collection:
         wanted = self.check_columns(columns)
         names = list(dict.fromkeys(ids))
         fetched = list(dict.fromkeys(["id", *wanted]))
-        condition = pc.field("id").isin(pa.array(names, pa.string()))
-        found = self.dataset.scanner(columns=fetched, filter=condition).to_table() if names else None
+        found = self.dataset.scanner(columns=fetched, filter=id_in(names)).to_table() if names else None
         if found is None:
             return self.schema.empty_table().select(wanted)
         order = pc.index_in(pa.array(names, pa.string()), found["id"].combine_chunks()).drop_null()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -69,6 +69,15 @@ class Token:
 
 class UnclearError(ValueError):
     """A filter that cannot be taken apart, or a name in it that is no column; the message says what is wrong."""
+
+
+def id_in(ids: Iterable[str]) -> str:
+    """The condition that a row has one of some ids.
+
+    SQL and no Arrow expression: that is sent as Substrait with the types of all columns, some of which it does not know.
+    """
+    quoted = ",".join("'" + name.replace("'", "''") + "'" for name in ids)
+    return f"`id` IN ({quoted})"
 
 
 def tokens_of(where: str) -> list[Token]:

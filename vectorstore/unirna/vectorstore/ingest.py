@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Final, TypeVar
 
 import lance
@@ -17,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs
 from lance.commit import CommitConflictError
-from lance.fragment import FragmentMetadata, write_fragments
+from lance.fragment import DeletionFile, FragmentMetadata, LanceFragment, write_fragments
 
 from unirna.vectorstore.collection import NUCLEOTIDES, REJECTS, SIDECARS, exists, filesystem_of, has_index, table_uri
 from unirna.vectorstore.default import keep_default
@@ -225,6 +227,25 @@ def swap(
     operation = lance.LanceOperation.Merge([*kept, *new], dataset.lance_schema)
     transaction = lance.Transaction(dataset.version, operation, transaction_properties=properties)
     return int(lance.LanceDataset.commit(dataset.uri, transaction, max_retries=0).version)
+
+
+def emptied(dataset: lance.LanceDataset, fragment: LanceFragment) -> FragmentMetadata:
+    """A fragment with all of its rows deleted, for `swap`, which must name every fragment; the commit drops it.
+
+    Its deletion file is one as Lance writes it: an Arrow file of the numbers of the deleted rows within the fragment.
+    """
+    metadata = fragment.metadata
+    count = metadata.physical_rows
+    deletion = DeletionFile(dataset.version, secrets.randbits(63), "array", count, None)
+    filesystem, path = filesystem_of(dataset.uri)
+    place = f"{path}/{deletion.path(metadata.id)}"
+    rows = pa.table(
+        [pa.array(range(count), pa.uint32())], schema=pa.schema([pa.field("row_id", pa.uint32(), nullable=False)])
+    )
+    filesystem.create_dir(place.rpartition("/")[0], recursive=True)
+    with filesystem.open_output_stream(place) as stream, pa.ipc.new_file(stream, rows.schema) as writer:
+        writer.write_table(rows)
+    return replace(metadata, deletion_file=deletion)
 
 
 def _check_files(target: str, name: str, fragments: Sequence[FragmentMetadata]) -> None:

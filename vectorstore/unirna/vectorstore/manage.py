@@ -16,6 +16,7 @@ import pyarrow.fs
 from unirna.vectorstore.collection import exists, filesystem_of, list_collections, open, table_uri
 from unirna.vectorstore.default import default_collection, keep_default, rename_default
 from unirna.vectorstore.errors import StoreError
+from unirna.vectorstore.filters import check_filter
 from unirna.vectorstore.ingest import CHANGE, JOB_PROPERTY, check_name, nucleotides_name, rejects_name
 from unirna.vectorstore.maps import map_name
 from unirna.vectorstore.schema import OWN
@@ -161,7 +162,7 @@ def statistics(uri: str, name: str, version: int | str | None = None) -> Statist
     number = np.array([counts[length] for length in lengths.tolist()], np.int64)
     median = int(lengths[np.searchsorted(np.cumsum(number), rows // 2, side="right")]) if rows else 0
     labels = [column for column in dataset.schema.names if column not in OWN]
-    missing = Counter({label: dataset.count_rows(filter=f"`{label}` IS NULL") for label in labels})
+    missing = Counter({label: _missing(dataset, label) for label in labels})
     fragments = dataset.get_fragments()
     return Statistics(
         rows=rows,
@@ -175,6 +176,11 @@ def statistics(uri: str, name: str, version: int | str | None = None) -> Statist
         deleted_rows=sum(fragment.num_deletions for fragment in fragments),
         versions=len(dataset.versions()),
     )
+
+
+def _missing(dataset: lance.LanceDataset, label: str) -> int:
+    """Rows without a label: null or NaN, as a filter takes them."""
+    return int(dataset.count_rows(filter=check_filter(dataset, f'"{label.replace(chr(34), 2 * chr(34))}" IS NULL')))
 
 
 # ---- whole collections ---------------------------------------------------------------------------------------------

@@ -8,17 +8,22 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Final
 
+import lance
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from unirna.vectorstore.collection import open
+from unirna.vectorstore.conditions import id_in
 from unirna.vectorstore.errors import StoreError
 from unirna.vectorstore.filters import check_filter, filter_errors
-from unirna.vectorstore.ingest import CHANGE, swap, until_swapped
+from unirna.vectorstore.ingest import CHANGE, emptied, swap, until_swapped
 from unirna.vectorstore.schema import RESERVED
+from unirna.vectorstore.types import storable_table
 
 _LETTERS: Final = "^[ACGUNRYSWKMBDHV]+$"
+IDS_AT_ONCE: Final = 100_000
+"""Ids that are looked up by one query."""
 SHOWN: Final = 5
 """Most ids that an error message names."""
 
@@ -58,16 +63,16 @@ def _put(uri: str, name: str, rows: pa.Table, fingerprint: str, *, replace: bool
     def attempt() -> dict[str, int]:
         table = _prepared(uri, name, rows, fingerprint)
         dataset = open(uri, name).dataset
-        condition = pc.field("id").isin(table["id"].combine_chunks())
-        known = dataset.scanner(columns=["id"], filter=condition).to_table()["id"].to_pylist()
+        known = _known(dataset, table["id"].to_pylist())
         if known and not replace:
             raise StoreError(f"collection {name!r} holds {_named(known)} already. Use upsert to replace them")
         merge = dataset.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
         transaction, _ = merge.execute_uncommitted(table)
         done = transaction.operation
         changed = {part.id: part for part in done.updated_fragments}
-        kept = [part.metadata for part in dataset.get_fragments() if part.fragment_id not in done.removed_fragment_ids]
-        version = swap(dataset, [changed.get(part.id, part) for part in kept], done.new_fragments, {CHANGE: "rows"})
+        changed |= {number: emptied(dataset, dataset.get_fragment(number)) for number in done.removed_fragment_ids}
+        kept = [changed.get(part.fragment_id, part.metadata) for part in dataset.get_fragments()]
+        version = swap(dataset, kept, done.new_fragments, {CHANGE: "rows"})
         return {"added": len(table) - len(known), "replaced": len(known), "version": version}
 
     return until_swapped(name, attempt)
@@ -107,7 +112,7 @@ def add_labels(uri: str, name: str, labels: pa.Table) -> dict[str, int]:
         raise StoreError(f"label columns cannot be called {', '.join(taken)}: rename them")
     if there := [column for column in new if column in dataset.schema.names]:
         raise StoreError(f"collection {name!r} has the columns {', '.join(there)} already: rename them, or upsert the rows")
-    table = labels.set_column(labels.column_names.index("id"), "id", labels["id"].cast(pa.string()))
+    table = storable_table(labels.set_column(labels.column_names.index("id"), "id", labels["id"].cast(pa.string())))
     _check_ids(table["id"])
     given = table["id"].combine_chunks()
     labelled = sum(
@@ -115,6 +120,17 @@ def add_labels(uri: str, name: str, labels: pa.Table) -> dict[str, int]:
     )
     dataset.merge(table, "id")
     return {"labelled": labelled, "unknown": len(table) - labelled, "version": int(dataset.version)}
+
+
+def _known(dataset: lance.LanceDataset, ids: list[str]) -> list[str]:
+    """Those of some ids that a table has."""
+    return [
+        name
+        for first in range(0, len(ids), IDS_AT_ONCE)
+        for name in dataset.scanner(columns=["id"], filter=id_in(ids[first : first + IDS_AT_ONCE]))
+        .to_table()["id"]
+        .to_pylist()
+    ]
 
 
 def _prepared(uri: str, name: str, rows: pa.Table, fingerprint: str) -> pa.Table:
@@ -129,6 +145,7 @@ def _prepared(uri: str, name: str, rows: pa.Table, fingerprint: str) -> pa.Table
             f"collection {name!r} has no column {', '.join(unknown)}. It has {', '.join(schema.names)}; "
             "add_labels adds columns"
         )
+    rows = storable_table(rows)
     ids = rows["id"].cast(pa.string())
     _check_ids(ids)
     sequences = rows["sequence"].cast(pa.string())

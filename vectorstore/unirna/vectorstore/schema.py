@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from unirna.vectorstore.errors import StoreError
+from unirna.vectorstore.types import storable
 
 PROVENANCE_KEY: Final = b"unirna.provenance"
 INDEX_KEY: Final = "unirna.index"
@@ -132,7 +133,7 @@ def collection_schema(dimension: int, labels: pa.Schema, provenance: Provenance,
     of `vector`.
 
     Raises:
-        StoreError: a label with a reserved name (`RESERVED`).
+        StoreError: a label with a reserved name (`RESERVED`), or of a type that no store holds (`storable`).
     """
     vector = pa.field("vector", pa.list_(pa.float32(), dimension), nullable=False)
     if level == "nucleotide":
@@ -148,7 +149,7 @@ def collection_schema(dimension: int, labels: pa.Schema, provenance: Provenance,
         vector,
     ]
     # Every label may be missing in some file, and metadata of one input file says nothing of a collection.
-    fields = [pa.field(f.name, f.type) for f in labels]
+    fields = [pa.field(f.name, storable(f.name, f.type)) for f in labels]
     return pa.schema([*own, *fields], metadata={PROVENANCE_KEY: provenance.to_bytes()})
 
 
