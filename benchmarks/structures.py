@@ -2,6 +2,8 @@
 
     python benchmarks/structures.py --data ../shared/data/pdb_rna_ss/data.parquet --part test
     python benchmarks/structures.py --data ../shared/data/archiveII/data.parquet --longest 500 --by family
+    python benchmarks/structures.py --data ../shared/data/rfam_seed/rfam_seed.parquet --by rfam_acc --each 3 \\
+        --groups ../shared/bench/retrieval_dev/test_families.tsv --longest 500 --least-pairs 3
 
 The table has sequence and either base_pairs (a JSON list of pairs from 1) or structure (brackets), and perhaps partition.
 """
@@ -11,9 +13,10 @@ from __future__ import annotations
 import importlib
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -37,6 +40,12 @@ class Config:
     """Longer sequences are left out."""
     by: str = ""
     """Column by whose values the means are given, too."""
+    each: int = 0
+    """Take so many rows of each value of that column, at random, and give the mean over these values; 0 for all."""
+    groups: str = ""
+    """A table whose first column has the values of that column that are taken; by default all are."""
+    least_pairs: int = 0
+    """Rows whose known structure has fewer pairs are left out."""
 
 
 def main(config: Config) -> None:
@@ -44,6 +53,19 @@ def main(config: Config) -> None:
     rows = pq.read_table(config.data).to_pylist()
     rows = [row for row in rows if not config.part or row["partition"] == config.part]
     rows = [row for row in rows if len(row["sequence"]) <= config.longest]
+    rows = [row for row in rows if len(_known(row)) >= config.least_pairs]
+    if config.groups:
+        taken = {line.split("\t")[0] for line in Path(config.groups).read_text().splitlines()}
+        rows = [row for row in rows if row[config.by] in taken]
+    if config.each:
+        order = np.random.default_rng(0).permutation(len(rows))
+        count: Counter[str] = Counter()
+        chosen = []
+        for i in order.tolist():
+            count[rows[i][config.by]] += 1
+            if count[rows[i][config.by]] <= config.each:
+                chosen.append(i)
+        rows = [rows[i] for i in sorted(chosen)]
     letters = [re.sub("[^ACGU]", "N", row["sequence"].upper().replace("T", "U")) for row in rows]
     truth = [_known(row) for row in rows]
     found = load_structure_predictor().fold(letters)
@@ -55,6 +77,19 @@ def main(config: Config) -> None:
         if config.by:
             groups[str(row[config.by])].append(i)
     print(f"{len(rows):,} sequences: " + ", ".join(f"{name} {np.mean(values):.3f}" for name, values in scored.items()))
+    if config.each:
+        by_group = {
+            name: [np.mean([values[i] for i in members]) for members in groups.values()] for name, values in scored.items()
+        }
+        print(f"mean over {len(groups):,} groups: " + ", ".join(f"{k} {np.mean(v):.3f}" for k, v in by_group.items()))
+        ours = np.array(by_group.pop("this"))
+        random = np.random.default_rng(0)
+        for other, values in by_group.items():
+            apart = ours - np.array(values)
+            drawn = [apart[random.integers(len(apart), size=len(apart))].mean() for _ in range(2_000)]
+            low, high = np.quantile(drawn, [0.025, 0.975])
+            print(f"  this less {other}: {apart.mean():+.3f}, 95 % of bootstraps over groups {low:+.3f} to {high:+.3f}")
+        return
     for group, members in sorted(groups.items()):
         means = ", ".join(f"{name} {np.mean([values[i] for i in members]):.3f}" for name, values in scored.items())
         print(f"  {group} ({len(members):,}): {means}")

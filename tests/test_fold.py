@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from unirna.fold import Energies, Fold, FoldError, StructurePredictor, draw, fold_all, load_structure_predictor
+from unirna.fold import Energies, Fold, FoldError, StructurePredictor, draw, fold_all, load_structure_predictor, plot
 from unirna.fold.count import count_structure
 from unirna.fold.decode import crossing_helices, most_accurate
-from unirna.fold.drawing import layout
+from unirna.fold.drawing import tooltips
 from unirna.fold.energies import KIND, LONGEST, NEAREST, codes_of
+from unirna.fold.layout import layout
 from unirna.fold.network import NetworkConfig, PairNetwork
 from unirna.fold.training import Known, Trainer, TrainingConfig, learnable
 from unirna.model import Model, initialise
@@ -220,13 +221,46 @@ def test_of_crossing_helices_the_longer_is_learned() -> None:
 
 def test_neighbours_in_a_drawing_are_one_unit_apart() -> None:
     brackets = "..((((.((...)).(((....))).)).)).(((...)))."
-    places = layout(parse_dot_bracket(brackets), len(brackets))
+    places, outward = layout(parse_dot_bracket(brackets), len(brackets))
     steps = np.hypot(*np.diff(places, axis=0).T)
     assert steps == pytest.approx(np.ones(len(brackets) - 1), abs=1e-9)
     for i, j in parse_dot_bracket(brackets):
         assert np.hypot(*(places[i] - places[j])) == pytest.approx(1.0, abs=1e-9)
     distance = np.hypot(*(places[:, None] - places[None]).transpose(2, 0, 1)) + np.eye(len(brackets))
     assert distance.min() > 0.9  # nothing on top of anything
+    np.testing.assert_allclose(np.hypot(*outward.T), 1)
+
+
+def random_structure(length: int, seed: int) -> list[tuple[int, int]]:
+    """Helices of four to nine pairs and loops of all kinds, branches of several sizes in the larger ones."""
+    random = np.random.default_rng(seed)
+    pairs: list[tuple[int, int]] = []
+    open_ = [(0, length)]
+    while open_:
+        first, last = open_.pop()
+        while last - first > 16:
+            first += int(random.integers(0, 7))
+            size = int(min(last - first, random.integers(14, max(last - first, 15))))
+            if size < 14:
+                break
+            stem = min(int(random.integers(4, 10)), (size - 4) // 2)
+            pairs += [(first + k, first + size - 1 - k) for k in range(stem)]
+            open_.append((first + stem, first + size - stem))
+            first += size
+    return pairs
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nothing_lies_over_anything_in_a_drawing_of_1500_nucleotides(seed: int) -> None:
+    pairs = random_structure(1_500, seed)
+    assert len(pairs) > 300
+    places, _ = layout(np.array(sorted(pairs)), 1_500)
+    distance = np.hypot(*(places[:, None] - places[None]).transpose(2, 0, 1)) + np.eye(1_500)
+    assert distance.min() > 0.6
+    steps = np.hypot(*np.diff(places, axis=0).T)
+    assert steps.min() > 0.999
+    for i, j in pairs:
+        assert np.hypot(*(places[i] - places[j])) == pytest.approx(1.0, abs=1e-6)
 
 
 def test_a_drawing_is_sound_xml_and_escapes() -> None:
@@ -234,8 +268,34 @@ def test_a_drawing_is_sound_xml_and_escapes() -> None:
     root = ElementTree.fromstring(text)
     assert root.attrib["role"] == "img"
     assert "<script>" not in text
-    assert len(root.findall("{*}circle")) == 9
+    assert len(root.findall("{*}g/{*}circle")) == 9
+    assert root.find("{*}g/{*}title").text == "G1 paired with C9"  # type: ignore[union-attr]
     ElementTree.fromstring(draw("", np.zeros((0, 2), int)))
+
+
+def test_tooltips_say_partner_and_probability() -> None:
+    matrix = np.zeros((9, 9), np.float32)
+    matrix[0, 8], matrix[2, 6], matrix[2, 5] = 0.9, 0.5, 0.25
+    notes = tooltips("GGGAAACCC", np.array([(0, 8), (2, 6)]), matrix)
+    assert notes[0] == "G1 paired with C9, probability 0.90" and notes[8] == "C9 paired with G1, probability 0.90"
+    assert notes[1] == "G2 unpaired, probability 1.00" and notes[5] == "A6 unpaired, probability 0.75"
+
+
+def test_a_plot_of_probabilities_has_every_pair() -> None:
+    matrix = np.zeros((9, 9), np.float32)
+    matrix[0, 8], matrix[1, 7], matrix[2, 6] = 1, 0.25, 0.005
+    root = ElementTree.fromstring(plot("GGGAAACCC", matrix, np.array([(0, 8)]), np.array([(1, 7)])))
+    squares = {str(square[0].text): square.attrib for square in root.findall("{*}rect") if len(square)}
+    assert list(squares) == [
+        "G1-C9, probability 1.00",
+        "G2-C8, probability 0.25",  # and none of less than .01
+        "G1-C9, in the structure",
+        "G2-C8, in a helix that crosses others",
+    ]
+    one, quarter, below, _ = squares.values()
+    assert float(quarter["width"]) == pytest.approx(float(one["width"]) / 2)  # the area is the probability
+    assert (one["x"], one["y"]) == (below["y"], below["x"])
+    ElementTree.fromstring(plot("", np.zeros((0, 0), np.float32), np.zeros((0, 2), int)))
 
 
 def hairpins(count: int, seed: int) -> list[Known]:

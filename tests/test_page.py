@@ -198,12 +198,43 @@ def test_a_sequence_is_folded_and_drawn(page: Browser, tmp_path: Path) -> None:
     page.click("#fold")
     page.wait("!document.querySelector('#structure').hidden", 60)
     assert page.text("#fold-here pre").split() == [TRNA[:80], CLOVERLEAF]
-    assert page.text("#fold-here .hint").startswith("21 base pairs")
+    assert page.text("#fold-here .hint").startswith("21 base pairs, free energy -22.4 kcal/mol")
     assert page.run("return document.querySelectorAll('#fold-here svg circle').length") == len(TRNA)
     assert page.run("return document.querySelector('#fold-here svg').getBoundingClientRect().height") > 150
     names = page.run("return [...document.querySelectorAll('#fold-here a')].map((a) => a.download)")
-    assert names == ["trna.svg", "trna.dbn"]
+    assert names == ["trna.svg", "trna_probabilities.svg", "trna.dbn", "trna.ct", "trna.bpseq"]
     page.picture(tmp_path / "fold.png")
+    # zoom, move, all of it again
+    box = "document.querySelector('#fold-here .drawing-canvas svg').getAttribute('viewBox').split(' ').map(Number)"
+    whole = page.run(f"return {box}")
+    page.click("#fold-here button[aria-label='Zoom in']")
+    closer = page.run(f"return {box}")
+    assert closer[2] == pytest.approx(whole[2] / 1.4) and closer[0] > whole[0]
+    canvas = "document.querySelector('#fold-here .drawing-canvas')"
+    page.run(f"{canvas}.dispatchEvent(new KeyboardEvent('keydown', {{key: 'ArrowRight'}}))")
+    assert page.run(f"return {box}")[0] > closer[0]
+    page.click("#fold-here button[aria-label='Show all']")
+    assert page.run(f"return {box}") == whole
+    # the tooltip of a nucleotide
+    page.run(
+        "const g = document.querySelector('#fold-here g[data-tip]'), r = g.getBoundingClientRect();"
+        "g.dispatchEvent(new PointerEvent('pointermove', {bubbles: true, clientX: r.x + 3, clientY: r.y + 3}))"
+    )
+    assert re.fullmatch(r"G1 paired with C72, probability 0\.\d\d", page.text("#fold-here .tip"))
+    # the plot, and another way to fold it
+    page.click("#fold-here details:not(:has(form)) summary")
+    page.wait("document.querySelectorAll('#fold-here details svg rect').length > 40")
+    page.click("#fold-here details:has(form) summary")
+    page.type("#fold-here .fold-constraint", "x" * 5)
+    page.click("#fold-here form button")
+    page.wait("document.querySelector('#fold-here form .error')")
+    assert page.text("#fold-here form .error") == "5 characters for 76 nucleotides: expected one for each"
+    page.type("#fold-here .fold-constraint", "x" * 7 + "." * 69)
+    page.click("#fold-here .fold-pseudoknots")
+    page.click("#fold-here form button")
+    page.wait("document.querySelector('#fold-here pre').innerText.split('\\n')[1].startsWith('.......')", 60)
+    assert not page.run("return document.querySelector('#fold-here .fold-pseudoknots').checked")
+    assert [line for line in page.console() if "422" not in line] == []
     assert page.console() == []  # nothing that the content policy forbids
 
 

@@ -25,6 +25,8 @@ import pytest
 from unirna import sdk
 from unirna.sdk import _cli, _output
 from unirna.sdk._answers import prediction_result, search_result
+from unirna.sdk._models import Structure
+from unirna.sequence import parse_bpseq, parse_ct, parse_dot_bracket
 
 Bad = Callable[[sdk.Client], object]
 
@@ -156,6 +158,43 @@ def test_both_clients_fold_the_same(clients: dict[str, sdk.Client]) -> None:
     assert not http[0].contacts
     close = [{(i, j) for i, j, p in c.fold(TRNA, contacts=True).contacts if p > 0.3} for c in clients.values()]
     assert close[0] == close[1] and {(0, 71), (1, 71), (26, 42)} <= close[0] and all(j - i >= 6 for i, j in close[0])
+
+
+def test_both_clients_fold_as_asked(client: sdk.Client) -> None:
+    free = client.fold(TRNA, plot=True)
+    assert free.free_energy == pytest.approx(-22.4, abs=0.005) and free.plot.startswith("<svg")
+    bound = client.fold(TRNA, constraint="x" * 7 + "." * 69, pseudoknots=False)
+    assert bound.structure[:7] == "......." and "[" not in bound.structure and bound.plot == ""
+    assert bound.free_energy is not None and free.free_energy is not None and bound.free_energy > free.free_energy
+    two = client.fold([TRNA, "GGGGAAAACCCC"], constraint=[None, "(..........)"])
+    assert two[0].structure == free.structure and two[1].structure[0] == "("
+    assert two.to_dicts()[0]["free_energy"] == free.free_energy
+    wrong: list[tuple[Any, str]] = [
+        ("...", "constraints[0]: 3 characters for 76 nucleotides"),
+        (["." * 76], "constraint: expected a text, as there is one sequence; got 1"),
+        ("(" + "." * 75, "constraints[0]: position 1: '(' is never closed"),
+    ]
+    for constraint, says in wrong:
+        with pytest.raises(sdk.InvalidRequestError, match=re.escape(says)):
+            client.fold(TRNA, constraint=constraint)
+    with pytest.raises(sdk.InvalidRequestError, match=r"constraints\[0\]: no structure pairs all"):
+        client.fold("GAACAAAAACAAG", constraint="(..|.....)...")
+    with pytest.raises(sdk.InvalidRequestError, match="expected a list of 2, one for each sequence; got a text"):
+        client.fold([TRNA, "ACGU"], constraint="....")
+    with pytest.raises(sdk.InvalidRequestError) as caught:
+        client.fold(["A" * 900, "GGGAAACCC"], constraint=[None, "........?"])
+    assert caught.value.errors[0][0] == "constraints[1]"  # of the caller's list, though the client asks twice
+
+
+def test_structures_are_written_as_they_are_read() -> None:
+    brackets = "((..[[..{{..))..]]..}}"
+    one = Structure("ACGU" * 5 + "AC", brackets, (), (), "", free_energy=-1.5)
+    pairs = parse_dot_bracket(brackets).tolist()
+    for text, parse in ((one.to_ct("a\tb"), parse_ct), (one.to_bpseq("a\tb"), parse_bpseq)):
+        read = parse(text)
+        assert (read.sequence, read.pairs.tolist()) == (one.sequence, pairs)
+        assert read.name in ("ENERGY = -1.50 a b", "a b")
+    assert one.to_dot_bracket("a b").splitlines() == [">a b", one.sequence, brackets]
 
 
 def test_both_clients_score_variants_the_same(clients: dict[str, sdk.Client]) -> None:
@@ -635,9 +674,24 @@ def test_command_score_variants(service: Any, tmp_path: Path, capsys: pytest.Cap
 
 def test_command_fold(service: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _cli.main(["fold", TRNA, "--url", service.url]) == 0
+    assert capsys.readouterr().out == f">sequence_1\n{TRNA}\n{CLOVERLEAF} (-22.40)\n"
+    assert _cli.main(["fold", TRNA, "--format", "dbn", "--no-pseudoknots", "--url", service.url]) == 0
     assert capsys.readouterr().out == f">sequence_1\n{TRNA}\n{CLOVERLEAF}\n"
+    for format, parse in (("ct", parse_ct), ("bpseq", parse_bpseq)):
+        assert _cli.main(["fold", TRNA, "--format", format, "--url", service.url]) == 0
+        written = parse(capsys.readouterr().out)
+        assert written.sequence == TRNA and written.pairs.tolist() == parse_dot_bracket(CLOVERLEAF).tolist()
+        assert written.name.endswith("sequence_1")
+    hairpin = ["fold", "GGGGAAAACCCC", "--format", "dbn", "--url", service.url]
+    assert _cli.main([*hairpin, "--constraint", "x...........", "--plot", str(tmp_path / "plots")]) == 0
+    assert capsys.readouterr().out.splitlines()[2].startswith(".")
+    assert (tmp_path / "plots" / "0001_sequence_1.svg").read_text().startswith("<svg")
+    assert _cli.main([*hairpin, "--constraint", "x."]) == 2
+    assert "constraints[0]: 2 characters for 12 nucleotides" in capsys.readouterr().err
     fasta = tmp_path / "two.fasta"
     fasta.write_text(f">a/1\n{TRNA}\n>b\nACGUACGU\n")
+    assert _cli.main(["fold", str(fasta), "--constraint", "....", "--url", service.url]) == 2
+    assert "--constraint is for one sequence, got 2" in capsys.readouterr().err
     contacts = tmp_path / "contacts.tsv"
     command = ["fold", str(fasta), "--svg", str(tmp_path / "svg"), "--format", "jsonl", "--url", service.url]
     command += ["--contacts", str(contacts)]

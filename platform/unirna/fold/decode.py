@@ -14,26 +14,37 @@ Array = NDArray[np.float64]
 Pairs = NDArray[np.int64]
 RARE = 1e-3
 """Pairs less probable than this are not looked at."""
+SPAN = 100.0
+"""Nucleotides from end to end of a crossing helix whose least score is given; others ask for more or less."""
+UNSATISFIED = 1e6
+"""What leaving a nucleotide that has to pair unpaired costs: more than all else together."""
 
 _jit = compiled()
 
 
-def most_accurate(pairs: Array, gamma: float = 1.0) -> Pairs:
+def most_accurate(pairs: Array, gamma: float = 1.0, forced: NDArray[np.bool_] | None = None) -> Pairs:
     """The nested structure of maximum expected accuracy (Do et al. 2006).
 
     Args:
         pairs: float64 [L, L], probability of each pair in the upper triangle.
         gamma: weight of a nucleotide rightly paired against one rightly unpaired: more gives more pairs.
+        forced: bool [L], nucleotides that have to pair, as every structure behind `pairs` pairs them; None for none.
 
     Returns:
         int64 [P, 2], 0-based, ascending.
     """
     length = len(pairs)
     unpaired = 1 - pairs.sum(axis=0) - pairs.sum(axis=1)
-    first, last = np.nonzero(pairs.T > RARE)  # by the second nucleotide
+    likely = pairs.T > RARE
+    if forced is not None:  # one of its pairs has to be taken, if all are rare
+        likely[forced], likely[:, forced] = pairs.T[forced] > 0, pairs.T[:, forced] > 0
+    first, last = np.nonzero(likely)  # by the second nucleotide
     starts = np.searchsorted(first, np.arange(length + 1))
     gains = 2 * gamma * pairs[last, first]
-    found = _most_accurate(length, np.maximum(unpaired, 0), starts, last, gains)
+    unpaired = np.maximum(unpaired, 0)
+    if forced is not None:
+        unpaired[forced] = -UNSATISFIED
+    found = _most_accurate(length, unpaired, starts, last, gains)
     return np.array(sorted(found), np.int64).reshape(-1, 2)
 
 
@@ -72,28 +83,45 @@ def _most_accurate(length: int, unpaired: Any, starts: Any, partners: Any, gains
 
 
 def crossing_helices(
-    sequence: str, first: Pairs, energies: Energies, extra: Array, *, least_score: float, least: int = 3
+    sequence: str,
+    first: Pairs,
+    energies: Energies,
+    extra: Array,
+    *,
+    least_score: float,
+    growth: float = 0.0,
+    least: int = 3,
 ) -> Pairs:
     """Helices that the unpaired nucleotides of a nested structure form across it: pseudoknots.
 
-    A helix's score is the sum of its stacks and pairs; what it costs to close the loops around it is not modelled, but is
-    in the score that is asked for. The best helix is taken first, then the best of what is left.
+    A helix's score is the sum of its stacks and pairs. The score that is asked for stands for what it costs to close the
+    loops around it, and grows with the logarithm of its span, as the number of places for a helix grows with its span:
+    the highest of n chance scores grows with ln n (Karlin and Altschul 1990). So a sequence of any length gets as many
+    helices by chance per kilobase. The helix that exceeds its least score most is taken first, then the next of what is
+    left.
 
     Args:
-        sequence: normalised, L letters.
+        sequence: normalised, L nucleotides.
         first: int64 [P, 2], the nested structure.
         energies, extra: scores, as for `fold_all`.
-        least_score: of a helix. least: pairs of a helix.
+        least_score: of a helix that spans `SPAN` nucleotides.
+        growth: what is added to it for each e-fold of the span.
+        least: pairs of a helix.
 
     Returns:
         int64 [Q, 2]: the pairs of the helices that cross a pair of `first`.
     """
     codes = codes_of(sequence)
     kind = KIND[codes[:, None], codes[None, :]]
+    kind[~np.isfinite(extra)] = -1
     free = np.ones(len(codes), bool)
     free[first.reshape(-1)] = False
-    pair = energies.pair[np.maximum(kind, 0)] + extra
-    runs = [run for run in _runs(kind, free, pair, energies.stack, least) if run[3] >= least_score]
+    pair = energies.pair[np.maximum(kind, 0)] + np.where(kind >= 0, extra, 0)
+    runs = []
+    for i, j, size, score in _runs(kind, free, pair, energies.stack, least):
+        beyond = score - least_score - growth * np.log((j - i) / SPAN)
+        if beyond >= 0:
+            runs.append((i, j, size, beyond))
     found: list[tuple[int, int]] = []
     for i, j, size, _ in sorted(runs, key=lambda run: (-run[3], run[0], run[1])):
         helix = [(i + k, j - k) for k in range(size)]

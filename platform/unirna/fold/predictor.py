@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,12 +20,14 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from unirna.fold.constraint import Constraint, ConstraintError, FoldError, read_constraint
 from unirna.fold.contacts import FILE as CONTACTS
 from unirna.fold.contacts import ContactHead
 from unirna.fold.decode import crossing_helices, most_accurate
 from unirna.fold.energies import KIND, Energies, codes_of
 from unirna.fold.network import NetworkConfig, PairNetwork
-from unirna.fold.recursions import fold_all
+from unirna.fold.recursions import NoStructureError, fold_all
+from unirna.fold.turner import free_energy
 from unirna.model import SHIPPED, CheckpointError, Model, load, tokenise
 from unirna.model.tensors import save_tensors
 from unirna.sequence import normalise, write_dot_bracket
@@ -46,16 +48,12 @@ ONE_ON: Final = str.maketrans("()[]{}<", "[]{}<>A")
 Array = NDArray[np.float64]
 
 
-class FoldError(ValueError):
-    """A sequence that cannot be folded or a predictor that cannot be read; the message says what to do."""
-
-
 @dataclass(frozen=True)
 class Fold:
     """The structure of a sequence of L nucleotides.
 
     Attributes:
-        sequence: normalised letters.
+        sequence: normalised.
         nested: int64 [P, 2], pairs of the nested structure, 0-based, ascending. crossing: [Q, 2], of helices that cross it.
         matrix: float32 [L, L], probability of each pair in the upper triangle, over nested structures.
         log_z: natural logarithm of the sum of the weights of all of them.
@@ -86,6 +84,11 @@ class Fold:
         either: NDArray[np.float32] = self.matrix.sum(axis=0) + self.matrix.sum(axis=1)
         return either.clip(0, 1)
 
+    @cached_property
+    def free_energy(self) -> float:
+        """Of the nested pairs, in kcal/mol at 37 °C, by the published parameters (`turner`); crossing pairs add nothing."""
+        return free_energy(self.sequence, self.nested)
+
     def probabilities(self, least: float = FAINT) -> list[tuple[int, int, float]]:
         """The pairs of at least this probability, 0-based, in the order of their first nucleotide."""
         first, second = np.nonzero(self.matrix >= least)
@@ -113,22 +116,29 @@ class StructurePredictor:
         self.network = network.eval().to(model.device)
         self.gamma = float(info.get("gamma", 2.0))
         self.least_score = float(info.get("crossing_score") or np.inf)
+        self.growth = float(info.get("crossing_growth", 0.0))
 
     def __repr__(self) -> str:
         return f"StructurePredictor({self.info.get('name', NAME)!r}, {self.model.name})"
 
-    def fold(self, sequences: Sequence[str], *, knots: bool = True) -> list[Fold]:
+    def fold(
+        self, sequences: Sequence[str], *, pseudoknots: bool = True, constraints: Sequence[str | None] | None = None
+    ) -> list[Fold]:
         """Fold sequences, RNA or DNA in either case.
 
         Args:
             sequences: at most `MAX_LENGTH` nucleotides each.
-            knots: also look for helices that cross the nested structure.
+            pseudoknots: also look for helices that cross the nested structure.
+            constraints: of each sequence, what its structure has to satisfy, in the notation of `read_constraint`; None or
+                an empty text for nothing.
 
         Raises:
-            SequenceError: a sequence that is not RNA or DNA. FoldError: one that is too long.
+            SequenceError: a sequence that is not RNA or DNA.
+            FoldError: one that is too long, or a constraint that is not valid or that no structure satisfies
+                (`ConstraintError`).
         """
         if isinstance(sequences, str):
-            raise TypeError("fold wants a list of sequences, got one string. Write fold([sequence])")
+            raise TypeError("fold takes a list of sequences, got one string. Write fold([sequence])")
         letters = [normalise(text, f"sequence {i}") for i, text in enumerate(sequences)]
         for i, text in enumerate(letters):
             if len(text) > MAX_LENGTH:
@@ -136,13 +146,45 @@ class StructurePredictor:
                     f"sequence {i} has {len(text):,} nucleotides: structures are predicted up to {MAX_LENGTH:,}. "
                     "Fold its parts"
                 )
+        asked = self.read_constraints(letters, constraints)
         found: list[Fold] = []
         with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:
             for chunk in _chunks(letters):
                 states = self.model.nucleotides_tokens([tokenise(text) for text in chunk])
                 scores = [self.pair_scores(text, state) for text, state in zip(chunk, states, strict=True)]
-                found += pool.map(lambda both: self.decode(*both, knots=knots), zip(chunk, scores, strict=True))
+                first = len(found)
+                decode = partial(self._decode_one, pseudoknots=pseudoknots)
+                found += pool.map(
+                    decode, range(first, first + len(chunk)), chunk, scores, asked[first : first + len(chunk)]
+                )
         return found
+
+    def read_constraints(self, letters: Sequence[str], constraints: Sequence[str | None] | None) -> list[Constraint | None]:
+        """The constraints of normalised sequences.
+
+        Raises:
+            ConstraintError: one that is not valid; `number` says which.
+        """
+        if constraints is None:
+            return [None] * len(letters)
+        if isinstance(constraints, str) or len(constraints) != len(letters):
+            given = "one text" if isinstance(constraints, str) else f"{len(constraints):,}"
+            raise ConstraintError(f"expected a list of {len(letters):,} constraints, one for each sequence; got {given}")
+        found = []
+        for i, (text, sequence) in enumerate(zip(constraints, letters, strict=True)):
+            try:
+                found.append(read_constraint(text.strip(), sequence) if text else None)
+            except ConstraintError as error:
+                raise ConstraintError(error.message, i) from error
+        return found
+
+    def _decode_one(
+        self, number: int, sequence: str, scores: Array, constraint: Constraint | None, *, pseudoknots: bool
+    ) -> Fold:
+        try:
+            return self.decode(sequence, scores, pseudoknots=pseudoknots, constraint=constraint)
+        except ConstraintError as error:
+            raise ConstraintError(error.message, number) from error
 
     def contacts(self, found: Fold) -> NDArray[np.float32]:
         """Probability that two nucleotides are close in space: float32 [L, L], symmetric, 0 for those nearer than six.
@@ -168,20 +210,32 @@ class StructurePredictor:
         found: Array = scores.double().cpu().numpy()
         return found
 
-    def decode(self, sequence: str, scores: Array, *, knots: bool = True) -> Fold:
+    def decode(
+        self, sequence: str, scores: Array, *, pseudoknots: bool = True, constraint: Constraint | None = None
+    ) -> Fold:
         """The structure of a normalised sequence with given pair scores.
 
         Raises:
             FoldError: no scale keeps the sums over its structures within a double's range.
+            ConstraintError: no structure satisfies the constraint.
         """
+        forced = None
+        if constraint is not None:
+            scores, forced = np.where(constraint.allowed, scores, -np.inf), constraint.forced
         try:
-            ensemble = fold_all(sequence, self.energies, scores)
+            ensemble = fold_all(sequence, self.energies, scores, forced=forced)
         except FloatingPointError as error:
             raise FoldError(f"{error}: it cannot be folded. Fold its parts") from error
-        nested = most_accurate(ensemble.pairs, self.gamma)
+        except NoStructureError as error:
+            raise ConstraintError(
+                f"{error}: pairs do not cross, and the two sides of a loop between two pairs have 30 nucleotides at most"
+            ) from error
+        nested = most_accurate(ensemble.pairs, self.gamma, forced)
         crossing = np.zeros((0, 2), np.int64)
-        if knots and np.isfinite(self.least_score):
-            crossing = crossing_helices(sequence, nested, self.energies, scores, least_score=self.least_score)
+        if pseudoknots and np.isfinite(self.least_score):
+            crossing = crossing_helices(
+                sequence, nested, self.energies, scores, least_score=self.least_score, growth=self.growth
+            )
         return Fold(sequence, nested, crossing, ensemble.pairs.astype(np.float32), ensemble.log_z)
 
     def save(self, folder: str | Path) -> Path:
@@ -237,8 +291,8 @@ def load_structure_predictor(
         info = json.loads((folder / "fold.json").read_text())
         tensors = load_file(folder / "head.safetensors")
     except (OSError, ValueError, SafetensorError) as error:
-        wanted = f"no structure predictor {str(name_or_path)!r}: wanted a folder of fold.json and head.safetensors"
-        raise FoldError(f"{wanted} ({error})") from error
+        what = f"no structure predictor {str(name_or_path)!r}: expected a folder of fold.json and head.safetensors"
+        raise FoldError(f"{what} ({error})") from error
     if info.get("format") != FORMAT:
         raise FoldError(f"{folder}: format {info.get('format')!r}; this version of unirna reads {FORMAT}")
     made = info["encoder"]
@@ -246,7 +300,7 @@ def load_structure_predictor(
         try:
             model = load(made["name"], device=device)
         except CheckpointError as error:
-            raise FoldError(f"{folder} wants the encoder {made['name']!r}: {error}") from error
+            raise FoldError(f"{folder} needs the encoder {made['name']!r}: {error}") from error
     if model.fingerprint != made["fingerprint"]:
         raise FoldError(
             f"{folder} was trained on the states of {made['name']} ({made['fingerprint']}), got those of {model.name} "

@@ -43,30 +43,52 @@ class Ensemble:
     counts: Energies | None = None
 
 
-def fold_all(sequence: str, energies: Energies, extra: Array | None = None, *, counts: bool = False) -> Ensemble:
+class NoStructureError(ValueError):
+    """No structure has all the pairs that are forced."""
+
+
+def fold_all(
+    sequence: str,
+    energies: Energies,
+    extra: Array | None = None,
+    *,
+    forced: NDArray[np.bool_] | None = None,
+    counts: bool = False,
+) -> Ensemble:
     """Sum over all nested structures of A-U, C-G and G-U pairs.
 
     Args:
-        sequence: normalised letters, L of them.
+        sequence: normalised, L nucleotides.
         energies: scores of loops.
         extra: float64 [L, L], a score of each pair (upper triangle) on top; -inf forbids it.
+        forced: bool [L], nucleotides that have to pair; None for none.
         counts: also expected counts.
 
     Raises:
+        NoStructureError: no structure pairs all nucleotides of `forced`.
         FloatingPointError: scores so large or small that no scale keeps the sums within a double's range.
     """
     codes = codes_of(sequence)
     length = len(codes)
     if length <= NEAREST:
+        if forced is not None and forced.any():
+            raise NoStructureError(f"none of {length} nucleotides can pair")
         return Ensemble(0.0, np.zeros((length, length)), Energies.zeros() if counts else None)
     added = np.zeros((length, length)) if extra is None else np.ascontiguousarray(extra, np.float64)
     kind = _kinds(codes, added)
+    loose = _loose(length, forced)
+    if forced is not None and forced.any():
+        counted = _inside(codes, kind, np.ones_like(added), _weights(Energies.zeros(), length, 0.0), *loose)
+        if counted[0][-1] == 0:  # their number; more than a double holds is no 0
+            raise NoStructureError("no structure pairs all nucleotides that have to")
     mu, low, high = TYPICAL, -np.inf, np.inf
     for _ in range(TRIES):
         tables = _weights(energies, length, mu)
         weights = np.exp(added - 2 * mu)
-        inside = _inside(codes, kind, weights, tables)
-        total, least = float(inside[0][-1]), float(inside[0].min())  # least: of a long start that cannot pair, say
+        inside = _inside(codes, kind, weights, tables, *loose)
+        ends = inside[0]
+        total, least = float(ends[-1]), float(ends.min() if forced is None else ends[ends > 0].min())
+        # least: of a long start that cannot pair, say; the start of a pair that is forced has none
         if np.isfinite(total) and min(total, least) > SMALL and total < 1 / SMALL:
             break
         if not np.isfinite(total) or total >= 1 / SMALL:  # too large: more has to be divided out
@@ -77,7 +99,7 @@ def fold_all(sequence: str, energies: Energies, extra: Array | None = None, *, c
             mu = (low + high) / 2 if np.isfinite(low) else mu / 2 - 0.1
     else:
         raise FloatingPointError(f"the scores of a sequence of {length} nucleotides are out of range")
-    pairs, *found = _outside(codes, kind, weights, tables, *inside, counts)
+    pairs, *found = _outside(codes, kind, weights, tables, *loose, *inside, counts)
     if not np.isfinite(pairs).all():
         raise FloatingPointError(f"the scores of a sequence of {length} nucleotides are out of range")
     log_z = float(np.log(total)) + mu * length
@@ -90,6 +112,16 @@ def _kinds(codes: NDArray[np.int64], added: Array) -> NDArray[np.int64]:
     places = np.arange(len(codes))
     kind[(places[None, :] - places[:, None] < NEAREST) | ~np.isfinite(added)] = -1
     return kind
+
+
+def _loose(length: int, forced: NDArray[np.bool_] | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """How many nucleotides may stay unpaired in a row, from each one on and up to each one: int64 [L + 1] each."""
+    ahead, behind = np.zeros(length + 1, np.int64), np.zeros(length + 1, np.int64)
+    may = np.ones(length, bool) if forced is None else ~forced
+    for i in range(length):
+        behind[i] = behind[i - 1] + 1 if may[i] else 0  # behind[-1] is 0
+        ahead[length - 1 - i] = ahead[length - i] + 1 if may[length - 1 - i] else 0
+    return ahead, behind
 
 
 class Weights(NamedTuple):
@@ -182,8 +214,10 @@ def _inside(
     kind: Any,
     extra: Any,
     w: Any,
+    ahead: Any,
+    behind: Any,
 ) -> Any:
-    """Inward pass.
+    """Inward pass. Runs of unpaired nucleotides are at most as long as `ahead` and `behind` say (`_loose`).
 
     Returns: `ends` [L + 1], all structures of the first nucleotides; `bonds` [L, L], of (i, j) given that they pair;
     `seen`, `one`, `plain` [L, PAD + L], after columns of zeros: the same times the weight of the pair's end towards a
@@ -199,23 +233,32 @@ def _inside(
         for j in range(i + NEAREST, n):
             t = kind[i, j]
             if t >= 0:
-                weight = _hairpin(codes, i, j, t, w.hairpin, w.hairpin_mismatch, w.tetraloop)
+                weight = 0.0
+                if ahead[i + 1] >= j - i - 1:
+                    weight = _hairpin(codes, i, j, t, w.hairpin, w.hairpin_mismatch, w.tetraloop)
+                before, after = min(ahead[i + 1], LONGEST), min(behind[j - 1], LONGEST)  # unpaired at most on each side
+                low = max(1, LONGEST - after)
                 # stacks and bulges
                 if kind[i + 1, j - 1] >= 0:
                     weight += bonds[i + 1, j - 1] * w.stack[t, kind[i + 1, j - 1] ^ 1]
-                if kind[i + 2, j - 1] >= 0:
+                if before > 0 and kind[i + 2, j - 1] >= 0:
                     weight += bonds[i + 2, j - 1] * w.stack[t, kind[i + 2, j - 1] ^ 1] * w.loops[0, 1]
-                if kind[i + 1, j - 2] >= 0:
+                if after > 0 and kind[i + 1, j - 2] >= 0:
                     weight += bonds[i + 1, j - 2] * w.stack[t, kind[i + 1, j - 2] ^ 1] * w.loops[0, 1]
-                bulges = _dot(w.loops[0, 2:], turned_plain[j - 1, i + 3 : i + 2 + LONGEST])
-                bulges += _dot(w.mirrored[0, : LONGEST - 1], plain[i + 1, j + 1 : j + LONGEST])
+                bulges = _dot(w.loops[0, 2 : before + 1], turned_plain[j - 1, i + 3 : i + 2 + before])
+                bulges += _dot(
+                    w.mirrored[0, LONGEST - after : LONGEST - 1], plain[i + 1, j + 1 + LONGEST - after : j + LONGEST]
+                )
                 weight += bulges * w.close[t]
                 # interior loops: one side of 1, then the left and the right side from 2 on
-                single = _dot(w.mirrored[1, 1:LONGEST], one[i + 2, j + 2 : j + 1 + LONGEST])
-                single += _dot(w.loops[1, 2:LONGEST], turned_one[j - 2, i + 3 : i + 1 + LONGEST])
-                total = 0.0
-                for left in range(2, min(LONGEST - 1, j - i - 3 - NEAREST)):
-                    total += _dot(w.mirrored[left, 1 : LONGEST - 1], seen[i + 1 + left, j + 2 : j + LONGEST])
+                single, total = 0.0, 0.0
+                if before > 0:
+                    single += _dot(w.mirrored[1, low:LONGEST], one[i + 2, j + 1 + low : j + 1 + LONGEST])
+                if after > 0:
+                    most = min(before + 1, LONGEST)
+                    single += _dot(w.loops[1, 2:most], turned_one[j - 2, i + 3 : i + 1 + most])
+                for left in range(2, min(LONGEST - 1, j - i - 3 - NEAREST, before + 1)):
+                    total += _dot(w.mirrored[left, low : LONGEST - 1], seen[i + 1 + left, j + 1 + low : j + LONGEST])
                 weight += total * w.interior_mismatch[t, codes[i + 1], codes[j - 1]]
                 weight += single * w.one_mismatch[t, codes[i + 1], codes[j - 1]]
                 # multiloops
@@ -224,20 +267,22 @@ def _inside(
                 weight += several * w.closing[t ^ 1, codes[j - 1], codes[i + 1]]
                 weight *= extra[i, j] * w.pair[t]
                 bonds[i, j] = weight
-                before = codes[i - 1] if i > 0 else OTHER
-                after = codes[j + 1] if j + 1 < n else OTHER
-                seen[i, PAD + j] = weight * w.interior_mismatch[t ^ 1, after, before]
-                one[i, PAD + j] = turned_one[j, i] = weight * w.one_mismatch[t ^ 1, after, before]
+                left_code = codes[i - 1] if i > 0 else OTHER
+                right_code = codes[j + 1] if j + 1 < n else OTHER
+                seen[i, PAD + j] = weight * w.interior_mismatch[t ^ 1, right_code, left_code]
+                one[i, PAD + j] = turned_one[j, i] = weight * w.one_mismatch[t ^ 1, right_code, left_code]
                 plain[i, PAD + j] = turned_plain[j, i] = weight * w.close[t ^ 1]
-                tails[j, i] = weight * w.branch[t, before, after]
-            tails[j, i] += tails[j - 1, i] * w.unpaired[1]
+                tails[j, i] = weight * w.branch[t, left_code, right_code]
+            if behind[j] > 0:
+                tails[j, i] += tails[j - 1, i] * w.unpaired[1]
             last = j - NEAREST + 1
-            several = _dot(w.unpaired[: last - i], tails[j, i:last])
+            first = min(last, i + ahead[i] + 1)  # what a first branch may begin before
+            several = _dot(w.unpaired[: first - i], tails[j, i:first])
             parts[i, j + 1] = several + _dot(parts[i, i:last], tails[j, i:last])
     ends = np.zeros(n + 1)
     ends[0] = 1.0
     for j in range(n):
-        total = ends[j] * w.free
+        total = ends[j] * w.free if behind[j] > 0 else 0.0
         after = codes[j + 1] if j + 1 < n else OTHER
         for i in range(j - NEAREST + 1):
             if kind[i, j] >= 0:
@@ -252,6 +297,8 @@ def _outside(
     kind: Any,
     extra: Any,
     w: Any,
+    ahead: Any,
+    behind: Any,
     ends: Any,
     bonds: Any,
     seen: Any,
@@ -279,7 +326,8 @@ def _outside(
     d_ends = np.zeros(n + 1)
     d_ends[n] = 1.0 / ends[n]
     for j in range(n - 1, -1, -1):
-        d_ends[j] += d_ends[j + 1] * w.free
+        if behind[j] > 0:
+            d_ends[j] += d_ends[j + 1] * w.free
         after = codes[j + 1] if j + 1 < n else OTHER
         for i in range(j - NEAREST + 1):
             t = kind[i, j]
@@ -295,16 +343,18 @@ def _outside(
             if g > 0.0:
                 loose = 0.0
                 last = j - NEAREST + 1
-                _add(d_tails[j, i:last], g, w.unpaired[: last - i])
+                first = min(last, i + ahead[i] + 1)
+                _add(d_tails[j, i:first], g, w.unpaired[: first - i])
                 _add(d_tails[j, i:last], g, parts[i, i:last])
                 _add(d_parts[i, i:last], g, tails[j, i:last])
                 if counting:
-                    for k in range(i, j - NEAREST + 1):
+                    for k in range(i, first):
                         loose += (k - i) * w.unpaired[k - i] * tails[j, k]
                 c_unpaired += g * loose
             g = d_tails[j, i]
-            d_tails[j - 1, i] += g * w.unpaired[1]
-            c_unpaired += g * w.unpaired[1] * tails[j - 1, i]
+            if behind[j] > 0:
+                d_tails[j - 1, i] += g * w.unpaired[1]
+                c_unpaired += g * w.unpaired[1] * tails[j - 1, i]
             t = kind[i, j]
             if t < 0 or bonds[i, j] == 0.0:
                 continue
@@ -312,16 +362,19 @@ def _outside(
             after = codes[j + 1] if j + 1 < n else OTHER
             # the loops that this pair is the inner end of: sizes as in the inward pass
             d_seen, d_one, d_plain = 0.0, 0.0, 0.0
-            for left in range(2, min(LONGEST - 1, i)):
-                d_seen += _dot(w.loops[left, 2:LONGEST], many[i - 1 - left, j + 3 : j + 1 + LONGEST])
-            if i > 1:
-                d_one += _dot(w.loops[1, 1:LONGEST], few[i - 2, j + 2 : j + 1 + LONGEST])
-            if j + 2 < n:
-                d_one += _dot(w.mirrored[1, 1 : LONGEST - 1], turned_few[j + 2, i + 2 : i + LONGEST])
+            left_most, right_most = min(behind[i - 1], LONGEST), min(ahead[j + 1], LONGEST)  # behind[-1] is 0
+            most, low = min(right_most + 1, LONGEST), max(1, LONGEST - left_most)
+            for left in range(2, min(LONGEST - 1, i, left_most + 1)):
+                d_seen += _dot(w.loops[left, 2:most], many[i - 1 - left, j + 3 : j + 1 + most])
+            if i > 1 and left_most > 0:
+                d_one += _dot(w.loops[1, 1:most], few[i - 2, j + 2 : j + 1 + most])
+            if j + 2 < n and right_most > 0:
+                d_one += _dot(w.mirrored[1, low : LONGEST - 1], turned_few[j + 2, i + 1 + low : i + LONGEST])
             if i > 0:
-                d_plain += _dot(w.loops[0, 2:], bulge[i - 1, j + 3 : j + 2 + LONGEST])
+                d_plain += _dot(w.loops[0, 2 : right_most + 1], bulge[i - 1, j + 3 : j + 2 + right_most])
             if j + 1 < n:
-                d_plain += _dot(w.mirrored[0, : LONGEST - 1], turned_bulge[j + 1, i + 1 : i + LONGEST])
+                start = LONGEST - left_most
+                d_plain += _dot(w.mirrored[0, start : LONGEST - 1], turned_bulge[j + 1, i + 1 + start : i + LONGEST])
             c_branch[t, before, after] += g * bonds[i, j] * w.branch[t, before, after]
             c_interior_mismatch[t ^ 1, after, before] += d_seen * seen[i, PAD + j]
             c_one_mismatch[t ^ 1, after, before] += d_one * one[i, PAD + j]
@@ -333,7 +386,10 @@ def _outside(
             g = total * extra[i, j] * w.pair[t]
             if g == 0.0:
                 continue
-            x = g * _hairpin(codes, i, j, t, w.hairpin, w.hairpin_mismatch, w.tetraloop)
+            x = 0.0
+            if ahead[i + 1] >= j - i - 1:
+                x = g * _hairpin(codes, i, j, t, w.hairpin, w.hairpin_mismatch, w.tetraloop)
+            left_most, right_most = min(ahead[i + 1], LONGEST), min(behind[j - 1], LONGEST)
             c_hairpin[j - i - 1] += x
             c_hairpin_mismatch[t, codes[i + 1], codes[j - 1]] += x
             if j - i == 5 and tetraloop_number(codes, i) >= 0:
@@ -345,7 +401,7 @@ def _outside(
             for side in range(2):
                 a, b = (i + 2, j - 1) if side == 0 else (i + 1, j - 2)
                 s = kind[a, b]
-                if s >= 0:
+                if s >= 0 and (left_most if side == 0 else right_most) > 0:
                     flow = g * w.stack[t, s ^ 1] * w.loops[0, 1]
                     d_bonds[a, b] += flow
                     c_stack[t, s ^ 1] += flow * bonds[a, b]
@@ -355,18 +411,18 @@ def _outside(
             few[i, j] = turned_few[j, PAD + i] = g * w.one_mismatch[t, codes[i + 1], codes[j - 1]]
             if counting:
                 shift = LONGEST + 1 - j
-                for p in range(i + 3, min(i + 1 + LONGEST, j - 1 - NEAREST) + 1):
+                for p in range(i + 3, min(i + 1 + left_most, j - 1 - NEAREST) + 1):
                     flow = bulge[i, j] * w.loops[0, p - i - 1] * plain[p, PAD + j - 1]
                     c_close[t] += flow
                     c_loops[0, p - i - 1] += flow
-                for q in range(max(j - 1 - LONGEST, i + 1 + NEAREST), j - 2):
+                for q in range(max(j - 1 - right_most, i + 1 + NEAREST), j - 2):
                     flow = bulge[i, j] * w.mirrored[0, q + shift] * plain[i + 1, PAD + q]
                     c_close[t] += flow
                     c_mirrored[0, q + shift] += flow
                 x, y = 0.0, 0.0
-                for left in range(1, LONGEST):
+                for left in range(1, min(LONGEST, left_most + 1)):
                     p = i + 1 + left
-                    lowest = max(p + NEAREST, j - 1 - (LONGEST - left))
+                    lowest = max(p + NEAREST, j - 1 - min(LONGEST - left, right_most))
                     if lowest > j - 2:
                         break
                     if left == 1:

@@ -27,6 +27,7 @@ from unirna.serve.application import Application
 from unirna.serve.batcher import Batcher, Embed, Few, Turn, Vectors
 from unirna.serve.engine import Engine
 from unirna.serve.errors import RequestError, bad_field
+from unirna.serve.folding import Asked
 from unirna.serve.guard import Guard
 from unirna.serve.jobs import Jobs
 from unirna.serve.keys import Keyring, Rates
@@ -276,7 +277,9 @@ async def fold(body: schemas.FoldRequest, request: Request, engine: EngineOf, se
     sequences = _checked(body.sequences, engine, settings)
     engine.folding.check(sequences)
     turn: Turn = request.app.state.long_turn
-    folded = partial(engine.folding.fold, sequences, drawing=body.drawing, contacts=body.contacts)
+    asked = Asked(**body.model_dump(exclude={"sequences"}))
+    await asyncio.to_thread(engine.folding.check_constraints, sequences, asked)
+    folded = partial(engine.folding.fold, sequences, asked)
     return {"structures": await turn.run(folded)}
 
 

@@ -17,7 +17,7 @@ from unirna import vectorstore
 from unirna.model import CheckpointError, Model, load
 from unirna.serve.catalogue import Catalogue
 from unirna.serve.encoders import Encoders
-from unirna.serve.folding import Folding
+from unirna.serve.folding import Asked, Folding
 from unirna.serve.limits import DEFAULT_LIMITS, Limits
 from unirna.serve.maps import Maps
 from unirna.serve.predictors import Predictors, about, answers_of, check_options
@@ -147,17 +147,21 @@ class Engine:
 
     # ---- fold ------------------------------------------------------------------------------------------------------
 
-    def fold(
-        self, sequences: Sequence[str], *, drawing: bool = False, contacts: bool = False, bounded: bool = True
-    ) -> list[dict[str, Any]]:
-        """The secondary structure of each sequence, as `folding.answer` gives it; `bounded` refuses what takes long.
+    def fold(self, sequences: Sequence[str], *, bounded: bool = True, **asked: Any) -> list[dict[str, Any]]:
+        """The secondary structure of each sequence, as `folding.answer` gives it.
+
+        Args:
+            sequences: RNA or DNA, either case.
+            bounded: refuse what takes long.
+            asked: of `folding.Asked`.
 
         Raises:
-            RequestError: sequences that are not valid or too long (422), or too much work for one request (413).
+            RequestError: sequences or constraints that are not valid or too long (422), or too much work for one request
+                (413).
         """
         letters = self.limits.check_sequences(sequences)
         self.folding.check(letters, bounded=bounded)
-        return self.folding.fold(letters, drawing=drawing, contacts=contacts)
+        return self.folding.fold(letters, Asked(**asked))
 
     # ---- variants --------------------------------------------------------------------------------------------------
 

@@ -5,12 +5,22 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unirna.fold import Fold, FoldError, StructurePredictor, draw, load_structure_predictor
+from unirna.fold import (
+    ConstraintError,
+    Fold,
+    FoldError,
+    StructurePredictor,
+    draw,
+    load_structure_predictor,
+    plot,
+    read_constraint,
+)
 from unirna.model import Model
 from unirna.serve.errors import FieldError, RequestError, bad_field
 
@@ -20,9 +30,25 @@ LISTED: Final = 0.05
 CONTACTS_LISTED: Final = 0.2
 """Probability below which a contact is not."""
 
-
 SHORT: Final = 500
 """Up to this length the encoder, the network and the drawing count more than the cube of the length: all count as this."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How sequences are folded, and what is given with each structure.
+
+    Attributes:
+        drawing: a drawing. contacts: the nucleotides that are close in space. plot: a plot of the pair probabilities.
+        pseudoknots: add helices that cross the nested structure.
+        constraints: of each sequence, as for `read_constraint`; None for none.
+    """
+
+    drawing: bool = False
+    contacts: bool = False
+    plot: bool = False
+    pseudoknots: bool = True
+    constraints: Sequence[str | None] | None = None
 
 
 class Folding:
@@ -84,20 +110,58 @@ class Folding:
             )
             raise bad_field("sequences", message, 413)
 
-    def fold(self, sequences: Sequence[str], *, drawing: bool, contacts: bool = False) -> list[dict[str, Any]]:
-        """Structures of checked sequences: sequence, structure, pairs, certainty and, if asked for, svg and contacts."""
+    def check_constraints(self, sequences: Sequence[str], asked: Asked) -> None:
+        """See that there is a constraint for each of the checked sequences, and that each can be read.
+
+        Raises:
+            RequestError: one is not valid (422).
+        """
+        given = asked.constraints
+        if given is None:
+            return
+        if isinstance(given, str) or len(given) != len(sequences):
+            got = "one text" if isinstance(given, str) else f"{len(given):,}"
+            raise bad_field("constraints", f"expected a list of {len(sequences):,}, one for each sequence; got {got}")
+        errors = []
+        for i, (text, letters) in enumerate(zip(given, sequences, strict=True)):
+            try:
+                if text:
+                    read_constraint(text.strip(), letters)
+            except ConstraintError as error:
+                errors.append(FieldError(f"constraints[{i}]", error.message))
+        if errors:
+            raise RequestError(422, f"{errors[0].field}: {errors[0].message}", *errors[:100])
+
+    def fold(self, sequences: Sequence[str], asked: Asked) -> list[dict[str, Any]]:
+        """Structures of checked sequences, as `answer` gives them.
+
+        Raises:
+            RequestError: a constraint that is not valid, or a sequence or constraint without a structure (422).
+        """
+        self.check_constraints(sequences, asked)
         predictor = self.predictor()
         try:
             return [
-                answer(found, drawing, predictor.contacts(found) if contacts else None)
-                for found in predictor.fold(sequences)
+                answer(found, asked, predictor.contacts(found) if asked.contacts else None)
+                for found in predictor.fold(sequences, pseudoknots=asked.pseudoknots, constraints=asked.constraints)
             ]
+        except ConstraintError as error:
+            raise bad_field(f"constraints[{error.number or 0}]", error.message) from error
         except FoldError as error:
             raise bad_field("sequences", str(error)) from error
 
 
-def answer(found: Fold, drawing: bool, contacts: NDArray[np.float32] | None = None) -> dict[str, Any]:
-    """A structure as the service gives it; contacts [L, L] where they are asked for."""
+def answer(found: Fold, asked: Asked, contacts: NDArray[np.float32] | None = None) -> dict[str, Any]:
+    """A structure as the service gives it.
+
+    Args:
+        found: the structure.
+        asked: what is given with it.
+        contacts: float32 [L, L], where they are asked for.
+
+    Returns:
+        The fields of `schemas.Structure`.
+    """
     listed = None
     if contacts is not None:
         places = np.argwhere(np.triu(contacts) >= CONTACTS_LISTED).tolist()
@@ -110,6 +174,10 @@ def answer(found: Fold, drawing: bool, contacts: NDArray[np.float32] | None = No
         "structure": found.dot_bracket,
         "pairs": [[i, j, round(p, 4)] for i, j, p in found.probabilities(LISTED)],
         "certainty": [round(float(share), 4) for share in sure],
-        "svg": draw(found.sequence, found.nested, sure.tolist(), crossing=found.crossing) if drawing else None,
+        "free_energy": found.free_energy,
+        "svg": draw(found.sequence, found.nested, sure.tolist(), crossing=found.crossing, matrix=found.matrix)
+        if asked.drawing
+        else None,
         "contacts": listed,
+        "plot": plot(found.sequence, found.matrix, found.nested, found.crossing) if asked.plot else None,
     }

@@ -256,6 +256,14 @@ class FoldRequest(_Request):
     sequences: list[str] = Field(description="RNA or DNA sequences, either case.", examples=[[SEQUENCE]])
     drawing: bool = Field(False, description="Give a drawing of each as SVG, too.")
     contacts: bool = Field(False, description="Say which nucleotides are close in space, too.")
+    pseudoknots: bool = Field(True, description="Add helices that cross the nested structure.")
+    constraints: list[str | None] | None = Field(
+        None,
+        description="What the structure of each sequence has to satisfy, one character per nucleotide as in ViennaRNA: "
+        "`.` free, `x` unpaired, `|` paired, `<` paired with a later nucleotide, `>` with an earlier one, `(` and `)` "
+        "paired with each other. null or an empty text for none.",
+    )
+    plot: bool = Field(False, description="Give a plot of the pair probabilities of each as SVG, too.")
 
 
 class Structure(_Response):
@@ -267,10 +275,14 @@ class Structure(_Response):
         description="Pairs (from 0) with their probability over all nested structures, from .05 on."
     )
     certainty: list[float] = Field(description="Of each nucleotide, to be paired if it is, unpaired if not.")
+    free_energy: float = Field(
+        description="Of the structure without its crossing helices, in kcal/mol at 37 °C, by the Turner 2004 parameters."
+    )
     svg: str | None = Field(description="With drawing.")
     contacts: list[tuple[int, int, float]] | None = Field(
         None, description="With contacts: nucleotides (from 0), six apart or more, with their probability, from .2 on."
     )
+    plot: str | None = Field(None, description="With plot.")
 
 
 class FoldResponse(_Response):

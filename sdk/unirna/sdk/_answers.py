@@ -96,6 +96,8 @@ def structures(answers: Sequence[Mapping[str, Any]]) -> list[Structure]:
             tuple(entry["certainty"]),
             entry["svg"] or "",
             tuple((i, j, p) for i, j, p in entry.get("contacts") or ()),
+            entry.get("free_energy"),
+            entry.get("plot") or "",
         )
         for entry in answers
     ]

@@ -95,14 +95,39 @@ class AsyncClient:
         return await self._run(_calls.predict(task, sequences, top, prior, self._transport.whole))
 
     @overload
-    async def fold(self, sequences: str, *, contacts: bool = False) -> Structure: ...  # type: ignore[overload-overlap]
+    async def fold(  # type: ignore[overload-overlap]
+        self,
+        sequences: str,
+        *,
+        contacts: bool = False,
+        pseudoknots: bool = True,
+        constraint: str | None = None,
+        plot: bool = False,
+    ) -> Structure: ...
     @overload
-    async def fold(self, sequences: Sequence[str], *, contacts: bool = False) -> FoldResult: ...
-    async def fold(self, sequences: str | Sequence[str], *, contacts: bool = False) -> Structure | FoldResult:
+    async def fold(
+        self,
+        sequences: Sequence[str],
+        *,
+        contacts: bool = False,
+        pseudoknots: bool = True,
+        constraint: Sequence[str | None] | None = None,
+        plot: bool = False,
+    ) -> FoldResult: ...
+    async def fold(
+        self,
+        sequences: str | Sequence[str],
+        *,
+        contacts: bool = False,
+        pseudoknots: bool = True,
+        constraint: str | Sequence[str | None] | None = None,
+        plot: bool = False,
+    ) -> Structure | FoldResult:
         """See `Client.fold`."""
-        if isinstance(sequences, str):
-            return (await self._run(_calls.fold([sequences], contacts, self._transport.whole)))[0]
-        return FoldResult(await self._run(_calls.fold(sequences, contacts, self._transport.whole)))
+        whole = self._transport.whole
+        steps = _calls.fold(sequences, constraint, whole, contacts=contacts, pseudoknots=pseudoknots, plot=plot)
+        found = await self._run(steps)
+        return found[0] if isinstance(sequences, str) else FoldResult(found)
 
     async def score_variants(
         self, sequence: str, variants: Sequence[str] | None = None, *, method: str = "masked"

@@ -187,25 +187,55 @@ def predict(
     return prediction_result(answers, task, parts[0], shown)
 
 
-def fold(sequences: Sequence[str], contacts: bool, whole: bool) -> Steps[list[Structure]]:
+Constraints = str | Sequence[str | None] | None
+
+
+def fold(
+    sequences: str | Sequence[str], constraint: Constraints, whole: bool, *, contacts: bool, pseudoknots: bool, plot: bool
+) -> Steps[list[Structure]]:
+    listed = as_list([sequences] if isinstance(sequences, str) else sequences)
+    constraints = _constraints(constraint, len(listed), single=isinstance(sequences, str))
+    asked: dict[str, Any] = {"drawing": True}
+    if contacts:
+        asked["contacts"] = True
+    if plot:
+        asked["plot"] = True
+    if not pseudoknots:  # the service's default stays unsaid, so that services of before can be asked
+        asked["pseudoknots"] = False
     found: list[Structure] = []
-    for first, chunk in _chunks(as_list(sequences), whole, _fold_cost, FOLD_COST):
-        found += yield from _fold_chunk(first, chunk, contacts)
+    for first, chunk in _chunks(listed, whole, _fold_cost, FOLD_COST):
+        found += yield from _fold_chunk(first, chunk, constraints and constraints[first : first + len(chunk)], asked)
     return found
 
 
-def _fold_chunk(first: int, chunk: list[str], contacts: bool) -> Steps[list[Structure]]:
+def _constraints(given: Constraints, count: int, *, single: bool) -> list[str | None] | None:
+    if given is None:
+        return None
+    if single and isinstance(given, str):
+        return [given]
+    if single or isinstance(given, str) or len(given) != count:
+        wanted = "a text, as there is one sequence" if single else f"a list of {count}, one for each sequence"
+        got = "a text" if isinstance(given, str) else f"{len(given)}"
+        raise InvalidRequestError.of("constraint", f"expected {wanted}; got {got}")
+    return list(given)
+
+
+def _fold_chunk(
+    first: int, chunk: list[str], constraints: list[str | None] | None, asked: Mapping[str, Any]
+) -> Steps[list[Structure]]:
     """Structures of sequences; in halves where the service finds them too many for one request."""
 
-    body = {"sequences": chunk, "drawing": True, **({"contacts": True} if contacts else {})}
+    body = {"sequences": chunk, **asked}
+    if constraints is not None:
+        body["constraints"] = constraints
     try:
         (answer,) = yield [Request("POST", "/v1/fold", body, first, len(chunk))]
     except UniRNAError as error:
         if error.status != 413 or len(chunk) == 1:
             raise
         half = len(chunk) // 2
-        one = yield from _fold_chunk(first, chunk[:half], contacts)
-        return one + (yield from _fold_chunk(first + half, chunk[half:], contacts))
+        one = yield from _fold_chunk(first, chunk[:half], constraints and constraints[:half], asked)
+        return one + (yield from _fold_chunk(first + half, chunk[half:], constraints and constraints[half:], asked))
     return structures(answer["structures"])
 
 

@@ -192,12 +192,19 @@ class Fold(ReadsSequences):
 
     sequences: tyro.conf.Positional[str]
     """An RNA or DNA sequence; or a file (FASTA, FASTQ, GenBank, EMBL, CSV, TSV; plain or gzip); or - for standard input."""
+    pseudoknots: Annotated[bool, tyro.conf.FlagCreatePairsOff] = True
+    """Leave out helices that cross the nested structure."""
+    constraint: str = ""
+    """For one sequence, a character each: . free, x unpaired, | paired, < paired with a later nucleotide, > with an earlier
+    one, ( and ) paired with each other."""
     svg: Path | None = None
     """Folder for a drawing of each, NUMBER_ID.svg."""
+    plot: Path | None = None
+    """Folder for a plot of the pair probabilities of each, NUMBER_ID.svg."""
     contacts: Path | None = None
     """File for the nucleotides that are close in space, TSV: id, i, j (from 1), probability."""
-    format: Literal["auto", "brackets", "tsv", "jsonl"] = "auto"
-    """brackets: three lines for each, as RNAfold prints them; by default these."""
+    format: Literal["auto", "brackets", "dbn", "ct", "bpseq", "tsv", "jsonl"] = "auto"
+    """brackets, the default: as RNAfold prints them, with the free energy in kcal/mol; dbn: without it."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """The same as --format jsonl."""
     tsv: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -207,17 +214,29 @@ class Fold(ReadsSequences):
     def run(self) -> int:
         """Fold and print; 2 where some of several sequences cannot be used, and the others were folded."""
         given = read_sequences(self.sequences, self)
+        if self.constraint and len(given.named) != 1:
+            raise InvalidRequestError(f"--constraint is for one sequence, got {len(given.named)}: give them one by one")
         with self.source.connect() as client:
             answered = answer_each(
-                given.named, lambda sequences: client.fold(sequences, contacts=self.contacts is not None)
+                given.named,
+                lambda sequences: client.fold(
+                    sequences,
+                    contacts=self.contacts is not None,
+                    pseudoknots=self.pseudoknots,
+                    constraint=[self.constraint] if self.constraint else None,
+                    plot=self.plot is not None,
+                ),
             )
         named, found = answered.records, FoldResult([structure for part in answered.parts for structure in part])
-        if self.svg is not None:
-            self.svg.mkdir(parents=True, exist_ok=True)
+        for folder, what in ((self.svg, "drawing"), (self.plot, "plot")):
+            if folder is None:
+                continue
+            folder.mkdir(parents=True, exist_ok=True)
             for number, ((name, _), structure) in enumerate(zip(named, found, strict=True), 1):
                 safe = re.sub(r"[^\w.-]", "_", name)[:100]
-                (self.svg / f"{number:04d}_{safe}.svg").write_text(structure.svg)
-            say(f"{counted(len(named), 'drawing')} in {self.svg}")
+                picture = structure.svg if what == "drawing" else structure.plot
+                (folder / f"{number:04d}_{safe}.svg").write_text(picture, encoding="utf-8")
+            say(f"{counted(len(named), what)} in {folder}")
         if self.contacts is not None:
             lines = ["id\ti\tj\tprobability\n"]
             for (name, _), structure in zip(named, found, strict=True):
@@ -230,7 +249,14 @@ class Fold(ReadsSequences):
             show(rows, "tsv" if format == "tsv" else "jsonl")
             return 2 if given.left_out or answered.refused else 0
         for (name, _), structure in zip(named, found, strict=True):
-            print(f">{name}\n{structure}")
+            if format == "ct":
+                print(structure.to_ct(name), end="")
+            elif format == "bpseq":
+                print(structure.to_bpseq(name), end="")
+            elif format == "dbn" or structure.free_energy is None:
+                print(structure.to_dot_bracket(name), end="")
+            else:
+                print(f">{name}\n{structure} ({structure.free_energy:.2f})")
         return 2 if given.left_out or answered.refused else 0
 
 

@@ -155,26 +155,57 @@ class Client:
         return self._run(_calls.predict(task, sequences, top, prior, self._transport.whole))
 
     @overload
-    def fold(self, sequences: str, *, contacts: bool = False) -> Structure: ...  # type: ignore[overload-overlap]
+    def fold(  # type: ignore[overload-overlap]
+        self,
+        sequences: str,
+        *,
+        contacts: bool = False,
+        pseudoknots: bool = True,
+        constraint: str | None = None,
+        plot: bool = False,
+    ) -> Structure: ...
     @overload
-    def fold(self, sequences: Sequence[str], *, contacts: bool = False) -> FoldResult: ...
-    def fold(self, sequences: str | Sequence[str], *, contacts: bool = False) -> Structure | FoldResult:
+    def fold(
+        self,
+        sequences: Sequence[str],
+        *,
+        contacts: bool = False,
+        pseudoknots: bool = True,
+        constraint: Sequence[str | None] | None = None,
+        plot: bool = False,
+    ) -> FoldResult: ...
+    def fold(
+        self,
+        sequences: str | Sequence[str],
+        *,
+        contacts: bool = False,
+        pseudoknots: bool = True,
+        constraint: str | Sequence[str | None] | None = None,
+        plot: bool = False,
+    ) -> Structure | FoldResult:
         """The secondary structure of a sequence, or of each of several.
 
         Args:
-            sequences: RNA or DNA letters, either case.
+            sequences: RNA or DNA, either case.
             contacts: also say which nucleotides are close in space.
+            pseudoknots: add helices that cross the nested structure.
+            constraint: what the structure has to satisfy, one character per nucleotide as in ViennaRNA: `.` free, `x`
+                unpaired, `|` paired, `<` paired with a later nucleotide, `>` with an earlier one, `(` and `)` paired with
+                each other. For a list of sequences a list of them, None for none.
+            plot: also give a plot of the pair probabilities.
 
         Returns:
             Of one text its `Structure`, of a list a `FoldResult` in its order.
 
         Raises:
-            InvalidRequestError: sequences that are not RNA or DNA, or too long; `errors` names them by index.
+            InvalidRequestError: sequences that are not RNA or DNA, or too long, or constraints that are not valid or that
+                no structure satisfies; `errors` names them by index.
             UniRNAError: any other failure.
         """
-        if isinstance(sequences, str):
-            return self._run(_calls.fold([sequences], contacts, self._transport.whole))[0]
-        return FoldResult(self._run(_calls.fold(sequences, contacts, self._transport.whole)))
+        whole = self._transport.whole
+        steps = _calls.fold(sequences, constraint, whole, contacts=contacts, pseudoknots=pseudoknots, plot=plot)
+        found = self._run(steps)
+        return found[0] if isinstance(sequences, str) else FoldResult(found)
 
     def score_variants(
         self, sequence: str, variants: Sequence[str] | None = None, *, method: str = "masked"

@@ -87,12 +87,37 @@ def predict(task: str, sequences: Sequence[str], *, top: int | None = None, prio
 
 
 @overload
-def fold(sequences: str, *, contacts: bool = False) -> Structure: ...  # type: ignore[overload-overlap]
+def fold(  # type: ignore[overload-overlap]
+    sequences: str,
+    *,
+    contacts: bool = False,
+    pseudoknots: bool = True,
+    constraint: str | None = None,
+    plot: bool = False,
+) -> Structure: ...
 @overload
-def fold(sequences: Sequence[str], *, contacts: bool = False) -> FoldResult: ...
-def fold(sequences: str | Sequence[str], *, contacts: bool = False) -> Structure | FoldResult:
+def fold(
+    sequences: Sequence[str],
+    *,
+    contacts: bool = False,
+    pseudoknots: bool = True,
+    constraint: Sequence[str | None] | None = None,
+    plot: bool = False,
+) -> FoldResult: ...
+def fold(
+    sequences: str | Sequence[str],
+    *,
+    contacts: bool = False,
+    pseudoknots: bool = True,
+    constraint: str | Sequence[str | None] | None = None,
+    plot: bool = False,
+) -> Structure | FoldResult:
     """`Client.fold` with the service at `UNIRNA_URL`, by default http://127.0.0.1:8000."""
-    return _default_client().fold(sequences, contacts=contacts)
+    client = _default_client()
+    if isinstance(sequences, str):
+        one = constraint if constraint is None or isinstance(constraint, str) else list(constraint)
+        return client.fold(sequences, contacts=contacts, pseudoknots=pseudoknots, constraint=one, plot=plot)
+    return client.fold(sequences, contacts=contacts, pseudoknots=pseudoknots, constraint=constraint, plot=plot)
 
 
 def score_variants(sequence: str, variants: Sequence[str] | None = None, *, method: str = "masked") -> VariantResult:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from unirna.sdk import _structure_files
+
 
 @dataclass(frozen=True)
 class Alignment:
@@ -149,6 +151,9 @@ class Structure:
         pairs: pairs (from 0) with their probability over all nested structures, those of .05 and more.
         certainty: of each nucleotide, to be paired if it is, unpaired if not.
         svg: a drawing, coloured by the certainty.
+        free_energy: of the structure without its crossing helices, in kcal/mol at 37 °C, by the Turner 2004 parameters;
+            None from services that do not give it.
+        plot: a plot of the pair probabilities as SVG; empty unless it was asked for.
         contacts: nucleotides (from 0), six apart or more, that are close in space with a probability of .2 and more, and
             that; empty unless they were asked for.
     """
@@ -159,9 +164,23 @@ class Structure:
     certainty: tuple[float, ...] = field(repr=False)
     svg: str = field(repr=False)
     contacts: tuple[tuple[int, int, float], ...] = field(default=(), repr=False)
+    free_energy: float | None = None
+    plot: str = field(default="", repr=False)
 
     def __str__(self) -> str:
         return f"{self.sequence}\n{self.structure}"
+
+    def to_dot_bracket(self, name: str = "sequence") -> str:
+        """The structure as three lines: `>name`, the sequence, the brackets."""
+        return _structure_files.dot_bracket(self.sequence, self.structure, name)
+
+    def to_ct(self, name: str = "sequence") -> str:
+        """The structure as a connectivity table (CT), pseudoknots included; its title has the free energy."""
+        return _structure_files.ct(self.sequence, self.structure, name, self.free_energy)
+
+    def to_bpseq(self, name: str = "sequence") -> str:
+        """The structure as BPSEQ, pseudoknots included."""
+        return _structure_files.bpseq(self.sequence, self.structure, name)
 
     def _repr_svg_(self) -> str:
         return self.svg

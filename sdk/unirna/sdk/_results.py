@@ -397,12 +397,13 @@ class FoldResult(_Rows[Structure]):
     """One structure per sequence, in their order: a sequence of `Structure`."""
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """Keys: sequence, structure, certainty (the mean), pairs, and contacts where they were asked for."""
+        """Keys: sequence, structure, certainty (the mean), free_energy, pairs, and contacts where they were asked for."""
         return [
             {
                 "sequence": s.sequence,
                 "structure": s.structure,
                 "certainty": sum(s.certainty) / len(s.certainty),
+                "free_energy": s.free_energy,
                 "pairs": [{"i": i, "j": j, "probability": p} for i, j, p in s.pairs],
                 **({"contacts": [{"i": i, "j": j, "probability": p} for i, j, p in s.contacts]} if s.contacts else {}),
             }
@@ -411,14 +412,19 @@ class FoldResult(_Rows[Structure]):
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Headings and cells as they are shown."""
-        return ["sequence", "structure", "certainty"], [
-            [_short(row["sequence"]), _short(row["structure"]), f"{row['certainty']:.3f}"] for row in self.to_dicts()
+        return ["sequence", "structure", "certainty", "kcal/mol"], [
+            [_short(s.sequence), _short(s.structure), f"{sum(s.certainty) / len(s.certainty):.3f}", _energy(s.free_energy)]
+            for s in self
         ]
 
     def _repr_html_(self) -> str:
         headings, rows = self.table()
         cells = [[html.escape(cell) for cell in row] for row in rows]
         return _html(["drawing", *headings], [[_sketch(s.svg), *row] for s, row in zip(self, cells, strict=True)])
+
+
+def _energy(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
 
 
 def _html(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
