@@ -35,7 +35,16 @@ from unirna.corpus.shards import FORMAT, SPLITS, CorpusError, digest_file, is_co
 from unirna.corpus.summary import write_summary
 from unirna.corpus.work import Work, appearing, write_json
 from unirna.job import Progress, package_version, say
-from unirna.sequence import REJECT_SCHEMA, InputError, plan_pieces, read_tables
+from unirna.sequence import (
+    REJECT_SCHEMA,
+    InputError,
+    changed_path,
+    check_unchanged,
+    contents_of,
+    plan_pieces,
+    read_tables,
+    stamps_of,
+)
 
 Mapper = Callable[[Callable[[Any], dict[str, Any]], list[Any]], Iterable[dict[str, Any]]]
 
@@ -63,11 +72,14 @@ def build_corpus(config: BuildConfig, map_pieces: Mapper = lambda f, items: map(
     sources = parse_sources(config.data)
     sets = parse_sources(config.exclude, weighted=False)
     names, units = plan_units(sources, str(work.folder))
+    stamps = stamps_of(piece.path for unit in units for piece in unit.pieces)
     recipe = _recipe(config, units, sets)
     if is_corpus(out):
         manifest: dict[str, Any] = json.loads((out / "manifest.json").read_text())
         if manifest.get("recipe") != recipe:
-            raise CorpusError(f"{out} holds a corpus of other data or settings. Give another folder, or remove it")
+            path = changed_path(manifest.get("recipe", {}).get("files", []), recipe["files"])
+            other = f"an earlier content of {path}" if path else "other data or settings"
+            raise CorpusError(f"{out} holds a corpus of {other}. Give another folder, or remove it")
         shutil.rmtree(work.folder, ignore_errors=True)
         return manifest
     tools = _start(work, out, recipe, config)
@@ -79,6 +91,7 @@ def build_corpus(config: BuildConfig, map_pieces: Mapper = lambda f, items: map(
     scanned = run.stage(
         "rows", len(units), lambda i: scan_unit(work, i, units[i], config, dropped, buckets), [u.bytes for u in units]
     )
+    check_unchanged(stamps)
     _check_columns(scanned, config)
     groups = sorted({name for record in scanned for name in record["groups"]})
 
@@ -192,7 +205,11 @@ def _recipe(config: BuildConfig, units: list[Unit], sets: list[Source]) -> dict[
     settings = {name: value for name, value in asdict(config).items() if name != "out"}
     pieces = [asdict(piece) for unit in units for piece in unit.pieces]
     excluded = [asdict(piece) for one in sets for piece in plan_pieces(one.path)]
-    recipe: dict[str, Any] = json.loads(json.dumps({**settings, "pieces": pieces, "exclude_pieces": excluded}))
+    groups = [asdict(piece) for piece in plan_pieces(config.drop_groups)] if config.drop_groups else []
+    files = contents_of(piece["path"] for piece in (*pieces, *excluded, *groups))
+    recipe: dict[str, Any] = json.loads(
+        json.dumps({**settings, "pieces": pieces, "exclude_pieces": excluded, "files": files})
+    )
     return recipe
 
 

@@ -26,10 +26,10 @@ from unirna.embed.plan import COUNTS, Plan, Recipe, read_record
 from unirna.embed.projection import check_method, make_map
 from unirna.embed.rejects import DUPLICATE, save_rejects
 from unirna.embed.scan import UNIT_BYTES, Held, Source, plan_units
-from unirna.embed.state import State, job_key, manifest
+from unirna.embed.state import State, job_key
 from unirna.embed.steps import HELD_ROWS, embed, num_gpus, resolve, scan, still_good
 from unirna.job import JobError, connect_ray, package_version, plan_workers, say
-from unirna.sequence import Piece, plan_pieces
+from unirna.sequence import Piece, check_unchanged, contents_of, plan_pieces, stamps_of
 
 BUCKET_BYTES: Final = 64 << 20
 """Input for each bucket of ids: a million short records, so a few hundred MB in the process that compares them."""
@@ -150,8 +150,9 @@ def _attempt(config: EmbedConfig, started: float) -> dict[str, Any]:
             collection.check_model(encoder.fingerprint, config.model)
         source = Source(config.id_column, config.sequence_column, config.drop_labels)
         pieces = plan_pieces([_absolute(item) for item in config.inputs], piece_bytes=UNIT_BYTES)
-        files = manifest(sorted({piece.path for piece in pieces}))
-        identity |= {"pieces": [[p.path, p.start, p.end] for p in pieces], "files": files, "source": asdict(source)}
+        files = stamps_of(piece.path for piece in pieces)
+        contents = contents_of(piece.path for piece in pieces)
+        identity |= {"pieces": [[p.path, p.start, p.end] for p in pieces], "files": contents, "source": asdict(source)}
 
     # ---- the job, and what is finished of it
     key = job_key(identity)
@@ -194,8 +195,7 @@ def _attempt(config: EmbedConfig, started: float) -> dict[str, Any]:
     # Where the whole collection is replaced its ids are no duplicates: the rows are prepared as for an empty one.
     against = "0" if config.switch_model else label
     scanned = scan(state, units, source, key, store, name, against, buckets, parts)
-    if manifest([path for path, _, _ in files]) != files:
-        raise JobError("the input changed while it was read. Run the same command again: it starts with the new input")
+    check_unchanged(files)
     made = vectorstore.Provenance(
         config.model,
         encoder.fingerprint,

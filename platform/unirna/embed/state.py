@@ -1,8 +1,8 @@
 """What a running job has finished, beside the collection, so that a killed job goes on where it was.
 
 The state of a job is a folder `<store>/_unirna/<collection>/<job key>/` of small files, each complete once it is there. The
-key is a hash of the input files (path, size, time of change), the settings that matter and the model, so the same command
-finds its own state and another never does. It goes when the job is done.
+key is a hash of the input files and their contents, the settings that matter and the model, so the same command finds its
+own state and another never does. It goes when the job is done.
 
     job.json             what the key stands for
     scan/ keys/ rejects/ of each unit of input: counts; ids and shas; records rejected
@@ -169,16 +169,6 @@ def by_part(records: list[str]) -> dict[int, list[str]]:
     for name in records:
         found.setdefault(int(name.split("-")[0]), []).append(name)
     return found
-
-
-def manifest(paths: list[str]) -> list[tuple[str, int, int]]:
-    """Path, size in bytes and time of change in nanoseconds of every input file."""
-    result: list[tuple[str, int, int]] = []
-    for path in paths:
-        filesystem, inner = pa.fs.FileSystem.from_uri(path) if "://" in path else (pa.fs.LocalFileSystem(), path)
-        info = filesystem.get_file_info(inner)
-        result.append((path, int(info.size or 0), int(info.mtime_ns or 0)))
-    return result
 
 
 def job_key(values: Mapping[str, Any]) -> str:

@@ -30,7 +30,7 @@ from unirna.screen.criteria import (
 )
 from unirna.screen.report import write_report
 from unirna.screen.state import ScreenState
-from unirna.sequence import Piece, clean_table, plan_pieces, read_tables
+from unirna.sequence import Piece, check_unchanged, clean_table, contents_of, plan_pieces, read_tables, stamps_of
 from unirna.sequence.normalise import REJECT_SCHEMA
 
 SAVE_SECONDS = 15.0
@@ -91,6 +91,7 @@ def screen_library(config: ScreenConfig) -> dict[str, Any]:
     criteria = _criteria(config)
     library = [_absolute(item) for item in config.library]  # workers on this machine may stand in another folder
     pieces = plan_pieces(library, piece_bytes=config.piece_bytes, spool=work.absolute())
+    stamps = stamps_of(piece.path for piece in pieces)
     recipe = _recipe(config, criteria, pieces)
     finished = out / "screen.json"
     if finished.exists() and json.loads(finished.read_text()).get("recipe") == recipe:
@@ -114,6 +115,7 @@ def screen_library(config: ScreenConfig) -> dict[str, Any]:
             saved = time.monotonic()
     state.save()
     progress.close(f"{state.counts['read']:,} records")
+    check_unchanged(stamps)
 
     # ---- outputs
     out.mkdir(parents=True, exist_ok=True)
@@ -184,15 +186,16 @@ def _read_references(config: ScreenConfig) -> tuple[list[str], list[str]]:
 
 
 def _recipe(config: ScreenConfig, criteria: Criteria, pieces: list[Piece]) -> dict[str, Any]:
-    """Everything that decides the result, as plain JSON values; local files by their time of change too."""
+    """Everything that decides the result, as plain JSON values; files by their contents."""
     references = criteria.references
     recipe = {
-        "format": 1,
-        "pieces": [{**asdict(piece), "changed": _changed(piece.path)} for piece in pieces],
+        "format": 2,
+        "pieces": [asdict(piece) for piece in pieces],
+        "files": contents_of(piece.path for piece in pieces),
         "columns": [config.id_column, config.sequence_column],
         "top": config.top,
         "references": [references.digest, references.unit] if references else None,
-        "labels": [[c.name, c.fingerprint, _changed(f"{c.folder}/predictor.json")] for c in criteria.labels],
+        "labels": [[c.name, c.fingerprint, contents_of([f"{c.folder}/predictor.json"])] for c in criteria.labels],
         **({"prior": [c.prior for c in criteria.labels]} if any(c.prior is not None for c in criteria.labels) else {}),
     }
     plain: dict[str, Any] = json.loads(json.dumps(recipe))
@@ -201,10 +204,6 @@ def _recipe(config: ScreenConfig, criteria: Criteria, pieces: list[Piece]) -> di
 
 def _absolute(path: str) -> str:
     return path if "://" in path or path == "-" else str(Path(path).absolute())
-
-
-def _changed(path: str) -> int:
-    return 0 if "://" in path else Path(path).stat().st_mtime_ns
 
 
 def _scored_blocks(

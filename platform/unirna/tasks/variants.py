@@ -18,7 +18,20 @@ import pyarrow.parquet as pq
 from unirna.job import JobError, Progress, say
 from unirna.model import load
 from unirna.model.variants import Method, Variant, VariantError, heat_map, parse_variant, score_variants, substitutions
-from unirna.sequence import InputError, Record, SequenceError, normalise, plan_pieces, read, read_tables
+from unirna.sequence import (
+    InputError,
+    Piece,
+    Record,
+    SequenceError,
+    changed_path,
+    check_unchanged,
+    contents_of,
+    normalise,
+    plan_pieces,
+    read,
+    read_tables,
+    stamps_of,
+)
 
 SCHEMA: Final = pa.schema(
     [("id", pa.string()), ("variant", pa.string()), ("place", pa.int32()), ("score", pa.float32()), ("reason", pa.string())]
@@ -79,16 +92,25 @@ def _score_collection(config: VariantsConfig, out: Path) -> dict[str, Any]:
             raise JobError(f"--out {out} lies inside the input {item}, so its results would be read as input. Give another")
     model = load(config.model)
     wanted = _listed(config) if config.variants else None
-    key = _key(config, model.fingerprint, wanted)
+    pieces = plan_pieces(config.inputs)
+    stamps = stamps_of(piece.path for piece in pieces)
+    files = contents_of(piece.path for piece in pieces)
+    key = _key(config, pieces, files, model.fingerprint, wanted)
     if (out / "job.json").exists():
-        if json.loads((out / "job.json").read_text())["key"] != key:
-            raise JobError(f"{out} holds the results of another command: give another --out, or remove it")
+        before = json.loads((out / "job.json").read_text())
+        if before["key"] != key:
+            path = changed_path(before.get("files", []), files)
+            if path is None or (out / "summary.json").exists():
+                other = f"an earlier content of {path}" if path else "another command"
+                raise JobError(f"{out} holds the results of {other}: give another --out, or remove it")
+            say(f"{path} has changed since the run that was cut short: starting again")
+            shutil.rmtree(parts, ignore_errors=True)
         if (out / "summary.json").exists():
             say(f"{out} is complete: nothing to do")
             shutil.rmtree(parts, ignore_errors=True)  # a run that was killed after its summary leaves them
             return dict(json.loads((out / "summary.json").read_text()))
     parts.mkdir(parents=True, exist_ok=True)
-    _write(out / "job.json", json.dumps({"key": key, **asdict(config)}, indent=1))
+    _write(out / "job.json", json.dumps({"key": key, "files": files, **asdict(config)}, indent=1))
     done = sum(int(path.stem.split("-")[2]) for path in _part_files(parts))
     if done:
         say(f"going on after {done:,} sequences")
@@ -117,6 +139,7 @@ def _score_collection(config: VariantsConfig, out: Path) -> dict[str, Any]:
         _flush(parts, rows, since)
     progress.update(counted)
     progress.close()
+    check_unchanged(stamps)
     lost = [
         {"id": name, "variant": text, "reason": NO_RECORD}
         for name, texts in (wanted or {}).items()
@@ -170,10 +193,16 @@ def _listed(config: VariantsConfig) -> dict[str, list[str]]:
     return dict(found)
 
 
-def _key(config: VariantsConfig, fingerprint: str, wanted: dict[str, list[str]] | None) -> str:
-    """What decides the results: inputs by name and size, model, method, variants."""
-    pieces = [(piece.path, piece.start, piece.bytes) for piece in plan_pieces(config.inputs)]
-    what = [pieces, fingerprint, config.method, config.id_column, config.sequence_column, wanted]
+def _key(
+    config: VariantsConfig,
+    pieces: list[Piece],
+    files: list[dict[str, Any]],
+    fingerprint: str,
+    wanted: dict[str, list[str]] | None,
+) -> str:
+    """What decides the results: inputs and their contents, model, method, variants."""
+    parts = [(piece.path, piece.start, piece.bytes) for piece in pieces]
+    what = [parts, files, fingerprint, config.method, config.id_column, config.sequence_column, wanted]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
 
