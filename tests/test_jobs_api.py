@@ -395,6 +395,13 @@ BAD: list[tuple[dict[str, Any], int, str]] = [
     ({**EMBED, "input": {**FASTA, "csv": "id\n"}}, 422, "input"),
     ({**EMBED, "input": {"fasta": " \n"}}, 422, "input.fasta"),
     ({**EMBED, "input": {"fasta": "\ud800"}}, 422, "input.fasta"),
+    ({**EMBED, "input": {"fasta": "hello world"}}, 422, "input.fasta"),
+    ({**EMBED, "input": {"fasta": ">a\nACGX\n>b\nAC-GU\n"}}, 422, "input.fasta"),
+    ({**EMBED, "input": {"fastq": "@a\nACGU\n"}}, 422, "input.fastq"),
+    ({**EMBED, "input": {"csv": "name,sequence\na,ACGU\n"}}, 422, "parameters.id_column"),
+    ({**EMBED, "input": {"tsv": "id\tseq\na\tACGU\n"}}, 422, "parameters.sequence_column"),
+    ({**EMBED, "input": {"csv": "id,sequence\n"}}, 422, "input.csv"),
+    ({"kind": "screen", "parameters": {}, "input": FASTA, "references": {"fasta": "x"}}, 422, "references.fasta"),
     ({**EMBED, "name": "x" * 201}, 422, "name"),
     ({"kind": "screen", "parameters": {}, "input": FASTA}, 422, "references"),
     ({"kind": "screen", "parameters": {"predict": ["../x=y"]}, "input": FASTA}, 422, "parameters.predict[0]"),
@@ -405,6 +412,11 @@ BAD: list[tuple[dict[str, Any], int, str]] = [
         for t in NO_NAMES[:-2]
     ),
     ({"kind": "finetune", "parameters": {"task": "t"}, "input": FASTA}, 422, "parameters.label_column"),
+    (
+        {"kind": "finetune", "parameters": {"task": "t", "label_column": "y"}, "input": {"csv": "sequence,kind\nACGU,a\n"}},
+        422,
+        "parameters.label_column",
+    ),
     (
         {"kind": "finetune", "parameters": {"task": "t", "label_column": "y", "replace": True}, "input": FASTA},
         422,
@@ -608,7 +620,8 @@ def letters(length: int, seed: int) -> str:
 def test_a_real_collection_through_the_sdk(real: Any, capsys: pytest.CaptureFixture[str]) -> None:
     records = {f"r{i}": letters(60, i) for i in range(20)} | {"no_rna": "ACGX"}
     with sdk.connect(real.url) as client:
-        job = client.jobs.embed(records, collection="mine", name="by hand")
+        with pytest.warns(sdk.RejectedRecordWarning, match="no_rna"):
+            job = client.jobs.embed(records, collection="mine", name="by hand")
         assert job.state in ("pending", "running") and job.name == "by hand"
         done = job.wait(timeout=120)
         assert done.summary is not None and (done.summary["stored"], done.summary["rejected"]) == (20, 1)

@@ -327,7 +327,7 @@ def test_one_of_several_sequences_is_chosen(page: Browser, library: Any) -> None
     page.wait("document.querySelectorAll('#hits tr:not(.alignment)').length === 10")
     assert "same sequence" in page.texts("#hits td.id")[0] and rows[2]["id"] in page.texts("#hits td.id")[0]
     page.type("#sequence", "ACGU")
-    assert page.run("return document.querySelector('#which').hidden")
+    page.wait("document.querySelector('#which').hidden")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -110,8 +110,11 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if self._root_path and scope["path"] == self._root_path:
+            await RedirectResponse(f"{self._root_path}/")(scope, receive, send)
+            return
         if self._root_path and f"{scope['path']}/".startswith(f"{self._root_path}/"):
-            scope = {**scope, "path": scope["path"].removeprefix(self._root_path) or "/"}
+            scope = {**scope, "path": scope["path"].removeprefix(self._root_path)}
         started = time.perf_counter()
         answering = False
         status = 500

@@ -162,14 +162,16 @@ def _several(flag: str, values: list[str]) -> list[str]:
 
 
 def find_input(given: JobInput, inputs_folder: str, field: str) -> tuple[str, str | Path]:
-    """The one input that was given: its kind (fasta, csv or file), and its text or path.
+    """The one input that was given: its kind (fasta, fastq, csv, tsv or file), and its text or path.
 
     Raises:
         RequestError: none or several; a text that is empty; a file that is not in the folder of inputs.
     """
     there = {name: value for name, value in given.model_dump().items() if value is not None}
     if len(there) != 1:
-        raise bad_field(field, f"wanted one of fasta, csv and file, got {' and '.join(there) or 'none of them'}")
+        raise bad_field(
+            field, f"expected one of fasta, fastq, csv, tsv and file, got {' and '.join(there) or 'none of them'}"
+        )
     ((kind, value),) = there.items()
     if kind == "file":
         return kind, find_file(value, inputs_folder, f"{field}.file")

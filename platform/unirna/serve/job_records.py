@@ -21,6 +21,7 @@ from typing import Any, Final, Protocol
 
 from unirna.serve.errors import bad_field
 from unirna.serve.job_commands import Place
+from unirna.serve.job_inputs import neutral
 from unirna.serve.job_schemas import KINDS
 
 ID: Final = re.compile(rf"({'|'.join(KINDS)})-[0-9]{{8}}-[0-9]{{6}}-[0-9a-f]{{8}}")
@@ -175,7 +176,7 @@ class JobRecords:
         state, message = _state(submitted, started, ended, cancelled, states, submission(id, attempt), alive)
         if state == "failed":
             errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-            message = errors[-1] if errors else self.hidden(message)
+            message = neutral(errors[-1]) if errors else self.hidden(message)
         text = next((line for line in reversed(lines) if not OF_RAY.match(line)), "")
         share = PROGRESS.match(text)
         return {

@@ -44,7 +44,9 @@ class JobInput(_Request):
     """Give exactly one."""
 
     fasta: str | None = Field(None, description="FASTA as text.", examples=[FASTA])
+    fastq: str | None = Field(None, description="FASTQ as text.")
     csv: str | None = Field(None, description="A table as text: CSV with a header.")
+    tsv: str | None = Field(None, description="The same, separated by tabs.")
     file: str | None = Field(None, description="A file in the service's folder of inputs, by its path within it.")
 
 
@@ -58,8 +60,8 @@ class EmbedParameters(_Request):
         "auto", description="Kind of index; auto builds one if vectors do not fit in memory."
     )
     map: bool = Field(False, description="Lay the collection out for the page's map when all is stored.")
-    id_column: Word = Field("id", description="Of a table: the column of names.")
-    sequence_column: Word = Field("sequence", description="Of a table: the column of letters.")
+    id_column: Word = Field("id", description="Of a table: the column of identifiers.")
+    sequence_column: Word = Field("sequence", description="Of a table: the column of sequences.")
 
 
 class ScreenParameters(_Request):
@@ -72,8 +74,8 @@ class ScreenParameters(_Request):
         max_length=100,
     )
     top: int = Field(100, description="Length of the shortlist.", ge=1, le=100_000)
-    id_column: Word = Field("id", description="Of a table: the column of names.")
-    sequence_column: Word = Field("sequence", description="Of a table: the column of letters.")
+    id_column: Word = Field("id", description="Of a table: the column of identifiers.")
+    sequence_column: Word = Field("sequence", description="Of a table: the column of sequences.")
 
 
 class FinetuneParameters(_Request):
@@ -88,8 +90,8 @@ class FinetuneParameters(_Request):
     pooling: Literal["mean", "centre"] = Field("mean", description="Which nucleotides the head reads.")
     split_column: Word = Field("", description="Column that says train, valid or test.")
     split_by: Literal["sequence", "similarity"] = Field("sequence", description="What a random split keeps on one side.")
-    id_column: Word = Field("id", description="Column of the names.")
-    sequence_column: Word = Field("sequence", description="Column of the letters.")
+    id_column: Word = Field("id", description="Column of the identifiers.")
+    sequence_column: Word = Field("sequence", description="Column of the sequences.")
     unit: Word = Field("", description="Unit of the values.")
     about: Word = Field("", description="Source and licence of the data.")
     takes: Word = Field("", description="What a sequence must be, in words; shown to users.")

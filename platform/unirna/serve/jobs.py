@@ -18,6 +18,7 @@ from typing import Any, Final
 from unirna.job.submitted import note
 from unirna.serve.errors import RequestError, bad_field
 from unirna.serve.job_commands import check_job, command, find_input
+from unirna.serve.job_inputs import look_at
 from unirna.serve.job_records import ClusterError, JobRecords, newest_attempt, read_note, submission
 from unirna.serve.job_schemas import EmbedJob, FinetuneJob, ScreenJob
 
@@ -48,15 +49,17 @@ class Jobs(JobRecords):
             by: the caller. key: of the caller's own choosing; the same one starts no second job.
 
         Raises:
-            RequestError: a field that is not valid (422), a file that is not there (404), a key that was used for another
-                job (422), too many jobs that have not ended (429), an almost full disk (507), or a cluster that does
-                not answer (503).
+            RequestError: a field that is not valid, an input that the job could not read, or a key that was used for
+                another job (422); a file that is not there (404), too many jobs that have not ended (429), an almost full
+                disk (507), or a cluster that does not answer (503).
         """
         check_job(request, self.place.registry, tasks)
         given = [("input", request.input)]
         if isinstance(request, ScreenJob) and request.references is not None:
             given.append(("references", request.references))
         found = [find_input(one, self.inputs_folder, field) for field, one in given]
+        for (field, _), (kind, value) in zip(given, found, strict=True):
+            look_at(request, field, kind, value)
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         id = f"{request.kind}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
         if key is not None:

@@ -94,6 +94,7 @@ class SearchResponse(_Response):
     model: str = Field(description="The model that made the vectors.")
     hits: list[Hit]
     aligned: bool = Field(description=ALIGNED)
+    query_id: str | None = Field(description="The stored sequence that was searched with, where the query was one.")
     notes: list[str] = Field(description=NOTES)
 
 
@@ -102,6 +103,7 @@ class QueryResult(_Response):
 
     hits: list[Hit]
     aligned: bool = Field(description=ALIGNED)
+    query_id: str | None = Field(description="The stored sequence that was searched with, where the query was one.")
     notes: list[str] = Field(description=NOTES)
     error: FieldProblem | None = Field(description="Why this query was not searched; null where it was.")
 

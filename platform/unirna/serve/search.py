@@ -36,12 +36,14 @@ class QueryAnswer:
     Attributes:
         hits: one dict for each, best first: rank, id, similarity, found_by, alignment, length, sequence, labels.
         aligned: whether k-mers were searched too and the hits ranked by their alignment.
+        query_id: the stored sequence that was searched with, where the query was one.
         notes: how the query was understood where that is not plain, and why a filter passes no row.
         error: why this query of several was not searched, as {"field", "message"}; None where it was.
     """
 
     hits: list[dict[str, Any]]
     aligned: bool
+    query_id: str | None = None
     notes: list[str] = field(default_factory=list)
     error: dict[str, str] | None = None
 
@@ -53,13 +55,14 @@ class SearchAnswer:
     Attributes:
         collection: its name.
         model: what made its vectors.
-        hits, aligned, notes: as in `QueryAnswer`.
+        hits, aligned, query_id, notes: as in `QueryAnswer`.
     """
 
     collection: str
     model: str
     hits: list[dict[str, Any]]
     aligned: bool
+    query_id: str | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -85,12 +88,14 @@ class Query:
     Attributes:
         letters: its sequence, None where only a vector was given.
         vector: its vector [H], None where the sequence is still to be embedded.
+        id: of the stored sequence that it is, None where it is none.
         notes: how it was understood where that is not plain.
         error: why it cannot be searched, None where it can.
     """
 
     letters: str | None
     vector: Vectors | None = None
+    id: str | None = None
     notes: tuple[str, ...] = ()
     error: FieldError | None = None
 
@@ -240,7 +245,7 @@ class Search:
             for q in plan.queries
         ]
         results = [
-            QueryAnswer([], False, [], None if q.error is None else {"field": q.error.field, "message": q.error.message})
+            QueryAnswer([], False, error=None if q.error is None else {"field": q.error.field, "message": q.error.message})
             for q in plan.queries
         ]
         emptied: list[str] | None = None  # why the filter passes no row, once it is known
@@ -258,12 +263,12 @@ class Search:
                     if emptied is None:
                         emptied = vectorstore.explain_empty(plan.collection, plan.where)
                     notes += emptied
-                results[i] = QueryAnswer([_hit(row, aligned) for row in rows_of(part)], aligned, notes)
+                results[i] = QueryAnswer([_hit(row, aligned) for row in rows_of(part)], aligned, plan.queries[i].id, notes)
         name, model = plan.collection.name, plan.collection.provenance.model
         if plan.many:
             return SearchesAnswer(name, model, results)
         (found_one,) = results
-        return SearchAnswer(name, model, found_one.hits, found_one.aligned, found_one.notes)
+        return SearchAnswer(name, model, found_one.hits, found_one.aligned, found_one.query_id, found_one.notes)
 
     def _rows(self, plan: SearchPlan, which: list[int], vectors: Vectors, align: bool) -> pa.Table:
         """Hits offset to offset + k of some of the queries, as the store gives them."""
@@ -367,7 +372,7 @@ class Search:
         rows = collection.get([id], columns=["vector", "sequence"])
         if not rows.num_rows:
             raise bad_field("id", f"no sequence {id!r} in collection {collection.name!r}", 404)
-        return Query(rows["sequence"][0].as_py(), _vector_of(rows))
+        return Query(rows["sequence"][0].as_py(), _vector_of(rows), id)
 
     def _given_vector(self, vector: Sequence[float] | Vectors | None) -> Vectors:
         expected = f"expected {self.model.dimension} finite numbers, not all zero"

@@ -37,6 +37,7 @@ from unirna.sdk._functions import (
     search,
     search_many,
 )
+from unirna.sdk._job_inputs import RejectedRecordWarning
 from unirna.sdk._jobs import Job, JobFacts, JobFailedError, JobFile, Jobs
 from unirna.sdk._models import (
     Alignment,
@@ -88,6 +89,7 @@ __all__ = [
     "PredictionResult",
     "Profile",
     "Record",
+    "RejectedRecordWarning",
     "SampleResult",
     "SearchResult",
     "SearchResults",

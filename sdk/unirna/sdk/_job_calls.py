@@ -11,10 +11,11 @@ from urllib.parse import quote
 
 from unirna.sdk._calls import Request, Steps
 from unirna.sdk._exceptions import InvalidRequestError
-from unirna.sdk._files import read_text
+from unirna.sdk._files import read_bytes, read_text, shown
+from unirna.sdk._job_inputs import KINDS, look_at
 
 Records = str | os.PathLike[str] | Mapping[str, str] | Iterable[tuple[str, str]]
-"""Sequences: the path of a FASTA or CSV file, or pairs of id and letters."""
+"""Sequences: the path of a FASTA, FASTQ, CSV or TSV file, or pairs of identifier and sequence."""
 Facts = dict[str, Any]
 """What `JobFacts` holds."""
 
@@ -22,7 +23,8 @@ Facts = dict[str, Any]
 def embed(
     records: Records | None, collection: str, file: str | None, name: str, parameters: Mapping[str, Any]
 ) -> Steps[Facts]:
-    return _submit("embed", name, {"collection": collection, **parameters}, {"input": _input(records, file)})
+    given = {"input": _input(records, file, parameters)}
+    return _submit("embed", name, {"collection": collection, **parameters}, given)
 
 
 def screen(
@@ -34,14 +36,15 @@ def screen(
     name: str,
     parameters: Mapping[str, Any],
 ) -> Steps[Facts]:
-    given: dict[str, Any] = {"input": _input(library, file)}
+    given: dict[str, Any] = {"input": _input(library, file, parameters)}
     if similar_to is not None:
-        given["references"] = _input(similar_to, None)
+        given["references"] = _input(similar_to, None, parameters)
     return _submit("screen", name, {"predict": list(predict), "top": top, **parameters}, given)
 
 
 def finetune(table: Records | None, task: str, file: str | None, name: str, parameters: Mapping[str, Any]) -> Steps[Facts]:
-    return _submit("finetune", name, {"task": task, **parameters}, {"input": _input(table, file)})
+    given = {"input": _input(table, file, parameters, labelled=True)}
+    return _submit("finetune", name, {"task": task, **parameters}, given)
 
 
 def listed(limit: int) -> Steps[list[Facts]]:
@@ -91,25 +94,56 @@ def _path(id: str) -> str:
     return f"/v1/jobs/{quote(id, safe='')}"
 
 
-def _input(records: Records | None, file: str | None) -> dict[str, str]:
-    """The input of a job as the service wants it."""
+def _input(
+    records: Records | None, file: str | None, parameters: Mapping[str, Any], *, labelled: bool = False
+) -> dict[str, str]:
+    """The input of a job as the service takes it; a text is looked at first.
+
+    Raises:
+        InvalidRequestError: neither or both are given; or a text that the job could not read (`look_at`).
+    """
     if (records is None) == (file is None):
-        raise InvalidRequestError("wanted the sequences, or file=… for one of the service's folder of inputs: one of them")
+        raise InvalidRequestError("expected the sequences, or file=… of the service's folder of inputs: one of them")
     if file is not None:
         return {"file": file}
     if isinstance(records, (str, os.PathLike)):
-        path = Path(records)
-        kind = Path(path.stem if path.suffix == ".gz" else path.name).suffix
-        if kind in (".parquet", ".tsv", ".fastq", ".fq"):
-            raise InvalidRequestError(f"{path}: wanted a FASTA or CSV file; others go into the service's folder of inputs")
-        return {"csv" if kind == ".csv" else "fasta": _text(path)}
-    pairs = records.items() if isinstance(records, Mapping) else records
-    return {"fasta": "".join(f">{name}\n{letters}\n" for name, letters in pairs or ())}
+        kind, text, called = _text(records)
+    else:
+        pairs = records.items() if isinstance(records, Mapping) else records
+        kind, text, called = "fasta", "".join(f">{name}\n{letters}\n" for name, letters in pairs or ()), "the sequences"
+    look_at(text, kind, called, parameters, labelled=labelled)
+    return {kind: text}
 
 
-def _text(path: Path) -> str:
+def _text(given: str | os.PathLike[str]) -> tuple[str, str, str]:
+    """Format, text and name of a file, or of standard input ("-")."""
+    path = Path(given)
+    kind = KINDS.get(Path(path.stem if path.suffix in (".gz", ".zst") else path.name).suffix.lower(), "")
+    if kind == "parquet":
+        return "csv", _csv_of(path), str(path)
     try:
-        return read_text(path)
+        text = read_text(path)
     except OSError as error:
-        shown = f"{str(path)[:100]!r} cannot be read ({type(error).__name__})"
-        raise InvalidRequestError(f"{shown}: wanted the path of a FASTA or CSV file, or pairs of id and letters") from error
+        said = f"{str(path)[:100]!r} cannot be read ({type(error).__name__})"
+        formats = "a FASTA, FASTQ, CSV or TSV file, or pairs of identifier and sequence"
+        raise InvalidRequestError(f"{said}: expected the path of {formats}") from error
+    return kind or ("fastq" if text.lstrip().startswith("@") else "fasta"), text, shown(path)
+
+
+def _csv_of(path: Path) -> str:
+    try:
+        import io
+
+        import pyarrow.csv
+        import pyarrow.parquet
+    except ImportError as error:
+        raise InvalidRequestError(
+            f"{path}: Parquet needs pyarrow (pip install pyarrow); or put it into the service's folder of inputs"
+        ) from error
+    try:
+        table = pyarrow.parquet.read_table(io.BytesIO(read_bytes(path)))
+        into = io.BytesIO()
+        pyarrow.csv.write_csv(table, into)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise InvalidRequestError(f"{path} cannot be sent as a table of text: {error}") from error
+    return into.getvalue().decode()

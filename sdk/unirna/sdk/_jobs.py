@@ -155,7 +155,8 @@ class Jobs:
         """Embed sequences into a collection of the service's store.
 
         Args:
-            records: the path of a FASTA or CSV file, or pairs of id and letters; or instead
+            records: the path of a FASTA, FASTQ, CSV, TSV or Parquet file, or pairs of identifier and sequence. Format,
+                columns and first records are looked at before they are sent. Or instead
             file: the path of a file within the service's folder of inputs.
             collection: made if it is absent, added to if it is there.
             name: what you call the job.
@@ -199,7 +200,7 @@ class Jobs:
         """Make a predictor from a labelled table.
 
         Args:
-            table: the path of a CSV file with a column of letters; or instead `file`.
+            table: the path of a CSV, TSV or Parquet file with a column of sequences; or instead `file`.
             task: name of the predictor.
             file, name: as of `embed`.
             parameters: one of label_column, label_columns and target_column; and further ones, as /docs lists them.

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+import warnings
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
 from unirna.sdk._connect import TIMEOUT, connect
-from unirna.sdk._fasta import read_fasta
-from unirna.sdk._job_calls import Records
+from unirna.sdk._job_inputs import RejectedRecordWarning
 from unirna.sdk._jobs import Job, Jobs
 from unirna.sdk._output import Output, say
 
@@ -169,14 +169,30 @@ class Submission(OfService):
     """What every submission knows."""
 
     file: str = field(default="", kw_only=True)
-    """In place of an input of your own: a file of the service's folder of inputs, by its path within it."""
+    """Instead of an input of your own: a file of the service's folder of inputs, by its path within it."""
     name: str = field(default="", kw_only=True)
     """What you call the job."""
     wait: bool = field(default=False, kw_only=True)
     """Wait until it has ended, with its progress on stderr."""
+    id_column: str = field(default="id", kw_only=True)
+    """Of a table: the column of identifiers."""
+    sequence_column: str = field(default="sequence", kw_only=True)
+    """Of a table: the column of sequences."""
 
-    def submitted(self, job: Job) -> None:
-        """Print the id, or wait."""
+    def submit(self, kind: Literal["embed", "screen", "finetune"], given: str, **parameters: Any) -> None:
+        """Submit it, and print its id or wait; what it will reject is said on stderr."""
+        with warnings.catch_warnings(record=True) as rejected:
+            warnings.simplefilter("always", RejectedRecordWarning)
+            job = getattr(self.at.jobs(), kind)(
+                given or None,
+                file=self.file or None,
+                name=self.name,
+                id_column=self.id_column,
+                sequence_column=self.sequence_column,
+                **parameters,
+            )
+        for warning in rejected:
+            say(f"note: {warning.message}")
         if self.wait:
             _show(job.wait(), as_json=True)
         else:
@@ -189,28 +205,29 @@ class SubmitEmbed(Submission):
     """Embed sequences into a collection of the service's store."""
 
     sequences: tyro.conf.Positional[str] = ""
-    """A FASTA or CSV file; or - for FASTA on standard input."""
+    """A FASTA, FASTQ, CSV, TSV or Parquet file; or - for FASTA or FASTQ on standard input."""
     collection: str = field(kw_only=True)
     """Made if it is absent, added to if it is there."""
     level: Literal["sequence", "nucleotide"] = "sequence"
     """A vector of each sequence, or of each nucleotide."""
     drop_labels: tuple[str, ...] = ()
     """Label columns to leave out."""
+    index: Literal["auto", "none", "hnsw", "ivf_flat", "ivf_sq", "ivf_pq", "ivf_rq"] = "auto"
+    """Kind of index; auto builds one if vectors do not fit in memory."""
     map: bool = False
     """Lay the collection out for the page's map when all is stored."""
 
     def run(self) -> None:
         """Submit it."""
-        job = self.at.jobs().embed(
-            _records(self.sequences),
+        self.submit(
+            "embed",
+            self.sequences,
             collection=self.collection,
-            file=self.file or None,
-            name=self.name,
             level=self.level,
             drop_labels=list(self.drop_labels),
-            **({"map": True} if self.map else {}),
+            index=self.index,
+            map=self.map,
         )
-        self.submitted(job)
 
 
 @dataclass(frozen=True)
@@ -218,9 +235,9 @@ class SubmitScreen(Submission):
     """Rank a library; the report is among the results."""
 
     library: tyro.conf.Positional[str] = ""
-    """A FASTA or CSV file; or - for FASTA on standard input."""
+    """A FASTA, FASTQ, CSV, TSV or Parquet file; or - for FASTA or FASTQ on standard input."""
     similar_to: str = ""
-    """A FASTA file of references."""
+    """A file of references."""
     predict: tuple[str, ...] = ()
     """Labels that are wanted, as task=label."""
     top: int = 100
@@ -228,15 +245,7 @@ class SubmitScreen(Submission):
 
     def run(self) -> None:
         """Submit it."""
-        job = self.at.jobs().screen(
-            _records(self.library),
-            similar_to=_records(self.similar_to),
-            predict=self.predict,
-            top=self.top,
-            file=self.file or None,
-            name=self.name,
-        )
-        self.submitted(job)
+        self.submit("screen", self.library, similar_to=self.similar_to or None, predict=self.predict, top=self.top)
 
 
 @dataclass(frozen=True)
@@ -244,37 +253,43 @@ class SubmitFinetune(Submission):
     """Make a predictor from a labelled table."""
 
     table: tyro.conf.Positional[str] = ""
-    """A CSV file with a column of letters."""
+    """A CSV, TSV or Parquet file with a column of sequences."""
     task: str = field(kw_only=True)
     """Name of the predictor."""
     label_column: str = ""
     """Column of the class, to predict classes."""
+    label_columns: tuple[str, ...] = ()
+    """Columns of labels that are each true or false."""
     target_column: str = ""
     """Column of a measured value, to predict values."""
-    sequence_column: str = "sequence"
-    """Column of the letters."""
-    split_column: str = ""
-    """Column that says train, valid or test."""
+    level: Literal["sequence", "nucleotide"] = "sequence"
+    """What a value is given for."""
     mode: Literal["frozen", "lora", "full"] = "frozen"
     """Whether the encoder is trained too."""
+    pooling: Literal["mean", "centre"] = "mean"
+    """Which nucleotides the head reads."""
+    split_column: str = ""
+    """Column that says train, valid or test."""
+    split_by: Literal["sequence", "similarity"] = "sequence"
+    """What a random split keeps on one side."""
     unit: str = ""
     """Unit of the values."""
+    about: str = ""
+    """Source and licence of the data."""
+    seed: int = 0
+    """Of the random split and of training."""
+    seeds: int = 1
+    """Trainings, of which the best is kept (lora, full)."""
+    epochs: int | None = None
+    """Most passes over the training rows (lora, full)."""
+    cnn: bool = True
+    """Train a small convolutional network on the same rows, to compare with."""
 
     def run(self) -> None:
         """Submit it."""
-        job = self.at.jobs().finetune(
-            _records(self.table),
-            task=self.task,
-            file=self.file or None,
-            name=self.name,
-            label_column=self.label_column,
-            target_column=self.target_column,
-            sequence_column=self.sequence_column,
-            split_column=self.split_column,
-            mode=self.mode,
-            unit=self.unit,
-        )
-        self.submitted(job)
+        own = [one.name for one in fields(self) if one.name not in {base.name for base in fields(Submission)}]
+        parameters = {name: getattr(self, name) for name in own if name != "table"}
+        self.submit("finetune", self.table, **parameters | {"label_columns": list(self.label_columns)})
 
 
 Command = (
@@ -302,10 +317,6 @@ class JobsCommand:
     def run(self) -> None:
         """Do it."""
         self.action.run()
-
-
-def _records(given: str) -> Records | None:
-    return read_fasta("-") if given == "-" else given or None
 
 
 def _show(job: Job, as_json: bool) -> None:

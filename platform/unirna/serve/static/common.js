@@ -1,5 +1,7 @@
 // What all panels share: elements, talking to the service, messages. Text is only ever set as text.
 
+import { pathOf } from "./address.js";
+
 export const $ = (id) => document.getElementById(id);
 const FIRST_LABELS = ["family", "family_name", "rna_type"];
 export const OWN = ["id", "sequence", "length", "sha", "vector"];
@@ -11,6 +13,22 @@ export function element(tag, { text, className, attributes = {} } = {}, ...child
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
   made.append(...children);
   return made;
+}
+
+// ---- numbers in sentences
+
+/** A count with its noun: "1 sequence", "1,200 sequences". */
+export function counted(number, noun, plural = `${noun}s`) {
+  return `${number.toLocaleString("en")} ${number === 1 ? noun : plural}`;
+}
+
+/** A share in percent that says 100 or 0 only where that is exact. */
+export function percent(share, digits = 0) {
+  for (let places = digits; places < 5; places++) {
+    const text = (100 * share).toFixed(places);
+    if (![0, 100].includes(Number(text)) || share === 0 || share === 1) return `${text} %`;
+  }
+  return share > 0.5 ? "> 99.9999 %" : "< 0.0001 %";
 }
 
 // ---- talking to the service
@@ -31,7 +49,7 @@ function withKey(headers) {
 async function answered(path, body, further = {}) {
   const headers = withKey(body ? { "content-type": "application/json", ...further } : further);
   try {
-    return await fetch(path, { method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body) });
+    return await fetch(pathOf(path), { method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body) });
   } catch {
     throw new Problem(0, "The service does not answer. Is it still running?", []);
   }
@@ -84,6 +102,8 @@ export function show(place, text, error = false) {
 const FIELDS = {
   similar_to: "sequence", "sequences[0]": "sequence", k: "k", where: "where", collection: "collection", shortest: "shortest",
   longest: "longest", "label-value": "label-value", "parameters.collection": "collection", "input.fasta": "fasta", name: "name",
+  column: "column", file: "sequence", "parameters.sequence_column": "sequence-column", "parameters.id_column": "id-column",
+  "input.csv": "fasta", "input.tsv": "fasta", "input.fastq": "fasta", input: "fasta",
 };
 
 export function showProblem(place, problem) {
@@ -127,19 +147,6 @@ export function save(content, name, type) {
   const link = element("a", { attributes: { href: URL.createObjectURL(new Blob([content], { type })), download: name.replaceAll(/[^\w.-]/g, "_") } });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
-}
-
-/** The records of pasted text, plain letters or FASTA. */
-export function recordsOf(text) {
-  const lines = text.split(/\r?\n/).map((line) => line.trim()).filter((line) => line);
-  if (!lines.some((line) => line.startsWith(">"))) return lines.length ? [{ name: "", letters: lines.join("") }] : [];
-  const records = [];
-  for (const line of lines) {
-    if (line.startsWith(">")) records.push({ name: line.slice(1).trim().split(/\s+/)[0], letters: "" });
-    else if (records.length) records.at(-1).letters += line;
-    else records.push({ name: "", letters: line });
-  }
-  return records;
 }
 
 /** Rows as CSV; a cell that a spreadsheet would take for a formula gets an apostrophe in front. */

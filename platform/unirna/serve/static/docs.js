@@ -1,5 +1,7 @@
 // The API reference, made from /openapi.json.
 
+import { pathOf } from "./address.js";
+
 const place = document.getElementById("operations");
 
 function element(tag, { text, className } = {}, ...children) {
@@ -73,7 +75,7 @@ function command(path, method, op, body) {
     return named?.example ?? named?.schema?.examples?.[0] ?? name.toUpperCase();
   });
   const wants = (op.parameters ?? []).filter((p) => p.in === "query" && p.required).map((p) => `${p.name}=${p.schema?.examples?.[0] ?? p.name.toUpperCase()}`);
-  const parts = [`curl ${method === "delete" ? "-X DELETE " : ""}'${location.origin}${filled}${wants.length ? `?${wants.join("&")}` : ""}'`];
+  const parts = [`curl ${method === "delete" ? "-X DELETE " : ""}'${location.origin}${pathOf(filled)}${wants.length ? `?${wants.join("&")}` : ""}'`];
   if (wantsKey && !OPEN.includes(path)) parts.push(`-H "Authorization: Bearer $UNIRNA_API_KEY"`);
   if (body) parts.push("-H 'Content-Type: application/json'", `-d '${JSON.stringify(example(body)).replaceAll("'", "'\\''")}'`);
   return element("pre", { text: parts.join(" \\\n  ") });
@@ -105,11 +107,11 @@ function operation(path, method, op) {
 }
 
 try {
-  const response = await fetch("/openapi.json");
+  const response = await fetch(pathOf("/openapi.json"));
   if (!response.ok) throw new Error(`the service answered ${response.status}`);
   const document_ = await response.json();
   schemas = document_.components?.schemas ?? {};
-  const listed = await fetch("/v1/collections");
+  const listed = await fetch(pathOf("/v1/collections"));
   wantsKey = listed.status === 401;
   if (listed.ok) {
     const there = await listed.json();

@@ -66,3 +66,17 @@ function kind(type) {
   if (/^(u?int|float|double|half)/.test(type)) return "number";
   return /^bool/.test(type) ? "truth" : "";
 }
+
+/** The fields of an address that say the filter by length and label. */
+export function filterFields() {
+  const [name, value] = [$("label").value, $("label-value").value.trim()];
+  return { from: $("shortest").value.trim(), to: $("longest").value.trim(), label: value && name, value: name && value };
+}
+
+/** Set the filter by length and label as an address says it. */
+export function setFilterFields({ from = "", to = "", label = "", value = "" }) {
+  [$("shortest").value, $("longest").value, $("label").value] = [from, to, label];
+  if ($("label").selectedIndex < 0) $("label").value = "";
+  offerValues();
+  $("label-value").value = $("label").value ? value : "";
+}

@@ -1,6 +1,6 @@
 // A predicted structure: its drawing, the plot of pair probabilities, files, and other ways to fold it.
 
-import { call, element, saveLink, show } from "./common.js";
+import { call, counted, element, percent, saveLink, show } from "./common.js";
 import { zoomBox } from "./zoom.js";
 
 const OPEN = "([{<ABCDEFGHIJKLMNOPQRSTUVWXYZ";
@@ -20,7 +20,7 @@ export async function foldInto(place, letters, name, { pseudoknots = true, const
     if (probabilities.open && !probabilities.querySelector("svg")) probabilities.append(zoomBox(plot, "Plot of the pair probabilities"));
   });
   place.replaceChildren(
-    element("p", { className: "hint", text: `${pairs} base pairs, free energy ${energy.toFixed(1)} kcal/mol (Turner 2004${crossing ? ", without the crossing helices" : ""}). Blue where the model is sure of a nucleotide, yellow where it is not; on average ${(100 * sure).toFixed(0)} %.${crossing ? " Dashed: helices that cross others (pseudoknots)." : ""}` }),
+    element("p", { className: "hint", text: `${counted(pairs, "base pair")}, free energy ${energy.toFixed(1)} kcal/mol (Turner 2004${crossing ? ", without the crossing helices" : ""}). Blue where the model is sure of a nucleotide, yellow where it is not; on average ${percent(sure)}.${crossing ? " Dashed: helices that cross others (pseudoknots)." : ""}` }),
     zoomBox(svg, "Drawing"),
     element("p", { className: "hint", text: "Drag to move; zoom with the buttons, Ctrl and the wheel, or two fingers. Point at a nucleotide for its pair and probability." }),
     element("pre", { text: inBlocks(sequence, structure), attributes: { tabindex: "0", "aria-label": "Sequence and structure" } }),

@@ -1,12 +1,12 @@
 // The table of hits, with their alignments.
 
-import { $, bar, csvText, element, labelOrder, labelValue, saveLink } from "./common.js";
+import { $, bar, counted, csvText, element, labelOrder, labelValue, percent, saveLink } from "./common.js";
 import { recordLink } from "./record.js";
 
 const TABLE_LABELS = 4;
 
 /** Show hits; `more` asks for the next ones, and is null where there are none. */
-export function showHits({ hits, collection }, letters, more) {
+export function showHits({ hits, collection, notes = [] }, letters, more) {
   const aligned = hits.some((hit) => hit.alignment);
   const labels = labelOrder(new Set(hits.flatMap((hit) => Object.keys(hit.labels)))).slice(0, aligned ? 2 : TABLE_LABELS);
   const lowest = Math.min(...hits.map((hit) => hit.similarity));
@@ -22,11 +22,11 @@ export function showHits({ hits, collection }, letters, more) {
     return hit.alignment?.cigar ? [row, alignmentRow(hit, query, row)] : [(row.append(...identityCells(hit)), row)];
   }));
   $("results").hidden = false;
-  $("results-title").textContent = `${hits.length} ${hits.length === 1 ? "hit" : "hits"} in ${collection}`;
+  $("results-title").textContent = `${counted(hits.length, "hit")} in ${collection}`;
   $("results-note").textContent = hits.length
     ? "Similarity is the cosine of the two vectors; 1 is the same direction. Bars run from the lowest hit shown to 1." +
       (aligned ? " The best stand in the order of their alignments; coverage is the share of the query that one spans." : "")
-    : "No sequence passes the filter.";
+    : notes.map((note) => `${note.charAt(0).toUpperCase()}${note.slice(1)}`).join(" ") || "No sequence passes the filter.";
   $("results").querySelector(".scroll").hidden = !hits.length;
   $("more").hidden = !more;
   $("more").onclick = more;
@@ -62,9 +62,9 @@ function hitRow(hit, collection, labels, lowest, query) {
 }
 
 function identityCells(hit, ...children) {
-  const percent = (share) => (share === null || share === undefined ? "" : `${(100 * share).toFixed(0)} %`);
+  const shown = (share) => (share === null || share === undefined ? "" : percent(share));
   return [["identity", hit.alignment?.identity], ["coverage", hit.alignment?.query_coverage]].map(([label, share], i) =>
-    element("td", { className: "number", attributes: { "data-label": label } }, element("span", {}, percent(share), ...(i ? [] : children))));
+    element("td", { className: "number", attributes: { "data-label": label } }, element("span", {}, shown(share), ...(i ? [] : children))));
 }
 
 function alignmentRow(hit, query, row) {

@@ -1,6 +1,8 @@
 // The page of jobs: a form for a collection of one's own, and a list that follows what runs.
 
-import { $, Problem, call, element, fetchBytes, save, show, showProblem, unlock } from "./common.js";
+import { pathOf } from "./address.js";
+import { $, Problem, call, counted, element, fetchBytes, save, show, showProblem, unlock } from "./common.js";
+import { parse, textOf } from "./query.js";
 
 const EVERY = 2_000;
 const AT_WORK = ["pending", "running"];
@@ -11,6 +13,9 @@ let chosen = null; // { name, text } of a file
 let timer = 0;
 let asking = false;
 let late = false;
+let typed = 0;
+const wanted = new URLSearchParams(location.search).get("id"); // the job that the address is of
+let brought = false; // into sight
 
 // ---- the list
 
@@ -47,7 +52,17 @@ async function refresh() {
     show($("message"), "");
     $("jobs-section").hidden = false;
     $("none").hidden = jobs.length > 0;
+    let gone = null;
+    if (wanted && !jobs.some((job) => job.id === wanted)) {
+      try {
+        jobs.push(await call(`/v1/jobs/${encodeURIComponent(wanted)}`));
+      } catch (problem) {
+        gone = problem;
+      }
+    }
     draw(jobs);
+    if (gone) showProblem($("message"), gone);
+    bring();
     again = jobs.some((job) => AT_WORK.includes(job.state));
   } catch (problem) {
     showProblem($("message"), problem);
@@ -57,6 +72,16 @@ async function refresh() {
   }
   if (late) refresh();
   else if (again && !document.hidden) timer = setTimeout(refresh, EVERY);
+}
+
+/** Bring the job that the address is of into sight, once. */
+function bring() {
+  const card = cards.get(wanted);
+  if (!card || brought) return;
+  brought = true;
+  card.root.classList.add("wanted");
+  card.root.scrollIntoView({ block: "center" });
+  card.buttons.log.click();
 }
 
 function draw(jobs) {
@@ -92,7 +117,8 @@ function makeCard(job) {
     });
     return made;
   };
-  card.title = element("h3", { attributes: { id: titleId } });
+  card.name = element("a", { attributes: { href: `${pathOf("/jobs")}?${new URLSearchParams({ id: job.id })}`, title: "The address of this job" } });
+  card.title = element("h3", { attributes: { id: titleId } }, card.name);
   card.state = element("span");
   card.facts = element("p", { className: "hint" });
   card.bar = element("progress", { attributes: { max: "1", "aria-label": "Progress" } });
@@ -118,7 +144,7 @@ function update(card, job) {
   card.job = job;
   const busy = AT_WORK.includes(job.state);
   const what = job.parameters.collection ?? job.parameters.task ?? "";
-  card.title.textContent = job.name || [KIND[job.kind], what && `→ ${what}`].filter(Boolean).join(" ");
+  card.name.textContent = job.name || [KIND[job.kind], what && `→ ${what}`].filter(Boolean).join(" ");
   card.state.textContent = job.state;
   card.state.className = `state ${job.state}`;
   card.facts.textContent = [
@@ -136,7 +162,7 @@ function update(card, job) {
   card.buttons.resume.hidden = !["failed", "stopped", "lost"].includes(job.state) || !mayWrite;
   card.buttons.results.hidden = job.kind !== "screen" || job.state !== "succeeded";
   card.link.hidden = job.kind !== "embed" || job.state !== "succeeded";
-  card.link.href = `/?collection=${encodeURIComponent(job.parameters.collection ?? "")}`;
+  card.link.href = `${pathOf("/")}?${new URLSearchParams({ collection: job.parameters.collection ?? "" })}`;
   if (before && before.state !== job.state) $("said").textContent = `${card.title.textContent}: ${job.state}`;
   if (card.open === "log" && (busy || before?.state !== job.state)) logOf(job.id).then((made) => card.open === "log" && fill(card, made), () => {});
 }
@@ -145,11 +171,11 @@ function outcome({ kind, state, summary }) {
   if (state !== "succeeded" || !summary) return state === "stopped" ? "Stopped. What it had saved stays." : "";
   const count = (number) => (number ?? 0).toLocaleString("en");
   if (kind === "embed") {
-    const rejected = summary.rejected ? `; left out: ${count(summary.rejected)} that were no RNA, or had an id that was taken` : "";
+    const rejected = summary.rejected ? `; ${count(summary.rejected)} rejected: no RNA, or an identifier that was taken` : "";
     const there = summary.unchanged ? `, ${count(summary.unchanged)} were there` : "";
-    return `${count(summary.new)} of ${count(summary.read)} sequences are new in ${summary.collection}${there}${rejected}.`;
+    return `${count(summary.new)} of ${counted(summary.read ?? 0, "sequence is", "sequences are")} new in ${summary.collection}${there}${rejected}.`;
   }
-  if (kind === "screen") return `${count(summary.hits)} hits among ${count(summary.screened)} sequences${summary.best ? `; best: ${summary.best.id}` : ""}.`;
+  if (kind === "screen") return `${counted(summary.hits ?? 0, "hit")} among ${counted(summary.screened ?? 0, "sequence")}${summary.best ? `; best: ${summary.best.id}` : ""}.`;
   return "The predictor is on the search page.";
 }
 
@@ -229,42 +255,75 @@ function askToStop(job) {
 
 // ---- the form
 
-function describeInput() {
-  const text = chosen ? chosen.text : $("fasta").value;
-  const records = (text.match(/^>/gm) ?? []).length || (text.trim() ? text.trim().split(/\s*\n\s*/).length : 0);
-  const counted = records ? `${records.toLocaleString("en")} sequence${records === 1 ? "" : "s"}` : "";
+const text = () => (chosen ? chosen.text : $("fasta").value);
+const ID_NAMES = ["id", "name", "accession", "identifier"];
+
+/** Say what is there, and ask for the columns of a table. */
+async function describeInput() {
   $("fasta").disabled = chosen !== null;
   $("forget").hidden = chosen === null;
-  $("fasta-note").textContent = chosen ? `${chosen.name}: ${counted || "no sequence"}` : counted || "Paste them, or drop a file here.";
+  let found;
+  try {
+    found = await parse(text());
+  } catch {
+    return null; // it is said when it is submitted
+  }
+  const table = found.format === "table";
+  $("columns").hidden = !table;
+  if (table && $("sequence-column").dataset.columns !== found.columns.join("\n")) {
+    const fill = (id, chosenName) => $(id).replaceChildren(new Option("choose …", ""), ...found.columns.map((name) => new Option(name, name, false, name === chosenName)));
+    fill("sequence-column", found.sequence_column);
+    fill("id-column", ID_NAMES.map((wantedName) => found.columns.find((name) => name.toLowerCase() === wantedName)).find(Boolean));
+    $("sequence-column").dataset.columns = found.columns.join("\n");
+  }
+  const bad = found.records.find((record) => record.problem);
+  const problem = found.failure || (bad ? `; ${bad.name ? `${bad.name}: ` : ""}${bad.problem}` : "");
+  const said = table && found.question ? "A table: choose its columns" : found.count ? counted(found.count, "sequence") + problem : problem;
+  $("fasta-note").textContent = chosen ? `${chosen.name}: ${said || "no sequence"}` : said || "FASTA, FASTQ, CSV or TSV: paste it, or drop a file here.";
+  return found;
 }
 
 async function take(file) {
   try {
-    const stream = file.name.endsWith(".gz") ? file.stream().pipeThrough(new DecompressionStream("gzip")) : file.stream();
-    chosen = { name: file.name, text: await new Response(stream).text() };
+    chosen = { name: file.name, text: await textOf(file) };
     show($("embed-message"), "");
-  } catch {
-    show($("embed-message"), `${file.name} cannot be read.`, true);
+  } catch (problem) {
+    showProblem($("embed-message"), problem);
   }
-  describeInput();
+  await describeInput();
 }
 
-function asFasta(text) {
-  if (/^\s*>/m.test(text)) return text;
-  return text.split("\n").map((line) => line.trim()).filter(Boolean).map((line, i) => `>sequence_${i + 1}\n${line}\n`).join("");
+/** The input of a job, and the columns of a table. Jobs read FASTA, FASTQ and tables; what else is pasted becomes FASTA. */
+async function inputOf() {
+  const wrong = (field, message) => new Problem(422, message, [{ field, message }]);
+  if (!text().trim()) throw wrong("input", "Paste sequences first, or choose a file.");
+  const found = await parse(text());
+  if (found.failure) throw wrong("input", found.failure);
+  const [first] = found.records;
+  if (first && found.problems === found.count) throw wrong("input", `${first.name ? `${first.name}: ` : ""}${first.problem}`);
+  if (found.format === "table") {
+    const columns = { sequence_column: $("sequence-column").value, id_column: $("id-column").value };
+    for (const [name, column] of Object.entries(columns)) {
+      if (!column) throw wrong(`parameters.${name}`, `Which column holds the ${name === "id_column" ? "identifiers" : "sequences"}?`);
+    }
+    return { input: { [text().split("\n", 1)[0].includes("\t") ? "tsv" : "csv"]: text() }, columns };
+  }
+  if (found.format === "fasta" || found.format === "fastq") return { input: { [found.format]: text() }, columns: {} };
+  if (found.count > found.records.length) throw wrong("input", `These are ${counted(found.count, "sequence")} that are not FASTA: convert them first.`);
+  const lines = found.records.map(({ name, sequence, problem }, i) => (problem ? "" : `>${name || `sequence_${i + 1}`}\n${sequence}\n`));
+  return { input: { fasta: lines.join("") }, columns: {} };
 }
 
 async function submit() {
-  const text = chosen ? chosen.text : $("fasta").value;
-  const wrong = (field, message) => new Problem(422, message, [{ field, message }]);
-  if (!text.trim()) throw wrong("input.fasta", "Paste sequences first, or choose a file.");
-  if (!$("collection").value.trim()) throw wrong("parameters.collection", "Give the collection a name.");
-  const body = { kind: "embed", name: $("name").value.trim(), parameters: { collection: $("collection").value.trim(), map: $("with-map").checked }, input: { fasta: asFasta(text) } };
+  const { input, columns } = await inputOf();
+  const collection = $("collection").value.trim();
+  if (!collection) throw new Problem(422, "", [{ field: "parameters.collection", message: "Give the collection a name." }]);
+  const body = { kind: "embed", name: $("name").value.trim(), parameters: { collection, map: $("with-map").checked, ...columns }, input };
   const key = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   await call("/v1/jobs", body, { "idempotency-key": key });
   chosen = null;
   $("fasta").value = $("name").value = $("file").value = "";
-  describeInput();
+  await describeInput();
   show($("embed-message"), "Submitted: it is the first of the list below.");
   await refresh();
   $("jobs").firstElementChild?.scrollIntoView({ block: "nearest" });
@@ -283,7 +342,10 @@ $("embed-form").addEventListener("submit", async (event) => {
   }
   button.disabled = false;
 });
-$("fasta").addEventListener("input", describeInput);
+$("fasta").addEventListener("input", () => {
+  clearTimeout(typed);
+  typed = setTimeout(describeInput, 200);
+});
 $("choose").addEventListener("click", () => $("file").click());
 $("file").addEventListener("change", () => $("file").files.length && take($("file").files[0]));
 $("forget").addEventListener("click", () => {

@@ -1,7 +1,9 @@
 // The map of a collection: what its points stand for, colours, the record of one, a selection, the place of a sequence.
 
-import { $, Problem, breakable, call, csvText, element, fetchBytes, labelOrder, labelValue, recordsOf, save, show, showProblem } from "./common.js";
+import { here, pathOf } from "./address.js";
+import { $, Problem, breakable, call, counted, csvText, element, fetchBytes, labelOrder, labelValue, save, show, showProblem } from "./common.js";
 import { Plot } from "./plot.js";
+import { resolve } from "./query.js";
 import { recordLink } from "./record.js";
 
 const LIGHT = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255", "#7a7a00"];
@@ -22,6 +24,7 @@ let selected = new Set();
 let chosen = -1;
 let query = null; // the answer of a place
 let records = new Map();
+let soon = 0;
 const count = (number) => number.toLocaleString("en");
 const path = (name, rest = "") => `/v1/collections/${encodeURIComponent(name)}/map${rest}`;
 
@@ -30,13 +33,13 @@ const path = (name, rest = "") => `/v1/collections/${encodeURIComponent(name)}/m
 export function prepareMap(names, otherwise) {
   const asked = new URLSearchParams(location.search).get("collection");
   $("map-collection").replaceChildren(...names.map((name) => new Option(name, name)));
-  if (location.pathname !== "/map" || !names.length) return;
+  if (here() !== "/map" || !names.length) return;
   if (asked) $("map-collection").value = asked;
   else go(otherwise ?? names[0], "replaceState");
 }
 
 function go(collection, how = "pushState") {
-  history[how]({ inside: true }, "", `/map?${new URLSearchParams({ collection })}`);
+  history[how]({ inside: true }, "", `${pathOf("/map")}?${new URLSearchParams({ collection })}`);
   dispatchEvent(new PopStateEvent("popstate"));
 }
 
@@ -45,7 +48,10 @@ export async function showMap(collection, letters = "") {
   if (!collection) return; // which one, the list of them will say
   if ($("map-collection").value !== collection) $("map-collection").value = collection;
   $("map-title").textContent = `Map of ${collection}`;
-  plot ??= new Plot($("map-canvas"), $("map-over"), { hovered, picked, enclosed, moved: () => ($("map-tip").hidden = true) });
+  plot ??= new Plot($("map-canvas"), $("map-over"), { hovered, picked, enclosed, moved: () => {
+    $("map-tip").hidden = true;
+    addressSoon();
+  } });
   if (letters) $("map-sequence").value = letters;
   if (shown?.collection !== collection) await load(collection, new URLSearchParams(location.search).get("label"));
   else address();
@@ -121,6 +127,7 @@ function put(collection, found, same) {
   legend();
   colour();
   mark();
+  if (!same) lookAt(new URLSearchParams(location.hash.slice(1)));
   address();
 }
 
@@ -129,11 +136,11 @@ function describe() {
   const there = header.points - header.gone;
   const sample = header.rows > header.points ? `, a random sample of ${count(header.rows)}` : "";
   const how = header.method === "umap" ? "UMAP of their vectors" : "the two directions in which their vectors differ most (PCA)";
-  $("map-about").textContent = `${count(there)} sequences${sample}, by ${how}: what lies together is similar; distances between groups say little.`;
+  $("map-about").textContent = `${counted(there, "sequence")}${sample}, by ${how}: what lies together is similar; distances between groups say little.`;
   const late = [];
-  if (header.added) late.push(`${count(header.added)} ${header.added === 1 ? "sequence was" : "sequences were"} added since the map was made and ${header.added === 1 ? "is" : "are"} not on it`);
+  if (header.added) late.push(`${counted(header.added, "sequence was", "sequences were")} added since the map was made and ${header.added === 1 ? "is" : "are"} not on it`);
   if (!header.current && !header.added && !header.gone) late.push("some of its sequences were replaced since the map was made");
-  if (header.gone) late.push(`${count(header.gone)} ${header.gone === 1 ? "sequence" : "sequences"} of the map ${header.gone === 1 ? "is" : "are"} no longer in the collection`);
+  if (header.gone) late.push(`${counted(header.gone, "sequence")} of the map ${header.gone === 1 ? "is" : "are"} no longer in the collection`);
   $("map-late").hidden = !late.length;
   $("map-late").textContent = `${late.join("; ")}. Make it again with: unirna collections map ${shown.collection} --store STORE`;
   const names = [...labelOrder(Object.keys(header.columns).filter((name) => name !== "length")), ...("length" in header.columns ? ["length"] : [])];
@@ -141,14 +148,36 @@ function describe() {
   $("map-label").value = header.label?.column ?? "";
   $("map-canvas").dataset.points = String(there);
   const coloured = header.label ? `, coloured by ${header.label.column.replaceAll("_", " ")}` : "";
-  $("map-canvas").setAttribute("aria-label", `Map of ${count(there)} sequences of ${shown.collection}${coloured}. Arrow keys move it, plus and minus zoom, 0 shows all, Enter opens the record in its middle.`);
+  $("map-canvas").setAttribute("aria-label", `Map of ${counted(there, "sequence")} of ${shown.collection}${coloured}. Arrow keys move it, plus and minus zoom, 0 shows all, Enter opens the record in its middle.`);
 }
 
 function address() {
-  if (location.pathname !== "/map") return;
+  clearTimeout(soon);
+  if (here() !== "/map" || !shown) return;
   const { header, collection } = shown;
   const label = header.label?.column;
-  history.replaceState(history.state, "", `/map?${new URLSearchParams({ collection, ...(label ? { label } : {}) })}`);
+  const { seen } = plot;
+  const behind = {
+    ...(seen ? { view: [seen.x, seen.y, seen.span].map((number) => number.toPrecision(5)).join(",") } : {}),
+    ...(chosen >= 0 ? { point: chosen } : {}),
+  };
+  const hash = Object.keys(behind).length ? `#${new URLSearchParams({ map: header.map, ...behind })}` : "";
+  history.replaceState(history.state, "", `${pathOf("/map")}?${new URLSearchParams({ collection, ...(label ? { label } : {}) })}${hash}`);
+}
+
+/** Once it stands still: browsers take no hundred addresses a second. */
+function addressSoon() {
+  clearTimeout(soon);
+  soon = setTimeout(address, 300);
+}
+
+/** What an address says of the view: the part that is seen, and the point that is chosen, of the same map. */
+function lookAt(behind) {
+  if (behind.get("map") !== String(shown.header.map)) return;
+  const [x, y, span] = (behind.get("view") ?? "").split(",").map(Number);
+  if (Number.isFinite(x) && Number.isFinite(y) && span > 0) plot.see({ x, y, span });
+  const point = Number(behind.get("point") ?? -1);
+  if (Number.isInteger(point) && point >= 0 && point < shown.header.points) picked(point);
 }
 
 function say(text, error = false) {
@@ -324,6 +353,7 @@ function hovered(point, x, y) {
 async function picked(point) {
   chosen = point;
   mark();
+  address();
   $("map-record").hidden = point < 0;
   if (point < 0) return;
   $("map-record").replaceChildren(element("p", { className: "hint", text: "Reading the record …" }));
@@ -365,7 +395,7 @@ function enclosed(points) {
 }
 
 function tellSelection() {
-  $("map-selected").textContent = selected.size ? `${count(selected.size)} ${selected.size === 1 ? "sequence" : "sequences"} selected` : "Draw a line around points to select them.";
+  $("map-selected").textContent = selected.size ? `${counted(selected.size, "sequence")} selected` : "Draw a line around points to select them.";
   $("map-with").hidden = !selected.size;
   $("map-first").replaceChildren();
   $("map-first").hidden = true;
@@ -414,13 +444,12 @@ async function place() {
   $("map-mark").disabled = true;
   say("Finding its place …");
   try {
-    const { letters, name } = recordsOf($("map-sequence").value)[0] ?? { letters: "", name: "" };
-    if (!letters) throw new Problem(422, "", [{ field: "sequence", message: "Paste a sequence first." }]);
     const asked = shown;
     const { collection } = asked;
-    const found = await call(path(collection, "/place"), { sequence: letters });
+    const { sequence, name } = await resolve($("map-sequence").value, collection, { field: "sequence" });
+    const found = await call(path(collection, "/place"), { sequence });
     if (shown !== asked) return; // another map is looked at by now
-    if (found.map !== shown.header.map) throw new Problem(409, "The map has been made anew meanwhile. Load this page again.", []);
+    if (found.map !== shown.header.map) throw new Problem(409, "The map was rebuilt meanwhile. Load this page again.", []);
     query = found;
     say("");
     mark();

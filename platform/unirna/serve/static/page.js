@@ -1,43 +1,74 @@
 // The search page: its form, and which view is shown. Plain modules, no build step.
 
-import { $, OWN, Problem, call, labelOrder, recordsOf, reveal, show, showProblem, unlock } from "./common.js";
-import { filterOf, meetLabels, offerLabels, offerValues } from "./filter.js";
+import { addressOf, here, pathOf, searchOf } from "./address.js";
+import { $, OWN, Problem, call, counted, labelOrder, reveal, show, showProblem, unlock } from "./common.js";
+import { filterFields, filterOf, meetLabels, offerLabels, offerValues, setFilterFields } from "./filter.js";
 import { foldInto } from "./fold.js";
 import { showHits } from "./hits.js";
 import { prepareMap, showMap } from "./map.js";
 import { predict } from "./predict.js";
+import { describe, lastParsed, parse, resolve, textOf } from "./query.js";
 import { leaveRecord, showRecord } from "./record.js";
 
-const MOST_BYTES = 8 << 20;
+const HINT = "FASTA, FASTQ, GenBank, tables or plain; either case, T is read as U. A file can be dropped here.";
 let mostHits = 1000; // the service says
+const PAUSE = 200; // milliseconds without a key after which what was typed is read
 let collections = new Map();
 let predictors = new Map();
 let carried = ""; // what was pasted, on the way to the map
+let addressShown = location.search + location.hash; // of the search view
+let typed = 0;
 
 // ---- the form
 
 async function readFile(file) {
-  if (file.size > MOST_BYTES) throw new Problem(413, "", [{ field: "similar_to", message: `${file.name} is larger than 8 MB: use the command line, unirna search.` }]);
-  $("sequence").value = await file.text();
-  describeSequence();
+  const text = await textOf(file);
+  await put(text);
 }
 
-/** The record of the pasted text that is asked about, and how many there are. */
-function chosen(text) {
-  const all = recordsOf(text);
-  const at = Math.min(Number($("record-at").value || 0), all.length - 1);
-  return { ...(all[at] ?? { name: "", letters: "" }), names: all.map((record, i) => record.name || `sequence ${i + 1}`) };
+/** Put a text into the box, and say what it holds. */
+async function put(text, at = 0) {
+  clearTimeout(typed);
+  $("sequence").value = text;
+  $("column").replaceChildren();
+  $("record-at").replaceChildren();
+  await describeSequence();
+  if (at && $("record-at").options.length > at) $("record-at").selectedIndex = at;
 }
 
-function describeSequence() {
-  const { letters, names, name } = chosen($("sequence").value);
-  const at = Math.max(0, Math.min($("record-at").selectedIndex, names.length - 1));
-  $("record-at").replaceChildren(...names.slice(0, 500).map((text, i) => new Option(`${text} (${i + 1} of ${names.length})`, i, false, i === at)));
-  $("which").hidden = names.length < 2;
-  const parts = [];
-  if (letters) parts.push(`${letters.length.toLocaleString("en")} nucleotides${name ? ` of ${name}` : ""}`);
+const at = () => Math.max(0, $("record-at").selectedIndex);
+
+/** What was read last, as one record's FASTA: what an address or the map is given. */
+function fastaOf() {
+  const record = lastParsed().records[at()];
+  return record && !record.problem ? (record.name ? `>${record.name}\n${record.sequence}` : record.sequence) : "";
+}
+
+async function describeSequence() {
   $("prediction").hidden = $("structure").hidden = true; // they were made for another sequence
-  $("sequence-note").textContent = parts.join("; ") || "Either case; T is read as U. A file can be dropped here.";
+  let found;
+  try {
+    found = await parse($("sequence").value, $("column").value);
+  } catch {
+    return; // it is said when it is asked for
+  }
+  if (found !== lastParsed()) return; // another text stands there by now
+  const { columns, records } = found;
+  const names = records.map((record, i) => `${record.name || `sequence ${i + 1}`} (${i + 1} of ${found.count})${record.problem ? ": cannot be used" : ""}`);
+  const chosen = Math.min(at(), Math.max(0, names.length - 1));
+  $("record-at").replaceChildren(...names.map((text, i) => new Option(text, i, false, i === chosen)));
+  $("which").hidden = names.length < 2;
+  $("column").replaceChildren(new Option("choose …", ""), ...columns.map((name) => new Option(name, name, false, name === found.sequence_column)));
+  $("which-column").hidden = columns.length < 2;
+  tell();
+}
+
+function tell() {
+  const found = lastParsed();
+  const text = describe(found, at());
+  const bad = Boolean(found.failure || found.question || (!found.identifier && found.records[at()]?.problem));
+  $("sequence-note").textContent = text ? text.charAt(0).toUpperCase() + text.slice(1) : HINT;
+  $("sequence-note").classList.toggle("bad", bad);
 }
 
 function describeCollection() {
@@ -46,8 +77,8 @@ function describeCollection() {
   const columns = ["id", "length", ...labelOrder(Object.keys(picked.columns).filter((name) => !OWN.includes(name)))];
   $("where-note").textContent = `A filter is an SQL condition on ${columns.join(", ")}. Text stands in single quotes, a column's name in double quotes or none.`;
   offerLabels(picked.columns);
-  $("map-link").href = `/map?${new URLSearchParams({ collection: picked.name })}`;
-  $("about").textContent = `${picked.num_rows.toLocaleString("en")} sequences in ${picked.name}.`;
+  $("map-link").href = `${pathOf("/map")}?${new URLSearchParams({ collection: picked.name })}`;
+  $("about").textContent = `${counted(picked.num_rows, "sequence")} in ${picked.name}.`;
   if (!picked.searchable) show($("message"), `${picked.name} was made with another model (${picked.model}) and cannot be searched here.`, true);
 }
 
@@ -86,7 +117,7 @@ async function start() {
 }
 
 function messages() {
-  return $(location.pathname === "/map" ? "map-message" : "message");
+  return $(here() === "/map" ? "map-message" : "message");
 }
 
 function busy(on) {
@@ -109,34 +140,40 @@ async function work(what, task) {
   }
 }
 
-function pasted() {
-  const { letters } = chosen($("sequence").value);
-  if (!letters) throw new Problem(422, "", [{ field: "similar_to", message: "Paste a sequence first, or load the example." }]);
-  return letters;
+/** The sequence that is asked about; a stored one that was named by its identifier takes its place in the box. */
+async function asked() {
+  const text = $("sequence").value;
+  const found = await resolve(text, $("collection").value, { column: $("column").value, at: at() });
+  if (found.stored && $("sequence").value === text) await put(`>${found.name}\n${found.sequence}`);
+  else await describeSequence();
+  return found;
 }
+
+/** Whether the box still holds what was asked about. */
+const holds = ({ sequence }) => lastParsed().records[at()]?.sequence === sequence;
 
 async function loadExample() {
   const { examples } = await call(`/v1/collections/${encodeURIComponent($("collection").value)}`);
   meetLabels(examples);
   if (!examples.length) throw new Problem(404, "The collection is empty.", []);
-  const now = chosen($("sequence").value).name;
+  const now = lastParsed().records[at()]?.name;
   const next = examples[(examples.findIndex((e) => e.id === now) + 1) % examples.length];
-  $("sequence").value = `>${next.id}\n${next.sequence}`;
-  describeSequence();
+  await put(`>${next.id}\n${next.sequence}`);
 }
 
 // ---- hits
 
 async function search() {
   $("results").hidden = true;
-  const letters = pasted();
+  const { sequence } = await asked();
   const k = $("k").value.trim();
-  const body = { similar_to: letters, k: /^-?\d+$/.test(k) ? Number(k) : k, collection: $("collection").value };
+  const body = { similar_to: sequence, k: /^-?\d+$/.test(k) ? Number(k) : k, collection: $("collection").value };
   const where = filterOf();
   if (where) body.where = where;
   if (!$("verify").checked) body.verify = false; // else the service decides by the length
   if (typeof body.k === "string") throw new Problem(422, "", [{ field: "k", message: "Hits: a whole number is wanted." }]);
-  await showPage(body, letters, []);
+  await showPage(body, sequence, []);
+  remember("search");
   return $("results");
 }
 
@@ -156,28 +193,88 @@ async function predictorsOf() {
 }
 
 function findSimilar(record, collection) {
-  $("sequence").value = `>${record.id}\n${record.sequence}`;
-  if (collections.has(collection)) $("collection").value = collection;
-  describeSequence();
-  history.pushState({}, "", "/");
+  if (collections.has(collection) && $("collection").value !== collection) {
+    $("collection").value = collection;
+    describeCollection();
+  }
+  const ready = put(`>${record.id}\n${record.sequence}`);
+  history.pushState({ inside: true, fresh: true }, "", pathOf("/"));
+  addressShown = "";
   route();
-  work("Searching …", search);
+  work("Searching …", async () => {
+    await ready;
+    return search();
+  });
 }
 
 async function fold() {
   $("structure").hidden = true;
-  const letters = pasted();
-  await foldInto($("fold-here"), letters, chosen($("sequence").value).name || "sequence");
-  $("structure").hidden = letters !== chosen($("sequence").value).letters; // another one stands there by now
+  const found = await asked();
+  await foldInto($("fold-here"), found.sequence, found.name || "sequence");
+  $("structure").hidden = !holds(found); // another one stands there by now
+  remember("fold");
   return $("structure");
+}
+
+async function predictIt() {
+  const task = $("task").value;
+  const found = await asked();
+  await predict(found.sequence, task, predictors.get(task).lengths);
+  if (!holds(found)) $("prediction").hidden = true;
+  remember("predict");
+  return $("prediction");
+}
+
+const ACTIONS = { search: ["Searching …", search], fold: ["Folding …", fold], predict: ["Predicting …", predictIt] };
+
+// ---- addresses
+
+/** Give what is shown an address that brings it back. */
+function remember(action) {
+  if (here() !== "/") return;
+  const fields = {
+    collection: $("collection").value, where: $("where").value.trim(), ...filterFields(), k: $("k").value === "10" ? "" : $("k").value,
+    align: $("verify").checked ? "" : "0", show: action === "search" ? "" : action, task: action === "predict" ? $("task").value : "",
+  };
+  const { address, shared } = addressOf(fields, fastaOf());
+  // Where one came to this view for this search, it takes the place of the bare address.
+  const how = history.state?.fresh ? "replaceState" : "pushState";
+  if (address !== location.pathname + location.search + location.hash) history[how]({ inside: true }, "", address);
+  addressShown = location.search + location.hash;
+  if (!shared) show($("message"), "The sequence is too long for an address: a reload brings this back in this tab alone.");
+}
+
+/** Bring back what the address says. */
+async function restore() {
+  const now = location.search + location.hash;
+  if (now === addressShown) return;
+  const { fields, text, missing } = searchOf();
+  if (location.hash && text === null && !missing) return; // a place on the page
+  addressShown = now;
+  $("results").hidden = $("prediction").hidden = $("structure").hidden = true;
+  show($("message"), "");
+  if (collections.has(fields.collection) && fields.collection !== $("collection").value) {
+    $("collection").value = fields.collection;
+    describeCollection();
+  }
+  if (missing) return show($("message"), "The sequence of this address was too long for it, and is kept only in the tab that searched with it.", true);
+  if (text === null) return;
+  $("where").value = fields.where ?? "";
+  $("k").value = fields.k ?? "10";
+  $("verify").checked = fields.align !== "0";
+  setFilterFields(fields);
+  if (predictors.has(fields.task)) $("task").value = fields.task;
+  await put(text);
+  const [what, task] = ACTIONS[fields.show] ?? ACTIONS.search;
+  if (now === location.search + location.hash) await work(what, task);
 }
 
 // ---- which view
 
 function route() {
   const query = new URLSearchParams(location.search);
-  const record = location.pathname === "/record";
-  const map = location.pathname === "/map";
+  const record = here() === "/record";
+  const map = here() === "/map";
   $("record-view").hidden = !record;
   $("map-view").hidden = !map;
   $("search-view").hidden = record || map;
@@ -187,22 +284,22 @@ function route() {
   if (map) showMap(query.get("collection") ?? "", carried);
   carried = "";
   if (record) showRecord(query.get("collection") ?? "", query.get("id") ?? "", findSimilar, predictorsOf);
+  if (!record && !map) ready.then(restore);
 }
 
 $("search-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  work("Searching …", search);
+  work(...ACTIONS.search);
 });
 $("example").addEventListener("click", () => work("Loading an example …", loadExample));
-$("fold").addEventListener("click", () => work("Folding …", fold));
-$("predict").addEventListener("click", () => work("Predicting …", async () => {
-  const letters = pasted();
-  await predict(letters, $("task").value, predictors.get($("task").value).lengths);
-  if (letters !== chosen($("sequence").value).letters) $("prediction").hidden = true;
-  return $("prediction");
-}));
+$("fold").addEventListener("click", () => work(...ACTIONS.fold));
+$("predict").addEventListener("click", () => work(...ACTIONS.predict));
 $("task").addEventListener("change", describeTask);
-$("sequence").addEventListener("input", describeSequence);
+$("sequence").addEventListener("input", () => {
+  $("column").replaceChildren(); // those of another text
+  clearTimeout(typed);
+  typed = setTimeout(describeSequence, PAUSE);
+});
 $("collection").addEventListener("change", () => {
   show($("message"), "");
   describeCollection();
@@ -210,8 +307,7 @@ $("collection").addEventListener("change", () => {
 $("map-link").addEventListener("click", (event) => {
   if (event.metaKey || event.ctrlKey || event.shiftKey) return;
   event.preventDefault();
-  const { name, letters } = chosen($("sequence").value);
-  carried = letters && (name ? `>${name}\n${letters}` : letters);
+  carried = fastaOf();
   history.pushState({ inside: true }, "", $("map-link").href);
   route();
   scrollTo(0, 0);
@@ -220,7 +316,7 @@ for (const link of [$("home"), $("back"), $("map-back")]) {
   link.addEventListener("click", (event) => {
     event.preventDefault();
     if (link !== $("home") && history.state?.inside) return history.back();
-    history.pushState({}, "", "/");
+    history.pushState({}, "", pathOf("/"));
     route();
   });
 }
@@ -231,7 +327,11 @@ $("key-form").addEventListener("submit", async (event) => {
   route();
 });
 $("label").addEventListener("change", offerValues);
-$("record-at").addEventListener("change", describeSequence);
+$("record-at").addEventListener("change", () => {
+  $("prediction").hidden = $("structure").hidden = true;
+  tell();
+});
+$("column").addEventListener("change", describeSequence);
 for (const name of ["dragover", "drop"]) {
   $("sequence").addEventListener(name, async (event) => {
     const [file] = event.dataTransfer.files;
@@ -241,5 +341,8 @@ for (const name of ["dragover", "drop"]) {
   });
 }
 addEventListener("popstate", route);
-const ready = start().then(describeSequence);
+tell();
+const ready = start().then(() => {
+  if (searchOf().text !== null || searchOf().missing) addressShown = ""; // to be brought back
+});
 route();

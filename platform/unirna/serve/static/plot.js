@@ -138,6 +138,17 @@ export class Plot {
     this.told.moved?.();
   }
 
+  /** Part of the plane, as `seen` gives it. */
+  see({ x, y, span }) {
+    this.whole = false;
+    this.look({ x, y, scale: this.width / span });
+  }
+
+  /** What is seen: the centre and the width, in units of the plane; null for all of it. */
+  get seen() {
+    return this.whole ? null : { x: this.view.x, y: this.view.y, span: this.width / this.view.scale };
+  }
+
   keepMoving() {
     // A machine that cannot draw all points fast enough draws some of them, from all over, until it stands still.
     clearTimeout(this.moving);

@@ -1,7 +1,7 @@
 // What predictors say.
 
 import { disagreement } from "./agreement.js";
-import { $, bar, call, element } from "./common.js";
+import { $, bar, call, counted, element, percent } from "./common.js";
 
 const MOST = { classes: 5, labels: 20 }; // that are shown; each label is a question of its own
 
@@ -21,7 +21,7 @@ export async function predict(letters, task, lengths) {
   else $("value").textContent = found.probabilities ? "" : valueText(found);
   $("classes").replaceChildren(
     ...Object.entries(found.probabilities ?? {}).slice(0, found.labels ? MOST.labels : MOST.classes).map(([name, share]) =>
-      element("li", {}, element("span", { text: name }), bar(share), element("span", { text: percent(share), className: "share" }))),
+      element("li", {}, element("span", { text: name }), bar(share), element("span", { text: percent(share, 1), className: "share" }))),
   );
   const doubts = [...doubtsOf(found, letters, lengths), ...contextOf(found)];
   $("beyond").hidden = !doubts.length;
@@ -74,8 +74,8 @@ function briefText(found) {
   if (found.labels) return labelsText(found);
   if (!found.probabilities) return valueText(found);
   const next = Object.entries(found.probabilities).filter(([name]) => name !== found.label).slice(0, 2);
-  const others = next.map(([name, share]) => `${name} ${percent(share)}`).join(", ");
-  return `${found.label}, ${percent(found.probability)}${others ? `; then ${others}` : ""}`;
+  const others = next.map(([name, share]) => `${name} ${percent(share, 1)}`).join(", ");
+  return `${found.label}, ${percent(found.probability, 1)}${others ? `; then ${others}` : ""}`;
 }
 
 function labelsText({ labels, threshold }) {
@@ -92,10 +92,6 @@ function contextOf({ applicable, labels, motifs, base_rates }) {
     lines.push(`Each label was true in ${low === high ? low : `${low} to ${high}`} % of its training data, and the probabilities hold for that share.`);
   }
   return lines;
-}
-
-function percent(share) {
-  return `${(100 * share).toFixed(1)} %`;
 }
 
 function doubtsOf(found, letters, [shortest, longest]) {
@@ -128,7 +124,7 @@ function profileOf({ values, unit, half_width }, letters) {
   });
   const most = values.indexOf(Math.max(...values));
   const sure = half_width === null ? "" : `; nine of ten lie within ${shown(half_width)} of it`;
-  const text = `${values.length} nucleotides, ${shown(Math.min(...values))} to ${shown(Math.max(...values))}${unit ? ` ${unit}` : ""}, highest at ${most + 1}${sure}`;
+  const text = `${counted(values.length, "nucleotide")}, ${shown(Math.min(...values))} to ${shown(Math.max(...values))}${unit ? ` ${unit}` : ""}, highest at ${most + 1}${sure}`;
   const attributes = { role: "img", tabindex: "0", "aria-label": `Value of each nucleotide: ${text}` };
   return element("div", {}, element("div", { className: "profile", attributes }, ...bars), element("p", { text, className: "share" }));
 }

@@ -1,6 +1,7 @@
 // The view of one record.
 
-import { $, breakable, call, element, labelOrder, labelValue, show, showProblem } from "./common.js";
+import { pathOf } from "./address.js";
+import { $, breakable, call, counted, element, labelOrder, labelValue, show, showProblem } from "./common.js";
 import { foldInto } from "./fold.js";
 import { predictAll } from "./predict.js";
 
@@ -10,7 +11,7 @@ const NEIGHBOURS = 8;
 let visits = 0;
 
 function recordPath(collection, id) {
-  return `/record?${new URLSearchParams({ collection, id })}`;
+  return `${pathOf("/record")}?${new URLSearchParams({ collection, id })}`;
 }
 
 export function recordLink(collection, id, text) {
@@ -41,7 +42,7 @@ export async function showRecord(collection, id, findSimilar, predictorsOf) {
   }
   if (!current()) return;
   show($("record-message"), "");
-  const rows = [["collection", collection], ["length", `${record.length} nucleotides`]];
+  const rows = [["collection", collection], ["length", counted(record.length, "nucleotide")]];
   for (const name of labelOrder(Object.keys(record.labels))) rows.push([name.replaceAll("_", " "), labelValue(record.labels[name])]);
   $("labels").replaceChildren(...rows.flatMap(([name, value]) => [element("dt", { text: name }), element("dd", {}, value)]));
   $("letters").textContent = inTens(record.sequence);
@@ -71,7 +72,7 @@ async function copy(record) {
     await navigator.clipboard.writeText(`>${record.id}\n${record.sequence}\n`);
     $("copied").textContent = "Copied";
   } catch {
-    $("copied").textContent = "The browser does not allow it here; select the letters below";
+    $("copied").textContent = "The browser does not allow it here; select the sequence below";
   }
 }
 

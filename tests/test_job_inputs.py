@@ -1,0 +1,122 @@
+"""The input of a job is looked at before it is sent; and every surface has all settings of a job."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unirna import sdk
+from unirna.sdk import _cli, _job_calls, _jobs_cli
+from unirna.serve.errors import RequestError
+from unirna.serve.job_inputs import look_at, neutral
+from unirna.serve.job_schemas import EmbedJob, EmbedParameters, FinetuneParameters, JobInput, ScreenParameters
+
+
+def submitted(path: Path, **parameters: Any) -> dict[str, Any]:
+    """What the SDK would send."""
+    steps = _job_calls.embed(path, "mine", None, "", parameters)
+    (request,) = next(steps)
+    assert request.body is not None
+    return dict(request.body["input"])
+
+
+def written(folder: Path, name: str, text: str) -> Path:
+    (folder / name).write_text(text)
+    return folder / name
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "why"),
+    [
+        ("a.fa", "hello world\n", "a.fa is not FASTA: expected a line that starts with '>', got 'hello world'"),
+        ("a.txt", "id,sequence\na,ACGU\n", "not FASTA.*A table ends in .csv or .tsv"),
+        (
+            "a.fa",
+            ">a\nACGX\n>b\nAC-GU\n",
+            r"none of its first 2 records can be used. record 1 \(a\): protein letter 'X' at pos",
+        ),
+        ("a.fa", "\n", "holds no sequence"),
+        ("a.fq", "@a\nACGU\n+\nII\n", "cut short"),
+        ("a.csv", "name,seq\na,ACGU\n", r"has no column 'sequence'. It has: name, seq. .*--sequence-column"),
+        ("a.csv", "id;sequence\na;ACGU\n", "separated by semicolons"),
+        ("a.tsv", "id\tsequence\na\tMKLV\n", r"the record cannot be used. line 2 \(a\): protein letter 'L' at position 3"),
+        ("a.csv", "id,sequence\n", "holds no record"),
+    ],
+)
+def test_an_input_that_a_job_could_not_read_is_not_sent(tmp_path: Path, name: str, text: str, why: str) -> None:
+    with pytest.raises(sdk.InvalidRequestError, match=why):
+        submitted(written(tmp_path, name, text))
+
+
+def test_sound_inputs_are_sent_as_they_are(tmp_path: Path) -> None:
+    for name, kind, text in (
+        ("a.fa", "fasta", ">a\nACGU\n"),
+        ("a.fastq", "fastq", "@a\nACGU\n+\nIIII\n"),
+        ("a.tsv", "tsv", "id\tsequence\na\tACGU\n"),
+        ("a.csv", "csv", "id,sequence\na,ACGU\n"),
+    ):
+        assert submitted(written(tmp_path, name, text)) == {kind: text}
+    path = written(tmp_path, "b.csv", "name,utr\na,ACGU\n")
+    assert submitted(path, id_column="name", sequence_column="utr") == {"csv": "name,utr\na,ACGU\n"}
+    pq = pytest.importorskip("pyarrow.parquet")
+    pa = pytest.importorskip("pyarrow")
+    pq.write_table(pa.table({"id": ["a"], "sequence": ["ACGU"]}), tmp_path / "a.parquet")
+    assert submitted(tmp_path / "a.parquet") == {"csv": '"id","sequence"\n"a","ACGU"\n'}
+
+
+def test_what_will_be_rejected_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = written(tmp_path, "a.fa", ">a\nACGU\n>b\nAC-GU\n>c\nACGX\n")
+    with pytest.warns(sdk.RejectedRecordWarning, match=r"reject record 2 \(b\): gap '-' at position 3 \(and 1 more\)"):
+        submitted(path)
+    with warnings.catch_warnings(record=True) as said:
+        submitted(written(tmp_path, "b.fa", ">a\nACGU\n"))
+    assert said == []
+
+
+def test_the_command_names_its_own_flag_without_a_service(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = written(tmp_path, "table.csv", "name,seq\na,ACGU\n")
+    command = ["jobs", "submit-screen", str(path), "--similar-to", str(path), "--url", "http://127.0.0.1:9"]
+    assert _cli.main(command) == 2
+    assert "has no column 'sequence'. It has: name, seq. Name the right one" in (said := capsys.readouterr().err)
+    assert "--sequence-column" in said
+    with pytest.raises(SystemExit):
+        _cli.main(["jobs", "submit-screen", "--help"])
+    assert "--sequence-column" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "schema"),
+    [
+        (_jobs_cli.SubmitEmbed, EmbedParameters),
+        (_jobs_cli.SubmitScreen, ScreenParameters),
+        (_jobs_cli.SubmitFinetune, FinetuneParameters),
+    ],
+)
+def test_the_command_line_has_all_settings_of_the_service(command: Any, schema: Any) -> None:
+    flags = {one.name: one for one in fields(command)}
+    assert set(schema.model_fields) <= set(flags)
+    for name, setting in schema.model_fields.items():
+        if not setting.is_required():
+            default = flags[name].default
+            assert (list(default) if isinstance(default, tuple) else default) == setting.default, name
+
+
+def embed_job(**given: str) -> EmbedJob:
+    return EmbedJob(kind="embed", parameters=EmbedParameters(collection="c"), input=JobInput(**given))
+
+
+def test_the_service_looks_at_files_too(tmp_path: Path) -> None:
+    good = written(tmp_path, "good.csv", "id,sequence\na,ACGU\n")
+    look_at(embed_job(file="good.csv"), "input", "file", good)
+    bad = written(tmp_path, "bad.csv", "name,sequence\na,ACGU\n")
+    with pytest.raises(RequestError, match=r"bad.csv has no column 'id'.*id_column") as caught:
+        look_at(embed_job(file="bad.csv"), "input", "file", bad)
+    assert caught.value.errors[0].field == "parameters.id_column" and str(tmp_path) not in str(caught.value)
+
+
+def test_messages_name_fields_and_no_flags_of_scripts() -> None:
+    assert neutral("Name the right one with --sequence-column") == "Name the right one with sequence_column"
