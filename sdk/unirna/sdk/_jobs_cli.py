@@ -240,12 +240,21 @@ class SubmitScreen(Submission):
     """A file of references."""
     predict: tuple[str, ...] = ()
     """Labels that are wanted, as task=label."""
+    prior: tuple[str, ...] = ()
+    """Prevalence of labels, as task=label=0.05 or task=0.05; by default as in training."""
     top: int = 100
     """Length of the shortlist."""
 
     def run(self) -> None:
         """Submit it."""
-        self.submit("screen", self.library, similar_to=self.similar_to or None, predict=self.predict, top=self.top)
+        self.submit(
+            "screen",
+            self.library,
+            similar_to=self.similar_to or None,
+            predict=self.predict,
+            prior=list(self.prior),
+            top=self.top,
+        )
 
 
 @dataclass(frozen=True)

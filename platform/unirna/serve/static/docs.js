@@ -75,7 +75,7 @@ function command(path, method, op, body) {
     return named?.example ?? named?.schema?.examples?.[0] ?? name.toUpperCase();
   });
   const wants = (op.parameters ?? []).filter((p) => p.in === "query" && p.required).map((p) => `${p.name}=${p.schema?.examples?.[0] ?? p.name.toUpperCase()}`);
-  const parts = [`curl ${method === "delete" ? "-X DELETE " : ""}'${location.origin}${pathOf(filled)}${wants.length ? `?${wants.join("&")}` : ""}'`];
+  const parts = [`curl ${["delete", "put"].includes(method) ? `-X ${method.toUpperCase()} ` : ""}'${location.origin}${pathOf(filled)}${wants.length ? `?${wants.join("&")}` : ""}'`];
   if (wantsKey && !OPEN.includes(path)) parts.push(`-H "Authorization: Bearer $UNIRNA_API_KEY"`);
   if (body) parts.push("-H 'Content-Type: application/json'", `-d '${JSON.stringify(example(body)).replaceAll("'", "'\\''")}'`);
   return element("pre", { text: parts.join(" \\\n  ") });

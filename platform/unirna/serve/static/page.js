@@ -142,6 +142,7 @@ async function work(what, task) {
 
 /** The sequence that is asked about; a stored one that was named by its identifier takes its place in the box. */
 async function asked() {
+  clearTimeout(typed);
   const text = $("sequence").value;
   const found = await resolve(text, $("collection").value, { column: $("column").value, at: at() });
   if (found.stored && $("sequence").value === text) await put(`>${found.name}\n${found.sequence}`);
