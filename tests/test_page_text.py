@@ -95,7 +95,6 @@ def test_a_search_has_an_address_that_brings_it_back(page: Browser, library: Any
         page.wait(f"decodeURIComponent(location.hash).includes({row['sequence']!r})")
     address = page.run("return location.href")
     assert "where=length" in address and "k=3" in address and second["sequence"] not in address.partition("#")[0]
-    held = "document.querySelector('#sequence').value.includes(arguments[0]) && document.querySelectorAll('#hits tr:not(.alignment)').length"
     page.run("history.back()")
     page.wait(f"document.querySelector('#sequence').value.includes({first['sequence']!r})")
     page.run("history.forward()")

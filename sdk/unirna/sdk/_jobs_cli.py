@@ -285,6 +285,16 @@ class SubmitFinetune(Submission):
     """Unit of the values."""
     about: str = ""
     """Source and licence of the data."""
+    takes: str = ""
+    """What a sequence must be, in words; shown to users."""
+    min_length: int | None = None
+    """Least length in nucleotides; shorter ones get no answer."""
+    max_length: int | None = None
+    """Greatest length in nucleotides; longer ones get no answer."""
+    require: tuple[str, ...] = ()
+    """Nucleotides that a sequence must have, as A@centre."""
+    report: tuple[str, ...] = ()
+    """Motifs that answers tell of, as DRACH=DRACH@centre-2."""
     seed: int = 0
     """Of the random split and of training."""
     seeds: int = 1
@@ -297,8 +307,9 @@ class SubmitFinetune(Submission):
     def run(self) -> None:
         """Submit it."""
         own = [one.name for one in fields(self) if one.name not in {base.name for base in fields(Submission)}]
-        parameters = {name: getattr(self, name) for name in own if name != "table"}
-        self.submit("finetune", self.table, **parameters | {"label_columns": list(self.label_columns)})
+        given = {name: getattr(self, name) for name in own if name != "table"}
+        parameters = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
+        self.submit("finetune", self.table, **parameters)
 
 
 Command = (
