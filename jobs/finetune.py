@@ -159,8 +159,8 @@ class Config:
     A@centre or AUG@end-2."""
     report: tuple[str, ...] = ()
     """Motifs that answers tell of, as NAME=PATTERN@centre-2, such as DRACH=DRACH@centre-2."""
-    threshold: float | None = None
-    """Probability from which one of several labels is said to be true; by default .5."""
+    threshold: float = 0.5
+    """Probability above which one of several labels is said to be true."""
     blend: bool = True
     """Answer with the weighted sum of the encoder's head and the simple models, with weights that suit validation best."""
     replace: bool = False
@@ -248,7 +248,7 @@ def _wanted(config: Config) -> FinetuneConfig:
         networks=networks,
         coding=coding,
         requirements=_requirements(config, defined),
-        threshold=config.threshold or (defined.threshold if defined else 0.5),
+        threshold=config.threshold,
         blend=config.blend,
         replace=config.replace,
     )

@@ -161,7 +161,8 @@ def test_all_labels_stand_in_data_frames_whatever_is_shown(client: sdk.Client) -
 def test_a_stated_prevalence_scales_the_odds(ask: Ask) -> None:
     found = ask("m6a", [WINDOW])
     stated, of_one = ask("m6a", [WINDOW], prior=0.05), ask("m6a", [WINDOW], prior={"Human Brain": 0.05})
-    assert found.threshold is not None and stated.threshold == 0.5 and stated.prior == 0.05
+    assert set((stated.thresholds or {}).values()) == {0.5} and stated.prior == 0.05
+    assert of_one.thresholds == {**(found.thresholds or {}), "Human Brain": 0.5}
     for label, base in (found.base_rates or {}).items():
         before, after = (one[0].probabilities[label] for one in (found, stated))  # type: ignore[union-attr]
         odds = before / (1 - before) * (0.05 / 0.95) / (base / (1 - base))
@@ -232,7 +233,7 @@ def test_models_say_what_they_take(http: TestClient, client: sdk.Client) -> None
     assert told["m6a"]["requirements"]["reported"]["DRACH"]["offset"] == -2
     for info in client.models()[1:]:
         assert info.requirements == told[info.name]["requirements"] and info.requirements["text"]
-        assert info.base_rates == told[info.name]["base_rates"] and info.threshold == told[info.name]["threshold"]
+        assert info.base_rates == told[info.name]["base_rates"] and info.thresholds == told[info.name]["thresholds"]
 
 
 def test_an_evaluation_leaves_out_what_the_predictor_does_not_take(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from unirna.serve.predictors import Predictors, about, answers_of, check_options
 from unirna.serve.search import Search
 from unirna.serve.values import plain
 from unirna.serve.variants import Variants
-from unirna.tasks import TASKS, TaskError
+from unirna.tasks import TaskError
 from unirna.vectorstore import Collection, ModelMismatchError, StoreError
 
 log = logging.getLogger(__name__)
@@ -199,7 +199,7 @@ class Engine:
                 "lengths": list(p.lengths),
                 "requirements": p.requirements.to_json() | {"text": p.requirements.describe()},
                 "base_rates": p.base_rates,
-                "threshold": p.threshold if TASKS[p.task].several else None,
+                "thresholds": p.thresholds() or None,
                 "mode": p.mode,
                 "fingerprint": p.encoder_fingerprint,
                 "metrics": plain(p.metrics),

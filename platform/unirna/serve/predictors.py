@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from unirna.model import CheckpointError, Model
 from unirna.serve.errors import RequestError, bad_field
 from unirna.tasks import (
-    TASKS,
     Estimates,
     LabelSets,
     Predictions,
@@ -108,11 +107,9 @@ def check_options(predictor: Predictor, top: object, prior: object) -> None:
         raise bad_field("prior", str(error).removeprefix("prior: ")) from error
 
 
-def about(predictor: Predictor, prior: object = None) -> dict[str, Any]:
-    """What holds for all answers of a request: base_rates of the training data, threshold of labels, and the prior."""
-    several = TASKS[predictor.task].several
-    threshold = None if not several else predictor.threshold if prior is None else 0.5
-    return {"base_rates": predictor.base_rates, "threshold": threshold, "prior": prior}
+def about(predictor: Predictor, prior: Any = None) -> dict[str, Any]:
+    """What holds for all answers of a request: base_rates of the training data, thresholds of labels, and the prior."""
+    return {"base_rates": predictor.base_rates, "thresholds": predictor.thresholds(prior) or None, "prior": prior}
 
 
 def answers_of(predictions: Predictions | LabelSets | Estimates | Profiles, top: int | None = None) -> list[dict[str, Any]]:

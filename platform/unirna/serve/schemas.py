@@ -218,7 +218,7 @@ class Prediction(_Answer):
 class LabelSet(_Answer):
     """The labels of a sequence, of several that are each true or not."""
 
-    labels: list[str] = Field(description="Those whose probability is above `threshold`.")
+    labels: list[str] = Field(description="Those whose probability is above their threshold (`thresholds`).")
     probabilities: dict[str, float] = Field(description="The most probable labels, best first.")
 
 
@@ -247,7 +247,7 @@ class PredictResponse(_Response):
         None,
         description="Share of each class or label in the training data, which the probabilities hold for; or null.",
     )
-    threshold: float | None = Field(None, description="Probability from which a label is said to be true.")
+    thresholds: dict[str, float] | None = Field(None, description="Probability above which each label is said to be true.")
     prior: float | dict[str, float] | None = Field(None, description="As asked for; the probabilities then hold for it.")
     predictions: list[Prediction] | list[LabelSet] | list[Estimate] | list[Profile]
 
@@ -365,7 +365,9 @@ class PredictorInfo(_Response):
     lengths: tuple[int, int] = Field(description="Shortest and longest sequence it was made from, in nucleotides.")
     requirements: Requirements = Field(description="What it takes; it gives no answer for other sequences.")
     base_rates: dict[str, float] | None = Field(description="Share of each class or label in its training data.")
-    threshold: float | None = Field(description="Probability from which a label is said to be true; null without labels.")
+    thresholds: dict[str, float] | None = Field(
+        description="Probability above which each label is said to be true, or null."
+    )
     mode: str
     fingerprint: str = Field(description="Of the encoder that it reads.")
     metrics: dict[str, Any]

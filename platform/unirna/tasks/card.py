@@ -115,7 +115,8 @@ def _input(info: dict[str, Any]) -> list[str]:
         "- Other sequences get no answer but the reason (`applicable` false).",
     ]
     if rates := info.get("base_rates"):
-        threshold = f" A label is said to be true from a probability of {info['threshold']:g} on." if _several(info) else ""
+        least = ", ".join(f"{_cell(name)} {value:g}" for name, value in info.get("thresholds", {}).items())
+        threshold = f" A label is said to be true above a probability of: {least}." if least else ""
         shares = ", ".join(f"{_cell(name)} {share:.3f}" for name, share in list(rates.items())[:MOST_CLASSES])
         more = f" and {len(rates) - MOST_CLASSES:,} more" if len(rates) > MOST_CLASSES else ""
         lines += [

@@ -53,7 +53,6 @@ class Definition:
         goals: what the AUC of one of several labels should reach, by the label.
         published: figures of others.
         requires: what a sequence must be that is asked of the predictor.
-        threshold: probability from which one of several labels is said to be true.
         training: settings of `jobs/finetune.py` by their flags' names, as mode, reads, pooling, epochs.
     """
 
@@ -74,7 +73,6 @@ class Definition:
     goals: Mapping[str, float] = field(default_factory=dict)
     published: tuple[Published, ...] = ()
     requires: InputRequirements = field(default_factory=InputRequirements)
-    threshold: float = 0.5
     training: Mapping[str, Any] = field(default_factory=dict)
 
 

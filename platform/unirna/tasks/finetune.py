@@ -74,7 +74,7 @@ class FinetuneConfig:
         networks: so many of them, from different random weights; their mean is the answer.
         coding: the sequences are coding ones, from their first codon on: the linear model reads codons and length.
         requirements: what the sequences must be; training sequences that are all of one length require that length.
-        threshold: probability from which a label is said to be true, where there are several.
+        threshold: probability above which a label is said to be true, where there are several.
         blend: answer with the weighted sum of the encoder's head and these simple models; weights suit validation rows.
         replace: whether a predictor of that name, made otherwise, may be replaced.
     """
@@ -348,7 +348,7 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
     if not task.numeric:
         info["base_rates"] = base_rates_of(info)
     if task.several:
-        info["threshold"] = config.threshold
+        info["thresholds"] = dict.fromkeys(classes, config.threshold)
     whitened = config.mode == "lora" and config.full.reads == "vector"
     compact = (config.model, base, adapters, whitened) if config.compact else None
     kept = None if trained is None else folder / "encoder"

@@ -69,7 +69,7 @@ class LabelSets:
     """Predicted labels of N sequences, of C that are each true or not.
 
     Attributes:
-        labels: those of each whose probability is above the predictor's threshold, or above .5 where a prior was given.
+        labels: those of each whose probability is above its threshold (`Predictor.thresholds`).
         probabilities: float32 [N, C], each between 0 and 1 by itself; NaN where the predictor does not apply.
         classes: the C names, in the order of the columns.
         checks: whether the predictor applies to each, and why not.
@@ -187,10 +187,17 @@ class Predictor:
             found = base_rates_of(self.info)
         return None if found is None else {str(name): float(share) for name, share in found.items()}
 
-    @property
-    def threshold(self) -> float:
-        """Probability, at the base rates, from which a label is said to be true."""
-        return float(self.info.get("threshold", 0.5))
+    def thresholds(self, prior: Prior | None = None) -> dict[str, float]:
+        """Probability above which each of several labels is said to be true; none for other predictors.
+
+        Args:
+            prior: as of `predict`. Labels whose prevalence is stated are said to be true above .5.
+        """
+        if not TASKS[self.task].several:
+            return {}
+        stated = set(self.labels if prior is not None and not isinstance(prior, Mapping) else prior or ())
+        chosen = self.info.get("thresholds", {})
+        return {name: 0.5 if name in stated else float(chosen.get(name, 0.5)) for name in self.labels}
 
     def check(self, letters: Sequence[str]) -> list[Applicability]:
         """Whether it applies to each normalised sequence (or pair), and why not."""
@@ -377,8 +384,8 @@ class Predictor:
         probabilities = np.full((len(checks), len(classes)), np.nan, np.float32)
         probabilities[rows] = answers
         if task.several:
-            threshold = self.threshold if shares is None else 0.5
-            said = [[classes[i] for i in np.flatnonzero(row > threshold).tolist()] for row in probabilities]
+            least = np.array(list(self.thresholds(prior).values()))
+            said = [[classes[i] for i in np.flatnonzero(row > least).tolist()] for row in probabilities]
             return LabelSets(said, probabilities, classes, checks)
         held_out, p_values = self.info.get("sureness"), None
         if held_out is not None:

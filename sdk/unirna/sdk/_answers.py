@@ -68,10 +68,10 @@ def prediction_result(
     Args:
         answers: of the sequences.
         task: the predictor's name.
-        about: what the service says of all of them: base_rates, threshold and prior.
+        about: what the service says of all of them: base_rates, thresholds and prior.
         top: how many classes or labels are shown, 0 for all that the answers have.
     """
-    known = {name: (about or {}).get(name) for name in ("base_rates", "threshold", "prior")}
+    known = {name: (about or {}).get(name) for name in ("base_rates", "thresholds", "prior")}
     return PredictionResult([_prediction(answer, top) for answer in answers], task, **known)
 
 
@@ -168,7 +168,7 @@ def model_infos(answer: Mapping[str, Any]) -> list[ModelInfo]:
             *_of_later_services(p),
             requirements=p.get("requirements") or {},
             base_rates=p.get("base_rates"),
-            threshold=p.get("threshold"),
+            thresholds=p.get("thresholds"),
         )
         for p in answer["predictors"]
     ]

@@ -100,7 +100,8 @@ class LabelSet(Answer):
     """The labels of a sequence, of several that are each true or not.
 
     Attributes:
-        labels: those whose probability is above `PredictionResult.threshold`; none where the predictor does not apply.
+        labels: those whose probability is above their threshold (`PredictionResult.thresholds`); none where the predictor
+            does not apply.
         probabilities: the most probable labels, best first, each between 0 and 1 by itself; as many as `top` says, by
             default all.
         all_probabilities: of all labels, best first.
@@ -248,7 +249,7 @@ class ModelInfo:
         requirements: what a predictor takes: what, min_length, max_length, required and reported motifs; text has all of
             it in one line.
         base_rates: share of each class or label in a predictor's training data; None for values.
-        threshold: probability from which a label is said to be true; None for predictors without labels.
+        thresholds: probability above which each label is said to be true; None for predictors without labels.
     """
 
     name: str
@@ -261,4 +262,4 @@ class ModelInfo:
     lengths: tuple[int, int] | None = None
     requirements: Mapping[str, Any] = field(default_factory=dict, repr=False)
     base_rates: Mapping[str, float] | None = field(default=None, repr=False)
-    threshold: float | None = None
+    thresholds: Mapping[str, float] | None = field(default=None, repr=False)

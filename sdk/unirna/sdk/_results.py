@@ -333,7 +333,7 @@ class PredictionResult(_Rows[Prediction | LabelSet | Estimate | Profile]):
     Attributes:
         task: the predictor's name.
         base_rates: share of each class or label in the training data, which the probabilities hold for; None for values.
-        threshold: probability from which a label is said to be true; None for other predictors.
+        thresholds: probability above which each label is said to be true; None for other predictors.
         prior: the prevalence that was asked for, which the probabilities then hold for.
     """
 
@@ -342,11 +342,11 @@ class PredictionResult(_Rows[Prediction | LabelSet | Estimate | Profile]):
         predictions: Sequence[Prediction | LabelSet | Estimate | Profile],
         task: str,
         base_rates: Mapping[str, float] | None = None,
-        threshold: float | None = None,
+        thresholds: Mapping[str, float] | None = None,
         prior: float | Mapping[str, float] | None = None,
     ) -> None:
         super().__init__(predictions)
-        self.task, self.base_rates, self.threshold, self.prior = task, base_rates, threshold, prior
+        self.task, self.base_rates, self.thresholds, self.prior = task, base_rates, thresholds, prior
 
     def __repr__(self) -> str:
         rates = [*(self.base_rates or {}).values()] if any(isinstance(p, LabelSet) for p in self) else []

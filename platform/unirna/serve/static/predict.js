@@ -5,10 +5,10 @@ import { $, bar, call, counted, element, percent } from "./common.js";
 
 const MOST = { classes: 5, labels: 20 }; // that are shown; each label is a question of its own
 
-/** The prediction of one sequence, with what the answer says of all: base_rates and threshold. */
+/** The prediction of one sequence, with what the answer says of all: base_rates and thresholds. */
 async function answerOf(letters, task) {
   const answer = await call(`/v1/predict/${encodeURIComponent(task)}`, { sequences: [letters], top: MOST.labels });
-  return { ...answer.predictions[0], base_rates: answer.base_rates, threshold: answer.threshold };
+  return { ...answer.predictions[0], base_rates: answer.base_rates, thresholds: answer.thresholds };
 }
 
 export async function predict(letters, task, lengths) {
@@ -78,8 +78,10 @@ function briefText(found) {
   return `${found.label}, ${percent(found.probability, 1)}${others ? `; then ${others}` : ""}`;
 }
 
-function labelsText({ labels, threshold }) {
-  return labels.join(", ") || `None of its labels has a probability above ${percent(threshold ?? 0.5)}.`;
+function labelsText({ labels, thresholds }) {
+  const least = Object.values(thresholds ?? { any: 0.5 });
+  const [low, high] = [Math.min(...least), Math.max(...least)].map(percent);
+  return labels.join(", ") || `None of its labels has a probability above its threshold (${low === high ? low : `${low} to ${high}`}).`;
 }
 
 /** Motifs that the predictor reports, and the shares that the probabilities of labels hold for. */
