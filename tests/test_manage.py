@@ -276,7 +276,7 @@ def test_the_command_line_does_all_of_it(store: str, tmp_path: Path, capsys: pyt
 
     table = tmp_path / "labels.tsv"
     table.write_text("id\torganism\nr001\tE. coli\n007\tnone\n")
-    assert "1 rows labelled, 1 ids" in run("label", "c", str(table))
+    assert "1 row labelled, 1 ids" in run("label", "c", str(table))
     run("tag", "c", "full")
     assert "5 of 20 rows match" in run("delete", "c", "--where", "length > 60", "--dry-run")
     assert "5 rows deleted" in run("delete", "c", "--where", '"length" > 60')

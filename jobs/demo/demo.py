@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from unirna import sdk
-from unirna.base import command
+from unirna.base import command, percent
 from unirna.corpus import BuildConfig, build_corpus
 from unirna.embed import EmbedConfig, embed_collection
 from unirna.job import connect_ray, run_job, say
@@ -234,9 +234,9 @@ def search(address: str, sample: pd.DataFrame) -> dict[str, Any]:
         isinstance(p, sdk.Prediction) and p.label == name for p, name in zip(predicted, heldout.family_name, strict=True)
     )
     say(
-        f"over all {len(heldout)} held-out sequences: nearest hit of the right family for {first / len(heldout):.0%}, "
-        f"one of the first ten for {ten / len(heldout):.0%} (by chance: {1 / sample.family.nunique():.1%}); "
-        f"sdk.predict('family') right for {known / len(predicted):.0%}. {MODEL} met these families in its training: "
+        f"over all {len(heldout)} held-out sequences: nearest hit of the right family for {percent(first / len(heldout))}, "
+        f"one of the first ten for {percent(ten / len(heldout))} (by chance: {percent(1 / sample.family.nunique(), 1)}); "
+        f"sdk.predict('family') right for {percent(known / len(predicted))}. {MODEL} met these families in its training: "
         "its card has the figures for families that it did not"
     )
     return {"recall_at_1": round(first / len(heldout), 3), "recall_at_10": round(ten / len(heldout), 3)}
@@ -276,10 +276,14 @@ def finish(out: Path, seconds: float, screened: dict[str, Any]) -> None:
   the one made here      {short(out / "pretrain" / "model")}
   the predictor          {short(out / "registry" / "family")}
 
-[bold]Go on[/bold]
-  make serve             the web page at http://127.0.0.1:8000, and the service behind it
-  .venv/bin/unirna search GGGAAACCC --store {store}
-  .venv/bin/python jobs/embed.py your.fasta --collection yours --store {store} --model {MODEL}
+[bold]Go on[/bold] (each command stands by itself, and they go together)
+  the web page, and the service behind it, at http://127.0.0.1:8000:
+make serve
+  a search from the shell:
+.venv/bin/unirna search GGGAAACCC --collection rfam --store {store}
+  a collection of your own sequences beside it, and a search in it:
+.venv/bin/python jobs/embed.py your.fasta --collection yours --store {store} --model {MODEL}
+.venv/bin/unirna search GGGAAACCC --collection yours --store {store}
 """,
         soft_wrap=True,
     )

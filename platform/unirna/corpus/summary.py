@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, Final
 
+from unirna.base import percent
 from unirna.corpus.work import appearing
 
 _STYLE: Final = """
@@ -73,7 +74,7 @@ def _sources(m: dict[str, Any]) -> str:
             f"{weight:g}",
             *(m["by_source"][name][key] for key in ("read", "rejected", "duplicates", "excluded", "kept")),
             train.get(name, {}).get("nucleotides", 0),
-            f"{train.get(name, {}).get('share', 0):.1%}",
+            percent(train.get(name, {}).get("share", 0), 1),
         ]
         for name, weight in zip(m["sources"], m["source_weights"], strict=True)
     ]
@@ -86,8 +87,8 @@ def _exclusions(m: dict[str, Any]) -> str:
     rules = [[name, "", counts[name]] for name in counts if name not in sets]
     rows = [[name, s["distinct"], counts.get(name, 0)] for name, s in sets.items()]
     how = (
-        f"Left out: what is identical to a member, or aligns at {recipe['exclude_identity']:.0%} identity or more over "
-        f"{recipe['exclude_coverage']:.0%} or more of the shorter of the two ({m['exclusion']})."
+        f"Left out: what is identical to a member, or aligns at {percent(recipe['exclude_identity'])} identity or more "
+        f"over {percent(recipe['exclude_coverage'])} or more of the shorter of the two ({m['exclusion']})."
     )
     note = f"<p class=note>{how} Each sequence counts once, under its closest member's set; excluded.parquet lists all.</p>"
     return _table(["rule or set", "distinct members", "sequences left out"], rules + rows) + (note if sets else "")
@@ -97,7 +98,7 @@ def _clustering(m: dict[str, Any]) -> str:
     if m["clustering"] == "none":
         return "No clustering, each distinct sequence counts as a cluster"
     recipe = m["recipe"]
-    return f"{m['clustering']} at {recipe['identity']:.0%} identity over {recipe['coverage']:.0%} of the member"
+    return f"{m['clustering']} at {percent(recipe['identity'])} identity over {percent(recipe['coverage'])} of the member"
 
 
 def _range(edges: Sequence[int], i: int) -> str:

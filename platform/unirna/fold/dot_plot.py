@@ -7,6 +7,8 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
+from unirna.base import counted
+
 LEAST = 0.01
 """Pairs less probable than this are not drawn."""
 SIDE = 800.0
@@ -44,7 +46,7 @@ def plot(
     unit = min(SIDE / max(length, 1), WIDEST)
     side = unit * length
     whole = side + 2 * MARGIN
-    title = title or f"Base pair probabilities of {length} nucleotides"
+    title = title or f"Base pair probabilities of {counted(length, 'nucleotide')}"
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {whole:.0f} {whole:.0f}" width="{whole:.0f}" '
         f'height="{whole:.0f}" role="img" font-family="sans-serif" text-anchor="middle" font-size="10">',

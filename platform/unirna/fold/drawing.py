@@ -8,6 +8,7 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
+from unirna.base import counted
 from unirna.fold.layout import layout
 
 UNIT = 16.0
@@ -43,7 +44,10 @@ def draw(
     low, high = (places.min(axis=0), places.max(axis=0)) if length else (np.zeros(2), np.zeros(2))
     places = places - low + MARGIN
     width, height = high - low + 2 * MARGIN
-    title = title or f"Secondary structure of {length} nucleotides, {len(nested) + len(crossing)} base pairs"
+    title = (
+        title
+        or f"Secondary structure of {counted(length, 'nucleotide')}, {counted(len(nested) + len(crossing), 'base pair')}"
+    )
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" '
         f'height="{height:.0f}" role="img" font-family="sans-serif" text-anchor="middle">',

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from unirna.base import counted
 from unirna.job import JobError, Progress, connect_ray, package_version, plan_workers, say
 from unirna.model import load
 from unirna.screen.block import Reader, Scorer, best_rows, piece_row
@@ -109,12 +110,12 @@ def screen_library(config: ScreenConfig) -> dict[str, Any]:
     saved = time.monotonic()
     for row in _scored_blocks(config, criteria, pieces, state):
         state.add(row)
-        progress.update(state.bytes, f"{state.counts['read']:,} records")
+        progress.update(state.bytes, counted(state.counts["read"], "record"))
         if time.monotonic() - saved > SAVE_SECONDS:
             state.save()
             saved = time.monotonic()
     state.save()
-    progress.close(f"{state.counts['read']:,} records")
+    progress.close(counted(state.counts["read"], "record"))
     check_unchanged(stamps)
 
     # ---- outputs
@@ -127,7 +128,7 @@ def screen_library(config: ScreenConfig) -> dict[str, Any]:
     _write_rejects(state, out / "rejects.parquet")
     if state.top is None:
         raise JobError(
-            f"nothing to rank: {counts['read']:,} records read, {counts['rejected']:,} rejected "
+            f"nothing to rank: {counted(counts['read'], 'record')} read, {counts['rejected']:,} rejected "
             f"({counts['rejected_by_reason'] or 'none'}), a predictor does not apply to {counts['not_applicable']:,} "
             f"({counts['not_applicable_by_reason'] or 'none'})"
         )
@@ -292,12 +293,12 @@ def _settings(config: ScreenConfig, criteria: Criteria) -> dict[str, str]:
     """What was asked for, for the report and `screen.json`."""
     settings = {"Library": ", ".join(config.library)}
     if criteria.references:
-        settings["Similar to"] = f"{', '.join(config.similar_to)} ({len(criteria.references.ids):,} sequences)"
+        settings["Similar to"] = f"{', '.join(config.similar_to)} ({counted(len(criteria.references.ids), 'sequence')})"
         settings["Model"] = f"{config.model} (fingerprint {criteria.references.fingerprint})"
         settings["Unit of distance d0"] = f"{criteria.references.unit:.3g}"
     for criterion in criteria.labels:
         settings[f"Label {criterion.name}"] = _describe(criterion)
-    settings["Shortlist"] = f"{config.top:,} records"
+    settings["Shortlist"] = counted(config.top, "record")
     settings["Made"] = f"{datetime.now(UTC).isoformat(timespec='seconds')} with unirna {package_version()}"
     return settings
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from unirna.base import counted
 from unirna.screen.criteria import Criteria, outside_column
 
 MOST_ROWS: Final = 200
@@ -179,7 +180,7 @@ def _plot(histogram: Sequence[int], cut: float, hits: int) -> str:
         f'<text x="14" y="{top + inner_h / 2}" text-anchor="middle" '
         f'transform="rotate(-90 14 {top + inner_h / 2})">records (logarithmic)</text>'
     )
-    label = f"Histogram of the scores of {sum(histogram):,} records; the shortlist starts at {cut:.3f}"
+    label = f"Histogram of the scores of {counted(sum(histogram), 'record')}; the shortlist starts at {cut:.3f}"
     return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
 
 

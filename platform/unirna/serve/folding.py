@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from unirna.base import counted
 from unirna.fold import (
     ConstraintError,
     Fold,
@@ -95,7 +96,8 @@ class Folding:
         errors = [
             FieldError(
                 f"sequences[{i}]",
-                f"{len(letters):,} nucleotides; structures are predicted up to {self.max_length:,} (max_fold_length)",
+                f"{counted(len(letters), 'nucleotide')}; structures are predicted up to {self.max_length:,} "
+                "(max_fold_length)",
             )
             for i, letters in enumerate(sequences)
             if len(letters) > self.max_length

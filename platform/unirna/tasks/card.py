@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from unirna.base import percent
 from unirna.tasks.requirements import InputRequirements, Motif
 from unirna.tasks.task import OF_LABEL
 
@@ -187,9 +188,9 @@ def _value_table(info: dict[str, Any]) -> list[str]:
             else []
         ),
         "",
-        f"Interval for {interval['coverage']:.0%}: prediction {width} (split conformal, on the validation rows, which also "
-        f"chose weights or epoch: so about that share); it holds {interval['test_coverage']:.1%} of the test rows. "
-        "`predicted.svg` shows predicted against true values of these.",
+        f"Interval for {percent(interval['coverage'])}: prediction {width} (split conformal, on the validation rows, which "
+        f"also chose weights or epoch: so about that share); it holds {percent(interval['test_coverage'], 1)} of the test "
+        "rows. `predicted.svg` shows predicted against true values of these.",
     ]
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from unirna.base import percent
 from unirna.sequence import InputError, Piece, clean_table, plan_pieces, read_tables
 from unirna.tasks.bounds import parse
 from unirna.tasks.errors import TaskError
@@ -209,7 +210,7 @@ def read_labelled(config: DataConfig, *, whole: bool = False) -> LabelledTable:
         splits = random_splits(sides(sequences, shas, config), strata(labels, config), shares, config.seed)
         by = "reference" if config.reference_column else config.split_by
         text = (
-            f"random by {by}, seed {config.seed}: {config.test_share:.0%} test and {config.valid_share:.0%} "
+            f"random by {by}, seed {config.seed}: {percent(config.test_share)} test and {percent(config.valid_share)} "
             f"validation{' of each class' if has_classes(config) else ''}, "
             + (
                 f"{'all of one reference' if config.reference_column else 'copies of a sequence'} on one side"

@@ -8,6 +8,7 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
+from unirna.base import percent
 from unirna.tasks.task import Truth
 
 SIZE, MARGIN = 420, 56
@@ -57,7 +58,7 @@ def predicted_against_true(truth: Truth, prediction: Truth, facts: dict[str, Any
         f'<text x="{SIZE / 2}" y="{SIZE - 14}" text-anchor="middle">true value{unit}</text>',
         f'<text transform="translate(14 {SIZE / 2}) rotate(-90)" text-anchor="middle">predicted value{unit}</text>',
         f'<text x="{SIZE / 2}" y="{MARGIN - 14}" text-anchor="middle">{len(truth):,} values of test rows; band: '
-        f"{facts['interval']['coverage']:.0%} interval</text>",
+        f"{percent(facts['interval']['coverage'])} interval</text>",
         "</svg>",
     ]
     return "\n".join(lines) + "\n"

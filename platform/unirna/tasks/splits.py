@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from unirna.base import percent
 from unirna.tasks.errors import TaskError
 from unirna.tasks.homology import similar_groups
 from unirna.tasks.pairs import PAIR_MARK
@@ -82,7 +83,7 @@ def with_validation(
     splits = splits.copy()
     splits[rows] = drawn
     what = "each training class" if has_classes(config) else "the training rows"
-    return splits, f"; validation is a random {config.valid_share:.0%} of {what}, seed {config.seed}"
+    return splits, f"; validation is a random {percent(config.valid_share)} of {what}, seed {config.seed}"
 
 
 def random_splits(shas: list[str], labels: list[str], shares: dict[str, float], seed: int) -> NDArray[np.str_]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unirna.base import counted
 from unirna.job import Progress, say
 from unirna.model import Model
 from unirna.sequence import sequence_sha
@@ -57,7 +58,7 @@ def embed_rows(model: Model, table: LabelledTable, units: Units, registry: Path)
         return cache.embed(letters, [sequence_sha(one) for one in letters], update)
 
     vectors = difference(read, table.sequences) if table.pairs else read(table.sequences)
-    note = f"{cache.num_embedded:,} sequences embedded, {cache.num_read:,} taken from {cache.folder}"
+    note = f"{counted(cache.num_embedded, 'sequence')} embedded, {cache.num_read:,} taken from {cache.folder}"
     if progress:
         progress[0].close(note)
     else:

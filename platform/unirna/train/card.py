@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from unirna.base import percent
 from unirna.job import package_version
 from unirna.model import Encoder, save_checkpoint
 from unirna.model.checkpoint import fingerprint
@@ -113,7 +114,7 @@ A masked-language-model encoder in the Uni-RNA checkpoint format ({shape.num_lay
 ## Training
 - {settings["steps"]:,} steps of {settings["batch_tokens"]:,} tokens, seed {settings["seed"]},
   {OPTIMIZERS[settings["optimizer"]]}
-- {settings["mask_rate"]:.0%} of the nucleotides hidden, sequences cropped at
+- {percent(settings["mask_rate"])} of the nucleotides hidden, sequences cropped at
   {settings["context"] or shape.context:,} nucleotides
 - Last training loss {last["loss"]:.4f} nats (step {last["step"]:,})
 
@@ -141,7 +142,7 @@ def _held_out(last: dict[str, Any], baselines: dict[str, Any]) -> str:
         "",
         "| predictor | loss, nats | perplexity | accuracy |",
         "|---|---|---|---|",
-        *(f"| {name} | {loss:.4f} | {math.exp(loss):.3f} | {accuracy:.1%} |" for name, loss, accuracy in rows),
+        *(f"| {name} | {loss:.4f} | {math.exp(loss):.3f} | {percent(accuracy, 1)} |" for name, loss, accuracy in rows),
     ]
     sources = last.get("valid_sources", {})
     if len(sources) > 1:
@@ -149,7 +150,7 @@ def _held_out(last: dict[str, Any], baselines: dict[str, Any]) -> str:
         lines += ["", "| source | places | loss, nats | best baseline | accuracy |", "|---|---|---|---|---|"]
         lines += [
             f"| {name.rpartition('/')[2]} | {found['places']:,} | {found['loss']:.4f} | {best.get(name, math.nan):.4f} | "
-            f"{found['accuracy']:.1%} |"
+            f"{percent(found['accuracy'], 1)} |"
             for name, found in sources.items()
         ]
     return "\n".join(lines) + "\n"

@@ -11,6 +11,7 @@ from typing import IO, Any
 
 import torch
 
+from unirna.base import percent
 from unirna.job import followed
 
 Record = dict[str, Any]
@@ -91,7 +92,7 @@ def format_record(record: Record) -> str:
     if record.get("skipped"):
         line += f"  {record['skipped']} steps skipped: their gradient was no finite number"
     if "valid_loss" in record:
-        line += f"  | held out: loss {record['valid_loss']:.4f}, accuracy {record['valid_accuracy']:.1%}"
+        line += f"  | held out: loss {record['valid_loss']:.4f}, accuracy {percent(record['valid_accuracy'], 1)}"
         if "markov_loss" in record:
             line += f" (Markov {record['markov_loss']:.4f}, two-sided {record['markov_both_loss']:.4f})"
     return line

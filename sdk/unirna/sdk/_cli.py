@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from unirna.base import command as run_command
-from unirna.base import counted
+from unirna.base import counted, percent
 from unirna.sdk import _collections, _jobs_cli
 from unirna.sdk._collections import Collections
 from unirna.sdk._doctor import Doctor
@@ -173,7 +173,7 @@ class Predict(ReadsSequences):
             say(f"{self.task} does not apply to {len(refused):,} of {len(named):,}:")
             say("\n".join(f"  {line}" for line in refused[:SHOWN]) + ("\n  …" if len(refused) > SHOWN else ""))
         if labels and answered.parts[0].base_rates and not prior:
-            rates = ", ".join(f"{label} {share:.0%}" for label, share in answered.parts[0].base_rates.items())
+            rates = ", ".join(f"{label} {percent(share)}" for label, share in answered.parts[0].base_rates.items())
             say(f"probabilities hold for the prevalence of the training data ({rates}); --prior states another")
         unusual = [name for (name, _), p in zip(named, predictions, strict=True) if p.applicable and not p.usual_length]
         unlike = [name for (name, _), p in zip(named, predictions, strict=True) if getattr(p, "out_of_distribution", None)]

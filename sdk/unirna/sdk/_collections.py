@@ -260,7 +260,7 @@ class Label(InStore):
     def run(self) -> None:
         """Label the rows."""
         done = _vectorstore().add_labels(self.store, self.name, _table(self.table))
-        say(f"{self.name}: {done['labelled']:,} rows labelled, {done['unknown']:,} ids of the table are not there")
+        say(f"{self.name}: {counted(done['labelled'], 'row')} labelled, {done['unknown']:,} ids of the table are not there")
 
 
 @dataclass(frozen=True)
@@ -355,7 +355,7 @@ class Copy(InStore):
         """Copy it."""
         target, name = self.to_store or self.store, self.to or self.name
         count = _vectorstore().copy(self.store, self.name, target, name, version=_version(self.version))
-        say(f"{count:,} rows copied to {name} in {target}")
+        say(f"{counted(count, 'row')} copied to {name} in {target}")
 
 
 @dataclass(frozen=True)

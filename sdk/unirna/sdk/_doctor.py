@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import tyro
 
+from unirna.base import counted
 from unirna.sdk._connect import connect
 from unirna.sdk._exceptions import AuthenticationError, UniRNAError
 from unirna.sdk._source import Source
@@ -151,7 +152,9 @@ def store(source: Source) -> Iterator[Finding]:
             yield Finding(f"collection {name}", "problem", str(error), "restore an older version, or embed it again")
             continue
         made = info.provenance
-        yield Finding(f"collection {name}", "ok", f"{info.num_rows:,} rows of {info.dimension} numbers by {made.model}")
+        yield Finding(
+            f"collection {name}", "ok", f"{counted(info.num_rows, 'row')} of {info.dimension} numbers by {made.model}"
+        )
 
 
 def service(source: Source) -> Iterator[Finding]:
@@ -170,7 +173,7 @@ def service(source: Source) -> Iterator[Finding]:
         return
     yield Finding("service", "ok", f"{client!r}: model {models[0].name}, {len(models) - 1} predictors")
     for found in collections:
-        words = f"{found.num_rows:,} rows by {found.model}"
+        words = f"{counted(found.num_rows, 'row')} by {found.model}"
         if found.searchable:
             yield Finding(f"its collection {found.name}", "ok", words)
         else:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, overload
 
+from unirna.base import percent
 from unirna.sdk._models import (
     Alignment,
     Answer,
@@ -352,7 +353,7 @@ class PredictionResult(_Rows[Prediction | LabelSet | Estimate | Profile]):
         rates = [*(self.base_rates or {}).values()] if any(isinstance(p, LabelSet) for p in self) else []
         if not rates or self.prior is not None:
             return super().__repr__()
-        low, high = (f"{share:.0%}" for share in (min(rates), max(rates)))
+        low, high = (f"{percent(share)}" for share in (min(rates), max(rates)))
         shares = low if low == high else f"{low} to {high}"
         return (
             f"{super().__repr__()}\nprobabilities hold where {shares} are true, as in training; prior= states other shares"
@@ -559,7 +560,7 @@ def _most(probabilities: Mapping[str, float], count: int = 3) -> str:
 
 def _shares(alignment: Alignment | None) -> list[str]:
     shares = (None, None) if alignment is None else (alignment.identity, alignment.query_coverage)
-    return ["" if share is None else f"{share:.1%}" for share in shares]
+    return ["" if share is None else f"{percent(share, 1)}" for share in shares]
 
 
 def _cell(value: Any) -> str:

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.fs
 from numpy.typing import NDArray
 
+from unirna.base import counted
 from unirna.vectorstore.conditions import id_in
 from unirna.vectorstore.errors import ChangedError, ForkedError, ModelMismatchError, StoreError
 from unirna.vectorstore.filters import check_filter, filter_errors
@@ -130,7 +131,7 @@ class Collection:
         self._lancedb: Any = None
 
     def __repr__(self) -> str:
-        return f"Collection({self.name!r}, {len(self):,} rows, {self.provenance.model})"
+        return f"Collection({self.name!r}, {counted(len(self), 'row')}, {self.provenance.model})"
 
     def __len__(self) -> int:
         return int(self.dataset.count_rows())
