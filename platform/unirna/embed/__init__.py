@@ -1,5 +1,6 @@
 """Sequences to vectors at any size: a Ray Data job that streams files through a model into a collection."""
 
+from unirna.embed.chance import calibrate
 from unirna.embed.job import EmbedConfig, embed_collection
 
-__all__ = ["EmbedConfig", "embed_collection"]
+__all__ = ["EmbedConfig", "calibrate", "embed_collection"]

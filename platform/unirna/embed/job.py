@@ -18,9 +18,10 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from unirna import vectorstore
+from unirna.embed.chance import calibrate, measured, told
 from unirna.embed.labels import pack_schema, settle_schema
 from unirna.embed.plan import COUNTS, Plan, Recipe, read_record
 from unirna.embed.projection import check_method, make_map
@@ -30,6 +31,9 @@ from unirna.embed.state import State, job_key
 from unirna.embed.steps import HELD_ROWS, embed, num_gpus, resolve, scan, still_good
 from unirna.job import JobError, connect_ray, package_version, plan_workers, say
 from unirna.sequence import Piece, check_unchanged, contents_of, plan_pieces, stamps_of
+
+if TYPE_CHECKING:
+    from unirna.model import Model
 
 BUCKET_BYTES: Final = 64 << 20
 """Input for each bucket of ids: a million short records, so a few hundred MB in the process that compares them."""
@@ -99,7 +103,8 @@ def embed_collection(config: EmbedConfig) -> dict[str, Any]:
         there; the labels stored first stay, new ones for a known id are not taken up). Of the new: `windowed` sequences,
         `nucleotides`, and how many sequences and nucleotides are `distinct`, since a sequence is embedded once. The rate of
         this run, in distinct nucleotides a second; names of collection, store, model and rejects; `index`, what was
-        measured of one that was built, or why it was refused; `map`, what it was made of, and whether that was done now.
+        measured of one that was built, or why it was refused; `chance`, how many random sequences were searched for; `map`,
+        what it was made of, and whether that was done now.
 
     Raises:
         InputError: input that cannot be read. StoreError: labels that do not fit, or somebody else changed the collection.
@@ -166,7 +171,7 @@ def _attempt(config: EmbedConfig, started: float) -> dict[str, Any]:
             say("the collection has this input: finishing what was left to tidy up")
             if config.switch_model:
                 vectorstore.tidy_overwritten(store, name, note["read_version"])
-            return _finish(state, store, name, key, note["against"], pieces, note["summary"], config)
+            return _finish(state, store, name, key, note["against"], pieces, note["summary"], config, encoder)
     label = vectorstore.version_name(store, name, vectorstore.table_version(store, name))
     if config.switch_model:
         assert collection is not None
@@ -278,7 +283,7 @@ def _attempt(config: EmbedConfig, started: float) -> dict[str, Any]:
         fragments = [text for note in notes for text in note["fragments"]]
         put = vectorstore.overwrite if config.switch_model else vectorstore.commit
         put(store, name, schema, fragments, key=key, read_version=version)
-    return _finish(state, store, name, key, against, pieces, summary, config)
+    return _finish(state, store, name, key, against, pieces, summary, config, encoder)
 
 
 def _finish(
@@ -290,8 +295,9 @@ def _finish(
     pieces: list[Piece],
     summary: dict[str, Any],
     config: EmbedConfig,
+    encoder: Model,
 ) -> dict[str, Any]:
-    """Save the rejects, build the index, make the map, remove the state."""
+    """Save the rejects, build the index, measure chance, make the map, remove the state."""
     import ray
 
     if summary["rejected"] or vectorstore.exists(store, vectorstore.rejects_name(name)):
@@ -299,6 +305,7 @@ def _finish(
         ray.get(ray.remote(num_cpus=0)(save_rejects).remote(state, store, name, key, against, sources))
     if summary["stored"] and config.level == "sequence":
         summary["index"] = _index(store, name, config)
+        summary["chance"] = _chance(store, name, encoder)
     if summary["stored"] and config.map:
         summary["map"] = make_map(store, name)
     state.clear()
@@ -332,6 +339,17 @@ def _index(store: str, name: str, config: EmbedConfig) -> dict[str, Any] | str |
         say(f"no index: {error}")
         return str(error)
     return asdict(index)
+
+
+def _chance(store: str, name: str, encoder: Model) -> dict[str, Any] | None:
+    """Measure what random sequences find, where that is not known: where there are GPUs, on one."""
+    import ray
+
+    if num_gpus() and not measured(store, name):
+        found = ray.get(ray.remote(num_cpus=1, num_gpus=1)(calibrate).remote(store, name, job=True))
+    else:
+        found = calibrate(store, name, encoder, job=True)
+    return None if found is None else told(found)
 
 
 def _switched_before(config: EmbedConfig, store: str, rows: int, fingerprint: str) -> dict[str, Any]:

@@ -76,6 +76,10 @@ class Hit(_Response):
     rank: int = Field(description="From 1.")
     id: str
     similarity: float = Field(description="Cosine of the two vectors; 1 = same direction.")
+    p: float | None = Field(
+        description="How often the best hit of a random sequence of the query's length is as good; null where that was not "
+        "measured for the collection (unirna collections calibrate)."
+    )
     found_by: Literal["vector", "words", "both"] = Field(description="Which ranking it stood in.")
     alignment: Alignment | None = Field(description="Of aligned searches.")
     length: int = Field(description="Nucleotides.")
@@ -95,6 +99,8 @@ class SearchResponse(_Response):
     hits: list[Hit]
     aligned: bool = Field(description=ALIGNED)
     query_id: str | None = Field(description="The stored sequence that was searched with, where the query was one.")
+    better_than_chance: int | None = Field(description="How many hits have a p of at most .05; null where p is not known.")
+    verdict: str = Field(description="The same in words; empty where there is no hit.")
     notes: list[str] = Field(description=NOTES)
 
 
@@ -104,6 +110,8 @@ class QueryResult(_Response):
     hits: list[Hit]
     aligned: bool = Field(description=ALIGNED)
     query_id: str | None = Field(description="The stored sequence that was searched with, where the query was one.")
+    better_than_chance: int | None = Field(description="How many hits have a p of at most .05; null where p is not known.")
+    verdict: str = Field(description="The same in words; empty where there is no hit.")
     notes: list[str] = Field(description=NOTES)
     error: FieldProblem | None = Field(description="Why this query was not searched; null where it was.")
 

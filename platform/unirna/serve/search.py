@@ -20,7 +20,16 @@ from unirna.serve.errors import FieldError, RequestError, bad_field
 from unirna.serve.limits import Limits
 from unirna.serve.lookup import IDENTIFIER, find_id
 from unirna.serve.values import plain_row, rows_of
-from unirna.vectorstore import VERIFIED, ChangedError, Collection, FilterError, ModelMismatchError, StoreError
+from unirna.vectorstore import (
+    SIGNIFICANT,
+    VERIFIED,
+    Chance,
+    ChangedError,
+    Collection,
+    FilterError,
+    ModelMismatchError,
+    StoreError,
+)
 from unirna.vectorstore.hybrid import DEPTH
 
 ALIGNED_LENGTH: Final = 2_000
@@ -34,9 +43,11 @@ class QueryAnswer:
     """The hits of one query.
 
     Attributes:
-        hits: one dict for each, best first: rank, id, similarity, found_by, alignment, length, sequence, labels.
+        hits: one dict for each, best first: rank, id, similarity, p, found_by, alignment, length, sequence, labels.
         aligned: whether k-mers were searched too and the hits ranked by their alignment.
         query_id: the stored sequence that was searched with, where the query was one.
+        better_than_chance: how many of the hits have a p of at most .05; None where chance was not measured.
+        verdict: the same in words.
         notes: how the query was understood where that is not plain, and why a filter passes no row.
         error: why this query of several was not searched, as {"field", "message"}; None where it was.
     """
@@ -44,6 +55,8 @@ class QueryAnswer:
     hits: list[dict[str, Any]]
     aligned: bool
     query_id: str | None = None
+    better_than_chance: int | None = None
+    verdict: str = ""
     notes: list[str] = field(default_factory=list)
     error: dict[str, str] | None = None
 
@@ -55,7 +68,7 @@ class SearchAnswer:
     Attributes:
         collection: its name.
         model: what made its vectors.
-        hits, aligned, query_id, notes: as in `QueryAnswer`.
+        hits, aligned, query_id, better_than_chance, verdict, notes: as in `QueryAnswer`.
     """
 
     collection: str
@@ -63,6 +76,8 @@ class SearchAnswer:
     hits: list[dict[str, Any]]
     aligned: bool
     query_id: str | None = None
+    better_than_chance: int | None = None
+    verdict: str = ""
     notes: list[str] = field(default_factory=list)
 
 
@@ -248,6 +263,7 @@ class Search:
             QueryAnswer([], False, error=None if q.error is None else {"field": q.error.field, "message": q.error.message})
             for q in plan.queries
         ]
+        chance, rows_now = vectorstore.chance_of(plan.collection), len(plan.collection)
         emptied: list[str] | None = None  # why the filter passes no row, once it is known
         for aligned in (True, False):
             which = [i for i, q in enumerate(plan.queries) if q.error is None and align[i] == aligned]
@@ -263,12 +279,16 @@ class Search:
                     if emptied is None:
                         emptied = vectorstore.explain_empty(plan.collection, plan.where)
                     notes += emptied
-                results[i] = QueryAnswer([_hit(row, aligned) for row in rows_of(part)], aligned, plan.queries[i].id, notes)
+                chances = _chances(chance, rows_now, part, plan, plan.queries[i], aligned)
+                hits = [_hit(row, aligned, p) for row, p in zip(rows_of(part), chances, strict=True)]
+                better = None if None in chances else sum(p is not None and p <= SIGNIFICANT for p in chances)
+                verdict = _verdict(hits, better, plan.collection.name) if hits else ""
+                results[i] = QueryAnswer(hits, aligned, plan.queries[i].id, better, verdict, notes)
         name, model = plan.collection.name, plan.collection.provenance.model
         if plan.many:
             return SearchesAnswer(name, model, results)
         (found_one,) = results
-        return SearchAnswer(name, model, found_one.hits, found_one.aligned, found_one.query_id, found_one.notes)
+        return SearchAnswer(name, model, **{key: value for key, value in vars(found_one).items() if key != "error"})
 
     def _rows(self, plan: SearchPlan, which: list[int], vectors: Vectors, align: bool) -> pa.Table:
         """Hits offset to offset + k of some of the queries, as the store gives them."""
@@ -399,13 +419,42 @@ def _labelled(collection: Collection, name: str) -> str:
     return f"There are rows with {columns[0]} = '{name}': give one of their sequences, and that as the filter"
 
 
-def _hit(row: dict[str, Any], aligned: bool) -> dict[str, Any]:
+def _chances(
+    chance: Chance | None, rows: int, hits: pa.Table, plan: SearchPlan, query: Query, aligned: bool
+) -> Sequence[float | None]:
+    """The p of each hit of a query, None where it is not known."""
+    if chance is None or not hits.num_rows:
+        return [None] * hits.num_rows
+    found = chance.of_hits(
+        hits["similarity"].to_numpy(),
+        length=None if query.letters is None else sum(query.letters.count(letter) for letter in "ACGU"),
+        rows=rows,
+        shared=hits["_shared"].to_numpy() if plan.hybrid and not aligned else None,
+        score=hits["alignment_score"].to_pylist() if aligned else None,
+    )
+    return [None] * hits.num_rows if found is None else found.tolist()
+
+
+def _verdict(hits: list[dict[str, Any]], better: int | None, collection: str) -> str:
+    """What is said of some hits in words; `better` of them are better than chance."""
+    if better is None:
+        return (
+            f"How often chance finds hits as good is not known for {collection}: unirna collections calibrate "
+            f"{collection} --store … measures it."
+        )
+    if not better:
+        return f"No hit better than chance: random sequences of this length find hits as good (p above {SIGNIFICANT:g})."
+    return f"{better:,} of {counted(len(hits), 'hit')} better than chance (p at most {SIGNIFICANT:g})."
+
+
+def _hit(row: dict[str, Any], aligned: bool, p: float | None) -> dict[str, Any]:
     # Rounding may leave a cosine a hair outside its range.
     similarity = min(max(row["similarity"], -1.0), 1.0)
     alignment = {name: row[name] for name in VERIFIED.names} if aligned and row["alignment_score"] is not None else None
     return {
         "rank": row["rank"],
         "similarity": similarity,
+        "p": p,
         "found_by": row.get("found_by", "vector"),
         "alignment": alignment,
         **plain_row(row, OWN_COLUMNS),

@@ -55,6 +55,8 @@ def _hits(answer: Mapping[str, Any], collection: str, model: str, hybrid: bool) 
         model,
         hybrid=hybrid or aligned,
         aligned=aligned,
+        better_than_chance=answer.get("better_than_chance"),
+        verdict=answer.get("verdict", ""),
         notes=answer.get("notes", ()),
         error=None if error is None else error["message"],
     )

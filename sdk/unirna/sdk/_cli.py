@@ -92,6 +92,16 @@ class Search(ReadsSequences):
             notes |= dict.fromkeys(found.notes)
             rows += [{"query": name, **row} if len(queries) > 1 else row for row in found.to_dicts()]
         self.output.show(rows, UNSHOWN, ["query", *HIT_COLUMNS] if len(queries) > 1 else HIT_COLUMNS)
+        said = {name: found for (name, _), found in zip(queries, results, strict=True) if len(found)}
+        if len(queries) == 1 or all(found.better_than_chance is None for found in said.values()):
+            for verdict in dict.fromkeys(found.verdict for found in said.values() if found.verdict):
+                say(verdict)
+        elif chance := [name for name, found in said.items() if found.better_than_chance == 0]:
+            more = ", …" if len(chance) > SHOWN else ""
+            say(
+                f"no hit better than chance (p <= .05) for {counted(len(chance), 'query', 'queries')} of {len(said):,}: "
+                f"{', '.join(chance[:SHOWN])}{more}"
+            )
         for note in notes:
             say(f"note: {note}")
         if not rows and not notes and refused < len(queries):

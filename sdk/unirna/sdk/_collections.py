@@ -122,6 +122,7 @@ class Show:
         store, place = _vectorstore(), self.source.store
         opened = store.open(place, self.name, version=_version(self.version))
         found = store.statistics(place, self.name, _version(self.version))
+        chance = store.chance_of(opened)
         return {
             "name": self.name,
             **asdict(opened.info)["provenance"],
@@ -130,6 +131,7 @@ class Show:
             **asdict(found),
             "index": None if opened.index is None else asdict(opened.index),
             "word_index": opened.has_word_index,
+            "chance": None if chance is None else {"queries": chance.queries, "rows": chance.rows},
             "columns": opened.info.columns,
         }
 
@@ -314,6 +316,27 @@ class Index(InStore):
 
 
 @dataclass(frozen=True)
+class Calibrate(InStore):
+    """Measure what random sequences find in a collection, so that hits say how often chance does as well (p)."""
+
+    model: str = ""
+    """The model that made it; by default found by its name."""
+    seed: int = 0
+    """Of the random sequences."""
+
+    def run(self) -> None:
+        """Measure and keep it."""
+        _vectorstore()
+        from unirna.embed import calibrate
+        from unirna.model import load
+
+        found = calibrate(self.store, self.name, load(self.model) if self.model else None, seed=self.seed)
+        assert found is not None
+        done = f"searched with {found.queries:,} random sequences in {found.seconds:,.0f} s"
+        say(f"{self.name}: {done}; its hits have a p now")
+
+
+@dataclass(frozen=True)
 class Map(InStore):
     """Lay a collection out on a plane, for the map on the service's page. Done again only where its rows have changed."""
 
@@ -424,6 +447,7 @@ Command = (
     | Annotated[Label, tyro.conf.subcommand("label")]
     | Annotated[Compact, tyro.conf.subcommand("compact")]
     | Annotated[Index, tyro.conf.subcommand("index")]
+    | Annotated[Calibrate, tyro.conf.subcommand("calibrate")]
     | Annotated[Map, tyro.conf.subcommand("map")]
     | Annotated[Copy, tyro.conf.subcommand("copy")]
     | Annotated[Rename, tyro.conf.subcommand("rename")]

@@ -44,7 +44,9 @@ class Hit:
         sequence: RNA letters. length: in nucleotides.
         labels: the collection's other columns.
         rank: from 1.
-        found_by: "vector", or in a hybrid search also "words" or "both". alignment: in a verified search.
+        found_by: "vector", or in a hybrid search also "words" or "both".
+        alignment: in an aligned search.
+        p: how often the best hit of a random sequence of the query's length is as good; None where that is not known.
     """
 
     id: str
@@ -55,6 +57,7 @@ class Hit:
     rank: int
     found_by: str = "vector"
     alignment: Alignment | None = None
+    p: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 FIRST_LABELS = ("family", "family_name", "rna_type")
 """Labels that are shown first where a collection has them."""
-HIT_COLUMNS: Final = ("rank", "id", "similarity", "length", "sequence")
+HIT_COLUMNS: Final = ("rank", "id", "similarity", "p", "length", "sequence")
 """Columns that every table of hits has."""
 
 LARGE: Final = 2**63
@@ -206,6 +206,8 @@ class SearchResult(_Rows[Hit]):
         model: what made the vectors.
         hybrid: whether k-mers were searched too.
         aligned: whether the best hits were aligned and ranked by that.
+        better_than_chance: how many hits have a p of at most .05; None where chance was not measured for the collection.
+        verdict: the same in words.
         notes: what the service says of the search, such as that the filter passes no row and why; mostly empty.
         error: of one of several queries, why it was not searched; None where it was.
     """
@@ -220,15 +222,23 @@ class SearchResult(_Rows[Hit]):
         *,
         hybrid: bool = False,
         aligned: bool = False,
+        better_than_chance: int | None = None,
+        verdict: str = "",
         notes: Sequence[str] = (),
         error: str | None = None,
     ) -> None:
         super().__init__(hits)
         self.collection, self.model, self.hybrid, self.aligned = collection, model, hybrid, aligned
+        self.better_than_chance, self.verdict = better_than_chance, verdict
         self.notes, self.error = tuple(notes), error
 
     def __repr__(self) -> str:
-        return "\n".join([super().__repr__(), *(f"note: {note}" for note in self.notes)])
+        said = [self.verdict] if self.verdict else []
+        return "\n".join([super().__repr__(), *said, *(f"note: {note}" for note in self.notes)])
+
+    def _repr_html_(self) -> str:
+        said = [*([self.verdict] if self.verdict else []), *(f"note: {note}" for note in self.notes)]
+        return super()._repr_html_() + "".join(f"<p>{html.escape(text)}</p>" for text in said)
 
     @property
     def labels(self) -> list[str]:
@@ -237,9 +247,9 @@ class SearchResult(_Rows[Hit]):
         return sorted(names, key=lambda n: FIRST_LABELS.index(n) if n in FIRST_LABELS else len(FIRST_LABELS))
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """Keys: rank, id, similarity, length, sequence and the labels; of a hybrid search found_by, and the alignment's."""
+        """Keys: rank, id, similarity, p, length, sequence, the labels; of a hybrid search found_by, and the alignment's."""
         return [
-            {"rank": h.rank, "id": h.id, "similarity": h.similarity}
+            {"rank": h.rank, "id": h.id, "similarity": h.similarity, "p": h.p}
             | ({"found_by": h.found_by} if self.hybrid else {})
             | (asdict(h.alignment) if h.alignment is not None else {})
             | {"length": h.length, "sequence": h.sequence}
@@ -253,7 +263,7 @@ class SearchResult(_Rows[Hit]):
         verified = any(h.alignment is not None for h in self)
         rows = [
             [
-                *(str(h.rank), h.id, f"{h.similarity:.4f}"),
+                *(str(h.rank), h.id, f"{h.similarity:.4f}", "" if h.p is None else f"{h.p:.1g}"),
                 *([h.found_by] if self.hybrid else []),
                 *(_shares(h.alignment) if verified else []),
                 *(str(h.length), *(_cell(h.labels.get(name)) for name in labels)),
@@ -261,7 +271,7 @@ class SearchResult(_Rows[Hit]):
             for h in self
         ]
         more = (["found by"] if self.hybrid else []) + (["identity", "coverage"] if verified else [])
-        return ["rank", "id", "similarity", *more, "length", *labels], rows
+        return ["rank", "id", "similarity", "p", *more, "length", *labels], rows
 
 
 class SearchResults(_Rows[SearchResult]):
@@ -299,8 +309,9 @@ class SearchResults(_Rows[SearchResult]):
         rows = []
         for name, found in zip(self.names, self, strict=True):
             best = [found[0].id, f"{found[0].similarity:.4f}"] if len(found) else ["", ""]
-            rows.append([name, str(len(found)), *best, found.error or ""])
-        return ["query", "hits", "best hit", "similarity", "error"], rows
+            better = "" if found.better_than_chance is None else str(found.better_than_chance)
+            rows.append([name, str(len(found)), better, *best, found.error or ""])
+        return ["query", "hits", "better than chance", "best hit", "similarity", "error"], rows
 
 
 class SampleResult(_Rows[Record]):

@@ -1,5 +1,6 @@
 """Collections of RNA sequences and their vectors in a LanceDB store: search, read, write. Knows arrays and Arrow only."""
 
+from unirna.vectorstore.chance import SIGNIFICANT, Chance, chance_of, keep_chance, measure_chance
 from unirna.vectorstore.collection import Collection, CollectionInfo, exists, list_collections, open
 from unirna.vectorstore.default import default_collection, set_default
 from unirna.vectorstore.errors import ChangedError, FilterError, ForkedError, ModelMismatchError, StoreError
@@ -66,7 +67,9 @@ from unirna.vectorstore.word_index import build_word_index, drop_word_index
 __all__ = [
     "KINDS",
     "RESERVED",
+    "SIGNIFICANT",
     "VERIFIED",
+    "Chance",
     "ChangedError",
     "Collection",
     "CollectionInfo",
@@ -86,6 +89,7 @@ __all__ = [
     "append_rows",
     "build_index",
     "build_word_index",
+    "chance_of",
     "check_name",
     "collection_schema",
     "columns_with",
@@ -101,10 +105,12 @@ __all__ = [
     "exists",
     "explain_empty",
     "files_there",
+    "keep_chance",
     "list_collections",
     "map_info",
     "map_is_current",
     "map_name",
+    "measure_chance",
     "name_of_map",
     "nucleotides_array",
     "nucleotides_name",

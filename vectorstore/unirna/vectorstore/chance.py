@@ -16,12 +16,15 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from unirna.vectorstore.collection import Collection
+from unirna.vectorstore.collection import Collection, open
+from unirna.vectorstore.hybrid import search_hybrid
 from unirna.vectorstore.schema import CHANCE_KEY
 
 SIGNIFICANT: Final = 0.05
 """A hit whose p is at most this is called better than chance."""
 EULER: Final = 0.5772156649
+ROUNDING: Final = 1e-6
+"""How close to 1 a cosine can be told from it."""
 LEAST_SCALE: Final = 1e-3
 """Of a distribution, as a share of its location's size: where all random queries find the same."""
 
@@ -78,6 +81,12 @@ class Extremes:
         return most
 
 
+def stretched(cosines: ArrayLike) -> NDArray[np.float64]:
+    """Cosines without an upper bound (Fisher's z): models whose vectors all lie close together differ near 1 alone."""
+    found: NDArray[np.float64] = np.arctanh(np.clip(np.asarray(cosines, float), -1 + ROUNDING, 1 - ROUNDING))
+    return found
+
+
 def _smoothed(x: NDArray[np.float64], y: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """Each value averaged with its neighbours, weighted by the number of queries: a spread of few queries is uncertain."""
     weights = counts * (1.0 * (np.abs(x[:, None] - x[None]) < 0.1) + 0.5 * (np.abs(x[:, None] - x[None]) < 1.0))
@@ -93,8 +102,8 @@ class Chance:
         fingerprint: of the model that made the vectors.
         rows: of the collection when this was measured.
         queries: how many random queries were searched for.
-        cosine: the best cosine of the vectors.
-        joined: the best sum of the cosines of vectors and k-mers; None where the k-mers do not fit in memory.
+        cosine: the best cosine of the vectors, `stretched`.
+        joined: the best mean of the cosines of vectors and k-mers, `stretched`; None where the k-mers do not fit in memory.
         score: the best alignment score; None likewise.
         seconds: that it took.
     """
@@ -130,16 +139,17 @@ class Chance:
             p [n]; None where this kind of search was not measured.
         """
         growth = rows / max(self.rows, 1)
-        cosine = self.cosine.p(similarity, length, growth)
+        cosine = self.cosine.p(stretched(similarity), length, growth)
         if score is not None:
             if self.score is None:
                 return None
             aligned = np.array([-np.inf if one is None else one for one in score], float)
             least = np.minimum(cosine, self.score.p(aligned, length, growth))
-            both: NDArray[np.float64] = 1 - (1 - least) ** 2
-            return both
+            either: NDArray[np.float64] = 1 - (1 - least) ** 2
+            return either
         if shared is not None:
-            return None if self.joined is None else self.joined.p(np.add(similarity, shared), length, growth)
+            both = stretched(np.add(similarity, shared) / 2)
+            return None if self.joined is None else self.joined.p(both, length, growth)
         return cosine
 
     def to_json(self) -> str:
@@ -154,6 +164,48 @@ class Chance:
             if values.get(kind) is not None:
                 values[kind] = Extremes(**{key: tuple(value) for key, value in values[kind].items()})
         return cls(**values)
+
+
+def measure_chance(collection: Collection, sequences: Sequence[str], vectors: NDArray[np.float32]) -> Chance:
+    """Search a collection with random sequences.
+
+    Args:
+        collection: what is searched.
+        sequences: the random queries, normalised; each length several times.
+        vectors: theirs, by the collection's model, float32 [n, D].
+
+    Returns:
+        The distributions of their best scores. Those of hybrid and aligned searches are left out where the k-mers of the
+        collection do not fit in memory and have no index.
+
+    Raises:
+        ValueError: as for `Collection.search`.
+    """
+    lengths = [len(text) for text in sequences]
+    columns = ["id"]
+    near = collection.search(vectors, k=1, columns=columns)
+    cosine = Extremes.of(lengths, stretched(near["similarity"].to_numpy()))
+    joined = score = None
+    if collection.words_fit_in_memory or collection.has_word_index:
+        both = search_hybrid(collection, sequences, vectors, k=1, columns=columns)
+        joined = Extremes.of(lengths, stretched(np.add(both["similarity"].to_numpy(), both["_shared"].to_numpy()) / 2))
+        aligned = search_hybrid(collection, sequences, vectors, k=1, columns=columns, verify=True)
+        score = Extremes.of(lengths, aligned["alignment_score"].to_numpy(zero_copy_only=False).astype(float))
+    return Chance(collection.provenance.fingerprint, len(collection), len(sequences), cosine, joined, score)
+
+
+def keep_chance(uri: str, name: str, chance: Chance) -> None:
+    """Keep it with the collection, instead of what was kept there before.
+
+    Args:
+        uri: the store.
+        name: the collection.
+        chance: what was measured.
+
+    Raises:
+        StoreError: no such collection.
+    """
+    open(uri, name).dataset.update_config({CHANCE_KEY: chance.to_json()})
 
 
 def chance_of(collection: Collection) -> Chance | None:

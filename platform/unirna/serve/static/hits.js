@@ -4,27 +4,32 @@ import { $, bar, counted, csvText, element, labelOrder, labelValue, percent, sav
 import { recordLink } from "./record.js";
 
 const TABLE_LABELS = 4;
+const SIGNIFICANT = 0.05;
 
 /** Show hits; `more` asks for the next ones, and is null where there are none. */
-export function showHits({ hits, collection, notes = [] }, letters, more) {
+export function showHits({ hits, collection, verdict, notes = [] }, letters, more) {
   const aligned = hits.some((hit) => hit.alignment);
   const labels = labelOrder(new Set(hits.flatMap((hit) => Object.keys(hit.labels)))).slice(0, aligned ? 2 : TABLE_LABELS);
+  const known = hits.length > 0 && hits.every((hit) => typeof hit.p === "number"); // how often chance does as well
+  const better = hits.filter((hit) => hit.p <= SIGNIFICANT).length;
   const lowest = Math.min(...hits.map((hit) => hit.similarity));
   const query = letters.toUpperCase().replaceAll("T", "U");
   const heading = (text, number) => element("th", { text, className: number ? "number" : "", attributes: { scope: "col" } });
   $("headings").replaceChildren(
-    heading("#", true), heading("id"), ...labels.map((name) => heading(name.replaceAll("_", " "))), heading("length", true), heading("similarity"),
+    heading("#", true), heading("id"), ...labels.map((name) => heading(name.replaceAll("_", " "))), heading("length", true), heading("similarity"), ...(known ? [heading("p", true)] : []),
     ...(aligned ? [heading("identity", true), heading("coverage", true)] : []),
   );
   $("hits").replaceChildren(...hits.flatMap((hit) => {
-    const row = hitRow(hit, collection, labels, lowest, query);
+    const row = hitRow(hit, collection, labels, lowest, query, known);
     if (!aligned) return [row];
     return hit.alignment?.cigar ? [row, alignmentRow(hit, query, row)] : [(row.append(...identityCells(hit)), row)];
   }));
   $("results").hidden = false;
-  $("results-title").textContent = `${counted(hits.length, "hit")} in ${collection}`;
+  const chance = known && !better ? ": no hit better than chance" : "";
+  $("results-title").textContent = `${counted(hits.length, "hit")} in ${collection}${chance}`;
   $("results-note").textContent = hits.length
-    ? "Similarity is the cosine of the two vectors; 1 is the same direction. Bars run from the lowest hit shown to 1." +
+    ? (known ? `${better} of ${hits.length} better than chance: p, how often the best hit of a random sequence of this length is as good, is at most ${SIGNIFICANT}. ` : verdict ? `${verdict} ` : "") +
+      "Similarity is the cosine of the two vectors; 1 is the same direction. Bars run from the lowest hit shown to 1." +
       (aligned ? " The best stand in the order of their alignments; coverage is the share of the query that one spans." : "")
     : notes.map((note) => `${note.charAt(0).toUpperCase()}${note.slice(1)}`).join(" ") || "No sequence passes the filter.";
   $("results").querySelector(".scroll").hidden = !hits.length;
@@ -41,24 +46,31 @@ export function csvOf(hits) {
   const aligned = ["identity", "query_coverage", "target_coverage", "cigar"].filter(() => hits.some((hit) => hit.alignment));
   const labels = labelOrder(new Set(hits.flatMap((hit) => Object.keys(hit.labels))));
   const rows = hits.map((hit) => [
-    hit.rank, hit.id, hit.similarity, ...aligned.map((name) => hit.alignment?.[name]), hit.length, hit.sequence, ...labels.map((name) => hit.labels[name]),
+    hit.rank, hit.id, hit.similarity, hit.p, ...aligned.map((name) => hit.alignment?.[name]), hit.length, hit.sequence, ...labels.map((name) => hit.labels[name]),
   ]);
-  return csvText([["rank", "id", "similarity", ...aligned, "length", "sequence", ...labels], ...rows]);
+  return csvText([["rank", "id", "similarity", "p", ...aligned, "length", "sequence", ...labels], ...rows]);
 }
 
-function hitRow(hit, collection, labels, lowest, query) {
+function hitRow(hit, collection, labels, lowest, query, known) {
   const cell = (label, className, ...children) => element("td", { className, attributes: { "data-label": label } }, ...children);
   const id = element("span", {}, recordLink(collection, hit.id));
   if (hit.sequence === query) id.append(element("span", { text: "same sequence", className: "same" }));
   const share = hit.similarity >= 1 || lowest >= 1 ? 1 : (hit.similarity - lowest) / (1 - lowest);
   return element(
-    "tr", {},
+    "tr", { className: known && hit.p > SIGNIFICANT ? "chance" : "" },
     cell("rank", "number", String(hit.rank)),
     cell("id", "id", id),
     ...labels.map((name) => cell(name.replaceAll("_", " "), "", labelValue(hit.labels[name]))),
     cell("length", "number", `${hit.length} nt`),
     cell("similarity", "similarity", element("span", {}, hit.similarity.toFixed(4), bar(0.06 + 0.94 * share))),
+    ...(known ? [cell("p", "number", chanceText(hit.p))] : []),
   );
+}
+
+/** A p in words where it is not small. */
+function chanceText(p) {
+  if (p > SIGNIFICANT) return `${p.toFixed(2)} (chance)`;
+  return p < 0.001 ? p.toExponential(0) : p.toFixed(3);
 }
 
 function identityCells(hit, ...children) {
