@@ -35,6 +35,7 @@ OPERATIONS = [
     ("DELETE", "/v1/collections/{name}"),
     ("PUT", "/v1/collections/{name}/default"),
     ("GET", "/v1/collections/{name}/sample"),
+    ("GET", "/v1/collections/{name}/export"),
     ("GET", "/v1/collections/{name}/record"),
     ("GET", "/v1/collections/{name}/map"),
     ("POST", "/v1/collections/{name}/map/records"),

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary, ref
 import numpy as np
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
 from fastapi import Path as PathField
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import FileResponse, Response, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 
 from unirna import vectorstore
@@ -366,6 +366,21 @@ def sample(
 ) -> Any:
     """Stored sequences chosen at random, each once; the same for the same seed as long as nothing is changed."""
     return {"records": engine.catalogue.sample(name, count, seed)}
+
+
+@api.get(
+    "/collections/{name}/export",
+    response_class=StreamingResponse,
+    responses={200: {"description": schemas.EXPORT, "content": {ARROW: {}}}},
+    summary="All rows of a collection",
+)
+def export(
+    name: str,
+    engine: EngineOf,
+    where: Annotated[str | None, Query(description="SQL condition on the collection's columns.")] = None,
+) -> StreamingResponse:
+    """Ids, sequences, labels and vectors, as they stand in one version; sent while they are read."""
+    return StreamingResponse(engine.catalogue.export(name, where), media_type=ARROW)
 
 
 @api.delete("/collections/{name}", status_code=204, summary="Remove a collection for good")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ import pyarrow as pa
 from unirna import vectorstore
 from unirna.serve.encoders import Encoders
 from unirna.serve.errors import FieldError, RequestError, bad_field
-from unirna.serve.values import plain_row, rows_of
-from unirna.vectorstore import VERIFIED, Collection, StoreError
+from unirna.serve.values import arrow_parts, plain_row, rows_of
+from unirna.vectorstore import VERIFIED, Collection, FilterError, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,8 @@ OWN_COLUMNS = (
 """Columns of a search result that are no labels."""
 MOST_SAMPLED = 1_000
 """Rows of one sample."""
+EXPORTED_AT_ONCE = 4_096
+"""Rows of an export that are read at once."""
 EXAMPLES_FROM = 512
 """Rows from the start of a collection among which its examples are chosen."""
 
@@ -156,6 +159,32 @@ class Catalogue:
             if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
                 raise bad_field(field, f"wanted a whole number from 0 to {most:,}, got {value!r}")
         return [plain_row(row, OWN_COLUMNS) for row in rows_of(self.open(collection).sample(count, seed=seed))]
+
+    def export(self, collection: str | None, where: str | None) -> Iterator[bytes]:
+        """All rows of a collection that pass a filter, as the parts of an Arrow IPC stream, some rows at a time.
+
+        The metadata of its schema has `unirna.provenance`, what made the vectors (JSON), and `unirna.rows`, how many there
+        are: a stream that was cut short has fewer.
+
+        Args:
+            collection: which; by default the default one.
+            where: SQL condition on the columns.
+
+        Raises:
+            RequestError: unknown collection (404), a filter that the store cannot read (422). Nothing is sent then.
+        """
+        if where is not None:
+            check_text(where, "where")
+        table = self.open(collection)
+        table = vectorstore.open(table.uri, table.name, version=table.info.version)  # the same for all rows
+        columns = [name for name in table.schema.names if name != "sha"]
+        try:
+            rows = table.count(where)
+        except FilterError as error:
+            raise bad_field("where", str(error)) from error
+        made = {b"unirna.provenance": table.provenance.to_bytes(), b"unirna.rows": str(rows).encode()}
+        schema = pa.schema([table.schema.field(name) for name in columns], metadata=made)
+        return arrow_parts(schema, table.scan(columns, batch_rows=EXPORTED_AT_ONCE, where=where))
 
     def examples(self, collection: str | None, count: int = 5) -> list[dict[str, Any]]:
         """A few stored sequences (id, length, sequence, labels), spread over the start of a collection."""

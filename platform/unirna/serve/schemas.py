@@ -429,6 +429,10 @@ class CollectionResponse(CollectionInfo):
     examples: list[Record]
 
 
+EXPORT = (
+    "An Arrow IPC stream of `id`, `sequence`, `length`, `vector` (lists of float32) and the labels with their types. The "
+    "metadata of its schema has `unirna.provenance`, what made the vectors (JSON), and `unirna.rows`, the number of rows."
+)
 MAP = (
     "A line of JSON (padded with spaces to a multiple of 4 bytes, its end included), then little-endian numbers: x and y "
     "of each point in turn as float32, then, with `label`, one number for each. The line says `points`, their number; "

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from datetime import date, time, timedelta
 from decimal import Decimal
 from typing import Any, Final
@@ -63,6 +64,18 @@ def plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.hex()
     return float(value) if isinstance(value, Decimal) else str(value)
+
+
+def arrow_parts(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[bytes]:
+    """Batches as the parts of an Arrow IPC stream, each sent before the next is read."""
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch.cast(schema))
+            yield sink.getvalue()
+            sink.seek(0)
+            sink.truncate()
+    yield sink.getvalue()
 
 
 def arrow_stream(vectors: NDArray[np.float32], metadata: dict[str, str]) -> bytes:

@@ -11,6 +11,7 @@ import secrets
 import string
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,6 +24,7 @@ from unirna.sdk import _collections, _jobs_cli
 from unirna.sdk._collections import Collections
 from unirna.sdk._doctor import Doctor
 from unirna.sdk._exceptions import InvalidRequestError, ModelMismatchError, NotFoundError, UniRNAError
+from unirna.sdk._export import OF_VECTORS, Content, Rows, Writer, check_target, exporting
 from unirna.sdk._jobs_cli import JobsCommand
 from unirna.sdk._models import Estimate, LabelSet, Prediction
 from unirna.sdk._output import Output, say, show
@@ -37,6 +39,8 @@ UNSHOWN = (
     *("target_end", "cigar"),
 )
 """Columns of hits that a table on a terminal has no room for; tsv and jsonl have them."""
+EMBEDDED = 4096
+"""Sequences whose vectors are held at once, before they are written."""
 SHOWN = 5
 """Records that a message names."""
 NAME_LETTERS = frozenset(string.ascii_letters + string.digits + "._-@")
@@ -116,24 +120,35 @@ class Embed(ReadsSequences):
     sequences: tyro.conf.Positional[str]
     """An RNA or DNA sequence; or a file (FASTA, FASTQ, GenBank, EMBL, CSV, TSV; plain or gzip); or - for standard input."""
     out: Path
-    """File to write: .npz (arrays `ids` [N] and `vectors` float32 [N, H])."""
+    """File to write, by its ending: .npy (float32 [N, H], with the ids in a .csv beside it), .npz (arrays `ids` and
+    `vectors`), .parquet, or .h5ad (AnnData; needs unirna[h5ad])."""
+    force: bool = False
+    """Replace a file that is there."""
     source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
 
     def run(self) -> int:
         """Embed and write; 2 where some of several sequences cannot be used, and the others were embedded."""
-        import numpy as np
-
-        if self.out.suffix != ".npz":
-            raise InvalidRequestError(f"--out {self.out}: wanted a name that ends in .npz")
+        check_target(self.out, OF_VECTORS, force=self.force)
         given = read_sequences(self.sequences, self)
-        with self.source.connect() as client:
-            answered = answer_each(given.named, client.embed)
-        if not answered.parts:
-            raise InvalidRequestError("no sequence is left to embed")
-        vectors = np.concatenate(answered.parts)
-        np.savez(self.out, ids=np.array([name for name, _ in answered.records]), vectors=vectors)
-        say(f"{counted(len(vectors), 'vector')} of {vectors.shape[1]} numbers in {self.out}")
-        return 2 if given.left_out or answered.refused else 0
+        left_out = given.left_out
+        with ExitStack() as stack:
+            client = stack.enter_context(self.source.connect())
+            writer: Writer | None = None
+            for first in range(0, len(given.named), EMBEDDED):
+                answered = answer_each(given.named[first : first + EMBEDDED], client.embed)
+                left_out += len(answered.refused)
+                place = 0
+                for vectors in answered.parts:
+                    if writer is None:
+                        content = Content(vectors.shape[1])
+                        writer = stack.enter_context(exporting(self.out, content, OF_VECTORS, force=self.force))
+                    named = answered.records[place : place + len(vectors)]
+                    writer.write(Rows([name for name, _ in named], vectors))
+                    place += len(vectors)
+            if writer is None:
+                raise InvalidRequestError("no sequence is left to embed")
+        say(f"{counted(writer.count, 'vector')} of {writer.content.dimension} numbers in {self.out}")
+        return 2 if left_out else 0
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
+from urllib.parse import quote, urlencode
 
 import tyro
 
 from unirna.base import counted
-from unirna.sdk._exceptions import InvalidRequestError, NotFoundError
+from unirna.sdk._exceptions import InvalidRequestError, NotFoundError, ServiceError
+from unirna.sdk._export import OF_ROWS, check_target, content_of, exporting, rows_of
 from unirna.sdk._output import Output, say
 from unirna.sdk._source import Source
 
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+ROWS_AT_ONCE: Final = 4096
+"""Rows of an export that are held at once."""
 SURE: Final = 0.5
 """Share of a collection's rows above which a deletion asks."""
 
@@ -154,6 +159,67 @@ class Sample:
         with self.source.connect() as client:
             found = client.sample(self.count, seed=self.seed, collection=self.name)
         self.output.show(found.to_dicts(), columns=("id", "length", "sequence"))
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a collection, or what passes a filter, to a file: vectors, sequences and labels, some rows at a time."""
+
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
+    """The collection."""
+    out: Path
+    """File to write, by its ending: .npy (vectors [N, H], with the rows in a .csv beside it), .npz (`ids` and `vectors`),
+    .parquet, .h5ad (AnnData with the labels as obs; needs unirna[h5ad]), .csv or .fasta (without vectors)."""
+    where: str = ""
+    """SQL condition on the collection's columns; by default all rows."""
+    version: str = ""
+    """With --store: an older version, by number or tag."""
+    force: bool = False
+    """Replace a file that is there."""
+    source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
+
+    def run(self) -> None:
+        """Write it."""
+        check_target(self.out, OF_ROWS, force=self.force)
+        count = self._of_store() if self.source.store and not self.source.url else self._of_service()
+        say(f"{counted(count, 'row')} of {self.name} in {self.out}")
+
+    def _of_store(self) -> int:
+        store = _vectorstore()
+        opened = store.open(self.source.store, self.name, version=_version(self.version))
+        if "vector" not in opened.schema.names:
+            raise InvalidRequestError(f"{self.name} holds vectors of nucleotides: read it with unirna.vectorstore instead")
+        columns = [name for name in opened.schema.names if name != "sha"]
+        batches = opened.scan(columns, batch_rows=ROWS_AT_ONCE, where=self.where or None)
+        return self._write(opened.schema, batches, asdict(opened.provenance))
+
+    def _of_service(self) -> int:
+        if self.version:
+            raise InvalidRequestError("--version goes with --store; a service shows what it serves")
+        try:
+            import pyarrow.ipc
+        except ImportError as error:
+            raise ImportError('an export needs pyarrow: pip install "unirna[vectorstore]"') from error
+        query = urlencode({"where": self.where} if self.where else {})
+        with self.source.connect() as client, TemporaryDirectory(dir=self.out.parent, prefix=".unirna-") as folder:
+            there = Path(folder) / "rows.arrow"
+            client._transport.service().save(f"/v1/collections/{quote(self.name, safe='')}/export?{query}", there)
+            with pyarrow.OSFile(str(there)) as file, pyarrow.ipc.open_stream(file) as reader:
+                said = reader.schema.metadata
+                about, rows = json.loads(said[b"unirna.provenance"]), int(said[b"unirna.rows"])
+                count = self._write(reader.schema, reader, about, rows)
+        return count
+
+    def _write(
+        self, schema: pa.Schema, batches: Iterable[pa.RecordBatch], about: Mapping[str, Any], rows: int | None = None
+    ) -> int:
+        content = content_of(schema, {key: str(value) for key, value in about.items()})
+        with exporting(self.out, content, OF_ROWS, force=self.force) as writer:
+            for batch in batches:
+                writer.write(rows_of(batch))
+            if rows not in (None, writer.count):
+                raise ServiceError(f"the service sent {writer.count:,} of {rows:,} rows. Ask again")
+        return writer.count
 
 
 @dataclass(frozen=True)
@@ -439,6 +505,7 @@ Command = (
     | Annotated[Show, tyro.conf.subcommand("show")]
     | Annotated[Default, tyro.conf.subcommand("default")]
     | Annotated[Sample, tyro.conf.subcommand("sample")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Versions, tyro.conf.subcommand("versions")]
     | Annotated[Tag, tyro.conf.subcommand("tag")]
     | Annotated[Untag, tyro.conf.subcommand("untag")]
