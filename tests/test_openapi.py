@@ -25,6 +25,7 @@ from unirna.serve.settings import Settings
 NOT_MEANT = ("positive_data_acceptance",)
 OPERATIONS = [
     ("POST", "/v1/search"),
+    ("POST", "/v1/parse"),
     ("POST", "/v1/embed"),
     ("POST", "/v1/predict/{task}"),
     ("POST", "/v1/fold"),

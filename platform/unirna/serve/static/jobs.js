@@ -344,6 +344,7 @@ $("embed-form").addEventListener("submit", async (event) => {
 });
 $("fasta").addEventListener("input", () => {
   clearTimeout(typed);
+  show($("embed-message"), ""); // of another text
   typed = setTimeout(describeInput, 200);
 });
 $("choose").addEventListener("click", () => $("file").click());
