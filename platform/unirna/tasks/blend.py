@@ -15,8 +15,8 @@ from unirna.tasks.task import Task, Truth
 
 ENCODER: Final = "encoder alone"
 """The head on the encoder's vectors, among the models of a blend."""
-FEWEST: Final = 100
-"""Held-out rows that weights are fitted on, at least."""
+FEWEST: Final = 20
+"""Held-out rows that weights are fitted on, at least; with fewer the encoder's head answers alone."""
 ALIKE: Final = 0.32
 """Standard deviation of the weights about their mean that is thought likely before any row is seen."""
 Outputs = NDArray[np.float64]
@@ -26,20 +26,38 @@ Level = tuple[float, Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Blend:
-    """Weights of models by their names, none negative, and what is added (to values): their stacking, Breiman 1996."""
+    """Weights of models by their names, none negative, and what is added: their stacking, Breiman 1996.
+
+    Attributes:
+        weights: of the models, by their names.
+        bias: what is added to the weighted sum: a number to values; to classes or labels a number each, float64 [C].
+        guess: weight of the best guess that looks at no sequence, which `bias` holds already; 0 for values.
+    """
 
     weights: Mapping[str, float]
-    bias: float = 0.0
+    bias: float | NDArray[np.float64] = 0.0
+    guess: float = 0.0
 
     @classmethod
-    def fit(cls, task: Task, outputs: Mapping[str, Outputs], truth: Truth, level: Level | None = None) -> Blend:
+    def fit(
+        cls,
+        task: Task,
+        outputs: Mapping[str, Outputs],
+        truth: Truth,
+        level: Level | None = None,
+        guess: NDArray[np.float64] | None = None,
+    ) -> Blend:
         """The weights with the lowest loss on held-out rows (log loss of classes or labels, squared error of values) and
         prior: few rows tell little of which model is the better, so weights are taken to be alike within `ALIKE`.
 
         Args:
-            task: classes, labels or values. outputs: of each model, float64 [N, C], encoder's first. truth: [N].
+            task: classes, labels or values.
+            outputs: of each model, float64 [N, C], encoder's first.
+            truth: [N].
             level: of values, what the blend is to be right about on average: the training rows. Without it these rows,
                 which may be few and of few genes.
+            guess: of classes and labels, the outputs [C] that answer best without a sequence, which may enter the sum:
+                where no model tells anything, they are the answer. Values have their mean for that.
         """
         parts = np.stack(list(outputs.values()))
         if task.numeric:
@@ -50,8 +68,13 @@ class Blend:
             )
             bias = mean - float(np.dot(means, weights))
             return cls(dict(zip(outputs, weights, strict=True)), bias)
+        if guess is not None:
+            guess = guess - (0.0 if task.several else guess.mean())
+            parts = np.concatenate([parts, np.broadcast_to(guess, (1, *parts.shape[1:]))])
         loss = _label_loss(parts, truth) if task.several else _class_loss(parts, truth)
-        return cls(dict(zip(outputs, _lowest(loss, len(parts)), strict=True)))
+        weights = _lowest(loss, len(parts), 0 if guess is None else 1)
+        named = dict(zip(outputs, weights, strict=False))
+        return cls(named) if guess is None else cls(named, weights[-1] * guess, weights[-1])
 
     @classmethod
     def held_out(
@@ -59,17 +82,23 @@ class Blend:
         task: Task,
         outputs: Mapping[str, Outputs],
         truth: Truth,
-        halves: NDArray[np.bool_],
+        parts: NDArray[np.int64],
         level: Level | None = None,
+        guess: NDArray[np.float64] | None = None,
     ) -> NDArray[np.float64]:
-        """Blends of held-out rows by weights that were fitted on the other half of them: float64 [N, C].
+        """Blends of held-out rows by weights that were fitted on the other parts of them: float64 [N, C].
 
         Errors of these are as large as on new rows, those of the blend that was fitted on the same rows are smaller.
+
+        Args:
+            task, outputs, truth, level, guess: as for `fit`.
+            parts: int64 [N], the part of each row: halves of validation rows, or folds.
         """
         found = np.empty_like(next(iter(outputs.values())))
-        for half in (halves, ~halves):
-            other = cls.fit(task, {name: given[~half] for name, given in outputs.items()}, truth[~half], level)
-            found[half] = other.of({name: given[half] for name, given in outputs.items()})
+        for part in np.unique(parts):
+            own = parts == part
+            other = cls.fit(task, {name: given[~own] for name, given in outputs.items()}, truth[~own], level, guess)
+            found[own] = other.of({name: given[own] for name, given in outputs.items()})
         return found
 
     def of(self, outputs: Mapping[str, Outputs]) -> Outputs:
@@ -84,23 +113,39 @@ class Blend:
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in `predictor.json`."""
-        return {"weights": dict(self.weights), "bias": self.bias}
+        bias = self.bias.tolist() if isinstance(self.bias, np.ndarray) else self.bias
+        return {"weights": dict(self.weights), "bias": bias, "guess": self.guess}
+
+    @classmethod
+    def of_json(cls, found: Mapping[str, Any]) -> Blend:
+        """As `to_json` gave it, or a version before it."""
+        bias = found["bias"]
+        return cls(found["weights"], np.array(bias) if isinstance(bias, list) else bias, found.get("guess", 0.0))
 
 
 Loss = Callable[[NDArray[np.float64]], tuple[float, NDArray[np.float64]]]
 """Weights [K] -> minus a log-likelihood of all rows, and its slope [K]."""
 
 
-def _lowest(loss: Loss, count: int) -> list[float]:
-    """So many weights, none negative, with the lowest loss and prior."""
+def _lowest(loss: Loss, count: int, guesses: int = 0) -> list[float]:
+    """So many weights, none negative, with the lowest loss and prior.
+
+    Args:
+        loss: of all rows.
+        count: how many weights.
+        guesses: of them, at the end, the weights of what looks at no sequence: those are small before any row is seen.
+    """
     from scipy.optimize import minimize
+
+    models = count - guesses
 
     def with_prior(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         value, slope = loss(weights)
-        apart = (weights - weights.mean()) / ALIKE**2
-        return value + float(apart @ (weights - weights.mean())) / 2, slope + apart
+        apart = np.concatenate([weights[:models] - weights[:models].mean(), weights[models:]])
+        return value + float(apart @ apart) / (2 * ALIKE**2), slope + apart / ALIKE**2
 
-    found = minimize(with_prior, np.full(count, 1 / count), jac=True, method="L-BFGS-B", bounds=[(0.0, None)] * count)
+    start = np.array([1 / models] * models + [0.0] * guesses)
+    found = minimize(with_prior, start, jac=True, method="L-BFGS-B", bounds=[(0.0, None)] * count)
     weights: list[float] = found.x.tolist()
     return weights
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unirna.tasks.head import fit_linear_head
+from unirna.tasks.head import fit_linear_head, logistic_path
 from unirna.tasks.task import Metric, Task, Truth
 
 BINS = 15
@@ -126,6 +126,7 @@ SEQUENCE_CLASSIFICATION = Task(
     numeric=False,
     metrics=(Metric("accuracy", accuracy), Metric("macro F1", macro_f1), AUC, KNOWN, CALIBRATION),
     fit=fit_linear_head,
+    path=logistic_path,
     answer=_probabilities,
     calibrate=calibrate,
     loss=_loss,

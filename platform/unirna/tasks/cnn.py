@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -33,6 +34,13 @@ PATIENCE: Final = 3
 NUCLEOTIDES: Final = 20_000_000
 """Most nucleotides that training one network reads, over all epochs, but for a first one: a few minutes of two cores."""
 BATCH: Final = 64
+FEW_BATCH: Final = 16
+FEW_STEPS: Final = 400
+FEW_EPOCHS: Final = 40
+FEW_NUCLEOTIDES: Final = 3_000_000
+FEW_CHECKS: Final = 8
+"""Of networks in cross-validation, which have few rows: rows of a step, steps that are aimed at, most epochs, most
+nucleotides that all networks together read, and how often in training the held-out rows are looked at."""
 TOKENS: Final = 65_536
 """Padded places of one forward pass."""
 LEARNING_RATE: Final = 2e-3
@@ -160,36 +168,134 @@ def fit_cnn(
         train, valid: which rows. num_outputs: C.
         networks: how many are trained, with seeds from 0 up; their mean is the answer.
     """
-    centre, spread = 0.0, 1.0
-    known = np.concatenate([truth[row] for row in train]) if isinstance(truth, list) else truth[train]
-    if task.numeric:
-        centre, spread = float(np.nanmean(known)), float(np.nanstd(known))
-
-    def loss_of(network: SmallCNN, rows: NDArray[np.int64]) -> Tensor:
-        found = _read(network, sides, rows)
-        if not isinstance(truth, list):
-            target = torch.from_numpy(truth[rows])
-            return task.loss(found, (target - centre) / spread if task.numeric else target)
-        padded = np.full(found.shape[:2], np.nan)
-        for i, row in enumerate(rows):
-            padded[i, : len(truth[row])] = truth[row]
-        return task.loss(found.flatten(0, 1), torch.from_numpy((padded - centre) / spread).flatten())
-
-    each = task.level == "nucleotide"
-    per_row = float(np.isfinite(known).sum() / len(train)) if each else 1.0
-    sides = _sides(sequences)
+    data = _Data(task, sequences, truth, train, num_outputs)
     trained = []
     for seed in range(networks):
-        torch.manual_seed(seed)
-        network = SmallCNN(num_outputs, each=each)
-        _train(network, partial(loss_of, network), _longer(sides), train, valid, per_row, seed)
+        network = data.network(seed)
+        _train(network, partial(data.loss, network), data.longer, train, valid, data.per_row, seed)
         trained.append(network)
         if networks > 1:
             say(f"trained {seed + 1} of {networks} small networks")
-    fitted = CNN(trained, centre, spread)
+    fitted = CNN(trained, data.centre, data.spread)
     if task.calibrate is not None and len(valid):
         fitted.temperature = task.calibrate(fitted.outputs([sequences[row] for row in valid]), np.asarray(truth)[valid])
     return fitted
+
+
+@dataclass(frozen=True)
+class CheckedNetworks:
+    """The networks of one fold at several times in training.
+
+    Attributes:
+        states: the weights of each network, at each time.
+        outputs: at each time of the mean network for the held-out rows, float64 [N, C], or [L, C] for each row.
+    """
+
+    states: list[list[dict[str, Tensor]]]
+    outputs: list[Any]
+
+
+class FoldNetworks:
+    """Networks for cross-validation: each fold's are trained without its held-out rows and kept, as parts of one answer.
+
+    Args:
+        task: whose loss is lowered.
+        sequences: normalised, of all rows, or pairs.
+        truth: as for `fit_cnn`.
+        rows: all that are trained on in some fold.
+        num_outputs: C.
+        networks: how many of each fold; seeds differ between folds too.
+        num_folds: how many folds share the budget of nucleotides.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        sequences: Sequence[str],
+        truth: Truth | list[Truth],
+        rows: NDArray[np.int64],
+        num_outputs: int,
+        networks: int,
+        num_folds: int,
+    ) -> None:
+        self.sequences, self.networks, self.num_outputs = sequences, networks, num_outputs
+        self.data = _Data(task, sequences, truth, rows, num_outputs)
+        read = sum(len(self.data.longer[row]) for row in rows)
+        epochs = min(FEW_EPOCHS, math.ceil(FEW_STEPS * FEW_BATCH / len(rows)))
+        self.epochs = max(1, min(epochs, FEW_NUCLEOTIDES // max(num_folds * networks * read, 1)))
+        self.checks = sorted({round(self.epochs * check / FEW_CHECKS) for check in range(1, FEW_CHECKS + 1)} - {0})
+
+    def train(self, fold: int, train: NDArray[np.int64], held: NDArray[np.int64]) -> CheckedNetworks:
+        """Train a fold's networks on some rows and read the held-out rows at `FEW_CHECKS` times."""
+        data = self.data
+        found: list[list[dict[str, Tensor]]] = [[] for _ in self.checks]
+        said: list[list[Any]] = [[] for _ in self.checks]
+        letters = [self.sequences[row] for row in held]
+        for number in range(self.networks):
+            seed = fold * self.networks + number
+            network, place = data.network(seed), 0
+            for epoch in _epochs(
+                network, partial(data.loss, network), data.longer, train, data.per_row, seed, self.epochs, FEW_BATCH
+            ):
+                if epoch + 1 in self.checks:
+                    found[place].append(copy.deepcopy(network.state_dict()))
+                    one = CNN([network], data.centre, data.spread)
+                    said[place].append(one.profiles(letters) if data.each else one.outputs(letters))
+                    place += 1
+        return CheckedNetworks(found, [_mean_of(each) for each in said])
+
+    def chosen(self, folds: Sequence[CheckedNetworks], check: int) -> CNN:
+        """The networks of all folds as they were at one time, as one model."""
+        networks = []
+        for state in (state for fold in folds for state in fold.states[check]):
+            network = self.data.network(0)
+            network.load_state_dict(state)
+            networks.append(network)
+        return CNN(networks, self.data.centre, self.data.spread)
+
+
+def _mean_of(outputs: list[Any]) -> Any:
+    """The mean of what several networks say of the same rows."""
+    if not isinstance(outputs[0], list):
+        return np.mean(outputs, axis=0)
+    return [np.mean(rows, axis=0) for rows in zip(*outputs, strict=True)]
+
+
+class _Data:
+    """Rows as networks read them, and the loss of a network on some of them."""
+
+    def __init__(
+        self,
+        task: Task,
+        sequences: Sequence[str],
+        truth: Truth | list[Truth],
+        train: NDArray[np.int64],
+        num_outputs: int,
+    ) -> None:
+        self.task, self.truth, self.num_outputs = task, truth, num_outputs
+        self.each = task.level == "nucleotide"
+        self.sides = _sides(sequences)
+        self.longer = _longer(self.sides)
+        known = np.concatenate([truth[row] for row in train]) if isinstance(truth, list) else truth[train]
+        self.centre, self.spread = 0.0, 1.0
+        if task.numeric:
+            self.centre, self.spread = float(np.nanmean(known)), float(np.nanstd(known))
+        self.per_row = float(np.isfinite(known).sum() / len(train)) if self.each else 1.0
+
+    def network(self, seed: int) -> SmallCNN:
+        torch.manual_seed(seed)
+        return SmallCNN(self.num_outputs, each=self.each)
+
+    def loss(self, network: SmallCNN, rows: NDArray[np.int64]) -> Tensor:
+        """Summed over the rows."""
+        found = _read(network, self.sides, rows)
+        if not isinstance(self.truth, list):
+            target = torch.from_numpy(self.truth[rows])
+            return self.task.loss(found, (target - self.centre) / self.spread if self.task.numeric else target)
+        padded = np.full(found.shape[:2], np.nan)
+        for i, row in enumerate(rows):
+            padded[i, : len(self.truth[row])] = self.truth[row]
+        return self.task.loss(found.flatten(0, 1), torch.from_numpy((padded - self.centre) / self.spread).flatten())
 
 
 def _train(
@@ -204,22 +310,8 @@ def _train(
     """Train one network; `loss_of` is its summed loss on rows, of `per_row` values each."""
     read = sum(len(codes[row]) for row in train)
     epochs = max(1, min(EPOCHS, NUCLEOTIDES // max(read, 1)))
-    optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=0.01)
-    steps = epochs * math.ceil(len(train) / BATCH)
-    warm = max(1, steps // 10)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / warm, (steps - step) / max(1, steps - warm))
-    )
     best, state, since = math.inf, copy.deepcopy(network.state_dict()), 0
-    for epoch in range(epochs):
-        network.train()
-        order = np.random.default_rng(epoch + EPOCHS * seed).permutation(train)
-        for batch in np.split(order, range(BATCH, len(order), BATCH)):
-            for rows in _parts(codes, batch):
-                (loss_of(rows) / (per_row * len(batch))).backward()
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            schedule.step()
+    for epoch in _epochs(network, loss_of, codes, train, per_row, seed, epochs, BATCH):
         loss = -float(epoch)
         if len(valid):
             network.eval()
@@ -232,6 +324,35 @@ def _train(
         if since >= PATIENCE:
             break
     network.load_state_dict(state)
+
+
+def _epochs(
+    network: SmallCNN,
+    loss_of: Callable[[NDArray[np.int64]], Tensor],
+    codes: Sequence[NDArray[np.int64]],
+    train: NDArray[np.int64],
+    per_row: float,
+    seed: int,
+    epochs: int,
+    batch_size: int,
+) -> Iterator[int]:
+    """Train one network, and stop after each epoch for what is measured there."""
+    optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=0.01)
+    steps = epochs * math.ceil(len(train) / batch_size)
+    warm = max(1, steps // 10)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min((step + 1) / warm, (steps - step) / max(1, steps - warm))
+    )
+    for epoch in range(epochs):
+        network.train()
+        order = np.random.default_rng(epoch + EPOCHS * seed).permutation(train)
+        for batch in np.split(order, range(batch_size, len(order), batch_size)):
+            for rows in _parts(codes, batch):
+                (loss_of(rows) / (per_row * len(batch))).backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            schedule.step()
+        yield epoch
 
 
 def _sides(sequences: Sequence[str]) -> list[list[NDArray[np.int64]]]:

@@ -16,18 +16,21 @@ from typing import Any, Literal
 import numpy as np
 import sklearn
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from unirna.job import package_version, say
 from unirna.model import SHIPPED, Model, Pooling, load
 from unirna.model.adapter import BASE_FILE
 from unirna.tasks import bounds
-from unirna.tasks.blend import ENCODER, FEWEST, Blend
+from unirna.tasks.blend import ENCODER
 from unirna.tasks.candidates import Report, Search, candidates
 from unirna.tasks.classification import SEQUENCE_CLASSIFICATION
 from unirna.tasks.cnn import NAME as CNN
+from unirna.tasks.crossfit import FOLDS, Folds, draw_folds, wants_folds
 from unirna.tasks.data import DataConfig, LabelledTable, read_labelled
 from unirna.tasks.errors import TaskError
+from unirna.tasks.fitting import fit_in_folds, fit_on_validation
 from unirna.tasks.full import FullConfig
 from unirna.tasks.labels import SEQUENCE_LABELS
 from unirna.tasks.pairs import PAIR_MARK
@@ -37,6 +40,7 @@ from unirna.tasks.publish import facts_of_classes, facts_of_values, publish
 from unirna.tasks.regression import NUCLEOTIDE_REGRESSION, PAIR_REGRESSION, SEQUENCE_REGRESSION
 from unirna.tasks.requirements import InputRequirements, of_equal_lengths
 from unirna.tasks.simple import SimpleModels
+from unirna.tasks.splits import sides
 from unirna.tasks.task import Task, Truth, measure
 from unirna.tasks.training import Launch, embed_rows, fit_head, train_encoder
 from unirna.tasks.understood import describe
@@ -48,6 +52,8 @@ NOT_TRAINED = {"blend", "cnn", "networks", "coding", "requirements", "threshold"
 """Settings of a recipe that the trained encoder and head do not depend on."""
 UNSEEN = "test, unseen sequences"
 """Test rows whose sequence stands neither in train nor in validation."""
+CROSS = "cross-validation"
+"""Training and validation rows, each as models say that were fitted without it."""
 KNOWN = "test, classes of training"
 """Test rows of a class that training saw, where some are not."""
 
@@ -213,13 +219,13 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
     if "bounds" in table.counts:
         features = embed_rows(model, table, units, registry)
         truth = bounds.expected(table.values, table.sides, features, at["train"], at["valid"])
+    folds = _folds(config, table, truth, rows, len(classes))
+    networks = config.networks if config.cnn else 0
+    profiles = table.profiles if task.level == "nucleotide" else None
     if config.mode == "frozen":
         vectors = embed_rows(model, table, units, registry)
-        fit = fit_head(task, vectors, truth, at, num_outputs, whiten=True)
-        head = fit.head
-        details = {"head": fit.story, **fit.settings}
     elif trained is not None:
-        model, head, details = trained.encoder, trained.head, dict(trained.info["training"])
+        model, details = trained.encoder, dict(trained.info["training"])
         vectors = embed_rows(model, table, units, registry)
     else:
         if not len(rows["valid"]):
@@ -231,72 +237,68 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
             config, work, model, table, units, task, truth, rows, num_outputs, launch, search
         )
         vectors = embed_rows(model, table, units, registry)
-    raw = head
     calibration = None if trained is None else trained.info.get("calibration")
-    if calibration is None:  # else the head is calibrated already
-        head, temperature = task.calibrated(head, vectors[at["valid"]], truth[at["valid"]])
+    if folds is not None:
+        say(
+            f"{len(folds.train):,} rows for training and validation are few: all are used for both, in "
+            f"{folds.count}-fold cross-validation"
+        )
+        fitted = fit_in_folds(
+            task, vectors, table.sequences, profiles, truth, folds, units, num_outputs,
+            networks=networks, coding=config.coding,
+        )  # fmt: skip
+        details = dict(fitted.story or {})
+        rows |= {"train": folds.train, "valid": folds.train[:0]}
+        at = {split: units.within(chosen) for split, chosen in rows.items()}
+    else:
+        if config.mode == "frozen":
+            fit = fit_head(task, vectors, truth, at, num_outputs, whiten=True)
+            head, details = fit.head, {"head": fit.story, **fit.settings}
+        elif trained is not None:
+            head = trained.head
+        say("fitting the simple models on the same rows")
+        simple = SimpleModels.fit(
+            task, table.sequences, profiles, truth, rows, units, num_outputs, networks=networks, coding=config.coding
+        )
+        letters = {name: units.gather(simple.outputs(name, table.sequences)) for name in simple.names}
+        calibrated = calibration is not None
+        fitted = fit_on_validation(task, head, calibrated, simple, vectors, letters, truth, units, at["valid"])
 
     # ---- measure, beside the simple models
-    say("fitting the simple models on the same rows")
-    each = task.level == "nucleotide"
-    profiles = table.profiles if each else None
-    networks = config.networks if config.cnn else 0
-    simple = SimpleModels.fit(
-        task, table.sequences, profiles, truth, rows, units, num_outputs, networks=networks, coding=config.coding
-    )
-    outputs = {ENCODER: head.outputs(vectors)}
-    outputs |= {name: units.gather(simple.outputs(name, table.sequences)) for name in simple.names}
-    blend, valid = None, at["valid"]
-    if config.blend and len(rows["valid"]) >= FEWEST:
-        level = None
-        if task.numeric:
-            means = {name: float(found[at["train"]].mean()) for name, found in outputs.items()}
-            level = float(truth[at["train"]].mean()), means
-        blend = Blend.fit(task, {name: found[valid] for name, found in outputs.items()}, truth[valid], level)
-        say("answers blend " + ", ".join(f"{weight:.2f} {name}" for name, weight in blend.weights.items()))
-    of_all = outputs[ENCODER] if blend is None else blend.of(outputs)
-    held_out = of_all[valid]  # as surprising as on new rows
-    if blend is not None:
-        halves = np.searchsorted(rows["valid"], units.rows[valid]) % 2 == 0  # all nucleotides of a sequence in one
-        of_valid = {name: found[valid] for name, found in outputs.items()}
-        held_out = Blend.held_out(task, of_valid, truth[valid], halves, level)
-    seconds = time.monotonic() - started + (0.0 if trained is None else trained.info["training"]["seconds"])
-    others = [name for name in outputs if blend is not None or name != ENCODER]
-    answers = {config.name: task.answer(of_all)} | {name: task.answer(outputs[name]) for name in others}
     guess = task.guess(truth[at["train"]])
-    metrics: dict[str, dict[str, Any]] = {}
+    blended = fitted.blended(task, truth, at["train"], guess) if config.blend else None
+    blend = None if blended is None else blended.blend
+    if blend is not None:
+        say("answers blend " + ", ".join(f"{weight:.2f} {name}" for name, weight in blend.weights.items()))
+    alone = list(fitted.simple.names) if blended is None else list(fitted.outputs)
+    of_all = {config.name: fitted.outputs[ENCODER] if blended is None else blended.outputs}
+    of_all |= {name: fitted.outputs[name] for name in alone}
+    held = {config.name: fitted.held_outputs[ENCODER] if blended is None else blended.held_out}
+    held |= {name: fitted.held_outputs[name] for name in alone}
+    seconds = time.monotonic() - started + (0.0 if trained is None else trained.info["training"]["seconds"])
+    answers = {name: task.answer(outputs) for name, outputs in of_all.items()}
+    held_answers = {name: task.answer(outputs) for name, outputs in held.items()}
     training = {table.shas[i] for split in ("train", "valid") for i in rows[split]}
-    unseen = rows["test"][table.unseen(rows["test"], training)]
-    subsets = {"valid": rows["valid"], "test": rows["test"], UNSEEN: unseen}
-    if classes and not task.several:
-        subsets[KNOWN] = rows["test"][truth[rows["test"]] < len(classes)]
-    for subset, measured in subsets.items():
-        if len(measured) and (subset not in (UNSEEN, KNOWN) or len(measured) < len(rows["test"])):
-            chosen = units.within(measured)
-            groups = units.rows[chosen] if each else None
-            said = {who: found[chosen] for who, found in answers.items()} | {
-                task.guess_name: task.guesses(guess, len(chosen))
-            }
-            metrics[subset] = {
-                who: {s.metric: asdict(s) for s in measure(task, truth[chosen], answer, labels=classes, groups=groups)}
-                for who, answer in said.items()
-            }
+    metrics = _measured(task, table, units, truth, rows, training, classes, answers, guess)
+    if folds is not None:
+        groups = units.rows[fitted.held] if task.level == "nucleotide" else None
+        metrics = {CROSS: _scores(task, truth[fitted.held], held_answers, guess, classes, groups), **metrics}
 
     # ---- write it beside, rename
     primary, measured_by = task.primary.name, {metric.name for metric in task.metrics}
     plot = ""
     if task.numeric:
         ours = answers[config.name]
-        facts = facts_of_values(truth, ours, task.answer(held_out), at, config.unit)
+        facts = facts_of_values(truth, ours, fitted.held, held_answers[config.name], at, config.unit)
         plot = predicted_against_true(truth[at["test"]], ours[at["test"]], facts)
     else:
         facts = {"classes": classes}
         if not task.several:
-            facts = facts_of_classes(table, classes, int(np.argmax(guess)), held_out)
-        if calibration is None and len(rows["valid"]):
+            facts = facts_of_classes(table, classes, int(np.argmax(guess)), held[config.name])
+        if calibration is None and len(fitted.held):
             error = next(metric for metric in task.metrics if metric.name == "calibration error")
-            before = error.compute(truth[rows["test"]], task.answers(raw, vectors[rows["test"]]))
-            calibration = {"temperature": temperature, "test_error_before": before}
+            before = error.compute(truth[rows["test"]], task.answers(fitted.raw, vectors[rows["test"]]))
+            calibration = {"temperature": fitted.temperature, "test_error_before": before}
         if calibration is not None:
             facts["calibration"] = calibration
     summary = {
@@ -306,7 +308,7 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
         **({"test_rows_in_interval": facts["interval"]["test_coverage"]} if task.numeric else {"classes": len(classes)}),
         **{key: table.counts[key] for key in ("read", "kept", "rejected", "splits")},
         **{s["metric"]: round(s["value"], 4) for s in metrics["test"][config.name].values() if s["metric"] in measured_by},
-        **{f"{primary}, {who}": round(metrics["test"][who][primary]["value"], 4) for who in [*others, task.guess_name]},
+        **{f"{primary}, {who}": round(metrics["test"][who][primary]["value"], 4) for who in [*alone, task.guess_name]},
         "seconds": round(seconds, 1),
     }
     info = {
@@ -352,10 +354,66 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
     whitened = config.mode == "lora" and config.full.reads == "vector"
     compact = (config.model, base, adapters, whitened) if config.compact else None
     kept = None if trained is None else folder / "encoder"
-    publish(folder, info, model, compact, kept, head, simple, training, plot)
+    publish(folder, info, model, compact, kept, fitted.head, fitted.simple, training, plot)
     if config.mode != "frozen" and trained is None:
         shutil.rmtree(work, ignore_errors=True)
     return summary
+
+
+def _folds(
+    config: FinetuneConfig, table: LabelledTable, truth: Truth, rows: dict[str, NDArray[np.int64]], num_classes: int
+) -> Folds | None:
+    """How few training and validation rows are divided for cross-validation; None where validation rows are to choose."""
+    if not _is_small(config, table):
+        return None
+    together = np.sort(np.concatenate([rows["train"], rows["valid"]]))
+    tried = np.ones(len(table.labels), bool)
+    if "bounds" in table.counts:
+        tried = table.sides == 0
+    groups = sides(table.sequences, table.shas, config.data)
+    return draw_folds(together, groups, truth, tried, classes=num_classes > 0, seed=config.data.seed)
+
+
+def _measured(
+    task: Task,
+    table: LabelledTable,
+    units: Units,
+    truth: Truth,
+    rows: dict[str, NDArray[np.int64]],
+    training: set[str],
+    classes: list[str],
+    answers: dict[str, Truth],
+    guess: NDArray[np.float64],
+) -> dict[str, dict[str, Any]]:
+    """The metrics of each model on validation and test rows, and on those of the test that training tells nothing of."""
+    unseen = rows["test"][table.unseen(rows["test"], training)]
+    subsets = {"valid": rows["valid"], "test": rows["test"], UNSEEN: unseen}
+    if classes and not task.several:
+        subsets[KNOWN] = rows["test"][truth[rows["test"]] < len(classes)]
+    metrics = {}
+    for subset, measured in subsets.items():
+        if len(measured) and (subset not in (UNSEEN, KNOWN) or len(measured) < len(rows["test"])):
+            chosen = units.within(measured)
+            groups = units.rows[chosen] if task.level == "nucleotide" else None
+            said = {who: found[chosen] for who, found in answers.items()}
+            metrics[subset] = _scores(task, truth[chosen], said, guess, classes, groups)
+    return metrics
+
+
+def _scores(
+    task: Task,
+    truth: Truth,
+    answers: dict[str, Truth],
+    guess: NDArray[np.float64],
+    classes: list[str],
+    groups: NDArray[np.int64] | None,
+) -> dict[str, dict[str, Any]]:
+    """The metrics of each model and of the best guess on the same units."""
+    said = answers | {task.guess_name: task.guesses(guess, len(truth))}
+    return {
+        who: {s.metric: asdict(s) for s in measure(task, truth, answer, labels=classes, groups=groups)}
+        for who, answer in said.items()
+    }
 
 
 def _check_copies(table: LabelledTable, data: DataConfig) -> None:
@@ -429,6 +487,10 @@ def _check_labels(table: LabelledTable, units: Units, classes: list[str]) -> Non
         raise TaskError(f"the training rows have one class, {classes[0]!r}: wanted at least two")
 
 
+def _is_small(config: FinetuneConfig, table: LabelledTable) -> bool:
+    return config.mode == "frozen" and wants_folds(len(table.rows("train")), len(table.rows("valid")))
+
+
 def _recipe(config: FinetuneConfig, table: LabelledTable, model: Model) -> dict[str, Any]:
     """Everything that decides a predictor, as plain JSON values."""
     full = asdict(config.full)
@@ -450,6 +512,7 @@ def _recipe(config: FinetuneConfig, table: LabelledTable, model: Model) -> dict[
         **({"threshold": config.threshold} if config.threshold != 0.5 else {}),
         **({"seeds": config.seeds} if config.seeds > 1 else {}),
         **({"tries": config.tries} if config.tries > 1 else {}),
+        **({"folds": FOLDS} if _is_small(config, table) else {}),
     }
     plain: dict[str, Any] = json.loads(json.dumps(recipe))
     return plain

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,6 +100,11 @@ class Fit:
     story: str
     settings: dict[str, float | bool]
 
+    @property
+    def penalty(self) -> float:
+        """The penalty, or its inverse, as the path that it is of names it."""
+        return float(self.settings.get("penalty", self.settings.get("inverse_penalty", 1.0)))
+
 
 def fit_linear_head(
     train: Features,
@@ -119,8 +125,37 @@ def fit_linear_head(
         train_classes, valid_classes: int64 [N], 0 up to C - 1; every class occurs in training. A validation row of another
             class is the caller's to leave out.
         num_classes: C, at least 2.
+        whiten: as for `logistic_path`.
+    """
+    best: tuple[float, Fit] | None = None
+    for fit in logistic_path(
+        train, train_classes, num_classes, whiten=whiten, penalties=PENALTIES if len(valid) else (1.0,)
+    ):
+        loss = _log_loss(fit.head, valid, valid_classes) if len(valid) else 0.0
+        if best is not None and loss >= best[0]:
+            break
+        best = loss, fit
+    assert best is not None
+    return best[1]
+
+
+def logistic_path(
+    train: Features,
+    classes: NDArray[np.int64],
+    num_classes: int,
+    *,
+    whiten: bool,
+    penalties: Sequence[float] = (0.001, *PENALTIES),
+) -> Iterator[Fit]:
+    """Fit multinomial logistic regression with one penalty after the other.
+
+    Args:
+        train: features [N, F].
+        classes: int64 [N], 0 up to C - 1; every class occurs.
+        num_classes: C, at least 2.
         whiten: penalise along the principal axes of the training rows, each scaled to variance 1. Right for an encoder's
-            vectors, whose variance lies on a few axes; the head stays a linear function of the features.
+            vectors where rows are many more than axes; the head stays a linear function of the features.
+        penalties: inverse penalties, the strongest one first.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -128,13 +163,12 @@ def fit_linear_head(
     mean, scale, standard = _standardised(train)
     axes = _principal_axes(standard) if whiten else np.eye(train.shape[1])
     turned = standard @ axes
-    best: tuple[float, Fit] | None = None
     model = LogisticRegression(max_iter=MAX_ITERATIONS, warm_start=True)
-    for penalty in PENALTIES if len(valid) else (1.0,):
+    for penalty in penalties:
         model.C = penalty
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # reported by `converged`
-            model.fit(turned, train_classes)
+            model.fit(turned, classes)
         weight, bias = model.coef_ @ axes.T, model.intercept_
         if num_classes == 2:  # scikit-learn keeps one row for two classes: softmax([0, z]) is its sigmoid(z)
             weight, bias = np.vstack([np.zeros_like(weight), weight]), np.concatenate([[0.0], bias])
@@ -142,13 +176,7 @@ def fit_linear_head(
         converged = bool(model.n_iter_.max() < MAX_ITERATIONS)
         end = "converged" if converged else "stopped at the limit of iterations"
         story = f"Logistic regression on standardised vectors, C = {penalty:g}; {end}."
-        fit = Fit(head, story, {"inverse_penalty": penalty, "converged": converged})
-        loss = _log_loss(head, valid, valid_classes) if len(valid) else 0.0
-        if best is not None and loss >= best[0]:
-            break
-        best = loss, fit
-    assert best is not None
-    return best[1]
+        yield Fit(head, story, {"inverse_penalty": penalty, "converged": converged})
 
 
 def fit_ridge_head(
@@ -163,25 +191,48 @@ def fit_ridge_head(
     """Fit ridge regression; the penalty is the one with the lowest squared error on the validation rows (1 without any).
 
     Args:
-        train, valid: features [N, F]. train_values, valid_values: float64 [N], finite.
-        num_outputs: 1. whiten: as for `fit_linear_head`.
+        train, valid: features [N, F].
+        train_values, valid_values: float64 [N], finite.
+        num_outputs: 1.
+        whiten: as for `logistic_path`.
+    """
+    best: tuple[float, Fit] | None = None
+    for fit in ridge_path(train, train_values, whiten=whiten, penalties=STRENGTHS if len(valid) else (1.0,)):
+        error = float(((fit.head.outputs(valid)[:, 0] - valid_values) ** 2).mean()) if len(valid) else 0.0
+        if best is None or error < best[0]:
+            best = error, fit
+    assert best is not None
+    return best[1]
+
+
+def ridge_path(
+    train: Features,
+    values: NDArray[np.float64],
+    num_outputs: int = 1,
+    *,
+    whiten: bool,
+    penalties: Sequence[float] = STRENGTHS,
+) -> Iterator[Fit]:
+    """Fit ridge regression with one penalty after the other.
+
+    Args:
+        train: features [N, F].
+        values: float64 [N], finite.
+        num_outputs: 1.
+        whiten: as for `logistic_path`.
+        penalties: weights of the penalty.
     """
     mean, scale, standard = _standardised(train)
     axes = _principal_axes(standard) if whiten else np.eye(train.shape[1])
     turned = standard @ axes
-    centre = float(train_values.mean())
+    centre = float(values.mean())
     variance, directions = np.linalg.eigh(turned.T @ turned)  # once for all penalties
-    target = directions.T @ (turned.T @ (train_values - centre))
-    best: tuple[float, Fit] | None = None
-    for strength in STRENGTHS if len(valid) else (1.0,):
+    target = directions.T @ (turned.T @ (values - centre))
+    for strength in penalties:
         weight = axes @ (directions @ (target / (np.maximum(variance, 0.0) + strength)))
         head = LinearHead(weight[None].astype(np.float32), np.array([centre], np.float32), mean, scale)
         story = f"Ridge regression on standardised vectors, penalty {strength:g}."
-        error = float(((head.outputs(valid)[:, 0] - valid_values) ** 2).mean()) if len(valid) else 0.0
-        if best is None or error < best[0]:
-            best = error, Fit(head, story, {"penalty": strength})
-    assert best is not None
-    return best[1]
+        yield Fit(head, story, {"penalty": strength})
 
 
 def _standardised(train: Features) -> tuple[Features, Features, NDArray[np.float64]]:

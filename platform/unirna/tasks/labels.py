@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import torch.nn.functional as F
 from numpy.typing import NDArray
@@ -9,7 +11,7 @@ from scipy.special import expit, logit
 from torch import Tensor
 
 from unirna.tasks.classification import HOTTEST, auc, bin_gaps
-from unirna.tasks.head import Features, Fit, LinearHead, fit_linear_head
+from unirna.tasks.head import PENALTIES, Features, Fit, LinearHead, fit_linear_head, logistic_path
 from unirna.tasks.task import OF_LABEL, Metric, Task, Truth
 
 
@@ -104,13 +106,38 @@ def fit_label_heads(
         )
         heads.append(found.head)
         stories.append(f"{found.settings['inverse_penalty']:g}")
+    return Fit(
+        _joined(heads), f"A logistic regression for each label on standardised vectors, C = {', '.join(stories)}.", {}
+    )
+
+
+def label_path(
+    train: Features,
+    truth: Truth,
+    num_outputs: int,
+    *,
+    whiten: bool,
+    penalties: Sequence[float] = (0.001, *PENALTIES),
+) -> Iterator[Fit]:
+    """Fit a logistic regression for each label, with one penalty for all after the other; arguments as `logistic_path`,
+    truth as `fit_label_heads`."""
+    paths = []
+    for c in range(num_outputs):
+        here = np.isfinite(truth[:, c])
+        paths.append(logistic_path(train[here], truth[here, c].astype(np.int64), 2, whiten=whiten, penalties=penalties))
+    for penalty, fits in zip(penalties, zip(*paths, strict=True), strict=True):
+        story = f"A logistic regression for each label on standardised vectors, C = {penalty:g}."
+        yield Fit(_joined([fit.head for fit in fits]), story, {"inverse_penalty": penalty})
+
+
+def _joined(heads: Sequence[LinearHead]) -> LinearHead:
+    """Heads of two classes each, fitted on rows of their own, as one head with an output for each label."""
     scale = heads[0].scale  # of the first label's rows; the others' are brought to it
     slopes = [(head.weight[1] - head.weight[0]) / head.scale for head in heads]
     weight = np.stack([slope * scale for slope in slopes])
     shift = np.array([float(slope @ (heads[0].mean - head.mean)) for slope, head in zip(slopes, heads, strict=True)])
     bias = np.array([float(head.bias[1] - head.bias[0]) for head in heads]) + shift
-    head = LinearHead(weight.astype(np.float32), bias.astype(np.float32), heads[0].mean, scale)
-    return Fit(head, f"A logistic regression for each label on standardised vectors, C = {', '.join(stories)}.", {})
+    return LinearHead(weight.astype(np.float32), bias.astype(np.float32), heads[0].mean, scale)
 
 
 def _varying(truth: Truth) -> list[int]:
@@ -145,6 +172,7 @@ SEQUENCE_LABELS = Task(
         Metric("calibration error", calibration_error, higher_is_better=False),
     ),
     fit=fit_label_heads,
+    path=label_path,
     answer=expit,
     calibrate=calibrate,
     loss=_loss,

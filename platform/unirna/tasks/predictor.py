@@ -240,7 +240,7 @@ class Predictor:
     def blend(self) -> Blend | None:
         """How the outputs of the head and of the simple models are weighted; None where the head answers alone."""
         found = self.info.get("blend")
-        return None if found is None else Blend(found["weights"], found["bias"])
+        return None if found is None else Blend.of_json(found)
 
     @cached_property
     def simple(self) -> SimpleModels:

@@ -46,12 +46,24 @@ def facts_of_classes(
 
 
 def facts_of_values(
-    truth: Truth, answers: Truth, held_out: Truth, rows: dict[str, NDArray[np.int64]], unit: str
+    truth: Truth,
+    answers: Truth,
+    held: NDArray[np.int64],
+    held_out: Truth,
+    rows: dict[str, NDArray[np.int64]],
+    unit: str,
 ) -> dict[str, Any]:
-    """What `predictor.json` says of values: unit, mean, and the interval with its coverage of the test rows; `held_out` are
-    answers for the validation rows that are as good as for new ones."""
-    valid, test = rows["valid"], rows["test"]
-    width = half_width(truth[valid], held_out)
+    """What `predictor.json` says of values: unit, mean, and the interval with its coverage of the test rows.
+
+    Args:
+        truth, answers: of all units, float64 [U].
+        held: int64 [M], validation units, or those of cross-validation. held_out: answers for them that are as good as for
+            new ones, float64 [M].
+        rows: split -> its units.
+        unit: of the values.
+    """
+    test = rows["test"]
+    width = half_width(truth[held], held_out)
     inside = np.abs(truth[test] - answers[test]) <= width
     interval = {
         "coverage": COVERAGE,

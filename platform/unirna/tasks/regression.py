@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unirna.tasks.head import fit_ridge_head
+from unirna.tasks.head import fit_ridge_head, ridge_path
 from unirna.tasks.task import Metric, Task, Truth
 
 COVERAGE = 0.9
@@ -72,6 +72,7 @@ SEQUENCE_REGRESSION = Task(
     numeric=True,
     metrics=(Metric("R2", r2), Metric("Pearson", pearson), Metric("Spearman", spearman), Metric("RMSE", rmse, False)),
     fit=fit_ridge_head,
+    path=ridge_path,
     answer=_value,
     loss=_loss,
     guess=_mean,

@@ -62,7 +62,7 @@ class SimpleModels:
             networks: of the CNN, whose mean answers; 0 for none.
             coding: the sequences are coding ones, from their first codon on.
         """
-        features = units.gather(codon_features(sequences) if coding else _features(task, sequences))
+        features = units.gather(linear_features(task, sequences, coding=coding))
         train, valid = units.within(rows["train"]), units.within(rows["valid"])
         found = task.fit(features[train], truth[train], features[valid], truth[valid], num_outputs, whiten=False).head
         found, _ = task.calibrated(found, features[valid], truth[valid])
@@ -87,7 +87,7 @@ class SimpleModels:
         if name == CNN_NAME:
             assert self.cnn is not None
             return self.cnn.profiles(sequences) if each else self.cnn.outputs(sequences)
-        features = codon_features(sequences) if self._coding else _features(self.task, sequences)
+        features = linear_features(self.task, sequences, coding=self._coding)
         if isinstance(features, list):
             return [self.linear.outputs(rows) for rows in features]
         return self.linear.outputs(features)
@@ -109,7 +109,10 @@ class SimpleModels:
         return cls(task, LinearHead.load(folder / LINEAR_FILE), CNN.load(path) if path.exists() else None)
 
 
-def _features(task: Task, sequences: Sequence[str]) -> Any:
+def linear_features(task: Task, sequences: Sequence[str], *, coding: bool) -> Any:
+    """What the linear model reads: float32 [N, F], or [L, F] for each sequence where nucleotides are predicted."""
+    if coding:
+        return codon_features(sequences)
     if task.level == "sequence-pair":
         return difference(kmer_frequencies, sequences)
     return letters_around(sequences) if task.level == "nucleotide" else kmer_frequencies(sequences)

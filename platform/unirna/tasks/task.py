@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -42,6 +43,8 @@ class Metric:
 
 FitHead = Callable[..., Fit]
 """(train [N, F], its truth, validation [M, F], its truth, outputs, whiten=bool) -> a fitted head."""
+HeadPath = Callable[..., Iterator[Fit]]
+"""(train [N, F], its truth, outputs, whiten=bool, penalties=…) -> a fitted head for each penalty."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ class Task:
         numeric: whether the truth is measured values rather than names of classes.
         several: whether the truth is several labels, each true, false or unknown.
         metrics: all that are reported, the primary one first.
-        fit: fits a linear head on vectors.
+        fit: fits a linear head on vectors, with the penalty that suits validation rows.
+        path: fits linear heads on vectors, one for each penalty.
         answer: a head's outputs [N, C] -> predictions that the metrics compare with the truth: [N], or [N, C].
         loss: outputs [N, C] and truth [N] -> the summed loss that full fine-tuning lowers.
         guess: the training rows' truth -> outputs [C] that answer best without looking at a sequence.
@@ -68,6 +72,7 @@ class Task:
     numeric: bool
     metrics: tuple[Metric, ...]
     fit: FitHead
+    path: HeadPath
     answer: Callable[[NDArray[np.float64]], Truth]
     loss: Callable[[Tensor, Tensor], Tensor]
     guess: Callable[[Truth], NDArray[np.float64]]
@@ -92,6 +97,10 @@ class Task:
             return head, 1.0
         temperature = self.calibrate(head.outputs(features), truth)
         return head.rescaled(0.0, 1 / temperature), temperature
+
+    def loss_of(self, outputs: NDArray[np.float64], truth: Truth) -> float:
+        """The summed loss of outputs [N, C]."""
+        return float(self.loss(torch.from_numpy(outputs), torch.from_numpy(truth)))
 
     def guesses(self, outputs: NDArray[np.float64], count: int) -> Truth:
         """What outputs [C] say of so many rows."""
