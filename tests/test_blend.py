@@ -117,7 +117,7 @@ def test_predictors_answer_as_they_were_measured(registry: Path) -> None:
         for score in found["scores"]:
             who = name if score["model"].endswith("frozen") else score["model"]
             assert score["value"] == pytest.approx(models[who][score["metric"]]["value"], abs=2e-3), score
-        best = predictor.metrics["valid"]
+        best = predictor.metrics["cross-validation"]
         metric = "RMSE" if predictor.numeric else "accuracy"
         sign = -1 if predictor.numeric else 1
         assert sign * best[name][metric]["value"] > max(sign * s[metric]["value"] for s in best.values()) - 0.02
@@ -266,7 +266,7 @@ def test_held_out_blends_err_as_new_rows_do() -> None:
         mine, other = np.arange(200) < 100, np.arange(200) >= 100
         known = {name: found[mine] for name, found in outputs.items()}
         blend = Blend.fit(SEQUENCE_REGRESSION, known, truth[mine])
-        halves = np.arange(100) % 2 == 0
+        halves = np.arange(100) % 2
         fitted.append(np.abs(blend.of(known)[:, 0] - truth[mine]).mean())
         held.append(np.abs(Blend.held_out(SEQUENCE_REGRESSION, known, truth[mine], halves)[:, 0] - truth[mine]).mean())
         new.append(np.abs(blend.of({name: found[other] for name, found in outputs.items()})[:, 0] - truth[other]).mean())

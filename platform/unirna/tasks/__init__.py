@@ -23,6 +23,7 @@ from unirna.tasks.regression import NUCLEOTIDE_REGRESSION, PAIR_REGRESSION, SEQU
 from unirna.tasks.requirements import Applicability, InputRequirements, Motif
 from unirna.tasks.task import Metric, Task
 from unirna.tasks.tasks import TASKS
+from unirna.tasks.verdict import Verdict
 
 __all__ = [
     "NUCLEOTIDE_REGRESSION",
@@ -49,6 +50,7 @@ __all__ = [
     "Profiles",
     "Task",
     "TaskError",
+    "Verdict",
     "definitions",
     "evaluate",
     "find_definition",

@@ -9,6 +9,7 @@ import numpy as np
 from unirna.base import percent
 from unirna.tasks.requirements import InputRequirements, Motif
 from unirna.tasks.task import OF_LABEL
+from unirna.tasks.verdict import Verdict
 
 MOST_CLASSES = 60
 """Classes of the card's table; the rest are summed in a last row. All stand in `predictor.json`."""
@@ -21,6 +22,8 @@ def write_card(info: dict[str, Any]) -> str:
     rejected = ", ".join(f"{reason}: {count:,}" for reason, count in data["rejected_by_reason"].items()) or "none"
     lines = [
         f"# {info['name']}",
+        "",
+        f"**Verdict: {_cell(Verdict.of_info(info).text)}**",
         "",
         f"A predictor of `{data['label_column'] or ', '.join(data['label_columns'])}` "
         f"{_of(info)} ({info['task']}, {_what(info)}): "
@@ -69,8 +72,8 @@ def write_card(info: dict[str, Any]) -> str:
         "",
         "Measured when the predictor was made, with a bootstrap 95 % interval over "
         + ("sequences; n counts nucleotides. " if _each(info) else "rows. ")
-        + "The simple models were fitted on the same training rows. The validation rows chose "
-        + ("the penalty of the head" if info["mode"] == "frozen" else "the epoch")
+        + "The simple models were fitted on the same training rows. "
+        + _chosen_by(info)
         + (", and the width of the interval." if numeric else "."),
         "",
         *_result_table(info["metrics"]),
@@ -132,11 +135,30 @@ def _motif(motif: Motif) -> str:
     return f"`{motif}`{f', {motif.why}' if motif.why else ''}."
 
 
+def _crossed(info: dict[str, Any]) -> bool:
+    """Whether cross-validation took the place of a validation split."""
+    return "folds" in info["training"]
+
+
+def _chosen_by(info: dict[str, Any]) -> str:
+    if not _crossed(info):
+        return "The validation rows chose " + ("the penalty of the head" if info["mode"] == "frozen" else "the epoch")
+    return (
+        f"Training and validation rows are few ({info['training']['rows']:,}), so all were used for both, in "
+        f"{info['training']['folds']}-fold cross-validation: each was predicted by models that had not seen it, with "
+        "settings and weights that suit the other folds (rows `cross-validation` of the table). That chose the penalties "
+        "and the weights of the models"
+    )
+
+
 def _blend(info: dict[str, Any]) -> str:
     if not (blend := info.get("blend")):
         return ""
     weights = ", ".join(f"{weight:.2f} times {name}" for name, weight in blend["weights"].items())
-    return f" An answer is a weighted sum of models, with weights fitted on the validation rows: {weights}."
+    if blend.get("guess", 0.0) > 0.005:
+        weights += f", {blend['guess']:.2f} times the best constant answer"
+    rows = "in cross-validation" if _crossed(info) else "on the validation rows"
+    return f" An answer is a weighted sum of models, with weights fitted {rows}: {weights}."
 
 
 def _each(info: dict[str, Any]) -> bool:
@@ -173,7 +195,7 @@ def _what(info: dict[str, Any]) -> str:
 def _value_table(info: dict[str, Any]) -> list[str]:
     values, interval = info["data"]["values"], info["interval"]
     width = (
-        "without bounds (too few validation rows)" if interval["half_width"] is None else f"± {interval['half_width']:.4g}"
+        "without bounds (too few held-out rows)" if interval["half_width"] is None else f"± {interval['half_width']:.4g}"
     )
     return [
         "Values {min:.4g} to {max:.4g}, quartiles {lower_quartile:.4g}, {median:.4g}, {upper_quartile:.4g}; mean "
@@ -188,9 +210,14 @@ def _value_table(info: dict[str, Any]) -> list[str]:
             else []
         ),
         "",
-        f"Interval for {percent(interval['coverage'])}: prediction {width} (split conformal, on the validation rows, which "
-        f"also chose weights or epoch: so about that share); it holds {percent(interval['test_coverage'], 1)} of the test "
-        "rows. `predicted.svg` shows predicted against true values of these.",
+        f"Interval for {percent(interval['coverage'])}: prediction {width} ("
+        + (
+            "cross-conformal, Vovk 2015: of the errors in cross-validation"
+            if _crossed(info)
+            else "split conformal, on the validation rows, which also chose weights or epoch: so about that share"
+        )
+        + f"); it holds {percent(interval['test_coverage'], 1)} of the test rows. "
+        "`predicted.svg` shows predicted against true values of these.",
     ]
 
 
@@ -202,14 +229,15 @@ def _calibration(info: dict[str, Any]) -> list[str]:
     after = info["metrics"]["test"][info["name"]]["calibration error"]["value"]
     if "blend" in info:
         return [
-            "Probabilities: the weights of the models are those with the lowest log loss on the validation rows. The "
+            "Probabilities: the weights of the models are those with the lowest log loss "
+            f"{'in cross-validation' if _crossed(info) else 'on the validation rows'}. The "
             f"calibration error of the test rows (15 bins) is {after:.3f}. It holds for RNA like these rows.",
             "",
         ]
     return [
         f"Probabilities: outputs are divided by {found['temperature']:.3g}, the temperature with the lowest log loss on "
-        f"the validation rows. The calibration error of the test rows (15 bins) is {after:.3f}; without it "
-        f"{found['test_error_before']:.3f}. It holds for RNA like these rows.",
+        f"{'held-out' if _crossed(info) else 'the validation'} rows. The calibration error of the test rows (15 bins) is "
+        f"{after:.3f}; without it {found['test_error_before']:.3f}. It holds for RNA like these rows.",
         "",
     ]
 

@@ -37,10 +37,11 @@ BATCH: Final = 64
 FEW_BATCH: Final = 16
 FEW_STEPS: Final = 400
 FEW_EPOCHS: Final = 40
-FEW_NUCLEOTIDES: Final = 3_000_000
+FEW_NUCLEOTIDES: Final = 2_000_000
+FEW_LEARNING_RATE: Final = 5e-3
 FEW_CHECKS: Final = 8
 """Of networks in cross-validation, which have few rows: rows of a step, steps that are aimed at, most epochs, most
-nucleotides that all networks together read, and how often in training the held-out rows are looked at."""
+nucleotides that all networks together read, learning rate, and how often in training the held-out rows are looked at."""
 TOKENS: Final = 65_536
 """Padded places of one forward pass."""
 LEARNING_RATE: Final = 2e-3
@@ -235,7 +236,15 @@ class FoldNetworks:
             seed = fold * self.networks + number
             network, place = data.network(seed), 0
             for epoch in _epochs(
-                network, partial(data.loss, network), data.longer, train, data.per_row, seed, self.epochs, FEW_BATCH
+                network,
+                partial(data.loss, network),
+                data.longer,
+                train,
+                data.per_row,
+                seed,
+                self.epochs,
+                FEW_BATCH,
+                FEW_LEARNING_RATE,
             ):
                 if epoch + 1 in self.checks:
                     found[place].append(copy.deepcopy(network.state_dict()))
@@ -311,7 +320,7 @@ def _train(
     read = sum(len(codes[row]) for row in train)
     epochs = max(1, min(EPOCHS, NUCLEOTIDES // max(read, 1)))
     best, state, since = math.inf, copy.deepcopy(network.state_dict()), 0
-    for epoch in _epochs(network, loss_of, codes, train, per_row, seed, epochs, BATCH):
+    for epoch in _epochs(network, loss_of, codes, train, per_row, seed, epochs, BATCH, LEARNING_RATE):
         loss = -float(epoch)
         if len(valid):
             network.eval()
@@ -335,9 +344,10 @@ def _epochs(
     seed: int,
     epochs: int,
     batch_size: int,
+    learning_rate: float,
 ) -> Iterator[int]:
     """Train one network, and stop after each epoch for what is measured there."""
-    optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=0.01)
     steps = epochs * math.ceil(len(train) / batch_size)
     warm = max(1, steps // 10)
     schedule = torch.optim.lr_scheduler.LambdaLR(

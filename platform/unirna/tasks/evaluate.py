@@ -228,6 +228,11 @@ def _read(config: EvaluateConfig, predictor: Predictor) -> LabelledTable:
             f"{', '.join(config.data)} is not the table that {predictor.name} was made from, so a random split of it means "
             "nothing. Name its --split-column, or measure on all of it with --split all"
         )
+    if config.split == "valid" and "folds" in predictor.info["training"]:
+        raise TaskError(
+            f"{predictor.name} was fitted on its validation rows too: they were few. Its card and predictor.json have what "
+            "cross-validation of them gave; measure on other rows with --split test"
+        )
     if not len(table.rows(config.split)):
         raise TaskError(f"no row in split {config.split!r}: {table.counts['splits']}")
     return table

@@ -30,7 +30,7 @@ from unirna.tasks.cnn import NAME as CNN
 from unirna.tasks.crossfit import FOLDS, Folds, draw_folds, wants_folds
 from unirna.tasks.data import DataConfig, LabelledTable, read_labelled
 from unirna.tasks.errors import TaskError
-from unirna.tasks.fitting import fit_in_folds, fit_on_validation
+from unirna.tasks.fitting import Fitted, fit_in_folds, fit_on_validation
 from unirna.tasks.full import FullConfig
 from unirna.tasks.labels import SEQUENCE_LABELS
 from unirna.tasks.pairs import PAIR_MARK
@@ -45,6 +45,7 @@ from unirna.tasks.task import Task, Truth, measure
 from unirna.tasks.training import Launch, embed_rows, fit_head, train_encoder
 from unirna.tasks.understood import describe
 from unirna.tasks.units import Units
+from unirna.tasks.verdict import Verdict, judge
 
 MOST_NETWORKS = 50
 """Of one predictor, whose mean answers."""
@@ -284,6 +285,10 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
         groups = units.rows[fitted.held] if task.level == "nucleotide" else None
         metrics = {CROSS: _scores(task, truth[fitted.held], held_answers, guess, classes, groups), **metrics}
 
+    verdict = _verdict(
+        config, task, table, units, truth, at, guess, fitted, blended is not None, answers, held_answers, classes
+    )
+
     # ---- write it beside, rename
     primary, measured_by = task.primary.name, {metric.name for metric in task.metrics}
     plot = ""
@@ -309,8 +314,11 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
         **{key: table.counts[key] for key in ("read", "kept", "rejected", "splits")},
         **{s["metric"]: round(s["value"], 4) for s in metrics["test"][config.name].values() if s["metric"] in measured_by},
         **{f"{primary}, {who}": round(metrics["test"][who][primary]["value"], 4) for who in [*alone, task.guess_name]},
+        "verdict": verdict.text,
+        "level": verdict.level,
         "seconds": round(seconds, 1),
     }
+    say(f"verdict: {verdict.text}")
     info = {
         "format": FORMAT,
         "name": config.name,
@@ -336,6 +344,8 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
             **table.counts,
         },
         "metrics": metrics,
+        "primary_metric": primary,
+        "verdict": verdict.to_json(),
         "training": details | {"seconds": round(seconds, 1)},
         "versions": {
             "unirna": package_version(),
@@ -414,6 +424,47 @@ def _scores(
         who: {s.metric: asdict(s) for s in measure(task, truth, answer, labels=classes, groups=groups)}
         for who, answer in said.items()
     }
+
+
+def _verdict(
+    config: FinetuneConfig,
+    task: Task,
+    table: LabelledTable,
+    units: Units,
+    truth: Truth,
+    at: dict[str, NDArray[np.int64]],
+    guess: NDArray[np.float64],
+    fitted: Fitted,
+    blends: bool,
+    answers: dict[str, Truth],
+    held_answers: dict[str, Truth],
+    classes: list[str],
+) -> Verdict:
+    """What the predictor is worth on its test rows; where those are few and random, with the rows of cross-validation."""
+    letters = fitted.blended(task, truth, at["train"], guess, fitted.simple.names) if blends else None
+    simple = (config.name, *fitted.simple.names)
+    chosen = at["test"]
+    known = np.ones(len(chosen), bool)
+    if not task.numeric and not task.several:
+        known = truth[chosen] < len(classes)  # others cannot be right, whoever answers
+    chosen = chosen[known] if known.any() else chosen
+    ours = {name: answers[name][chosen] for name in simple}
+    rival = None if letters is None else task.answer(letters.outputs)[chosen]
+    rows = "test"
+    if fitted.story is not None and not config.data.split_column:
+        rows = "test and cross-validation"
+        ours = {name: np.concatenate([found, held_answers[name]]) for name, found in ours.items()}
+        if letters is not None and rival is not None:
+            rival = np.concatenate([rival, task.answer(letters.held_out)])
+        chosen = np.concatenate([chosen, fitted.held])
+    groups = None
+    if task.level == "nucleotide":
+        order = np.argsort(units.rows[chosen], kind="stable")
+        chosen, ours = chosen[order], {name: found[order] for name, found in ours.items()}
+        rival = None if rival is None else rival[order]
+        groups = units.rows[chosen]
+    said = task.guesses(guess, len(chosen))
+    return judge(task, truth[chosen], ours, config.name, rival, said, rows=rows, classes=classes, groups=groups)
 
 
 def _check_copies(table: LabelledTable, data: DataConfig) -> None:

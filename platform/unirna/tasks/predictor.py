@@ -28,6 +28,7 @@ from unirna.tasks.prior import Prior, prior_of, rescale
 from unirna.tasks.requirements import Applicability, InputRequirements, of_equal_lengths
 from unirna.tasks.simple import SimpleModels
 from unirna.tasks.tasks import TASKS
+from unirna.tasks.verdict import Verdict
 
 ALPHA: Final = 0.05
 """Conformal p-value below which a sequence is out of distribution: so is one in twenty that does belong to the classes."""
@@ -257,9 +258,32 @@ class Predictor:
         return dict(self.info["metrics"])
 
     @cached_property
+    def verdict(self) -> Verdict:
+        """What it is worth; of its metrics where a version without verdicts made it."""
+        return Verdict.of_info(self.info)
+
+    @property
+    def primary_metric(self) -> dict[str, Any]:
+        """The metric by which it is judged, on its test rows: metric, value, low, high, n."""
+        return dict(self.metrics["test"][self.name][TASKS[self.task].primary.name])
+
+    @property
+    def plot(self) -> Path | None:
+        """The plot of predicted against true values of test rows, SVG; None where it predicts no values."""
+        path = self.folder / "predicted.svg"
+        return path if path.is_file() else None
+
+    @cached_property
     def card(self) -> str:
-        """The card, Markdown."""
-        return (self.folder / "card.md").read_text()
+        """The card, Markdown.
+
+        Raises:
+            TaskError: it is missing.
+        """
+        try:
+            return (self.folder / "card.md").read_text(encoding="utf-8")
+        except OSError as error:
+            raise TaskError(f"{self.folder}: no card.md ({error.strerror}). Fine-tune again") from error
 
     @cached_property
     def encoder(self) -> Model:

@@ -143,20 +143,10 @@ def measure(
     """
     if not len(truth):
         raise TaskError("there is no row to measure on")
-    members = None if groups is None else np.split(np.arange(len(truth)), np.flatnonzero(np.diff(groups)) + 1)
-
-    def draws() -> Iterator[NDArray[np.int64]]:
-        random = np.random.default_rng(seed)
-        for _ in range(resamples if members is None else min(resamples, 200)):
-            if members is None:
-                yield random.integers(len(truth), size=len(truth))
-            else:
-                yield np.concatenate([members[i] for i in random.integers(len(members), size=len(members))])
-
     alone = [] if task.of_label is None else [task.of_label(name, c) for c, name in enumerate(labels)]
     metrics = [metric for metric in (*task.metrics, *alone) if metric.applies(truth, prediction)]
     resampled = []
-    for rows in draws():
+    for rows in resamples_of(len(truth), groups, resamples, seed):
         drawn, said = truth[rows], prediction[rows]
         resampled.append([metric.compute(drawn, said) for metric in metrics])
     low, high = np.percentile(resampled, [2.5, 97.5], axis=0)
@@ -170,3 +160,24 @@ def measure(
         )
         for i, metric in enumerate(metrics)
     ]
+
+
+def resamples_of(
+    count: int, groups: NDArray[np.int64] | None, resamples: int, seed: int = 0
+) -> Iterator[NDArray[np.int64]]:
+    """Bootstrap draws of rows with replacement, int64 [N] each (Efron 1979).
+
+    Args:
+        count: how many rows there are.
+        groups: [N], ascending, the group of each row: groups are drawn whole, as the nucleotides of a sequence.
+        resamples: how many draws; at most 200 where there are groups.
+        seed: of the draws.
+    """
+    random = np.random.default_rng(seed)
+    if groups is None:
+        for _ in range(resamples):
+            yield random.integers(count, size=count)
+        return
+    members = np.split(np.arange(count), np.flatnonzero(np.diff(groups)) + 1)
+    for _ in range(min(resamples, 200)):
+        yield np.concatenate([members[i] for i in random.integers(len(members), size=len(members))])
