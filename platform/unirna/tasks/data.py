@@ -31,6 +31,10 @@ FLAGS: Final = {
     "": "nan",
 }
 """What the columns of several labels may hold, in any case."""
+MISSING: Final = frozenset(
+    ("", "NA", "N/A", "n/a", "#N/A", "#N/A N/A", "#NA", "<NA>", "NaN", "nan", "-NaN", "-nan", "NULL", "null", "None")
+)
+"""Cells of labels, values and splits that hold nothing: what pandas.read_csv takes for missing, case as there."""
 
 
 @dataclass(frozen=True)
@@ -294,7 +298,7 @@ def _wanted_columns(table: pa.Table, piece: Piece, config: DataConfig) -> pa.Tab
         texts = [" ".join(row) for row in zip(*flags, strict=True)]
         label = pa.chunked_array([pa.array([None if set(text) <= set("nan ") else text for text in texts], pa.string())])
     else:
-        label = table[config.label_column]
+        label = _without_decimals(table[config.label_column])
     is_list = any(kind(label.type) for kind in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list))
     if config.level == "nucleotide" and not is_list and not _is_text(label.type):
         raise TaskError(
@@ -340,7 +344,7 @@ def _flag(value: object, column: str, path: str) -> str:
     Raises:
         TaskError: something else.
     """
-    text = "" if value is None or value != value else str(value).strip().lower()
+    text = "" if value is None or value != value or str(value).strip() in MISSING else str(value).strip().lower()
     found = FLAGS.get(text.removesuffix(".0"))
     if found is None:
         raise TaskError(
@@ -348,6 +352,13 @@ def _flag(value: object, column: str, path: str) -> str:
             "not known"
         )
     return found
+
+
+def _without_decimals(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column of decimals, whole or not, as the floating-point numbers that they are."""
+    if not pa.types.is_decimal(column.type):
+        return column
+    return pa.chunked_array([pa.array([None if v is None else float(v) for v in column.to_pylist()], pa.float64())])
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -370,7 +381,7 @@ def _label(value: object, config: DataConfig) -> str:
         return _text(value, config.numeric)
     if isinstance(value, str):
         try:
-            value = json.loads(value or "null")
+            value = json.loads("null" if value.strip() in MISSING else value)
         except ValueError:
             return "no list"  # which is said
     if not isinstance(value, list):
@@ -389,9 +400,11 @@ def _is_number(text: str) -> bool:
 
 
 def _text(value: object, numeric: bool = False) -> str:
-    """A label as text: without white space at its ends, whole floating-point numbers of a class without the dot."""
-    if value is None or (numeric and value != value):  # NaN is no label
+    """A label as text, "" where there is none: without white space at its ends, whole floating-point numbers of a class
+    without the dot."""
+    if value is None or value != value:  # NaN is no label
         return ""
-    if numeric and isinstance(value, float):
-        return repr(value)
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+    if isinstance(value, float):
+        return repr(value) if numeric or not value.is_integer() else str(int(value))
+    text = str(value).strip()
+    return "" if text in MISSING else text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
@@ -39,18 +40,30 @@ def named_splits(named: Sequence[str], config: DataConfig) -> tuple[NDArray[np.s
         names = {}
         for item in config.split_names:
             ours, _, theirs = item.partition("=")
-            if ours not in ("train", "valid", "test") or not theirs:
-                raise TaskError(f"split name {item!r}: wanted train=…, valid=… or test=…, as in test=test13")
+            if ours not in ("train", "valid", "test") or "=" not in item:
+                raise TaskError(
+                    f"split name {item!r}: expected train=…, valid=… or test=…, as in test=test13; test= alone stands for "
+                    "empty cells"
+                )
             names[theirs.lower()] = ours
     counts = Counter(named)
     unknown = sorted(value for value in counts if value.lower() not in names)
     if unknown and not config.split_names:
+        known = [f"{names[value.lower()]}={value}" for value in sorted(counts) if value.lower() in names]
+        if unknown == [""]:
+            raise TaskError(
+                f"{counts['']:,} of {len(named):,} rows have an empty cell in column {config.split_column!r}. To leave "
+                f"them out, say --split-names {shlex.join(known or ['train=train', 'test=test'])}; to use "
+                "them, add what they are, such as test= for test rows"
+            )
+        shown = shlex.join([*known, f"test={next(value for value in unknown if value)}"])
         raise TaskError(
             f"column {config.split_column!r} holds {', '.join(map(repr, unknown[:8]))}. Understood: "
-            f"{', '.join(SPLIT_NAMES)}. Name others with --split-names, as in --split-names train=train test={unknown[0]}"
+            f"{', '.join(SPLIT_NAMES)}. Name others with --split-names, as in --split-names {shown}; rows of other names "
+            "are then left out"
         )
     splits = np.array([names.get(value.lower(), UNUSED) for value in named], dtype="<U6")
-    shown = ", ".join(f"{value} → {names[value.lower()]}" for value in sorted(counts) if value.lower() in names)
+    shown = ", ".join(f"{value or 'empty'} → {names[value.lower()]}" for value in sorted(counts) if value.lower() in names)
     return splits, f"column {config.split_column!r} ({shown})"
 
 

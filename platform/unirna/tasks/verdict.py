@@ -250,8 +250,8 @@ def _of_metrics(info: Mapping[str, Any]) -> Verdict:
     rows = f"{ours[measure]['n']:,} unseen rows"
     if measure == "accuracy":
         text = (
-            f"{level}: {_share(ours[measure]['value'])} of {rows} are right, {_share(chance)} with the most frequent class alone "
-            f"(95 % interval {_share(ours[measure]['low'])} to {_share(ours[measure]['high'])})."
+            f"{level}: {_share(ours[measure]['value'])} of {rows} are right, {_share(chance)} with the most frequent class "
+            f"alone (95 % interval {_share(ours[measure]['low'])} to {_share(ours[measure]['high'])})."
         )
     else:
         text = _words(level, unit, found["value"], found["low"], found["high"], rows, {"right": None})
