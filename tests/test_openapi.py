@@ -31,6 +31,8 @@ OPERATIONS = [
     ("POST", "/v1/fold"),
     ("POST", "/v1/score-variants"),
     ("GET", "/v1/models"),
+    ("GET", "/v1/models/{name}/card"),
+    ("GET", "/v1/models/{name}/plot"),
     ("GET", "/v1/collections"),
     ("GET", "/v1/collections/{name}"),
     ("DELETE", "/v1/collections/{name}"),

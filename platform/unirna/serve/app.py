@@ -345,6 +345,28 @@ def models(engine: EngineOf) -> Any:
     return engine.describe_models()
 
 
+@api.get(
+    "/models/{name}/card",
+    response_class=Response,
+    responses={200: {"description": "Markdown", "content": {"text/markdown": {}}}},
+    summary="The card of a predictor",
+)
+def model_card(name: str, engine: EngineOf) -> Response:
+    """What a predictor is, what it was made from, its verdict and what was measured, as Markdown."""
+    return Response(engine.model_card(name), media_type="text/markdown; charset=utf-8")
+
+
+@api.get(
+    "/models/{name}/plot",
+    response_class=Response,
+    responses={200: {"description": "SVG", "content": {"image/svg+xml": {}}}},
+    summary="Predicted against true values",
+)
+def model_plot(name: str, engine: EngineOf) -> Response:
+    """Predicted against true values of test rows, as SVG. 404 for predictors of classes or labels."""
+    return Response(engine.model_plot(name), media_type="image/svg+xml")
+
+
 @api.get("/collections", response_model=schemas.CollectionsResponse, summary="The collections of the store")
 def collections(engine: EngineOf) -> Any:
     """Every collection with its size, its columns and the model that made it."""

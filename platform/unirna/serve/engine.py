@@ -17,6 +17,7 @@ from unirna import vectorstore
 from unirna.model import CheckpointError, Model, load
 from unirna.serve.catalogue import Catalogue
 from unirna.serve.encoders import Encoders
+from unirna.serve.errors import bad_field
 from unirna.serve.folding import Asked, Folding
 from unirna.serve.limits import DEFAULT_LIMITS, Limits
 from unirna.serve.maps import Maps
@@ -203,10 +204,36 @@ class Engine:
                 "mode": p.mode,
                 "fingerprint": p.encoder_fingerprint,
                 "metrics": plain(p.metrics),
+                "primary_metric": plain(p.primary_metric),
+                "verdict": plain(p.verdict.to_json()),
+                "has_plot": p.plot is not None,
             }
             for p in self.predictors.all()
         ]
         return {"encoder": encoder, "predictors": predictors}
+
+    def model_card(self, name: str) -> str:
+        """The card of a predictor, Markdown.
+
+        Raises:
+            RequestError: no predictor of that name, or no card (404).
+        """
+        predictor = self.predictors.get(name, "name")
+        try:
+            return predictor.card
+        except TaskError as error:
+            raise bad_field("name", f"predictor {name!r} has no card", 404) from error
+
+    def model_plot(self, name: str) -> str:
+        """The plot of a predictor of values, SVG: predicted against true values of its test rows.
+
+        Raises:
+            RequestError: no predictor of that name, or no plot (404).
+        """
+        plot = self.predictors.get(name, "name").plot
+        if plot is None:
+            raise bad_field("name", f"predictor {name!r} has no plot: only predictors of values have one", 404)
+        return plot.read_text(encoding="utf-8")
 
 
 def _recorded_model(store: str, collection: str) -> Model:

@@ -43,8 +43,8 @@ class Predictors:
         self._loaded: OrderedDict[tuple[str, int], Predictor] = OrderedDict()
         self._loading = threading.Lock()
 
-    def get(self, task: str) -> Predictor:
-        """A predictor by name; one that was made anew is read anew.
+    def get(self, task: str, field: str = "task") -> Predictor:
+        """A predictor by name, which stands in a field of the request; one that was made again is read again.
 
         Raises:
             RequestError: none of that name (404), or one that cannot be loaded (500, the log says why).
@@ -52,13 +52,13 @@ class Predictors:
         there = list_predictors(self.registry)
         folder = there.get(task) if isinstance(task, str) else None
         if folder is None:
-            raise bad_field("task", f"no predictor {task!r}. There are: {', '.join(there) or 'none'}", 404)
+            raise bad_field(field, f"no predictor {task!r}. There are: {', '.join(there) or 'none'}", 404)
         try:
             return self._load(folder)
         except (TaskError, CheckpointError, OSError, KeyError) as error:
             log.warning("predictor %s cannot be loaded: %s", task, error)
             message = f"predictor {task!r} cannot be loaded; the service's log says why"
-            raise bad_field("task", message, 500) from error
+            raise bad_field(field, message, 500) from error
 
     def all(self) -> list[Predictor]:
         """All predictors that can be loaded, by name."""

@@ -363,6 +363,38 @@ class Requirements(_Response):
     text: str = Field(description="All of it in one line.")
 
 
+class MetricValue(_Response):
+    """A metric with its bootstrap 95 % interval."""
+
+    metric: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int = Field(description="Rows (or nucleotides) that it was measured on.")
+
+
+class VerdictInfo(_Response):
+    """What a predictor is worth."""
+
+    level: Literal["strong", "moderate", "weak", "none"] = Field(
+        description="none: unseen rows are predicted no better than by a constant answer."
+    )
+    text: str = Field(description="The verdict in words.")
+    measure: str = Field(
+        description="What value is: R2 of values, AUC of two classes, mean AUC of labels, kappa of classes."
+    )
+    value: float | None
+    low: float | None = Field(description="The lower end of its 95 % interval.")
+    high: float | None
+    num_rows: int = Field(description="Rows (or nucleotides) that it was measured on, which the models never saw.")
+    rows: str = Field(description="Which rows: test, or test and cross-validation.")
+    baseline: str = Field(description="The best simple model.")
+    baseline_value: float | None
+    gain: float | None = Field(description="By how much the language model improves on the simple models; null if unknown.")
+    gain_low: float | None
+    gain_high: float | None
+
+
 class PredictorInfo(_Response):
     """A predictor of the registry."""
 
@@ -379,6 +411,9 @@ class PredictorInfo(_Response):
     mode: str
     fingerprint: str = Field(description="Of the encoder that it reads.")
     metrics: dict[str, Any]
+    primary_metric: MetricValue = Field(description="The metric by which it is judged, on its test rows.")
+    verdict: VerdictInfo
+    has_plot: bool = Field(description="Whether /v1/models/{name}/plot has one: of values, not of classes.")
 
 
 class ModelsResponse(_Response):

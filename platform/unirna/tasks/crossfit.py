@@ -28,7 +28,7 @@ FOLDS: Final = 5
 FEWEST_ROWS: Final = 20
 """Fewer rows cannot be divided usefully: penalties stay at their defaults, and the encoder's head answers alone."""
 FEWEST_FOR_CNN: Final = 100
-"""With fewer rows no network is trained: it would tell nothing, and takes most of the time."""
+"""With fewer units no network is trained: it would tell nothing, and takes most of the time."""
 WHITEN_FROM: Final = 4
 """Units for each feature from which whitened features are tried too; with fewer, whitening blows up noise."""
 
@@ -173,7 +173,7 @@ def cross_fit(
         folds: how rows are divided.
         units: what is predicted one by one.
         num_outputs: C.
-        networks: of the CNN, in each fold; 0 for none, as with fewer than `FEWEST_FOR_CNN` rows.
+        networks: of the CNN, in each fold; 0 for none, as with fewer than `FEWEST_FOR_CNN` units.
         coding: the sequences are coding ones, from their first codon on.
     """
     held_of = [units.within(folds.held(fold)) for fold in range(folds.count)]
@@ -185,7 +185,7 @@ def cross_fit(
     linear, outputs = _linear(task, features, truth, folds, units, held_of, num_outputs, whiten=False)
     simple = SimpleModels(task, linear.head, None)
     found = {simple.names[0]: outputs}
-    if networks and len(folds.train) >= FEWEST_FOR_CNN:
+    if networks and len(units.within(folds.train)) >= FEWEST_FOR_CNN:
         known = truth if profiles is None else profiles
         fitting = FoldNetworks(task, sequences, known, folds.train, num_outputs, networks, folds.count)
         checked = []

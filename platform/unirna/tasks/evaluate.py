@@ -240,7 +240,9 @@ def _read(config: EvaluateConfig, predictor: Predictor) -> LabelledTable:
 
 def _models(predictor: Predictor, task: Task) -> dict[str, Callable[[list[str]], Truth | list[Truth]]]:
     """The predictor and the simple models that were fitted with it: sequences -> answers [N], or [L] for each of them."""
-    if task.numeric:
+    if "guess" in predictor.info:
+        guess = np.array(predictor.info["guess"])
+    elif task.numeric:  # of earlier versions
         guess = np.array([predictor.info["mean"]])
     elif task.several:
         tally = [predictor.info["data"]["per_label"]["train"][name] for name in predictor.labels]

@@ -344,7 +344,7 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
             **table.counts,
         },
         "metrics": metrics,
-        "primary_metric": primary,
+        "guess": guess.tolist(),
         "verdict": verdict.to_json(),
         "training": details | {"seconds": round(seconds, 1)},
         "versions": {

@@ -171,6 +171,8 @@ def model_infos(answer: Mapping[str, Any]) -> list[ModelInfo]:
             requirements=p.get("requirements") or {},
             base_rates=p.get("base_rates"),
             thresholds=p.get("thresholds"),
+            primary_metric=p.get("primary_metric") or {},
+            verdict=p.get("verdict") or {},
         )
         for p in answer["predictors"]
     ]

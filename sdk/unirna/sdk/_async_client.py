@@ -143,6 +143,14 @@ class AsyncClient:
         """The encoder, then the predictors."""
         return await self._run(_calls.models())
 
+    async def model_card(self, name: str) -> str:
+        """See `Client.model_card`."""
+        return await self._run(_calls.model_card(name))
+
+    async def model_plot(self, name: str) -> str:
+        """See `Client.model_plot`."""
+        return await self._run(_calls.model_plot(name))
+
     async def sample(self, count: int = 10, *, seed: int = 0, collection: str | None = None) -> SampleResult:
         """See `Client.sample`."""
         return await self._run(_calls.sample(count, seed, collection or self._collection))

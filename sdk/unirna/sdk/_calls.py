@@ -260,6 +260,20 @@ def models() -> Steps[list[ModelInfo]]:
     return model_infos(answer)
 
 
+def model_card(name: str) -> Steps[str]:
+    return (yield from _model_file(name, "card"))
+
+
+def model_plot(name: str) -> Steps[str]:
+    return (yield from _model_file(name, "plot"))
+
+
+def _model_file(name: str, what: str) -> Steps[str]:
+    (answer,) = yield [Request("GET", f"/v1/models/{quote(name, safe='')}/{what}")]
+    text: str = answer.decode()
+    return text
+
+
 def sample(count: int, seed: int, collection: str | None) -> Steps[SampleResult]:
     name = (yield from _default_collection()) if collection is None else collection
     query = urlencode({"count": as_count(count), "seed": as_count(seed)})

@@ -242,6 +242,28 @@ class Client:
         """The encoder, then the predictors."""
         return self._run(_calls.models())
 
+    def model_card(self, name: str) -> str:
+        """The card of a predictor: what it is, its verdict and what was measured, as Markdown.
+
+        Args:
+            name: of the predictor; `models` lists them.
+
+        Raises:
+            NotFoundError: no predictor of that name.
+        """
+        return self._run(_calls.model_card(name))
+
+    def model_plot(self, name: str) -> str:
+        """Predicted against true values of the test rows of a predictor of values, as SVG.
+
+        Args:
+            name: of the predictor; `models` lists them.
+
+        Raises:
+            NotFoundError: no predictor of that name, or one of classes or labels.
+        """
+        return self._run(_calls.model_plot(name))
+
     def sample(self, count: int = 10, *, seed: int = 0, collection: str | None = None) -> SampleResult:
         """Stored sequences chosen at random, each once, in the collection's order.
 

@@ -34,7 +34,7 @@ RETRIED: Final = (429, 502, 503)
 LONGEST_PAUSE: Final = 10.0
 PARALLEL: Final = 4
 """Requests of one call that run beside one another."""
-BINARY: Final = (ARROW, "application/octet-stream")
+BINARY: Final = (ARROW, "application/octet-stream", "text/markdown", "image/svg+xml")
 CLOSED: Final = "this client is closed: connect again"
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 

@@ -105,6 +105,10 @@ class LocalTransport:
                 return engine.score_variants(**body)
             case ["models"]:
                 return engine.describe_models()
+            case ["models", name, "card"]:
+                return engine.model_card(unquote(name)).encode()
+            case ["models", name, "plot"]:
+                return engine.model_plot(unquote(name)).encode()
             case ["collections"]:
                 return {"default": engine.catalogue.default(), "collections": engine.catalogue.describe_all()}
             case ["collections", name, "sample"]:

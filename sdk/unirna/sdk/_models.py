@@ -253,6 +253,8 @@ class ModelInfo:
             it in one line.
         base_rates: share of each class or label in a predictor's training data; None for values.
         thresholds: probability above which each label is said to be true; None for predictors without labels.
+        primary_metric: of a predictor the metric by which it is judged, on its test rows: metric, value, low, high, n.
+        verdict: what a predictor is worth: level ("strong", "moderate", "weak", "none"), text, and the numbers behind it.
     """
 
     name: str
@@ -266,3 +268,5 @@ class ModelInfo:
     requirements: Mapping[str, Any] = field(default_factory=dict, repr=False)
     base_rates: Mapping[str, float] | None = field(default=None, repr=False)
     thresholds: Mapping[str, float] | None = field(default=None, repr=False)
+    primary_metric: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    verdict: Mapping[str, Any] = field(default_factory=dict, repr=False)
