@@ -161,8 +161,8 @@ def cross_fit(
 ) -> CrossFit:
     """Fit the head and the simple models with settings that suit rows which were held out in turn.
 
-    The setting of a fold's outputs is the one with the lowest loss on the other folds, so a row's outputs depend on its
-    truth in no way. Linear models are then fitted on all rows; the networks of the folds are kept and their mean answers.
+    The setting of a fold's outputs is the one with the lowest loss on the other folds.
+    Linear models are then fitted on all rows; the networks of the folds are kept and their mean answers.
 
     Args:
         task: classes, labels or values.

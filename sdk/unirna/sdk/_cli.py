@@ -26,7 +26,7 @@ from unirna.sdk._doctor import Doctor
 from unirna.sdk._exceptions import InvalidRequestError, ModelMismatchError, NotFoundError, UniRNAError
 from unirna.sdk._export import OF_VECTORS, Content, Rows, Writer, check_target, exporting
 from unirna.sdk._jobs_cli import JobsCommand
-from unirna.sdk._models import Estimate, LabelSet, Prediction
+from unirna.sdk._models import Estimate, LabelSet, ModelInfo, Prediction
 from unirna.sdk._output import Output, say, show
 from unirna.sdk._records import answer_each
 from unirna.sdk._results import HIT_COLUMNS, FoldResult
@@ -319,14 +319,33 @@ class ScoreVariants(ReadsSequences):
 
 @dataclass(frozen=True)
 class Models:
-    """List the encoder and the predictors, with what was measured of them."""
+    """List the encoder and the predictors with their verdicts, or print the card of one."""
 
+    name: tyro.conf.Positional[str] = ""
+    """A predictor, for its verdict; with --card or --plot for these."""
+    card: bool = False
+    """Print its card: data, verdict, metrics and limits, as Markdown."""
+    plot: Path | None = None
+    """File for the plot of predicted against true values, SVG (predictors of values)."""
     output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
     source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
 
     def run(self) -> None:
         """List them."""
+        if not self.name and (self.card or self.plot is not None):
+            raise InvalidRequestError("--card and --plot are of one predictor: name it, as in unirna models NAME --card")
         with self.source.connect() as client:
+            if self.card:
+                print(client.model_card(self.name))
+            if self.plot is not None:
+                self.plot.write_text(client.model_plot(self.name), encoding="utf-8")
+                say(f"plot in {self.plot}")
+            if self.card or self.plot is not None:
+                return
+            listed = client.models()
+            chosen = [m for m in listed if m.name == self.name] if self.name else listed
+            if not chosen:
+                raise InvalidRequestError(f"no model {self.name!r}. There are: {', '.join(m.name for m in listed)}")
             rows = [
                 {
                     "name": m.name,
@@ -335,11 +354,21 @@ class Models:
                     or m.unit,
                     "lengths": "–".join(map(str, m.lengths)) if m.lengths else "",
                     "takes": m.requirements.get("text", ""),
+                    **_judged(m),
                     "fingerprint": m.fingerprint,
                 }
-                for m in client.models()
+                for m in chosen
             ]
         self.output.show(rows)
+
+
+def _judged(model: ModelInfo) -> dict[str, str]:
+    """The primary metric with its interval, and the verdict; empty of an encoder."""
+    found, verdict = model.primary_metric, model.verdict
+    shown = ""
+    if found and found["value"] is not None:
+        shown = f"{found['metric']} {found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
+    return {"measured": shown, "level": str(verdict.get("level", "")), "verdict": str(verdict.get("text", ""))}
 
 
 @dataclass(frozen=True)

@@ -150,6 +150,22 @@ export function save(content, name, type) {
 }
 
 /** Rows as CSV; a cell that a spreadsheet would take for a formula gets an apostrophe in front. */
+/** Buttons that save a predictor's card, and the plot of one that predicts values. */
+export function modelFiles(name, hasPlot, failed) {
+  const kinds = [["card", "md", "text/markdown"], ...(hasPlot ? [["plot", "svg", "image/svg+xml"]] : [])];
+  return kinds.map(([what, ending, type]) => {
+    const button = element("button", { text: what === "card" ? "Card" : "Plot", className: "quiet", attributes: { type: "button" } });
+    button.addEventListener("click", async () => {
+      try {
+        save(await fetchBytes(`/v1/models/${encodeURIComponent(name)}/${what}`), `${name}_${what}.${ending}`, type);
+      } catch (problem) {
+        failed(problem);
+      }
+    });
+    return button;
+  });
+}
+
 export function csvText(rows) {
   const cell = (value) => {
     if (typeof value === "number") return String(value);

@@ -1,7 +1,7 @@
 // The page of jobs: a form for a collection of one's own, and a list that follows what runs.
 
 import { pathOf } from "./address.js";
-import { $, Problem, call, counted, element, fetchBytes, save, show, showProblem, unlock } from "./common.js";
+import { $, Problem, call, counted, element, fetchBytes, modelFiles, save, show, showProblem, unlock } from "./common.js";
 import { parse, textOf } from "./query.js";
 
 const EVERY = 2_000;
@@ -161,6 +161,11 @@ function update(card, job) {
   card.buttons.cancel.hidden = !busy || !mayWrite || Boolean(job.message); // a message says that it is being stopped
   card.buttons.resume.hidden = !["failed", "stopped", "lost"].includes(job.state) || !mayWrite;
   card.buttons.results.hidden = job.kind !== "screen" || job.state !== "succeeded";
+  const made = job.kind === "finetune" && job.state === "succeeded" && job.summary;
+  if (made && !card.files) {
+    card.files = modelFiles(job.parameters.task, "R2" in job.summary, (problem) => showProblem($("message"), problem));
+    card.actions.append(...card.files);
+  }
   card.link.hidden = job.kind !== "embed" || job.state !== "succeeded";
   card.link.href = `${pathOf("/")}?${new URLSearchParams({ collection: job.parameters.collection ?? "" })}`;
   if (before && before.state !== job.state) $("said").textContent = `${card.title.textContent}: ${job.state}`;
@@ -176,7 +181,7 @@ function outcome({ kind, state, summary }) {
     return `${count(summary.new)} of ${counted(summary.read ?? 0, "sequence is", "sequences are")} new in ${summary.collection}${there}${rejected}.`;
   }
   if (kind === "screen") return `${counted(summary.hits ?? 0, "hit")} among ${counted(summary.screened ?? 0, "sequence")}${summary.best ? `; best: ${summary.best.id}` : ""}.`;
-  return "The predictor is on the search page.";
+  return summary.verdict ? `Verdict: ${summary.verdict}` : "The predictor is on the search page.";
 }
 
 const clock = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });

@@ -1,7 +1,7 @@
 // The search page: its form, and which view is shown. Plain modules, no build step.
 
 import { addressOf, here, pathOf, searchOf } from "./address.js";
-import { $, OWN, Problem, call, counted, labelOrder, reveal, show, showProblem, unlock } from "./common.js";
+import { $, OWN, Problem, call, counted, labelOrder, modelFiles, reveal, show, showProblem, unlock } from "./common.js";
 import { filterFields, filterOf, meetLabels, offerLabels, offerValues, setFilterFields } from "./filter.js";
 import { foldInto } from "./fold.js";
 import { showHits } from "./hits.js";
@@ -220,7 +220,11 @@ async function fold() {
 async function predictIt() {
   const task = $("task").value;
   const found = await asked();
-  await predict(found.sequence, task, predictors.get(task).lengths);
+  const { lengths, verdict, has_plot } = predictors.get(task);
+  $("verdict").textContent = verdict?.text ? `How far to trust it: ${verdict.text}` : "";
+  $("verdict").hidden = !verdict?.text;
+  $("model-files").replaceChildren(...modelFiles(task, has_plot, (problem) => showProblem($("message"), problem)));
+  await predict(found.sequence, task, lengths);
   if (!holds(found)) $("prediction").hidden = true;
   remember("predict");
   return $("prediction");
