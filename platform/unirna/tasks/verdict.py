@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from unirna.base import percent
 from unirna.tasks.classification import auc
 from unirna.tasks.labels import mean_auc
 from unirna.tasks.regression import r2
@@ -179,11 +180,11 @@ def _words(
     level: Level, measure: str, value: float, low: float, high: float, rows: str, facts: Mapping[str, float | None]
 ) -> str:
     """The first sentence: how well unseen rows are predicted."""
-    interval = f"95 % interval {_short(measure, low)} to {_short(measure, high)}"
+    interval = f"95% interval {_short(measure, low)} to {_short(measure, high)}"
     if measure == "R2":
         if level == "none":
             return (
-                f"none: on {rows} it is no better than the mean, beyond chance (R2 {value:.2f}, 95 % interval {low:.2f} to "
+                f"none: on {rows} it is no better than the mean, beyond chance (R2 {value:.2f}, 95% interval {low:.2f} to "
                 f"{high:.2f})."
             )
         return f"{level}: explains {_short(measure, value)} of the variance of {rows} ({interval})."
@@ -207,7 +208,7 @@ def _short(measure: str, value: float) -> str:
 
 
 def _share(value: float) -> str:
-    return f"{round(100 * value) + 0:d} %"
+    return percent(value) if 0 <= value <= 1 else f"{100 * value:.0f}%"
 
 
 def _comparison(
@@ -222,7 +223,7 @@ def _comparison(
     best = f"The best simple model, {baseline}, reaches {_short(measure, reached)}"
     found, low, high = gain
     assert found is not None and low is not None and high is not None
-    interval = f"{_short(measure, found)}, 95 % interval {_short(measure, low)} to {_short(measure, high)}"
+    interval = f"{_short(measure, found)}, 95% interval {_short(measure, low)} to {_short(measure, high)}"
     if low > 0:
         return f"{best}; the language model adds to the simple models ({interval})."
     if high < 0:
@@ -251,7 +252,7 @@ def _of_metrics(info: Mapping[str, Any]) -> Verdict:
     if measure == "accuracy":
         text = (
             f"{level}: {_share(ours[measure]['value'])} of {rows} are right, {_share(chance)} with the most frequent class "
-            f"alone (95 % interval {_share(ours[measure]['low'])} to {_share(ours[measure]['high'])})."
+            f"alone (95% interval {_share(ours[measure]['low'])} to {_share(ours[measure]['high'])})."
         )
     else:
         text = _words(level, unit, found["value"], found["low"], found["high"], rows, {"right": None})
