@@ -109,7 +109,7 @@ def main(config: Config) -> None:
     def start(arm: str) -> None:
         if not (out / arm / "result.json").exists():
             command = [sys.executable, __file__, "--one", "--arms", arm, "--corpus", config.corpus, "--out", config.out]
-            with (out / f"{arm}.log").open("w") as log:
+            with (out / f"{arm}.log").open("w", encoding="utf-8") as log:
                 done = subprocess.run(
                     [*command, "--minutes", str(config.minutes)],
                     stdout=log,
@@ -139,7 +139,7 @@ def run_arm(config: Config, arm: str) -> None:
 
     steps = max(10, round(config.minutes * 60 / step_seconds(settings, Corpus(corpus))))
     (folder / "run").mkdir()
-    (folder / "run" / "markov.json").write_text("{}")  # not counted here
+    (folder / "run" / "markov.json").write_text("{}", encoding="utf-8")  # not counted here
     train(replace(settings, steps=steps), corpus, folder / "run")
     records = read_metrics(folder / "run")
     last = records[-1]
@@ -153,7 +153,7 @@ def run_arm(config: Config, arm: str) -> None:
         "valid_loss": last["valid_loss"],
         "sources": {name: part["loss"] for name, part in last["valid_sources"].items()},
     }
-    (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+    (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 def step_seconds(settings: TrainConfig, corpus: Corpus) -> float:
@@ -203,7 +203,9 @@ def reweighted(corpus: Path, folder: Path, cluster_exponent: float, source_expon
 def show(out: Path, arms: tuple[str, ...]) -> None:
     """Print the finished arms, best first."""
     rows = {
-        arm: json.loads((out / arm / "result.json").read_text()) for arm in arms if (out / arm / "result.json").exists()
+        arm: json.loads((out / arm / "result.json").read_text(encoding="utf-8"))
+        for arm in arms
+        if (out / arm / "result.json").exists()
     }
     table = Table(title="equal time of one core")
     for column in ("arm", "steps", "million tokens", "minutes", "held-out loss"):

@@ -147,7 +147,9 @@ def main(config: Config) -> None:
         table.add_row(*(f"{value:,.0f}" for value in asdict(one).values()))
     Console().print(table)
     if config.out:
-        Path(config.out).write_text(json.dumps({"config": asdict(config), "runs": [asdict(f) for f in figures]}, indent=1))
+        Path(config.out).write_text(
+            json.dumps({"config": asdict(config), "runs": [asdict(f) for f in figures]}, indent=1), encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

@@ -205,7 +205,7 @@ def job_seconds(config: Config, encoder: model.Model, sequences: list[str], fold
     connect_ray(cpus=config.threads)
     path = encoder.save(folder / "model")
     fasta = folder / "input.fasta"
-    fasta.write_text("".join(f">s{i}\n{s}\n" for i, s in enumerate(sequences)))
+    fasta.write_text("".join(f">s{i}\n{s}\n" for i, s in enumerate(sequences)), encoding="utf-8")
     settings = EmbedConfig((str(fasta),), "bench", str(folder / "store"), str(path), cpus_per_worker=config.cpus_per_worker)
     summary = embed_collection(settings)
     assert summary["stored"] == len(sequences), summary
@@ -216,4 +216,4 @@ if __name__ == "__main__":
     arguments = tyro.cli(Config, description=__doc__)
     measured = main(arguments)
     if arguments.out:
-        Path(arguments.out).write_text(json.dumps(measured, indent=1) + "\n")
+        Path(arguments.out).write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")

@@ -69,7 +69,7 @@ def generate(path: Path, records: int, distinct: int) -> int:
     chance = np.random.default_rng(records)
     sequences = ["".join(chance.choice(list("ACGU"), length)) for length in chance.integers(20, 61, distinct)]
     bad = 0
-    with path.open("w") as sink:
+    with path.open("w", encoding="utf-8") as sink:
         for first in range(0, records, CHUNK):
             numbers = np.arange(first, min(first + CHUNK, records))
             for number, which in zip(numbers.tolist(), chance.integers(0, distinct, len(numbers)).tolist(), strict=True):
@@ -119,7 +119,7 @@ def main(config: Config) -> None:
         table.add_row(*(f"{value:,.0f}" for value in asdict(one).values()))
     console.print(table)
     if config.out:
-        Path(config.out).write_text(json.dumps([asdict(one) for one in figures], indent=1) + "\n")
+        Path(config.out).write_text(json.dumps([asdict(one) for one in figures], indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def main(config: Config) -> None:
         table.add_row(f"{length:,}", *(f"{1e3 * value:,.1f}" for value in row.values()))
     Console().print(table)
     if config.out:
-        Path(config.out).write_text(json.dumps(rows, indent=1) + "\n")
+        Path(config.out).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
 def measure(predictor: StructurePredictor, sequence: str, times: int) -> dict[str, float]:

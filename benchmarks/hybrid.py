@@ -95,7 +95,9 @@ def main(config: Config) -> None:
         f"{encoder.name} {encoder.fingerprint}, {len(collection):,} sequences; embedding a query takes {embedding:.1f} ms"
     )
     if config.out:
-        Path(config.out).write_text(json.dumps({"embedding_ms": embedding, "results": results}, indent=1) + "\n")
+        Path(config.out).write_text(
+            json.dumps({"embedding_ms": embedding, "results": results}, indent=1) + "\n", encoding="utf-8"
+        )
 
 
 def _collection(store: Path, encoder: model.Model, corpus: pd.DataFrame) -> vectorstore.Collection:
@@ -141,14 +143,19 @@ def _blastn(config: Config, corpus: pd.DataFrame, queries: pd.DataFrame) -> dict
             records = (
                 f">{i}\n{normalise(text).replace('U', 'T')}\n" for i, text in zip(rows.id, rows.sequence, strict=True)
             )
-            (Path(folder) / f"{name}.fa").write_text("".join(records))
+            (Path(folder) / f"{name}.fa").write_text("".join(records), encoding="utf-8")
         make = ["makeblastdb", "-in", "corpus.fa", "-dbtype", "nucl", "-out", "db"]
         subprocess.run(make, check=True, cwd=folder, stdout=subprocess.DEVNULL)
         command = ["blastn", "-task", "blastn", "-word_size", "7", "-evalue", "1000", "-dust", "no", "-strand", "plus"]
         command += ["-query", "queries.fa", "-db", "db", "-max_target_seqs", str(HITS), "-outfmt", "6 qseqid sseqid"]
         started = time.perf_counter()
         run = subprocess.run(
-            [*command, "-num_threads", str(num_cpus())], check=True, cwd=folder, capture_output=True, text=True
+            [*command, "-num_threads", str(num_cpus())],
+            check=True,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
         )
         seconds = time.perf_counter() - started
     found: dict[str, list[str]] = {query: [] for query in queries.id}
@@ -162,13 +169,13 @@ def _figures(config: Config, found: dict[str, list[str]]) -> dict[str, float]:
     """What the benchmark's script says of the ids found for each query, best first."""
     with tempfile.TemporaryDirectory() as folder:
         hits, out = Path(folder) / "hits.tsv", Path(folder) / "table.json"
-        with hits.open("w") as file:
+        with hits.open("w", encoding="utf-8") as file:
             for query, names in found.items():
                 others = [name for name in names if name != query]
                 file.writelines(f"{query}\t{rank}\t{name}\n" for rank, name in enumerate(others, 1))
         command = [sys.executable, str(config.score), "--hits", str(hits), "--bench", str(config.bench), "--json", str(out)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        table = {row["set"]: row for row in json.loads(out.read_text())["table"]}
+        table = {row["set"]: row for row in json.loads(out.read_text(encoding="utf-8"))["table"]}
     return {
         "R@1": table["all"]["R@1"],
         "R@1 below 80 %": table["only relevant <80 %"]["R@1"],

@@ -141,8 +141,8 @@ def main() -> int:
     print(json.dumps({**scan, "seconds": round(time.monotonic() - started, 1)}, indent=1))
     if config.update is not None:
         info = predictor.info | {"thresholds": dict(zip(labels, chosen, strict=True)), "scan": scan}
-        (config.update / "predictor.json").write_text(json.dumps(info, indent=1) + "\n")
-        (config.update / "card.md").write_text(write_card(info))
+        (config.update / "predictor.json").write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")
+        (config.update / "card.md").write_text(write_card(info), encoding="utf-8")
     return 0
 
 

@@ -153,7 +153,7 @@ def main(config: Config) -> None:
             figures["clusterings"] = compare(config, folder)
             print(json.dumps(figures["clusterings"], indent=1))
     if config.out:
-        Path(config.out).write_text(json.dumps(figures, indent=1))
+        Path(config.out).write_text(json.dumps(figures, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ def watch(command: list[str], folder: Path, scratch: Path) -> tuple[str, float, 
     peak: dict[str, float] = {"driver": 0, "largest": 0, "workers": 0, "scratch": 0}
     log = folder / "log.txt"
     started = time.monotonic()
-    with log.open("w") as errors, (folder / "summary.json").open("w+") as answer:
+    with log.open("w", encoding="utf-8") as errors, (folder / "summary.json").open("w+", encoding="utf-8") as answer:
         job = subprocess.Popen(command, stdout=answer, stderr=errors)
         beats = 0
         while job.poll() is None:
@@ -36,7 +36,7 @@ def watch(command: list[str], folder: Path, scratch: Path) -> tuple[str, float, 
         answer.seek(0)
         text = answer.read()
     if job.returncode:
-        raise SystemExit(f"the job failed:\n{log.read_text()[-2000:]}")
+        raise SystemExit(f"the job failed:\n{log.read_text(encoding='utf-8')[-2000:]}")
     return text, seconds, peak
 
 
@@ -47,7 +47,7 @@ def memory_of_tree(root: int) -> dict[int, float]:
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
-                lines = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
+                lines = dict(line.split(":", 1) for line in (folder / "status").read_text(encoding="utf-8").splitlines())
             except OSError:  # it has just ended
                 continue
             pid = int(folder.name)

@@ -36,7 +36,7 @@ def write_fasta(path: Path, size: int) -> None:
     """About `size` bytes of records of 1,000 nucleotides; the letters repeat, the ids do not."""
     chooser = random.Random(0)
     bodies = ["\n".join("".join(chooser.choices("ACGU", k=100)) for _ in range(10)) for _ in range(1_000)]
-    with path.open("w") as out:
+    with path.open("w", encoding="utf-8") as out:
         number = 0
         while out.tell() < size:
             block = range(number, number + 10_000)
@@ -63,14 +63,14 @@ def peak_megabytes() -> float:
     """Peak resident memory of this process, 10^6 bytes."""
     status = Path("/proc/self/status")
     if status.exists():  # Linux: `ru_maxrss` starts from the peak of the process that started this one
-        return int(status.read_text().partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
+        return int(status.read_text(encoding="utf-8").partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # macOS counts in bytes
 
 
 def measure_apart(path: Path, *, clean: bool) -> dict[str, float]:
     """Stream a file in a process of its own, whose peak is the reader's."""
     command = [sys.executable, __file__, "--measure", str(path), *(["--clean"] if clean else [])]
-    answer = subprocess.run(command, check=True, capture_output=True, text=True)
+    answer = subprocess.run(command, check=True, capture_output=True, text=True, encoding="utf-8")
     result: dict[str, float] = json.loads(answer.stdout)
     return result
 

@@ -111,7 +111,8 @@ def main(config: Config) -> None:
                 },
                 indent=1,
             )
-            + "\n"
+            + "\n",
+            encoding="utf-8",
         )
 
 

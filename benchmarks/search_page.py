@@ -69,13 +69,15 @@ class Config:
 def main(config: Config) -> None:
     """Write the page and the plots."""
     page = config.out / "indexes.md"
-    there = re.split(r"^(?=## )", page.read_text(), flags=re.MULTILINE)[1:] if page.exists() else []
+    there = re.split(r"^(?=## )", page.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:] if page.exists() else []
     sections = {int(re.sub(r"\D", "", text.partition("\n")[0])): text for text in there}
     for path in config.results:
-        run = json.loads(path.read_text())
+        run = json.loads(path.read_text(encoding="utf-8"))
         sections[run["rows"]] = section(run)
         plot(run, config.out / f"indexes-{run['rows']}.svg")
-    page.write_text("\n".join([INTRODUCTION, "\n".join(sections[rows].rstrip() + "\n" for rows in sorted(sections))]))
+    page.write_text(
+        "\n".join([INTRODUCTION, "\n".join(sections[rows].rstrip() + "\n" for rows in sorted(sections))]), encoding="utf-8"
+    )
 
 
 def section(run: dict[str, Any]) -> str:

@@ -105,7 +105,7 @@ def main(config: Config) -> None:
             "direct": direct,
             "results": [asdict(r) for r in results],
         }
-        Path(config.out).write_text(json.dumps(answer, indent=1) + "\n")
+        Path(config.out).write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")
 
 
 def _queries(source: vectorstore.Collection, rows: int) -> list[str]:

@@ -80,7 +80,9 @@ def main(config: Config) -> None:
                 results.append(disturb(config, store, queries))
                 print(results[-1], flush=True)
     if config.out:
-        Path(config.out).write_text(json.dumps({"rows": rows, "results": [asdict(r) for r in results]}, indent=1) + "\n")
+        Path(config.out).write_text(
+            json.dumps({"rows": rows, "results": [asdict(r) for r in results]}, indent=1) + "\n", encoding="utf-8"
+        )
 
 
 def killed(config: Config, store: str, queries: list[str]) -> Result:
@@ -179,7 +181,7 @@ def replicas() -> list[int]:
     for folder in Path("/proc").iterdir():
         try:
             if folder.name.isdigit():
-                parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+                parents[int(folder.name)] = int((folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
                 if (folder / "cmdline").read_bytes().startswith(b"ray::ServeReplica:unirna"):
                     found.append(int(folder.name))
         except OSError:
@@ -197,7 +199,7 @@ def service(store: str, log: Path) -> Iterator[None]:
     flags = ["--replicas", "1", "--max-replicas", "2", "--cpus", "1", "--port", URL.rpartition(":")[2]]
     command = [sys.executable, str(HERE.parent / "jobs" / "serve.py"), "--store", store, *flags]
     env = {key: value for key, value in os.environ.items() if not key.startswith(("UNIRNA_", "RAY_"))}
-    with log.open("w") as stderr:
+    with log.open("w", encoding="utf-8") as stderr:
         process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=stderr)
     try:
         end = time.monotonic() + 120
@@ -208,7 +210,7 @@ def service(store: str, log: Path) -> Iterator[None]:
             except httpx2.HTTPError:
                 pass
             if process.poll() is not None or time.monotonic() > end:
-                raise SystemExit(log.read_text())
+                raise SystemExit(log.read_text(encoding="utf-8"))
             time.sleep(0.3)
         yield
     finally:

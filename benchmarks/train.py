@@ -363,4 +363,4 @@ if __name__ == "__main__":
     arguments = tyro.cli(Config, description=__doc__)
     measured = main(arguments)
     if arguments.out:
-        Path(arguments.out).write_text(json.dumps(measured, indent=1) + "\n")
+        Path(arguments.out).write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")

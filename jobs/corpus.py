@@ -69,6 +69,8 @@ class Config:
     """A source is drawn in proportion to its weight times its number of clusters to this power."""
     shard_nucleotides: int = 64_000_000
     """About how many nucleotides a shard holds; also bounds the memory of a worker."""
+    encoding: str = ""
+    """Of the text of the inputs, such as latin-1; by default UTF-8, or what a file's byte-order mark says."""
 
 
 def main(config: Config) -> dict[str, Any]:

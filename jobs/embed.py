@@ -45,6 +45,11 @@ class Config:
     """Column of table input that holds the letters."""
     drop_labels: tuple[str, ...] = ()
     """Label columns to leave out; all others go into the collection."""
+    encoding: str = ""
+    """Of the text of the input, such as latin-1; by default UTF-8, or what a file's byte-order mark says."""
+    column_type: tuple[str, ...] = ()
+    """Types of label columns of CSV and TSV, as chrom=text: text, integer, number, boolean, date or time. By default what
+    all values of a column are."""
     level: Literal["sequence", "nucleotide"] = "sequence"
     """A vector of each sequence, or of each nucleotide: in half precision, in a table <collection>.nucleotides."""
     layer: int = -1

@@ -48,6 +48,10 @@ class Config:
     """Other names of splits, as test=test13."""
     reference_column: str = ""
     """Column of what each sequence is compared with."""
+    encoding: str = ""
+    """Of the text of the table, such as latin-1; by default UTF-8, or what its byte-order mark says."""
+    column_type: tuple[str, ...] = ()
+    """Types of columns of CSV and TSV, as chrom=text: text, integer, number, boolean, date or time."""
     out: str = ""
     """Folder of the results table; by default the registry."""
 

@@ -63,6 +63,8 @@ OF_THE_FILE = (
         "split_column",
         "split_names",
         "reference_column",
+        "encoding",
+        "column_type",
     ),
     *("split_by", "valid_share", "test_share"),
 )
@@ -110,6 +112,11 @@ class Config:
     """Column of the RNA or DNA letters."""
     id_column: str = "id"
     """Column of the names; rows of a table without it are named by their number."""
+    encoding: str = ""
+    """Of the text of the table, such as latin-1; by default UTF-8, or what its byte-order mark says."""
+    column_type: tuple[str, ...] = ()
+    """Types of columns of CSV and TSV, as chrom=text: text, integer, number, boolean, date or time. By default what all
+    values of a column are."""
     split_column: str = ""
     """Column that says train, valid or test (heldout); without it the split is random."""
     reference_column: str = ""
@@ -222,6 +229,8 @@ def _wanted(config: Config) -> FinetuneConfig:
             allow_copies=config.allow_copies,
             label_columns=config.label_columns,
             reference_column=config.reference_column,
+            encoding=config.encoding,
+            column_type=config.column_type,
         )
     else:
         given = [name for name in OF_THE_FILE if getattr(config, name) != getattr(Config, name)]

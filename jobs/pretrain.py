@@ -158,7 +158,7 @@ def main(config: Config) -> dict[str, Any]:
                 train_worker(paths)
     if not (out / "summary.json").exists():
         raise JobStopped("stopped on request; the last step is in a checkpoint")
-    summary: dict[str, Any] = json.loads((out / "summary.json").read_text())
+    summary: dict[str, Any] = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     return summary
 
 

@@ -40,6 +40,8 @@ class Config:
     """Of tables of sequences."""
     sequence_column: str = "sequence"
     """Of tables of sequences."""
+    encoding: str = ""
+    """Of text, such as latin-1; by default UTF-8, or what a file's byte-order mark says."""
     drawings: int = 100
     """Heat maps that are drawn, of the first sequences."""
 

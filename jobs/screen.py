@@ -51,6 +51,11 @@ class Config:
     """Column of the names, where the library is a table."""
     sequence_column: str = "sequence"
     """Column of the RNA or DNA letters, where the library is a table."""
+    encoding: str = ""
+    """Of the text of the library and the references, such as latin-1; by default UTF-8, or what a byte-order mark says."""
+    column_type: tuple[str, ...] = ()
+    """Types of columns of CSV and TSV, as chrom=text: text, integer, number, boolean, date or time. By default what all
+    values of a column are."""
     workers: int | None = None
     """Processes that hold the model; by default one to each GPU, else one to each core."""
 

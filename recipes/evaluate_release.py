@@ -97,7 +97,7 @@ def main(config: Config) -> dict[str, Any]:
         results["mrl"] = mrl_probe(shared, encoder) | BESIDE["mrl"]
         say(f"MRL R2 {results['mrl']}")
     results["seconds"] = round(time.monotonic() - started)
-    Path(config.out).write_text(json.dumps(results, indent=1) + "\n")
+    Path(config.out).write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     return results
 
 
@@ -111,7 +111,7 @@ def retrieval(shared: Path, embed: Any, hits: Path) -> dict[str, float]:
     top = np.argpartition(-scores, HITS, axis=1)[:, :HITS]
     top = np.take_along_axis(top, np.argsort(-np.take_along_axis(scores, top, 1), axis=1), axis=1)
     ids = corpus.id.to_numpy()
-    with hits.open("w") as file:
+    with hits.open("w", encoding="utf-8") as file:
         for query, row in zip(queries.id, top, strict=True):
             found = [ids[i] for i in row if ids[i] != query]
             file.writelines(f"{query}\t{rank}\t{target}\n" for rank, target in enumerate(found, 1))
@@ -119,7 +119,7 @@ def retrieval(shared: Path, embed: Any, hits: Path) -> dict[str, float]:
         command = [sys.executable, str(shared / "bench" / "score_retrieval.py")]
         command += ["--hits", str(hits), "--bench", str(bench), "--json", out.name]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        table = {row["set"]: row for row in json.loads(Path(out.name).read_text())["table"]}
+        table = {row["set"]: row for row in json.loads(Path(out.name).read_text(encoding="utf-8"))["table"]}
     return {
         "R@1": table["all"]["R@1"],
         "R@1 below 80 %": table["only relevant <80 %"]["R@1"],

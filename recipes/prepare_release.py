@@ -55,7 +55,7 @@ def main(config: Config) -> None:
     """Write all tables and print the size of each."""
     data, bench = config.shared / "data", config.shared / "bench"
     families = bench / "retrieval_dev"
-    with (families / "test_families.tsv").open() as source:
+    with (families / "test_families.tsv").open(encoding="utf-8") as source:
         tests = [row["rfam_acc"] for row in csv.DictReader(source, delimiter="\t")]
 
     def table(name: str, wanted: Filter | None = None, *, ids: str = "", letters: str = "sequence") -> pa.Table:

@@ -75,7 +75,7 @@ def main(config: Config) -> dict[str, Any]:
     fresh = out.with_name(out.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
     encoder = model.load(run / "model", device="cpu").encoder
-    training = json.loads((run / "model" / "training.json").read_text())
+    training = json.loads((run / "model" / "training.json").read_text(encoding="utf-8"))
     averaged: dict[str, Any] | None = None
     if config.average:
         averaged = average(encoder, Path(config.average), Corpus(config.corpus), training["settings"])
@@ -83,11 +83,13 @@ def main(config: Config) -> dict[str, Any]:
     script = Path(__file__).with_name("evaluate_release.py")
     command = [sys.executable, str(script), "--model", str(fresh), "--shared", config.shared]
     subprocess.run([*command, "--out", str(run / "evaluation.json")], check=True)
-    found: dict[str, Any] = json.loads((run / "evaluation.json").read_text())
+    found: dict[str, Any] = json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
     manifest = Corpus(config.corpus).manifest
-    curve = json.loads((run / "curve.json").read_text()) if (run / "curve.json").exists() else []
+    curve = json.loads((run / "curve.json").read_text(encoding="utf-8")) if (run / "curve.json").exists() else []
     earlier = [(Path(text.rpartition(":")[0]), int(text.rpartition(":")[2])) for text in config.before]
-    told: dict[str, Any] = json.loads((Path(config.beginning) / "training.json").read_text()) if config.beginning else {}
+    told: dict[str, Any] = (
+        json.loads((Path(config.beginning) / "training.json").read_text(encoding="utf-8")) if config.beginning else {}
+    )
     stages = told.get("stages", [])
     held_out = told.get("held_out", [])
     first = len(stages)
@@ -113,8 +115,8 @@ def main(config: Config) -> dict[str, Any]:
             for key in ("read", "kept", "duplicates", "excluded", "excluded_by_set", "by_source", "splits", "clustering")
         },
     }
-    (fresh / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
-    (fresh / "card.md").write_text(card(facts, model.load(fresh, device="cpu"), manifest))
+    (fresh / "training.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    (fresh / "card.md").write_text(card(facts, model.load(fresh, device="cpu"), manifest), encoding="utf-8")
     shutil.rmtree(out, ignore_errors=True)
     fresh.rename(out)
     return found
@@ -145,12 +147,16 @@ def average(encoder: Encoder, other: Path, corpus: Corpus, settings: dict[str, A
     encoder.eval()
     if shipped:
         return {"shipped": loaded.fingerprint, "held_out": found}
-    return {**stage(other, json.loads((other / "config.json").read_text())["steps"]), "held_out": found}
+    return {**stage(other, json.loads((other / "config.json").read_text(encoding="utf-8"))["steps"]), "held_out": found}
 
 
 def stage(run: Path, steps: int) -> dict[str, Any]:
     """One run up to a step: `steps`, `tokens`, `hours` by the speed in its log, `settings`, `held_out` records."""
-    settings = {field: value for field, value in json.loads((run / "config.json").read_text()).items() if field != "corpus"}
+    settings = {
+        field: value
+        for field, value in json.loads((run / "config.json").read_text(encoding="utf-8")).items()
+        if field != "corpus"
+    }
     settings["init"] = Path(settings["init"]).name
     records = [record for record in read_metrics(run) if record["step"] <= steps]
     logged = [0, *(record["step"] for record in records)]

@@ -90,13 +90,13 @@ def enter(definition: Definition, folder: Path) -> None:
     note = results.get(definition.name, {}).get("note")
     results[definition.name] = entry | ({"note": note} if note else {})
     lines = [f"{json.dumps(name)}: {json.dumps(results[name])}" for name in sorted(results)]
-    RESULTS.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    RESULTS.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
     write()
 
 
 def read_results() -> dict[str, dict[str, Any]]:
     """What docs/results.json holds."""
-    found: dict[str, dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    found: dict[str, dict[str, Any]] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     return found
 
 
@@ -233,9 +233,9 @@ def _judgement(definition: Definition, found: dict[str, Any]) -> str:
 def write() -> None:
     """Write docs/results.md, and the table in README.md."""
     results = read_results()
-    RESULTS.with_suffix(".md").write_text(page(results))
+    RESULTS.with_suffix(".md").write_text(page(results), encoding="utf-8")
     readme = ROOT / "README.md"
-    readme.write_text(with_table(readme.read_text(), short_table(results)))
+    readme.write_text(with_table(readme.read_text(encoding="utf-8"), short_table(results)), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ def main(config: Config) -> None:
     if config.networks == 1:
         predictor.save(config.out / "predictor")
     seconds, lines = predict(predictor, test, use_network=config.training.network)
-    (config.out / "pred.tsv").write_text(lines)
+    (config.out / "pred.tsv").write_text(lines, encoding="utf-8")
     print(json.dumps({**result, "test": len(test), "test_seconds": round(seconds)}))
 
 
@@ -237,7 +237,9 @@ def near(sequences: pd.Series, tests: pd.Series) -> list[int]:
         folder = Path(scratch)
         for name, texts in (("queries", sequences), ("tests", tests.drop_duplicates())):
             letters = [text.upper().replace("U", "T") for text in texts]
-            (folder / f"{name}.fasta").write_text("".join(f">{i}\n{text}\n" for i, text in enumerate(letters)))
+            (folder / f"{name}.fasta").write_text(
+                "".join(f">{i}\n{text}\n" for i, text in enumerate(letters)), encoding="utf-8"
+            )
         mmseqs.search(
             folder / "queries.fasta",
             folder / "tests.fasta",

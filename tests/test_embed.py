@@ -21,7 +21,7 @@ import pytest
 
 from unirna import model, vectorstore
 from unirna.embed import EmbedConfig, embed_collection
-from unirna.embed.scan import label_name, plan_units
+from unirna.embed.scan import plan_units
 from unirna.embed.state import State, record_name
 from unirna.job import JobError
 from unirna.sequence import InputError, Piece, normalise
@@ -174,7 +174,8 @@ def test_labels_that_do_not_fit_are_named(embedded: str, nano_model_path: Path, 
     table.write_text("id,sequence,description,weight\nx1,ACGU,a,1.5\n")
     with pytest.raises(StoreError, match=r"'weight'.*--drop-labels weight"):
         embed_collection(config(embedded, nano_model_path, table))
-    table.write_text("id,sequence,description\nx1,ACGU,17\n")
+    table = tmp_path / "labelled.parquet"  # 17 in a CSV file is text, where the collection has text
+    pq.write_table(pa.table({"id": ["x1"], "sequence": ["ACGU"], "description": [17]}), table)
     with pytest.raises(StoreError, match="'description' is int64 in the input and string"):
         embed_collection(config(embedded, nano_model_path, table))
 
@@ -208,11 +209,13 @@ def test_label_types_go_through_and_our_columns_win(ray_cluster: None, nano_mode
     pq.write_table(table, tmp_path / "t.parquet")
     settings = {"id_column": "name", "sequence_column": "rna", "drop_labels": ("tags",)}
     summary = embed_collection(config(tmp_path / "store", nano_model_path, tmp_path / "t.parquet", **settings))
-    assert summary["replaced_labels"] == ["length", "vector"]
+    renamed = {"length": "label_length", "vector": "label_vector", "rank": "label_rank"}
+    assert (summary["renamed_labels"], summary["replaced_labels"]) == (renamed, [])
     assert summary["rejected_by_reason"] == {"no sequence": 1}
     found = vectorstore.open(str(tmp_path / "store"), "c").get(["b"]).to_pylist()
-    assert {k: found[0][k] for k in ("length", "label_rank", "kind", "nothing")} == {
+    assert {k: found[0][k] for k in ("length", "label_length", "label_rank", "kind", "nothing")} == {
         "length": 3,
+        "label_length": 1,
         "label_rank": 8,
         "kind": "y",
         "nothing": None,
@@ -394,4 +397,3 @@ def test_small_files_share_a_unit_and_large_ones_do_not() -> None:
     units = plan_units(pieces, 100)
     assert [[p.path for p in unit.pieces] for unit in units] == [["0", "1"], ["2"], ["3", "4", "5"], ["6"]]
     assert [(unit.number, unit.first) for unit in units] == [(0, 0), (1, 2), (2, 3), (3, 6)]
-    assert [label_name(n) for n in ("rank", "_rowid", "family")] == ["label_rank", "label__rowid", "family"]

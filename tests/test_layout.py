@@ -103,6 +103,32 @@ def test_the_sdk_brings_under_ten_megabytes() -> None:
     assert sum(Path(str(file.locate())).stat().st_size for file in brought if file.locate().exists()) < 10e6
 
 
+def opens_text_without_encoding(node: ast.Call) -> bool:
+    """Whether a call reads or writes a text file in the encoding of the locale."""
+    name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+    if any(keyword.arg == "encoding" for keyword in node.keywords):
+        return False
+    if name in ("read_text", "write_text"):
+        return len(node.args) <= (name == "write_text")
+    if name in ("run", "Popen", "check_output"):
+        return any(keyword.arg in ("text", "universal_newlines") for keyword in node.keywords)
+    if name != "open":
+        return False
+    of_path = isinstance(node.func, ast.Attribute)
+    modes = [*node.args[0 if of_path else 1 :][:1], *(k.value for k in node.keywords if k.arg == "mode")]
+    mode = getattr(modes[0], "value", "b") if modes else "r" if of_path and not node.args and not node.keywords else "b"
+    return isinstance(mode, str) and set(mode) <= set("rwaxt+")
+
+
+def test_text_files_are_utf8_in_every_locale() -> None:
+    files = [*modules(), *sorted((ROOT / "jobs").rglob("*.py")), *sorted((ROOT / "recipes").glob("*.py"))]
+    assert opens_text_without_encoding(ast.parse("Path('x').open('w')", mode="eval").body)
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and opens_text_without_encoding(node):
+                pytest.fail(f'{path.relative_to(ROOT)}:{node.lineno}: say encoding="utf-8"')
+
+
 def test_nothing_unpickles() -> None:
     for path in [*modules(), *sorted((ROOT / "jobs").rglob("*.py"))]:
         text = path.read_text()

@@ -10,9 +10,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from unirna import model
 from unirna.model import CheckpointError, Model, plan_windows
+from unirna.model.checkpoint import OF_TOKENS
+from unirna.model.tokens import VOCABULARY
 from unirna.sequence import SequenceError, read
 
 SEQUENCES = st.lists(st.text("ACGUN", min_size=1, max_size=60), min_size=1, max_size=8)
@@ -73,6 +76,26 @@ def test_a_saved_model_is_the_same_model(nano: Model, tmp_path: Path) -> None:
     assert loaded.config == nano.config
     np.testing.assert_array_equal(loaded.embed(["ACGUN"]), nano.embed(["ACGUN"]))
     assert model.load((tmp_path / "m").as_uri(), device="cpu").fingerprint == nano.fingerprint
+
+
+def test_a_vocabulary_of_another_order_is_followed(nano: Model, tmp_path: Path) -> None:
+    folder = nano.save(tmp_path / "m")
+    order = [9, 3, 1, 0, 2, 4, 8, 7, 6, 5]
+    (folder / "vocab.txt").write_text("\n".join(VOCABULARY[i] for i in order) + "\n", encoding="utf-8")
+    tensors = load_file(folder / "model.safetensors")
+    for name in OF_TOKENS:
+        tensors[name] = tensors[name][order].contiguous()
+    save_file(tensors, folder / "model.safetensors")
+    loaded = model.load(folder, device="cpu")
+    assert loaded.fingerprint == nano.fingerprint
+    tokens = model.pack(["ACGUN"])
+    np.testing.assert_array_equal(
+        loaded.logits(tokens.tokens, tokens.boundaries), nano.logits(tokens.tokens, tokens.boundaries)
+    )
+    for others in (VOCABULARY[:-1], (*VOCABULARY, "I"), (*VOCABULARY[:-1], "X")):
+        (folder / "vocab.txt").write_text("\n".join(others), encoding="utf-8")
+        with pytest.raises(CheckpointError, match=r"vocab\.txt has the tokens .* expected <pad>"):
+            model.load(folder, device="cpu")
 
 
 def test_fingerprint_follows_the_encoder_alone(nano: Model, tmp_path: Path) -> None:

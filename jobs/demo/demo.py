@@ -135,8 +135,8 @@ def prepare(out: Path) -> pd.DataFrame:
     )
     files: dict[str, Callable[[Path], object]] = {
         "rfam.parquet": lambda path: known.drop(columns="split").to_parquet(path, index=False),
-        "references.fasta": lambda path: path.write_text(fasta(riboswitches)),
-        "library.fasta": lambda path: path.write_text(fasta(heldout) + fasta(shuffled(heldout))),
+        "references.fasta": lambda path: path.write_text(fasta(riboswitches), encoding="utf-8"),
+        "library.fasta": lambda path: path.write_text(fasta(heldout) + fasta(shuffled(heldout)), encoding="utf-8"),
     }
     for name, write in files.items():
         if not (data / name).exists():  # written once: a job knows its input again by the file's time

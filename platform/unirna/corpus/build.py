@@ -71,11 +71,11 @@ def build_corpus(config: BuildConfig, map_pieces: Mapper = lambda f, items: map(
     work = Work(out / "work")
     sources = parse_sources(config.data)
     sets = parse_sources(config.exclude, weighted=False)
-    names, units = plan_units(sources, str(work.folder))
+    names, units = plan_units(sources, str(work.folder), config.encoding)
     stamps = stamps_of(piece.path for unit in units for piece in unit.pieces)
     recipe = _recipe(config, units, sets)
     if is_corpus(out):
-        manifest: dict[str, Any] = json.loads((out / "manifest.json").read_text())
+        manifest: dict[str, Any] = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
         if manifest.get("recipe") != recipe:
             path = changed_path(manifest.get("recipe", {}).get("files", []), recipe["files"])
             other = f"an earlier content of {path}" if path else "other data or settings"
@@ -157,7 +157,7 @@ def build_corpus(config: BuildConfig, map_pieces: Mapper = lambda f, items: map(
         files[name] = {"bytes": (out / name).stat().st_size, "blake2b": digest_file(out / name)}
     write_json(out / "manifest.json", {**manifest, "files": files})
     shutil.rmtree(work.folder)
-    finished: dict[str, Any] = json.loads((out / "manifest.json").read_text())
+    finished: dict[str, Any] = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
     return finished
 
 
@@ -204,7 +204,7 @@ def _recipe(config: BuildConfig, units: list[Unit], sets: list[Source]) -> dict[
     """What decides the corpus: settings and input files, not where it stands."""
     settings = {name: value for name, value in asdict(config).items() if name != "out"}
     pieces = [asdict(piece) for unit in units for piece in unit.pieces]
-    excluded = [asdict(piece) for one in sets for piece in plan_pieces(one.path)]
+    excluded = [asdict(piece) for one in sets for piece in plan_pieces(one.path, encoding=config.encoding)]
     groups = [asdict(piece) for piece in plan_pieces(config.drop_groups)] if config.drop_groups else []
     files = contents_of(piece["path"] for piece in (*pieces, *excluded, *groups))
     recipe: dict[str, Any] = json.loads(
@@ -218,7 +218,7 @@ def _start(work: Work, out: Path, recipe: dict[str, Any], config: BuildConfig) -
     started = work.folder / "started.json"
     installed = mmseqs_version()
     if started.exists():
-        before = json.loads(started.read_text())
+        before = json.loads(started.read_text(encoding="utf-8"))
         if before["recipe"] == recipe and before["tools"]["mmseqs2"] in ("", installed):
             tools: dict[str, str] = before["tools"]
             return tools
@@ -247,10 +247,10 @@ def _start(work: Work, out: Path, recipe: dict[str, Any], config: BuildConfig) -
 def _groups_to_drop(config: BuildConfig) -> frozenset[str]:
     if not config.drop_groups:
         return frozenset()
-    (piece,) = plan_pieces(config.drop_groups)
+    (piece,) = plan_pieces(config.drop_groups, encoding=config.encoding)
     column = config.group_column
     names: set[str] = set()
-    for table in read_tables(piece, id_column=column, sequence_column=column):
+    for table in read_tables(piece, id_column=column, sequence_column=column, columns=()):
         names.update(name for name in table["id"].to_pylist() if name)
     return frozenset(names)
 

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from unirna.corpus.shards import CorpusError
-from unirna.sequence.read import COMPRESSIONS, FORMATS
+from unirna.sequence.pieces import COMPRESSIONS, FORMATS
 
 CLUSTERINGS: Final = ("auto", "mmseqs2", "minhash", "none")
 
@@ -41,6 +41,7 @@ class BuildConfig:
         cluster_exponent: a cluster of n members is drawn in proportion to n to this power. 1: by sequences; 0: by clusters.
         source_exponent: a source is drawn in proportion to its weight times its number of clusters to this power.
         shard_nucleotides: about how much one shard holds; also bounds the memory of a worker.
+        encoding: of the text of the inputs, such as "latin-1"; by default UTF-8, or what a byte-order mark says.
     """
 
     data: tuple[str, ...]
@@ -61,6 +62,7 @@ class BuildConfig:
     cluster_exponent: float = 0.5
     source_exponent: float = 0.5
     shard_nucleotides: int = 64_000_000
+    encoding: str = ""
 
     def check(self) -> None:
         """Refuse settings that make no sense.

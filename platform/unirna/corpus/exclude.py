@@ -59,8 +59,8 @@ def write_references(work: Work, sets: list[Source], config: BuildConfig) -> dic
     counts: dict[str, dict[str, int]] = {}
     for one in sets:
         count = counts.setdefault(one.name, {"read": 0, "rejected": 0, "distinct": 0})
-        for piece in plan_pieces(one.path):
-            for table in read_tables(piece, id_column=config.id_column, sequence_column=config.sequence_column):
+        for piece in plan_pieces(one.path, encoding=config.encoding):
+            for table in read_tables(piece, id_column=config.id_column, sequence_column=config.sequence_column, columns=()):
                 good, rejects = clean_table(table, piece.name)
                 count["read"] += table.num_rows
                 count["rejected"] += rejects.num_rows
@@ -86,7 +86,7 @@ def write_references(work: Work, sets: list[Source], config: BuildConfig) -> dic
 def write_fasta(path: Path, names: Any, sequences: pa.ChunkedArray) -> None:
     """Write FASTA in DNA letters, a line to a sequence."""
     letters = pc.replace_substring(sequences, "U", "T")
-    with appearing(path) as beside, beside.open("w") as sink:
+    with appearing(path) as beside, beside.open("w", encoding="utf-8") as sink:
         for name, sequence in zip(names.to_pylist(), letters.to_pylist(), strict=True):
             sink.write(f">{name}\n{sequence}\n")
 

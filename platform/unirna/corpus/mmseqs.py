@@ -18,7 +18,7 @@ def mmseqs_version() -> str:
     program = shutil.which("mmseqs")
     if program is None:
         return ""
-    return subprocess.run([program, "version"], capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run([program, "version"], capture_output=True, text=True, check=True, encoding="utf-8").stdout.strip()
 
 
 def search(
@@ -72,7 +72,7 @@ def linclust(
 
 
 def _run(*arguments: object) -> None:
-    done = subprocess.run(["mmseqs", *map(str, arguments), "-v", "1"], capture_output=True, text=True)
+    done = subprocess.run(["mmseqs", *map(str, arguments), "-v", "1"], capture_output=True, text=True, encoding="utf-8")
     if done.returncode:
         tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-5:])
         raise CorpusError(f"mmseqs {arguments[0]} failed with exit code {done.returncode}:\n{tail}")

@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 
 from unirna.corpus.config import BuildConfig, Source
 from unirna.corpus.work import Work, appearing
-from unirna.sequence import REJECT_SCHEMA, InputError, Piece, clean_table, plan_pieces, read_tables
+from unirna.sequence import (
+    REJECT_SCHEMA,
+    InputError,
+    Piece,
+    clean_table,
+    column_of,
+    file_columns,
+    plan_pieces,
+    read_tables,
+)
 
 UNIT_BYTES: Final = 64 << 20
 CHUNK_BYTES: Final = 64 << 20
@@ -49,7 +58,7 @@ class Unit:
         return sum(piece.bytes for piece in self.pieces)
 
 
-def plan_units(sources: list[Source], spool: str) -> tuple[list[str], list[Unit]]:
+def plan_units(sources: list[Source], spool: str, encoding: str = "") -> tuple[list[str], list[Unit]]:
     """Names of the sources, in order, and the units of all inputs.
 
     Raises:
@@ -60,7 +69,7 @@ def plan_units(sources: list[Source], spool: str) -> tuple[list[str], list[Unit]
     for source in sources:
         number = names.index(source.name)
         group: list[Piece] = []
-        for piece in plan_pieces(source.path, spool=spool):
+        for piece in plan_pieces(source.path, spool=spool, encoding=encoding):
             if group and sum(p.bytes for p in group) + piece.bytes > UNIT_BYTES:
                 units.append(Unit(number, tuple(group)))
                 group = []
@@ -86,13 +95,15 @@ def scan_unit(work: Work, number: int, unit: Unit, config: BuildConfig, dropped:
     def rows(bad: pq.ParquetWriter) -> Iterator[pa.Table]:
         nonlocal read
         for piece in unit.pieces:
-            for table in read_tables(piece, id_column=config.id_column, sequence_column=config.sequence_column):
+            for table in read_tables(
+                piece, id_column=config.id_column, sequence_column=config.sequence_column, columns=sorted(wanted)
+            ):
                 read += table.num_rows
                 good, rejects = clean_table(table, piece.name)
                 reasons.update(rejects["reason"].to_pylist())
                 if rejects.num_rows:
                     bad.write_table(rejects)
-                found.update(wanted & set(good.column_names))
+                found.update(wanted & set(file_columns(good.column_names)))
                 group = _strings(good, config.group_column, piece)
                 groups.update(name for name in pc.unique(group).to_pylist() if name)
                 yield pa.table(
@@ -140,10 +151,10 @@ def _with_buckets(table: pa.Table, buckets: int) -> tuple[pa.Table, NDArray[Any]
 
 
 def _strings(table: pa.Table, column: str, piece: Piece) -> pa.Array:
-    if not column or column not in table.column_names:
+    if not column or column_of(column) not in table.column_names:
         return pa.nulls(table.num_rows, pa.string())
     try:
-        names = table[column].combine_chunks().cast(pa.string())
+        names = table[column_of(column)].combine_chunks().cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise InputError(piece.path, f"group column {column!r} holds no text ({error})") from error
     return pc.if_else(pc.equal(names, ""), None, names)
@@ -154,9 +165,9 @@ def _rules(table: pa.Table, group: pa.Array, config: BuildConfig, dropped: froze
     if dropped:
         rule[pc.is_in(group, pa.array(sorted(dropped), pa.string())).to_numpy(False)] = len(config.drop)
     for number, column in reversed(list(enumerate(config.drop))):
-        if column in table.column_names:
+        if column_of(column) in table.column_names:
             try:
-                flags = pc.fill_null(table[column].combine_chunks().cast(pa.bool_()), False)
+                flags = pc.fill_null(table[column_of(column)].combine_chunks().cast(pa.bool_()), False)
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
                 problem = f"column {column!r}, which --drop names, is not true or false ({error})"
                 raise InputError(piece.path, problem) from error

@@ -63,7 +63,7 @@ def verify(folder: str | Path) -> int:
 def _manifest(folder: Path) -> dict[str, Any]:
     if not is_corpus(folder):
         raise CorpusError(f"{folder}: no manifest.json. Build a corpus with jobs/corpus.py")
-    manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
+    manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     if manifest["format"] != FORMAT:
         raise CorpusError(f"{folder} is of format {manifest['format']}, this version reads {FORMAT}: build it again")
     return manifest
@@ -86,7 +86,7 @@ class Corpus:
         if split not in self.manifest["splits"]:
             raise CorpusError(f"{folder} has no split {split!r}; it has {', '.join(self.manifest['splits'])}")
         self.sources: tuple[str, ...] = tuple(self.manifest["sources"])
-        self.groups: tuple[str, ...] = tuple(json.loads((self.folder / "groups.json").read_text()))
+        self.groups: tuple[str, ...] = tuple(json.loads((self.folder / "groups.json").read_text(encoding="utf-8")))
         self._tokens: list[NDArray[np.uint8]] = []
         self._offsets: list[NDArray[np.int64]] = []
         self._labels: dict[str, list[NDArray[Any]]] = {name: [] for name in ("source", "cluster", "group", "cumulative")}

@@ -23,7 +23,7 @@ svg text{font:11px system-ui,sans-serif;fill:#55606e}svg rect{fill:#2b6cb0}
 def write_summary(path: Path, manifest: dict[str, Any]) -> None:
     """Write the page of a manifest."""
     with appearing(path) as beside:
-        beside.write_text(_page(manifest))
+        beside.write_text(_page(manifest), encoding="utf-8")
 
 
 def _page(m: dict[str, Any]) -> str:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 def write_json(path: Path, content: object) -> None:
     """Write a JSON file that appears only once it is whole."""
     with appearing(path) as beside:
-        beside.write_text(json.dumps(content, indent=1) + "\n")
+        beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 @contextmanager
@@ -62,7 +62,7 @@ class Work:
 
     def record(self, stage: str, number: int) -> dict[str, Any]:
         """What came of a finished part of a stage."""
-        content: dict[str, Any] = json.loads(self.at(stage, number, "json").read_text())
+        content: dict[str, Any] = json.loads(self.at(stage, number, "json").read_text(encoding="utf-8"))
         return content
 
     def write_array(self, stage: str, number: int, array: NDArray[Any]) -> None:

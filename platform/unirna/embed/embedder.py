@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from unirna import model
 from unirna.embed.plan import COUNTS, Plan, Recipe, record_counts
 from unirna.embed.state import record_name
-from unirna.embed.stream import distinct, unpack_chunk
+from unirna.embed.stream import NUMBER, PIECE, distinct, unpack_chunk
 from unirna.job import JobError, tell
 from unirna.model import tokenise
 from unirna.vectorstore import nucleotides_array, vector_array, write_rows
@@ -76,7 +76,8 @@ class Embedder:
             "windowed": int((lengths > self.model.context).sum()),
         }
         note = json.dumps({**counts, "fragments": fragments})
-        self.plan.state.write_table(path, chunk.select(["piece", "number"]).replace_schema_metadata({"unirna": note}))
+        places = chunk.select([PIECE, NUMBER]).rename_columns(["piece", "number"])
+        self.plan.state.write_table(path, places.replace_schema_metadata({"unirna": note}))
         return counts
 
     def _watched(self, rows: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -20,17 +20,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import pyarrow as pa
+
 from unirna import vectorstore
 from unirna.embed.chance import calibrate, measured, told
-from unirna.embed.labels import pack_schema, settle_schema
+from unirna.embed.labels import OURS, check_labels, pack_schema, plan_labels, settle_schema
 from unirna.embed.plan import COUNTS, Plan, Recipe, read_record
 from unirna.embed.projection import check_method, make_map
 from unirna.embed.rejects import DUPLICATE, save_rejects
 from unirna.embed.scan import UNIT_BYTES, Held, Source, plan_units
-from unirna.embed.state import State, job_key
+from unirna.embed.state import SPOOL, State, job_key
 from unirna.embed.steps import HELD_ROWS, embed, num_gpus, resolve, scan, still_good
 from unirna.job import JobError, connect_ray, package_version, plan_workers, say
-from unirna.sequence import Piece, check_unchanged, contents_of, plan_pieces, stamps_of
+from unirna.sequence import (InputError, Piece, check_unchanged, contents_of, parse_types, plan_pieces, remove_copies, stamps_of, table_columns)
+from unirna.vectorstore import renamed, tell_renamed
 
 if TYPE_CHECKING:
     from unirna.model import Model
@@ -44,7 +47,7 @@ MOST_PARTS: Final = 1000
 SWITCH_ROWS: Final = 200_000
 """Rows of the collection for each unit that is read where a collection is switched to another model."""
 DEFAULT_INDEX: Final = "hnsw"
-STATE_FORMAT: Final = 2
+STATE_FORMAT: Final = 3
 """Of the files of a job's state: a job begun by a version with another format starts anew."""
 TRIES: Final = 10
 """How often the rows are compared anew, where others change the collection all the time."""
@@ -63,6 +66,8 @@ class EmbedConfig:
     Attributes:
         inputs: files, folders, globs or URIs. collection: where the vectors go. store: its store. model: what makes them.
         id_column, sequence_column: of table input. drop_labels: label columns to leave out.
+        encoding: of text, such as "latin-1"; by default UTF-8, or what a file's byte-order mark says.
+        column_type: types of label columns of text tables, as "NAME=TYPE"; by default what all of their text is.
         level: "sequence" for a vector of each sequence, "nucleotide" for one of each nucleotide, in half precision, in a
             table of their own, `<collection>.nucleotides`.
         layer: -1 for the model's own vectors; -2, -3, … for the states of the last layer but one, but two, …, without
@@ -84,6 +89,8 @@ class EmbedConfig:
     id_column: str = "id"
     sequence_column: str = "sequence"
     drop_labels: tuple[str, ...] = ()
+    encoding: str = ""
+    column_type: tuple[str, ...] = ()
     level: str = "sequence"
     layer: int = -1
     index: str = "auto"
@@ -125,13 +132,16 @@ def embed_collection(config: EmbedConfig) -> dict[str, Any]:
         raise JobError("--switch-model embeds what the collection holds: give no input with it, and no --level nucleotide")
     if not (config.switch_model or config.inputs):
         raise JobError("no input: give files, folders, globs or URIs of sequences")
-    for left in reversed(range(TRIES)):
-        try:
-            return _attempt(config, started)
-        except vectorstore.ChangedError as error:
-            if not left or config.switch_model:
-                raise
-            say(f"{error}".partition(". ")[0] + ": comparing with what it holds now")
+    try:
+        for left in reversed(range(TRIES)):
+            try:
+                return _attempt(config, started)
+            except vectorstore.ChangedError as error:
+                if not left or config.switch_model:
+                    raise
+                say(f"{error}".partition(". ")[0] + ": comparing with what it holds now")
+    finally:
+        remove_copies()
     raise AssertionError
 
 
@@ -145,6 +155,7 @@ def _attempt(config: EmbedConfig, started: float) -> dict[str, Any]:
     # ---- the model must be the collection's, before anything else
     encoder = model.load(path, device="cpu", layer=config.layer)
     collection = vectorstore.open(store, name) if config.switch_model or vectorstore.exists(store, name) else None
+    labels: dict[str, str] = {}
     identity: dict[str, Any] = {"format": STATE_FORMAT, "collection": name, "fingerprint": encoder.fingerprint}
     source: Source | Held
     if config.switch_model:
@@ -153,11 +164,18 @@ def _attempt(config: EmbedConfig, started: float) -> dict[str, Any]:
     else:
         if collection is not None:
             collection.check_model(encoder.fingerprint, config.model)
-        source = Source(config.id_column, config.sequence_column, config.drop_labels)
-        pieces = plan_pieces([_absolute(item) for item in config.inputs], piece_bytes=UNIT_BYTES)
+        pieces = plan_pieces(
+            [_absolute(item) for item in config.inputs],
+            piece_bytes=UNIT_BYTES,
+            spool=None if "://" in store else f"{store}/{SPOOL}",
+            encoding=config.encoding,
+        )
+        labels = _labels(config, pieces, collection)
+        types = parse_types(config.column_type)
+        source = Source(config.id_column, config.sequence_column, tuple(labels.items()), tuple(types.items()))
         files = stamps_of(piece.path for piece in pieces)
         contents = contents_of(piece.path for piece in pieces)
-        identity |= {"pieces": [[p.path, p.start, p.end] for p in pieces], "files": contents, "source": asdict(source)}
+        identity |= {"pieces": [[p.path, p.start, p.end, p.encoding] for p in pieces], "files": contents, "source": asdict(source)}
 
     # ---- the job, and what is finished of it
     key = job_key(identity)
@@ -208,17 +226,15 @@ def _attempt(config: EmbedConfig, started: float) -> dict[str, Any]:
         layer=config.layer,
         unirna=package_version(),
     )
-    labels = [text for s in scanned for text in s["labels"]]
-    schema = settle_schema(labels, encoder.dimension, made, None if config.switch_model else collection, config.level)
+    met = [text for s in scanned for text in s["labels"]]
+    schema = settle_schema(met, encoder.dimension, made, None if config.switch_model else collection, config.level)
     resolved = resolve(state, against, buckets, parts, pieces)
     read, good = (sum(s[name] for s in scanned) for name in ("read", "good"))
     unchanged, duplicates = (sum(r[name] for r in resolved) for name in ("unchanged", "duplicate"))
     reasons = sum((Counter(s["rejected"]) for s in scanned), Counter({DUPLICATE: duplicates} if duplicates else {}))
     new = good - unchanged - duplicates
     nucleotides = sum(s["nucleotides"] for s in scanned) - sum(r["nucleotides"] for r in resolved)
-    replaced = sorted({name for s in scanned for name in s["replaced"]})
-    if replaced:
-        say(f"label columns replaced by columns of our own: {', '.join(replaced)}")
+    _tell_missing(scanned, labels, schema)
 
     # ---- embed
     run, earlier = state.start_run(
@@ -273,7 +289,8 @@ def _attempt(config: EmbedConfig, started: float) -> dict[str, Any]:
         "model": config.model,
         "fingerprint": encoder.fingerprint,
         "rejects": vectorstore.rejects_name(name) if reasons else None,
-        "replaced_labels": replaced,
+        "renamed_labels": renamed({old: new for old, new in labels.items() if new}),
+        "replaced_labels": [old for old, new in labels.items() if not new and old in OURS],
     }
     assert summary["read"] == summary["stored"] + summary["rejected"]
     if new:
@@ -357,6 +374,54 @@ def _switched_before(config: EmbedConfig, store: str, rows: int, fingerprint: st
     counts = {"read": rows, "stored": rows, "new": 0, "unchanged": rows, "rejected": 0, "nucleotides": 0}
     names = {"collection": config.collection, "store": config.store, "model": config.model, "fingerprint": fingerprint}
     return {**names, **counts, **({"map": make_map(store, config.collection)} if config.map else {})}
+
+
+# ---- labels --------------------------------------------------------------------------------------------------------
+
+
+def _labels(config: EmbedConfig, pieces: list[Piece], collection: vectorstore.Collection | None) -> dict[str, str]:
+    """Names of the label columns in the files -> in the collection, checked and told before any work.
+
+    Raises:
+        InputError: a declared type for a column that no file has. StoreError: a label that the collection lacks.
+    """
+    files = list({piece.path: piece for piece in pieces}.values())
+    with ThreadPoolExecutor(16) as pool:
+        headers = list(pool.map(table_columns, files))
+    given = list(dict.fromkeys(name for header in headers for name in header))
+    if any(piece.format in ("fasta", "fastq") for piece in files):
+        given.append("description")
+    labels = plan_labels(given, config.drop_labels, config.id_column, config.sequence_column)
+    for flag, names, known in (
+        ("--column-type", parse_types(config.column_type), given),
+        ("--drop-labels", config.drop_labels, [*given, *labels.values()]),
+    ):
+        for name in names:
+            if name not in known:
+                have = ", ".join(given) or "none"
+                raise InputError(f"{flag} {name}", f"no input has a column of that name. They have: {have}")
+    if told := tell_renamed({old: new for old, new in labels.items() if new}):
+        say(told)
+    if replaced := [old for old, new in labels.items() if not new and old in OURS and old not in config.drop_labels]:
+        say(f"columns of an export, worked out again: {', '.join(replaced)}")
+    if collection is not None:
+        check_labels([name for name in labels.values() if name], collection)
+    return labels
+
+
+def _tell_missing(scanned: list[dict[str, Any]], labels: dict[str, str], schema: pa.Schema) -> None:
+    """Say which words such as NA were read as "no value" in columns of text, where they may have been meant."""
+    counts: Counter[str] = Counter()
+    words: dict[str, None] = {}
+    for column, word, count in (entry for s in scanned for entry in s["missing"]):
+        name = labels.get(column, "")
+        if name in schema.names and pa.types.is_string(schema.field(name).type):
+            counts[column] += count
+            words[word] = None
+    if counts:
+        columns = ", ".join(f"{name} ({count:,})" for name, count in counts.items())
+        kept = f"--column-type {next(iter(counts))}=text keeps them"
+        say(f"{', '.join(words)} read as no value in column {columns}; {kept}")
 
 
 # ---- settings that follow from the machine and the model -----------------------------------------------------------

@@ -2,28 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 import pyarrow as pa
 
-from unirna.vectorstore import Collection, Provenance, StoreError, collection_schema, storable
+from unirna.sequence import file_columns
+from unirna.sequence.columns import wider
+from unirna.vectorstore import Collection, Provenance, StoreError, collection_schema, safe_names, storable
 from unirna.vectorstore.schema import OWN
 
+OURS: Final = ("length", "sha", "vector")
+"""Columns of an export of a collection that are worked out again."""
+TEXT: Final = {b"unirna.text": b"1"}
+"""Of a label column that is text in its file: its type is what all of the text is, and text it can always be."""
 
-def label_name(name: str) -> str:
-    """The name under which a label column is kept: those that mean something in a search result get a prefix."""
-    return f"label_{name}" if name in ("query", "rank", "similarity", "piece") or name.startswith("_") else name
+
+def plan_labels(columns: Sequence[str], drop: Sequence[str], id_column: str, sequence_column: str) -> dict[str, str]:
+    """Under which names the label columns of an input are kept, decided before any of it is read.
+
+    Args:
+        columns: names of the columns of all files of the input.
+        drop: label columns to leave out, by their names in the file or in the collection.
+        id_column, sequence_column: which are no labels.
+
+    Returns:
+        Name in the file -> name in the collection; an empty one for a column that is left out.
+    """
+    names = [name for name in dict.fromkeys(columns) if name not in (id_column, sequence_column)]
+    export = {"length", "sha"} <= set(names)  # of a collection: these columns are worked out again
+    kept = safe_names(name for name in names if not (export and name in OURS))
+    kept |= {name: "" for name in names if name not in kept}
+    return {name: "" if name in drop or new in drop else new for name, new in kept.items()}
 
 
-def labels_of(schema: pa.Schema) -> pa.Schema:
+def labels_of(schema: pa.Schema, types: Mapping[str, pa.DataType] | None = None) -> pa.Schema:
     """The label columns of a table of clean records, each with the type that a store keeps (`storable`).
+
+    Args:
+        schema: of the table.
+        types: of the columns that are text in their file, by name.
 
     Raises:
         StoreError: a label of a type that no store holds.
     """
-    own = ("number", "id", "sequence", "length", "sha")
-    fields = [f for f in schema if f.name not in own]
-    return pa.schema([(f.name, storable(f.name, f.type)) for f in fields])
+    fields = []
+    for field in schema:
+        for name in file_columns([field.name]):
+            is_text = types is not None and name in types
+            kind = (types or {})[name] if is_text else storable(name, field.type)
+            fields.append(pa.field(name, kind, metadata=TEXT if is_text else None))
+    return pa.schema(fields)
 
 
 def pack_schema(schema: pa.Schema) -> str:
@@ -50,28 +79,53 @@ def settle_schema(
     Raises:
         StoreError: files, or a file and the collection, that disagree on a label; the column is named.
     """
-    types: dict[str, pa.DataType] = {}
+    found: dict[str, pa.Field] = {}
     for text in dict.fromkeys(labels):
         for field in unpack_schema(text):
-            types[field.name] = _common(field.name, types.get(field.name, field.type), field.type)
+            found[field.name] = _joined(found[field.name], field) if field.name in found else field
     if collection is None:
-        fields = [(name, pa.string() if pa.types.is_null(kind) else kind) for name, kind in types.items()]
+        fields = [(name, pa.string() if pa.types.is_null(field.type) else field.type) for name, field in found.items()]
         return collection_schema(dimension, pa.schema(fields), provenance, level)
+    check_labels(found, collection)
     schema = collection.schema
-    for name, kind in types.items():
+    for name, field in found.items():
+        wanted = schema.field(name).type
+        if not (_is_text(field) and pa.types.is_string(wanted)) and not _fits(field.type, wanted):
+            raise StoreError(
+                f"label column {name!r} is {field.type} in the input and {wanted} in collection {collection.name!r}. "
+                f"Convert it, name its type with --column-type, or leave it out with --drop-labels {name}"
+            )
+    return schema
+
+
+def check_labels(names: Iterable[str], collection: Collection) -> None:
+    """See that a collection has label columns of these names.
+
+    Raises:
+        StoreError: it lacks one.
+    """
+    schema = collection.schema
+    for name in names:
         if name not in schema.names:
             have = ", ".join(n for n in schema.names if n not in OWN) or "none"
             raise StoreError(
                 f"the input has a label column {name!r}, collection {collection.name!r} has none of that name (its labels: "
                 f"{have}). Leave it out with --drop-labels {name}, or embed into another collection"
             )
-        wanted = schema.field(name).type
-        if not _fits(kind, wanted):
-            raise StoreError(
-                f"label column {name!r} is {kind} in the input and {wanted} in collection {collection.name!r}. Convert it, "
-                f"or leave it out with --drop-labels {name}"
-            )
-    return schema
+
+
+def _is_text(field: pa.Field) -> bool:
+    return bool(field.metadata) and TEXT.items() <= field.metadata.items()
+
+
+def _joined(one: pa.Field, other: pa.Field) -> pa.Field:
+    """A column of two files: where both are text the type that fits all of it, where one is, text if the other is."""
+    if _is_text(one) and _is_text(other):
+        return one.with_type(wider(one.type, other.type))
+    for text, typed in ((one, other), (other, one)):
+        if _is_text(text) and pa.types.is_string(typed.type):
+            return typed
+    return pa.field(one.name, _common(one.name, one.type, other.type))
 
 
 def _common(name: str, one: pa.DataType, other: pa.DataType) -> pa.DataType:

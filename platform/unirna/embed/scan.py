@@ -12,13 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from unirna.embed.labels import label_name, labels_of, pack_schema
+from unirna.embed.labels import labels_of, pack_schema
 from unirna.embed.rejects import REJECT_SCHEMA, with_job
 from unirna.embed.spool import Spool
 from unirna.embed.state import State
-from unirna.sequence import Piece, clean_table, read_tables
+from unirna.sequence import Missing, Piece, TextTypes, clean_table, column_of, read_tables
 from unirna.sequence.normalise import REJECT_SCHEMA as READ_REJECTS
 from unirna.vectorstore import number_of, scan_rows, split_table
+from unirna.vectorstore.schema import OWN
 
 KEY_SCHEMA: Final = pa.schema(
     [
@@ -68,22 +69,35 @@ class Source:
     """How the records of the input are read.
 
     Attributes:
-        id_column, sequence_column: of tables. drop_labels: label columns to leave out.
+        id_column, sequence_column: of tables.
+        labels: pairs of a label column's name in the file and in the collection; an empty one for a column to leave out.
+        types: pairs of a column and its declared type (`unirna.sequence.TYPES`).
     """
 
     id_column: str
     sequence_column: str
-    drop_labels: tuple[str, ...]
+    labels: tuple[tuple[str, str], ...] = ()
+    types: tuple[tuple[str, str], ...] = ()
 
-    def tables(self, piece: Piece) -> Iterator[tuple[pa.Table, pa.Table, list[str]]]:
-        """Stream a piece as (good rows, rejects, labels replaced by columns of our own)."""
-        for table in read_tables(piece, id_column=self.id_column, sequence_column=self.sequence_column):
-            replaced = [name for name in table.column_names if name in ("length", "sha", "vector")]
-            drop = [name for name in table.column_names if name == "vector" or name in self.drop_labels]
-            table = table.drop_columns(drop)
-            table = table.rename_columns([label_name(name) for name in table.column_names])
-            good, rejects = clean_table(table, piece.name)
-            yield good, rejects, replaced
+    @property
+    def declared(self) -> frozenset[str]:
+        """Labels, by their names in the collection, whose type is declared."""
+        names = dict(self.labels)
+        return frozenset(names.get(column, column) for column, _ in self.types)
+
+    def tables(self, piece: Piece, missing: Missing) -> Iterator[tuple[pa.Table, pa.Table]]:
+        """Stream a piece as (good rows, rejects); labels under the names of the collection, `missing` is counted on."""
+        names = {column_of(old): column_of(new) for old, new in self.labels}
+        for table in read_tables(
+            piece,
+            id_column=self.id_column,
+            sequence_column=self.sequence_column,
+            leave_out=[old for old, new in self.labels if not new],
+            types=dict(self.types),
+            missing=missing,
+        ):
+            table = table.rename_columns([names.get(name, name) for name in table.column_names])
+            yield clean_table(table, piece.name)
 
 
 @dataclass(frozen=True)
@@ -92,12 +106,14 @@ class Held:
 
     Attributes:
         store, collection, version: where they are. rows: about how many make a piece.
+        declared: none: the collection has the types.
     """
 
     store: str
     collection: str
     version: int
     rows: int
+    declared: frozenset[str] = frozenset()
 
     def pieces(self) -> list[Piece]:
         """The parts of the table, one after the other."""
@@ -105,23 +121,25 @@ class Held:
         name = f"{self.collection}@{self.version}"
         return [Piece(name, "collection", start=i, end=i + 1, bytes=UNIT_BYTES) for i in range(len(parts))]
 
-    def tables(self, piece: Piece) -> Iterator[tuple[pa.Table, pa.Table, list[str]]]:
+    def tables(self, piece: Piece, missing: Missing) -> Iterator[tuple[pa.Table, pa.Table]]:
         """Stream a piece, as `Source.tables`; its rows were good when they were stored."""
         part = split_table(self.store, self.collection, self.version, self.rows)[piece.start]
         first = 1
         for batch in scan_rows(self.store, self.collection, self.version, part):
             numbers = pa.array(np.arange(first, first + batch.num_rows, dtype=np.int64))
-            table = pa.Table.from_batches([batch]).append_column("number", numbers)
+            table = pa.Table.from_batches([batch])
+            table = table.rename_columns([name if name in OWN else column_of(name) for name in table.column_names])
             first += batch.num_rows
-            yield table.replace_schema_metadata(None), READ_REJECTS.empty_table(), []
+            table = table.append_column("number", numbers)
+            yield table.replace_schema_metadata(None), READ_REJECTS.empty_table()
 
 
 def scan_unit(state: State, unit: Unit, source: Source | Held, job: str, buckets: int, parts: int) -> dict[str, Any]:
     """Read a unit; write its records, keys and rejects, and give its counts. A unit that is done is not read again.
 
     Returns:
-        `read`, `good`, `nucleotides` (of the good), `rejected` (reason -> count), `labels` (schemas as hex), `replaced`,
-        `parts` (good records for each part).
+        `read`, `good`, `nucleotides` (of the good), `rejected` (reason -> count), `labels` (schemas as hex), `missing`
+        (column, word such as NA that was read as "no value", count), `parts` (good records for each part).
     """
     name = f"{unit.number:06d}"
     if state.has(f"scan/{name}.json"):
@@ -129,7 +147,9 @@ def scan_unit(state: State, unit: Unit, source: Source | Held, job: str, buckets
     counts: dict[str, Any] = {"read": 0, "good": 0, "nucleotides": 0}
     reasons: Counter[str] = Counter()
     labels: dict[str, None] = {}
-    replaced: set[str] = set()
+    tables: dict[pa.Schema, None] = {}
+    missing = Missing()
+    text = TextTypes()
     with (
         Spool(state, unit.number, parts) as spool,
         state.writing(f"rejects/{name}.parquet") as sink,
@@ -138,13 +158,16 @@ def scan_unit(state: State, unit: Unit, source: Source | Held, job: str, buckets
 
         def keys() -> Iterator[pa.Table]:
             for index, piece in enumerate(unit.pieces, unit.first):
-                for good, rejects, theirs in source.tables(piece):
+                for good, rejects in source.tables(piece, missing):
                     counts["read"] += good.num_rows + rejects.num_rows
                     counts["good"] += good.num_rows
                     counts["nucleotides"] += int(good["length"].to_numpy().sum())
                     reasons.update(rejects["reason"].to_pylist())
-                    labels[pack_schema(labels_of(good.schema))] = None
-                    replaced.update(theirs)
+                    if piece.is_text_table:
+                        text.look(good)
+                        tables[good.schema] = None
+                    else:
+                        labels[pack_schema(labels_of(good.schema))] = None
                     if rejects.num_rows:
                         bad.write_table(with_job(rejects, job))
                     good = good.append_column("piece", pa.array(np.full(good.num_rows, index, np.int32)))
@@ -153,11 +176,13 @@ def scan_unit(state: State, unit: Unit, source: Source | Held, job: str, buckets
                     yield good.select([n for n in KEY_SCHEMA.names if n != "bucket"])
 
         write_keys(state, f"keys/{name}.parquet", keys(), buckets)
+    types = {name: kind for name, kind in text.types.items() if name not in source.declared}
+    labels |= {pack_schema(labels_of(schema, types)): None for schema in tables}
     result = {
         **counts,
         "rejected": dict(reasons),
         "labels": list(labels),
-        "replaced": sorted(replaced),
+        "missing": [[column, word, count] for (column, word), count in missing.items()],
         "parts": spool.rows.tolist(),
     }
     state.write_json(f"scan/{name}.json", result)

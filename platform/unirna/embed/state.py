@@ -32,6 +32,8 @@ import pyarrow.fs
 import pyarrow.parquet as pq
 
 STATE = "_unirna"
+SPOOL = f"{STATE}/input"
+"""Where in a store copies of standard input and pipes stand while a job reads them."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,12 @@ from numpy.typing import NDArray
 from unirna.embed.plan import Plan
 from unirna.embed.resolve import exceptions_of
 from unirna.embed.spool import rows_of
+from unirna.sequence import column_of, convert
+from unirna.vectorstore.schema import OWN
+
+PIECE: Final = ".piece"
+NUMBER: Final = ".number"
+"""Columns of a chunk that say where a record stands; no column of a collection has a dot in its name."""
 
 BUFFER_BYTES: Final = 256 << 20
 """Records of a part that are held and sorted at once. Parts are smaller, but for strongly compressed input, more than some
@@ -28,7 +34,7 @@ def chunks_of(plan: Plan, part: int, records: list[str], rows: int) -> Iterator[
         rows: how many records the part has; it is not read again if all are accounted for.
 
     Returns:
-        Tables of about `chunk_nucleotides` distinct nucleotides: `piece`, `number` and the columns of the collection but
+        Tables of about `chunk_nucleotides` distinct nucleotides: `PIECE`, `NUMBER` and the columns of the collection but
         the vectors. Chunks of a part are the same each time in one run, so a chunk that is done again finds its own record.
     """
     finished = [plan.state.read_table(f"records/{name}.parquet", ["piece", "number"]) for name in records]
@@ -68,12 +74,13 @@ def among(values: NDArray[np.int64], ordered: NDArray[np.int64]) -> NDArray[np.b
 
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """Bring clean records to the columns of a collection: labels it lacks become null, types are those of the schema."""
-    columns: dict[str, pa.ChunkedArray | pa.Array] = {"piece": table["piece"], "number": table["number"]}
+    columns: dict[str, pa.ChunkedArray | pa.Array] = {PIECE: table["piece"], NUMBER: table["number"]}
     for field in schema:
         if field.name in ("vector", "vectors"):
             continue
-        if field.name in table.column_names:
-            columns[field.name] = table[field.name].cast(field.type)
+        name = field.name if field.name in OWN else column_of(field.name)
+        if name in table.column_names:
+            columns[field.name] = convert(table[name], field.type)
         else:
             columns[field.name] = pa.nulls(table.num_rows, field.type)
     return pa.table(columns)

@@ -254,7 +254,7 @@ class StructurePredictor:
         }
         if self.contact_head is not None:
             self.contact_head.save(folder)
-        (folder / "fold.json").write_text(json.dumps(info, indent=1) + "\n")
+        (folder / "fold.json").write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")
         return folder
 
 
@@ -288,7 +288,7 @@ def load_structure_predictor(
     if not (folder / "fold.json").is_file():
         folder = SHIPPED / "predictors" / str(name_or_path)
     try:
-        info = json.loads((folder / "fold.json").read_text())
+        info = json.loads((folder / "fold.json").read_text(encoding="utf-8"))
         tensors = load_file(folder / "head.safetensors")
     except (OSError, ValueError, SafetensorError) as error:
         what = f"no structure predictor {str(name_or_path)!r}: expected a folder of fold.json and head.safetensors"

@@ -186,7 +186,7 @@ class Trainer:
                 "nucleotides": sum(len(k.sequence) for k in self.train),
             },
         }
-        (self.out / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+        (self.out / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         return result
 
     def _interpolate(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -44,7 +45,7 @@ def run_job(job: Callable[[], Mapping[str, Any]]) -> int:
     """Run a job's main function, print its summary, and give the exit code (`EXIT_CODES`).
 
     A `ValueError`, `JobError`, or a path that is missing, taken or not allowed is the user's to mend and shown as one line,
-    so is a disk or a store that fails; anything else comes with its trace.
+    so is a disk or a store that fails; anything else comes with its trace, what a store refuses for another reason too.
     """
     try:
         emit_summary(job())
@@ -68,13 +69,13 @@ def run_job(job: Callable[[], Mapping[str, Any]]) -> int:
         if isinstance(cause, (ValueError, JobError)):
             say(f"error: {cause}")
             return 2
-        if cause is not None:
+        if cause is not None and is_outage(cause):
             text = " ".join(str(cause).split())
-            say(
-                f"error: {text}. See that the store and the input can be reached and that there is room, then run the same "
-                "command again: it goes on with what is saved"
-            )
+            say(f"error: {text}. {_remedy(text)}, then run the same command again: it goes on with what is saved")
             return 74
+        if cause is not None:
+            say(f"error: {' '.join(str(cause).split())}")
+            return 2
         traceback.print_exc()
         say("error: unexpected, see above. Run the same command again to go on")
         return 1
@@ -84,9 +85,27 @@ TOLD: Final = (JobError, ValueError, FileNotFoundError, PermissionError)
 """Kinds of errors that `tell` keeps apart; what else it tells is an OSError."""
 
 
+WRONG_PATHS: Final = (errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP, errno.EROFS, errno.ENOTEMPTY, errno.EXDEV)
+"""Errors of the operating system that no waiting mends: the message says what is wrong with a path."""
+
+
 def is_io_failure(error: BaseException) -> bool:
-    """Whether a disk or a store failed."""
-    return isinstance(error, OSError) or (isinstance(error, RuntimeError) and "LanceError(IO)" in str(error))
+    """Whether a disk, a store or a path failed. What else Lance refuses, as a schema, is no such failure."""
+    if "LanceError(" in str(error):
+        return isinstance(error, (OSError, RuntimeError)) and "LanceError(IO)" in str(error)
+    return isinstance(error, OSError)
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether the same command can go on later: the disk is full, or something cannot be reached."""
+    return is_io_failure(error) and getattr(error, "errno", None) not in WRONG_PATHS
+
+
+def _remedy(text: str) -> str:
+    full = ("No space left", "StorageFull", "Disk quota exceeded", "disk full")
+    if any(words.lower() in text.lower() for words in full):
+        return "The disk is full: make room"
+    return "See that the store and the input can be reached and that there is room"
 
 
 def tell(error: Exception) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import socket
 import sys
 import warnings
 
@@ -28,6 +29,14 @@ FOR_JOBS = {
 }
 
 
+ANSWER_SECONDS = 10.0
+"""How long the cluster that RAY_ADDRESS names may take to answer."""
+SOCKET = "/ray/session_2000-01-01_00-00-00_000000_0000000/sockets/plasma_store"
+"""Ray's longest path of a socket, below its folder."""
+LONGEST_SOCKET = 107
+"""Bytes that Linux allows for one."""
+
+
 def num_cpus() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -40,8 +49,11 @@ def connect_ray(*, cpus: int | None = None, object_store_bytes: int = 512 << 20,
         cpus: cores of an embedded Ray; by default all that this process may use.
         object_store_bytes: its object store. Ray's own default is a third of the memory; streams need little.
         job_server: whether an embedded Ray takes jobs, one after the other: over HTTP, on loopback, with its own token.
+
+    Raises:
+        JobError: no cluster answers at `RAY_ADDRESS`, or it is no address.
     """
-    joining = bool(os.environ.get("RAY_ADDRESS"))
+    joining = os.environ.get("RAY_ADDRESS", "") not in ("", "local")
     if not joining:
         if "ray" in sys.modules and any(name not in os.environ for name in ONE_MACHINE):
             say("ray was imported before it could be told to stay on this machine: its ports may be open to the network")
@@ -91,7 +103,7 @@ def _connect(joining: bool, cpus: int | None, object_store_bytes: int, job_serve
         return
     leave_out_false_alarms()
     if joining:
-        ray.init(logging_level=logging.WARNING)
+        _join(os.environ["RAY_ADDRESS"])
     else:
         if job_server:
             _any_agent_port()
@@ -102,6 +114,7 @@ def _connect(joining: bool, cpus: int | None, object_store_bytes: int, job_serve
             include_dashboard=job_server,  # jobs are taken there
             dashboard_host="127.0.0.1",
             resources={JOB_RESOURCE: 1} if job_server else None,
+            _temp_dir=_short_folder(),
             log_to_driver=False,  # errors come back with their traces; the rest stays in Ray's session folder
             logging_level=logging.WARNING,
         )
@@ -109,6 +122,35 @@ def _connect(joining: bool, cpus: int | None, object_store_bytes: int, job_serve
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False  # the job's own progress says more
     context.print_on_execution_start = False
+
+
+def _join(address: str) -> None:
+    """Join a cluster. Ray would look for one that is not there for a minute, and then end this process."""
+    import ray
+
+    way_out = "Start the cluster, correct the address, or unset RAY_ADDRESS to run on this machine"
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        if host and port.isdigit():
+            socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
+        ray.init(logging_level=logging.WARNING)
+    except (OSError, OverflowError) as error:
+        raise JobError(f"RAY_ADDRESS={address}: no Ray cluster answers there ({error}). {way_out}") from error
+    except ValueError as error:
+        raise JobError(f"RAY_ADDRESS={address}: no address of a Ray cluster ({_first_line(error)}). {way_out}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0].rstrip(".")
+
+
+def _short_folder() -> str | None:
+    """Where an embedded Ray keeps its files; None for its own choice, which TMPDIR or RAY_TMPDIR name."""
+    named = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), "")
+    if not named or len(f"{os.environ[named]}{SOCKET}") <= LONGEST_SOCKET:
+        return None
+    say(f"{named} is too long for Ray's sockets: Ray's files go to /tmp/ray")
+    return "/tmp/ray"
 
 
 def _any_agent_port() -> None:

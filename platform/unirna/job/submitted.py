@@ -37,7 +37,7 @@ def main(folder: Path, attempt: int, address: str = "") -> int:
         env = {name: value for name, value in os.environ.items() if name not in ("UNIRNA_API_KEY", "UNIRNA_KEYS_FILE")}
         env |= {"RAY_ADDRESS": address} if address else {}
         env["UNIRNA_PROGRESS_SECONDS"] = str(PROGRESS_SECONDS)
-        command = json.loads((folder / "command.json").read_text())
+        command = json.loads((folder / "command.json").read_text(encoding="utf-8"))
         with log.open("ab") as stderr, (folder / "summary.json").open("wb") as stdout:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, env=env)
             while True:
@@ -54,7 +54,7 @@ def main(folder: Path, attempt: int, address: str = "") -> int:
 def note(path: Path, facts: dict[str, Any]) -> None:
     """Write facts and the time, beside their place and renamed."""
     beside = path.with_name(f".{path.name}.tmp")
-    beside.write_text(json.dumps({"at": datetime.now(UTC).isoformat(timespec="seconds"), **facts}))
+    beside.write_text(json.dumps({"at": datetime.now(UTC).isoformat(timespec="seconds"), **facts}), encoding="utf-8")
     beside.replace(path)
 
 

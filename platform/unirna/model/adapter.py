@@ -112,7 +112,7 @@ def save_adapted(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     facts = {"base": base, "fingerprint": fingerprint, **({"whitened": True} if whitened and adapters else {})}
-    (folder / BASE_FILE).write_text(json.dumps(facts) + "\n")
+    (folder / BASE_FILE).write_text(json.dumps(facts) + "\n", encoding="utf-8")
     if adapters:
         save_tensors(adapters, folder / ADAPTER_FILE)
     return folder
@@ -125,7 +125,7 @@ def read_adapted(folder: Path) -> tuple[str, str, dict[str, Tensor], bool]:
         CheckpointError: a damaged file.
     """
     try:
-        base = json.loads((folder / BASE_FILE).read_text())
+        base = json.loads((folder / BASE_FILE).read_text(encoding="utf-8"))
         adapters = load_file(folder / ADAPTER_FILE) if (folder / ADAPTER_FILE).exists() else {}
         return str(base["base"]), str(base["fingerprint"]), adapters, bool(base.get("whitened", False))
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:

@@ -23,6 +23,9 @@ from unirna.model.whitening import Whitening
 OPTIONAL = ("pooler.", "rotary_embeddings.inv_freq")
 """Tensors that may stand in a file and are not used."""
 
+OF_TOKENS = ("embeddings.word_embeddings.weight", "lm_head.decoder.weight", "lm_head.decoder.bias")
+"""Tensors with a row for each token."""
+
 
 class CheckpointError(ValueError):
     """A folder that is no checkpoint, or one whose tensors do not fit its configuration."""
@@ -73,8 +76,8 @@ def save_checkpoint(encoder: Encoder, folder: str | Path, *, half: bool = False)
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(encoder.config.to_json(), indent=2) + "\n")
-    (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
+    (folder / "config.json").write_text(json.dumps(encoder.config.to_json(), indent=2) + "\n", encoding="utf-8")
+    (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8")
     weights = to_released(encoder)
     save_tensors(_halved(weights) if half else weights, folder / "model.safetensors", {"format": "pt"})
     if encoder.whitening is not None:
@@ -106,10 +109,10 @@ def load_checkpoint(folder: str | Path) -> Encoder:
     if not (folder / "config.json").is_file():
         raise CheckpointError(f"{folder}: no config.json. A checkpoint is a folder with config.json and model.safetensors")
     try:
-        config = EncoderConfig.from_json(json.loads((folder / "config.json").read_text()))
+        config = EncoderConfig.from_json(json.loads((folder / "config.json").read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{folder}: {error}") from error
-    tensors = _read_tensors(folder)
+    tensors = _in_our_order(_read_tensors(folder), folder)
     encoder = Encoder(config)
     if not any(name.startswith("lm_head.") for name in tensors):
         encoder.lm_head = None
@@ -134,6 +137,33 @@ def load_checkpoint(folder: str | Path) -> Encoder:
     encoder.load_state_dict(state, assign=True)
     encoder.whitening = _read_whitening(folder, config)
     return encoder.eval()
+
+
+def _in_our_order(tensors: dict[str, Tensor], folder: Path) -> dict[str, Tensor]:
+    """The tensors with their rows of tokens in the order of `VOCABULARY`, where a `vocab.txt` has another.
+
+    Raises:
+        CheckpointError: a `vocab.txt` with other tokens.
+    """
+    path = folder / "vocab.txt"
+    if not path.is_file():
+        return tensors
+    try:
+        tokens = path.read_text(encoding="utf-8").split()
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path} is not UTF-8 text ({error.reason})") from error
+    if sorted(tokens) != sorted(VOCABULARY):
+        raise CheckpointError(
+            f"{path} has the tokens {' '.join(tokens)[:200]}; expected {' '.join(VOCABULARY)}, in any order. A model of "
+            "other tokens cannot be used"
+        )
+    order = [tokens.index(token) for token in VOCABULARY]
+    if order == list(range(len(order))):
+        return tensors
+    moved = {name: tensors[name] for name in OF_TOKENS if name in tensors}
+    if any(len(tensor) != len(order) for tensor in moved.values()):
+        return tensors  # whose shape is refused then
+    return tensors | {name: tensor[order] for name, tensor in moved.items()}
 
 
 def _read_tensors(folder: Path) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from itertools import count
 from pathlib import Path
@@ -22,7 +22,7 @@ import torch
 from unirna.job import JobError
 from unirna.model import Model, load
 from unirna.screen.criteria import Criteria
-from unirna.sequence import InputError, Piece, clean_table, read_tables
+from unirna.sequence import InputError, Piece, TextTypes, clean_table, read_tables
 from unirna.sequence.normalise import REJECT_SCHEMA
 from unirna.tasks import load_predictor
 
@@ -62,12 +62,14 @@ class Reader:
     """Reads a piece and yields its blocks; a task without a core of its own, as reading is a small part of the work.
 
     Args:
-        id_column, sequence_column: columns of table input.
+        id_column, sequence_column: columns of table input. types: column -> a declared type.
         finished: piece -> blocks that an earlier run has scored.
     """
 
-    def __init__(self, id_column: str, sequence_column: str, finished: dict[int, set[int]]) -> None:
-        self.id_column, self.sequence_column, self.finished = id_column, sequence_column, finished
+    def __init__(
+        self, id_column: str, sequence_column: str, types: Mapping[str, str], finished: dict[int, set[int]]
+    ) -> None:
+        self.id_column, self.sequence_column, self.types, self.finished = id_column, sequence_column, types, finished
 
     def blocks(self, pieces: pa.Table) -> Iterator[pa.Table]:
         """Rows of number and piece (JSON) -> one row for each block, in order; the last one says so.
@@ -84,7 +86,13 @@ class Reader:
 
     def _piece_blocks(self, number: int, piece: Piece) -> Iterator[pa.Table]:
         done = self.finished.get(number, set())
-        tables = read_tables(piece, id_column=self.id_column, sequence_column=self.sequence_column, rows=BLOCK_ROWS)
+        tables = read_tables(
+            piece,
+            id_column=self.id_column,
+            sequence_column=self.sequence_column,
+            rows=BLOCK_ROWS,
+            types=dict(self.types),
+        )
         table = next(tables, None)
         if table is None:
             yield _block_row(number, 0, last=True, size=piece.bytes)
@@ -95,7 +103,10 @@ class Reader:
             size = left if following is None else min(left, _stored_bytes(table, piece))
             left -= size
             if block not in done:
-                good, rejects = clean_table(_without_own_columns(table), piece.name)
+                types = TextTypes()
+                if piece.is_text_table:
+                    types.look(table)
+                good, rejects = clean_table(table, piece.name)
                 good = good.append_column("source", pa.array([piece.name] * good.num_rows, pa.string()))
                 yield _block_row(
                     number,
@@ -105,6 +116,7 @@ class Reader:
                     read=table.num_rows,
                     good=pack(good),
                     rejects=pack(rejects),
+                    types=json.dumps({name: kind for name, kind in types.named().items() if name not in self.types}),
                 )
             if following is None:
                 return
@@ -120,6 +132,7 @@ def _block_row(
     read: int = 0,
     good: bytes = b"",
     rejects: bytes = b"",
+    types: str = "{}",
     problem: str = "",
 ) -> pa.Table:
     return pa.table(
@@ -131,6 +144,7 @@ def _block_row(
             "read": [read],
             "good": pa.array([good], pa.large_binary()),
             "rejects": pa.array([rejects], pa.large_binary()),
+            "types": [types],
             "problem": [problem],
         }
     )
@@ -140,13 +154,6 @@ def _stored_bytes(table: pa.Table, piece: Piece) -> int:
     """About how many bytes of its file a block took, for progress: a letter is one, or a quarter where compressed."""
     letters: int = sum(len(x or "") for x in table["sequence"].to_pylist()) + 40 * table.num_rows
     return letters if piece.format == "fasta" and not piece.compression else letters // 4
-
-
-def _without_own_columns(table: pa.Table) -> pa.Table:
-    """The input's own labels keep clear of the ranking's columns: `score` becomes `input_score`."""
-    reading = ("number", "id", "sequence")
-    names = [f"input_{n}" if n in OWN_COLUMNS and n not in reading else n for n in table.column_names]
-    return table.rename_columns(names)
 
 
 # ---- scoring -------------------------------------------------------------------------------------------------------
@@ -197,7 +204,7 @@ class Scorer:
                 counts["nucleotides"], counts["windowed"] = int(lengths.sum()), int((lengths > context).sum())
                 counts["histogram"] = np.histogram(scored["score"].to_numpy(), BINS, (0.0, 1.0))[0].tolist()
                 top = pack(self._still_best(best_rows(scored, self.top)))
-        kept = {key: row[key] for key in ("piece", "block", "last", "bytes", "problem")}
+        kept = {key: row[key] for key in ("piece", "block", "last", "bytes", "types", "problem")}
         return {**kept, "rejects": left_out, "counts": json.dumps(counts), "top": top}
 
     def _applicable(self, good: pa.Table) -> tuple[pa.Table, list[dict[str, Any]]]:
@@ -222,9 +229,6 @@ class Scorer:
                     "with NaN or infinity; its weights are unsound"
                 )
         for name, values in self.criteria.score(vectors, sequences, self.predictors).items():
-            at = good.schema.get_field_index(name)
-            if at >= 0:  # a label of the input that has the name of a criterion
-                good = good.rename_columns([f"input_{n}" if n == name else n for n in good.column_names])
             good = good.append_column(name, pa.array(values))
         return good
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from unirna.base import counted
 from unirna.job import JobError, Progress, connect_ray, package_version, plan_workers, say
 from unirna.model import load
-from unirna.screen.block import Reader, Scorer, best_rows, piece_row
+from unirna.screen.block import OWN_COLUMNS, Reader, Scorer, best_rows, piece_row
 from unirna.screen.criteria import (
     Criteria,
     LabelCriterion,
@@ -31,8 +31,23 @@ from unirna.screen.criteria import (
 )
 from unirna.screen.report import write_report
 from unirna.screen.state import ScreenState
-from unirna.sequence import Piece, check_unchanged, clean_table, contents_of, plan_pieces, read_tables, stamps_of
+from unirna.sequence import (
+    InputError,
+    Piece,
+    check_unchanged,
+    contents_of,
+    stamps_of,
+    clean_table,
+    column_of,
+    convert_table,
+    file_columns,
+    parse_types,
+    plan_pieces,
+    read_tables,
+    table_columns,
+)
 from unirna.sequence.normalise import REJECT_SCHEMA
+from unirna.vectorstore import renamed, safe_names, tell_renamed
 
 SAVE_SECONDS = 15.0
 """Between saves of the state: what a killed screen loses at most."""
@@ -49,6 +64,7 @@ class ScreenConfig:
         model: encoder for the similarity. registry: the folder of predictors.
         top: length of the shortlist.
         id_column, sequence_column: columns of table input.
+        encoding: of text, by default UTF-8 or what a byte-order mark says. column_type: types of columns, as "NAME=TYPE".
         workers: processes that hold the model; None for one to each GPU, else one to each core.
         piece_bytes: plain FASTA files are cut into pieces of this size.
     """
@@ -63,6 +79,8 @@ class ScreenConfig:
     top: int = 100
     id_column: str = "id"
     sequence_column: str = "sequence"
+    encoding: str = ""
+    column_type: tuple[str, ...] = ()
     workers: int | None = None
     piece_bytes: int = 64 << 20
 
@@ -91,13 +109,14 @@ def screen_library(config: ScreenConfig) -> dict[str, Any]:
     work = out / ".work"
     criteria = _criteria(config)
     library = [_absolute(item) for item in config.library]  # workers on this machine may stand in another folder
-    pieces = plan_pieces(library, piece_bytes=config.piece_bytes, spool=work.absolute())
+    pieces = plan_pieces(library, piece_bytes=config.piece_bytes, spool=work.absolute(), encoding=config.encoding)
+    names = _label_names(config, pieces, criteria)
     stamps = stamps_of(piece.path for piece in pieces)
     recipe = _recipe(config, criteria, pieces)
     finished = out / "screen.json"
-    if finished.exists() and json.loads(finished.read_text()).get("recipe") == recipe:
+    if finished.exists() and json.loads(finished.read_text(encoding="utf-8")).get("recipe") == recipe:
         say(f"{out} holds the result of the same screen: nothing to do")
-        summary: dict[str, Any] = json.loads(finished.read_text())["summary"]
+        summary: dict[str, Any] = json.loads(finished.read_text(encoding="utf-8"))["summary"]
         return summary
 
     # ---- one pass
@@ -132,11 +151,13 @@ def screen_library(config: ScreenConfig) -> dict[str, Any]:
             f"({counts['rejected_by_reason'] or 'none'}), a predictor does not apply to {counts['not_applicable']:,} "
             f"({counts['not_applicable_by_reason'] or 'none'})"
         )
-    ranked = _ranked(best_rows(state.top, config.top), criteria)
+    best = convert_table(best_rows(state.top, config.top), state.types.types)
+    ranked = _ranked(best, criteria, names)
     settings = _settings(config, criteria)
     summary = {
         "out": str(out),
         "hits": ranked.num_rows,
+        "renamed_labels": renamed(names),
         **counts,
         "best": {"id": ranked["id"][0].as_py(), "score": round(ranked["score"][0].as_py(), 4)},
         "report": str(out / "report.html"),
@@ -174,8 +195,8 @@ def _criteria(config: ScreenConfig) -> Criteria:
 def _read_references(config: ScreenConfig) -> tuple[list[str], list[str]]:
     ids: list[str] = []
     sequences: list[str] = []
-    for piece in plan_pieces(config.similar_to):
-        for table in read_tables(piece, id_column=config.id_column, sequence_column=config.sequence_column):
+    for piece in plan_pieces(config.similar_to, encoding=config.encoding):
+        for table in read_tables(piece, id_column=config.id_column, sequence_column=config.sequence_column, columns=()):
             good, rejects = clean_table(table, piece.name)
             ids += good["id"].to_pylist()
             sequences += good["sequence"].to_pylist()
@@ -193,7 +214,7 @@ def _recipe(config: ScreenConfig, criteria: Criteria, pieces: list[Piece]) -> di
         "format": 2,
         "pieces": [asdict(piece) for piece in pieces],
         "files": contents_of(piece.path for piece in pieces),
-        "columns": [config.id_column, config.sequence_column],
+        "columns": [config.id_column, config.sequence_column, *config.column_type],
         "top": config.top,
         "references": [references.digest, references.unit] if references else None,
         "labels": [[c.name, c.fingerprint, contents_of([f"{c.folder}/predictor.json"])] for c in criteria.labels],
@@ -218,7 +239,7 @@ def _scored_blocks(
     import ray
 
     workers, gpus_each = plan_workers(config.workers)
-    reader = Reader(config.id_column, config.sequence_column, state.done)
+    reader = Reader(config.id_column, config.sequence_column, parse_types(config.column_type), state.done)
     context = ray.data.DataContext.get_current().copy()
     # A block travels as one row and each row is a block of Ray's own: Ray would otherwise join and cut them by size.
     context.target_max_block_size = 1
@@ -252,20 +273,52 @@ def _scored_blocks(
 # ---- outputs -------------------------------------------------------------------------------------------------------
 
 
-def _ranked(top: pa.Table, criteria: Criteria) -> pa.Table:
-    """The ranking with its columns in reading order: rank, id, scores, the input's labels, source, the sequence."""
+def _score_columns(criteria: Criteria) -> list[str]:
+    columns = [x for c in criteria.labels for x in (c.name, f"predicted {c.predictor}", outside_column(c.predictor))]
+    return list(dict.fromkeys(columns))
+
+
+def _label_names(config: ScreenConfig, pieces: list[Piece], criteria: Criteria) -> dict[str, str]:
+    """Names of the library's columns in its files -> in the ranking, told before any work.
+
+    Raises:
+        InputError: a declared type for a column that no file has.
+    """
+    files = list({piece.path: piece for piece in pieces}.values())
+    given = dict.fromkeys(name for piece in files for name in table_columns(piece))
+    for name in parse_types(config.column_type):
+        if name not in given:
+            have = ", ".join(given) or "none"
+            raise InputError(f"--column-type {name}", f"no input has a column of that name. They have: {have}")
+    if any(piece.format in ("fasta", "fastq") for piece in files):
+        given["description"] = None
+    labels = [name for name in given if name not in (config.id_column, config.sequence_column)]
+    names = safe_names(labels, reserved=(*OWN_COLUMNS, *_score_columns(criteria)), prefix="input_")
+    if told := tell_renamed(names):
+        say(told)
+    return names
+
+
+def _ranked(top: pa.Table, criteria: Criteria, names: dict[str, str]) -> pa.Table:
+    """The ranking with its columns in reading order: rank, id, scores, the input's labels, source, the sequence.
+
+    Args:
+        top: the best rows, best first. criteria: what they were scored on.
+        names: of the input's columns in its files -> in the ranking.
+    """
     ranked = top.append_column("rank", pa.array(range(1, top.num_rows + 1), pa.int32()))
-    scores = [x for c in criteria.labels for x in (c.name, f"predicted {c.predictor}", outside_column(c.predictor))]
-    first = ["rank", "id", "length", "score", "similarity", "nearest", *dict.fromkeys(scores)]
-    last = ["source", "number", "sha", "sequence"]
-    labels = [name for name in ranked.column_names if name not in (*first, *last)]
-    return ranked.select([name for name in (*first, *labels, *last) if name in ranked.column_names])
+    labels = file_columns(ranked.column_names)
+    first = ["rank", "id", "length", "score", "similarity", "nearest", *_score_columns(criteria)]
+    own = [name for name in (*first, "source", "number", "sha", "sequence") if name in ranked.column_names]
+    place = len(own) - 4
+    columns = [*own[:place], *map(column_of, labels), *own[place:]]
+    return ranked.select(columns).rename_columns([*own[:place], *(names[name] for name in labels), *own[place:]])
 
 
 def _write_ranked(ranked: pa.Table, out: Path) -> None:
     pq.write_table(ranked, out / ".ranked.parquet.tmp")
     (out / ".ranked.parquet.tmp").replace(out / "ranked.parquet")
-    with (out / ".ranked.csv.tmp").open("w", newline="") as file:
+    with (out / ".ranked.csv.tmp").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(ranked.column_names)
         writer.writerows(zip(*(ranked[name].to_pylist() for name in ranked.column_names), strict=True))

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unirna.screen.block import BINS, best_rows, unpack
+from unirna.sequence import TextTypes
 
 
 class ScreenState:
@@ -23,7 +24,7 @@ class ScreenState:
         counts: read, screened, rejected, nucleotides, windowed; `reasons` and `histogram` beside them.
         not_applicable: records by the reason why a predictor does not apply to them.
         done: piece -> finished blocks. ended: pieces whose last block is known -> its number.
-        bytes: size of the finished input.
+        bytes: size of the finished input. types: of the labels that are text in their files.
     """
 
     def __init__(self, folder: Path, recipe: dict[str, Any], top: int) -> None:
@@ -38,6 +39,7 @@ class ScreenState:
         self.bytes = 0
         self._parts = 0
         self._rejects: list[pa.Table] = []
+        self.types = TextTypes()
 
     # ---- taking in
 
@@ -49,6 +51,7 @@ class ScreenState:
         self.done[piece].add(block)
         if row["last"]:
             self.ended[piece] = block
+        self.types.join(TextTypes.of_named(json.loads(row["types"])).types)
         counts = json.loads(row["counts"])
         self.reasons.update(counts["rejected"])
         self.counts.update({key: counts[key] for key in ("read", "screened", "nucleotides", "windowed")})
@@ -84,6 +87,7 @@ class ScreenState:
             "done": {str(piece): _ranges(blocks) for piece, blocks in self.done.items()},
             "ended": self.ended,
             "bytes": self.bytes,
+            "types": self.types.named(),
             "parts": self._parts,
             "has_top": self.top is not None,
         }
@@ -105,6 +109,7 @@ class ScreenState:
         self.counts, self.reasons = Counter(note["counts"]), Counter(note["reasons"])
         self.not_applicable = Counter(note.get("not_applicable", {}))
         self.histogram, self.bytes, self._parts = note["histogram"], note["bytes"], note["parts"]
+        self.types = TextTypes.of_named(note["types"])
         self.done = {int(p): {b for first, last in r for b in range(first, last + 1)} for p, r in note["done"].items()}
         self.ended = {int(piece): block for piece, block in note["ended"].items()}
         return True

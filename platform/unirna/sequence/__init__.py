@@ -4,9 +4,22 @@ Knows Arrow and nothing of torch or Ray. Lengths are in nucleotides; positions i
 """
 
 from unirna.sequence.content import changed_path, check_unchanged, contents_of, stamps_of
+from unirna.sequence.columns import (
+    MISSING,
+    TYPES,
+    TextTypes,
+    column_of,
+    convert,
+    convert_table,
+    file_columns,
+    is_missing,
+    parse_types,
+)
 from unirna.sequence.normalise import REASONS, REJECT_SCHEMA, SequenceError, clean_table, normalise, sequence_sha
-from unirna.sequence.read import InputError, Piece, Record, plan_pieces, read, read_tables
+from unirna.sequence.pieces import Piece, plan_pieces, remove_copies
+from unirna.sequence.read import Record, read, read_labels, read_tables, types_of
 from unirna.sequence.shuffle import shuffle_dinucleotides
+from unirna.sequence.streams import InputError
 from unirna.sequence.structure import (
     Structure,
     StructureError,
@@ -19,32 +32,48 @@ from unirna.sequence.structure import (
     write_ct,
     write_dot_bracket,
 )
+from unirna.sequence.tables import Missing, missing_column, table_columns
 
 __all__ = [
+    "MISSING",
     "REASONS",
     "REJECT_SCHEMA",
+    "TYPES",
     "InputError",
+    "Missing",
     "Piece",
     "Record",
     "SequenceError",
     "Structure",
     "StructureError",
+    "TextTypes",
     "changed_path",
     "check_unchanged",
     "clean_table",
+    "column_of",
     "contents_of",
+    "convert",
+    "convert_table",
+    "file_columns",
+    "is_missing",
+    "missing_column",
     "normalise",
     "parse_bpseq",
     "parse_bpseq_all",
     "parse_ct",
     "parse_ct_all",
     "parse_dot_bracket",
+    "parse_types",
     "plan_pieces",
     "read",
+    "read_labels",
     "read_tables",
+    "remove_copies",
     "sequence_sha",
     "shuffle_dinucleotides",
     "stamps_of",
+    "table_columns",
+    "types_of",
     "write_bpseq",
     "write_ct",
     "write_dot_bracket",

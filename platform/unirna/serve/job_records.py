@@ -166,7 +166,7 @@ class JobRecords:
 
     def _describe(self, id: str, states: Mapping[str, tuple[str, str]] | None) -> dict[str, Any]:
         folder = self.folder / id
-        facts = json.loads((folder / "job.json").read_text())
+        facts = json.loads((folder / "job.json").read_text(encoding="utf-8"))
         attempt = newest_attempt(folder)
         submitted, started, ended, cancelled = (
             read_note(folder / f"{what}-{attempt}.json") for what in ("submitted", "started", "ended", "cancelled")
@@ -196,7 +196,7 @@ class JobRecords:
         }
 
     def _summary(self, folder: Path) -> dict[str, Any] | None:
-        lines = (folder / "summary.json").read_text().splitlines()
+        lines = (folder / "summary.json").read_text(encoding="utf-8").splitlines()
         try:
             found = json.loads(self.hidden(lines[-1]))
         except (IndexError, ValueError):
@@ -238,7 +238,7 @@ def _seconds_since(path: Path) -> float:
 def read_note(path: Path) -> dict[str, Any] | None:
     """What a file of a job's folder says; None where there is none, or it is being written."""
     try:
-        found: dict[str, Any] = json.loads(path.read_text())
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
     return found

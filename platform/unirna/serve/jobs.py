@@ -149,10 +149,10 @@ class Jobs(JobRecords):
         ours = {"id": id, "body": hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()}
         beside = keys / f".{secrets.token_hex(8)}"
         try:
-            beside.write_text(json.dumps(ours))
+            beside.write_text(json.dumps(ours), encoding="utf-8")
             os.link(beside, place)  # whole or not at all, and one of two at once
         except FileExistsError:
-            first: dict[str, str] = json.loads(place.read_text())
+            first: dict[str, str] = json.loads(place.read_text(encoding="utf-8"))
             if first["body"] != ours["body"]:
                 raise bad_field("Idempotency-Key", f"it was used for another request, which made {first['id']}") from None
             return first["id"]
@@ -200,8 +200,8 @@ class Jobs(JobRecords):
             "parameters": request.parameters.model_dump(),
             **described,
         }
-        (beside / "command.json").write_text(json.dumps(command(request, self.place, paths, folder)))
-        (beside / "job.json").write_text(json.dumps(facts))
+        (beside / "command.json").write_text(json.dumps(command(request, self.place, paths, folder)), encoding="utf-8")
+        (beside / "job.json").write_text(json.dumps(facts), encoding="utf-8")
         try:
             beside.rename(folder)
         except OSError:  # the same request came twice at once, and the other was first
@@ -214,7 +214,7 @@ class Jobs(JobRecords):
         folder = self.folder / id
         mark = folder / f"submitted-{attempt}.json"
         try:
-            with mark.open("x") as file:
+            with mark.open("x", encoding="utf-8") as file:
                 json.dump({"at": datetime.now(UTC).isoformat(timespec="seconds"), "by": by}, file)
         except FileExistsError:
             return

@@ -120,7 +120,7 @@ def result(id: str, name: str, jobs: JobsOf) -> Response:
     path = jobs.result(id, name)
     if path.suffix == ".html":  # a report says where its input stands
         saved = DOWNLOAD_HEADERS | {"content-disposition": f'attachment; filename="{quote(name)}"'}
-        return Response(jobs.hidden(path.read_text()), media_type="application/octet-stream", headers=saved)
+        return Response(jobs.hidden(path.read_text(encoding="utf-8")), media_type="application/octet-stream", headers=saved)
     return FileResponse(
         path,
         media_type="application/octet-stream",

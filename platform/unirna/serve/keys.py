@@ -47,7 +47,7 @@ def read_keys(path: str | Path, *, strict: bool = True) -> tuple[Key, ...]:
         KeysError: a file that cannot be read, or a line that is no key.
     """
     try:
-        text = Path(path).read_text()
+        text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError as error:
         if not strict:
             return ()

@@ -182,7 +182,7 @@ class Settings:
         if self.api_key_file:
             source = _name("api_key_file")
             try:
-                key = next(iter(Path(self.api_key_file).read_text().splitlines()), "").strip()
+                key = next(iter(Path(self.api_key_file).read_text(encoding="utf-8").splitlines()), "").strip()
             except (OSError, UnicodeDecodeError) as error:
                 raise SettingsError(f"{source}: {self.api_key_file} cannot be read ({error})") from error
             if not key:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -18,7 +19,20 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from unirna.base import percent
-from unirna.sequence import InputError, Piece, clean_table, plan_pieces, read_tables
+from unirna.sequence import (
+    MISSING,
+    Missing,
+    Piece,
+    TextTypes,
+    clean_table,
+    column_of,
+    convert_table,
+    missing_column,
+    parse_types,
+    plan_pieces,
+    read_tables,
+    table_columns,
+)
 from unirna.tasks.bounds import parse
 from unirna.tasks.errors import TaskError
 from unirna.tasks.pairs import PAIR_MARK, paired
@@ -31,10 +45,6 @@ FLAGS: Final = {
     "": "nan",
 }
 """What the columns of several labels may hold, in any case."""
-MISSING: Final = frozenset(
-    ("", "NA", "N/A", "n/a", "#N/A", "#N/A N/A", "#NA", "<NA>", "NaN", "nan", "-NaN", "-nan", "NULL", "null", "None")
-)
-"""Cells of labels, values and splits that hold nothing: what pandas.read_csv takes for missing, case as there."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,8 @@ class DataConfig:
         reference_column: of values that are of a sequence as against another one, which stands here: a variant and what it
             is a variant of. A random split keeps all rows of one reference on one side.
         allow_copies: whether test rows whose sequence stands in training too may stay, to be measured with and without.
+        encoding: of text, such as "latin-1"; by default UTF-8, or what a file's byte-order mark says.
+        column_type: types of columns of text tables, as "NAME=TYPE"; by default what all of their text is.
     """
 
     data: tuple[str, ...]
@@ -75,6 +87,8 @@ class DataConfig:
     allow_copies: bool = False
     label_columns: tuple[str, ...] = ()
     reference_column: str = ""
+    encoding: str = ""
+    column_type: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.reference_column and not (self.numeric and self.level == "sequence"):
@@ -176,8 +190,12 @@ def read_labelled(config: DataConfig, *, whole: bool = False) -> LabelledTable:
     tables: list[pa.Table] = []
     reasons: Counter[str] = Counter()
     read = 0
-    for piece in plan_pieces(config.data):
-        for table in _tables(piece, config):
+    missing = Missing()
+    given = [(piece, _tables(piece, config, missing)) for piece in plan_pieces(config.data, encoding=config.encoding)]
+    types = _text_types(given, config)
+    for piece, parts in given:
+        for part in parts:
+            table = _wanted_columns(convert_table(part, types) if piece.is_text_table else part, piece, config)
             read += table.num_rows
             good, rejects = clean_table(table, piece.name)
             reasons.update(rejects["reason"].to_pylist())
@@ -233,6 +251,8 @@ def read_labelled(config: DataConfig, *, whole: bool = False) -> LabelledTable:
         if not ids:
             raise TaskError(f"{', '.join(config.data)}: all labels are bounds, on which nothing can be measured")
     counts = {"read": read, "kept": len(ids), "rejected": sum(reasons.values()), "rejected_by_reason": dict(+reasons)}
+    if missing:
+        counts["read_as_missing"] = {f"{column} {word}": count for (column, word), count in sorted(missing.items())}
     counts |= count_rows([letters.rpartition(PAIR_MARK)[2] for letters in sequences], shas, labels, splits)
     facts = (config.numeric, config.level, config.label_columns, bool(config.reference_column))
     table = LabelledTable(ids, sequences, shas, labels, splits, text, counts, *facts)
@@ -259,46 +279,55 @@ def read_labelled(config: DataConfig, *, whole: bool = False) -> LabelledTable:
     return table
 
 
-def _tables(piece: Piece, config: DataConfig) -> list[pa.Table]:
-    """One piece as tables of number, id, sequence, label and split, all text but the first."""
-    try:
-        tables = list(read_tables(piece, id_column=config.id_column, sequence_column=config.sequence_column))
-    except InputError as error:
-        if config.id_column != "id" or "no column 'id'" not in error.problem:
-            raise
-        # The id column was not asked for by name: rows are called by their number instead.
-        tables = [
-            t.set_column(t.schema.get_field_index("id"), "id", pa.array([f"row {n}" for n in t["number"].to_pylist()]))
-            for t in _tables_without_id(piece, config.sequence_column)
-        ]
-    return [_wanted_columns(table, piece, config) for table in tables]
+def _tables(piece: Piece, config: DataConfig, missing: Missing) -> list[pa.Table]:
+    """The columns of one piece that are used, as `read_tables` gives them."""
+    if config.reference_column in (config.id_column, config.sequence_column):
+        raise TaskError(f"--reference-column {config.reference_column}: it is no column of other sequences")
+    used = {
+        **dict.fromkeys(config.label_columns, "--label-columns"),
+        config.label_column: "--label-column",
+        config.split_column: "--split-column",
+        config.reference_column: "--reference-column",
+    }
+    used.pop("", None)
+    is_table = piece.format not in ("fasta", "fastq")
+    names = table_columns(piece) if is_table else ["description"]
+    types = parse_types(config.column_type)
+    for column, flag in {**dict.fromkeys(types, "--column-type"), **used}.items() if names else ():
+        if column not in names:
+            raise missing_column(piece.path, column, names, flag)
+    # Where no column of ids was asked for by name, rows are called by their number.
+    named = not is_table or config.id_column != "id" or "id" in names
+    return list(
+        read_tables(
+            piece,
+            id_column=config.id_column if named else "",
+            sequence_column=config.sequence_column,
+            columns=list(used),
+            types=types,
+            missing=missing,
+        )
+    )
 
 
-def _tables_without_id(piece: Piece, sequence_column: str) -> list[pa.Table]:
-    try:
-        return list(read_tables(piece, id_column=sequence_column, sequence_column=sequence_column))
-    except InputError as error:
-        raise InputError(error.source, error.problem.replace("--id-column", "--sequence-column")) from error
+def _text_types(given: list[tuple[Piece, list[pa.Table]]], config: DataConfig) -> dict[str, pa.DataType]:
+    """Types of the columns that are text in their files: what all of the text is."""
+    found = TextTypes()
+    for piece, tables in given:
+        for table in tables if piece.is_text_table else ():
+            found.look(table)
+    as_read = (*parse_types(config.column_type), config.reference_column)
+    return {name: kind for name, kind in found.types.items() if name not in as_read}
 
 
 def _wanted_columns(table: pa.Table, piece: Piece, config: DataConfig) -> pa.Table:
-    wanted = [(column, "--label-columns") for column in config.label_columns]
-    reference = config.reference_column
-    if reference in ("id", "sequence", "number"):  # the file's own columns of these names, where others were named for them
-        reference = f"input_{reference}"
-        if reference not in table.column_names:
-            raise TaskError(f"--reference-column {config.reference_column}: it is no column of other sequences")
-    others = ((config.split_column, "--split-column"), (reference, "--reference-column"))
-    for column, flag in (*wanted, (config.label_column, "--label-column"), *others):
-        if column and column not in table.column_names:
-            have = ", ".join(c for c in table.column_names if c != "number")
-            raise InputError(piece.path, f"has no column {column!r}. It has: {have}. Name the right one with {flag}")
+    """A table of number, id, sequence, label and split, all text but the first."""
     if config.label_columns:
-        flags = [[_flag(v, name, piece.path) for v in table[name].to_pylist()] for name in config.label_columns]
+        flags = [[_flag(v, name, piece.path) for v in table[column_of(name)].to_pylist()] for name in config.label_columns]
         texts = [" ".join(row) for row in zip(*flags, strict=True)]
         label = pa.chunked_array([pa.array([None if set(text) <= set("nan ") else text for text in texts], pa.string())])
     else:
-        label = _without_decimals(table[config.label_column])
+        label = _without_decimals(table[column_of(config.label_column)])
     is_list = any(kind(label.type) for kind in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list))
     if config.level == "nucleotide" and not is_list and not _is_text(label.type):
         raise TaskError(
@@ -319,13 +348,14 @@ def _wanted_columns(table: pa.Table, piece: Piece, config: DataConfig) -> pa.Tab
     if (
         not config.numeric
         and pa.types.is_floating(label.type)
-        and any(v is not None and not float(v).is_integer() for v in label.to_pylist())
+        and any(v is not None and v == v and not float(v).is_integer() for v in label.to_pylist())
     ):
         raise TaskError(
             f"{piece.path}: column {config.label_column!r} holds measured numbers such as {label[0].as_py()}. "
             "Classification wants names of classes; to predict the numbers, name the column with --target-column"
         )
-    split = table[config.split_column] if config.split_column else pa.nulls(table.num_rows, pa.string())
+    reference = table[column_of(config.reference_column)] if config.reference_column else None
+    split = table[column_of(config.split_column)] if config.split_column else pa.nulls(table.num_rows, pa.string())
     return pa.table(
         {
             "number": table["number"],
@@ -333,7 +363,7 @@ def _wanted_columns(table: pa.Table, piece: Piece, config: DataConfig) -> pa.Tab
             "sequence": table["sequence"].cast(pa.string()),
             "label": pa.array([_label(v, config) for v in label.to_pylist()], pa.string()),
             "split": pa.array([_text(v) for v in split.to_pylist()], pa.string()),
-            **({"reference": table[reference].cast(pa.string())} if reference else {}),
+            **({"reference": reference.cast(pa.string())} if reference is not None else {}),
         }
     )
 
@@ -378,7 +408,8 @@ def _problem(label: str, letters: str, config: DataConfig) -> str:
 def _label(value: object, config: DataConfig) -> str:
     """A label as text; the values of nucleotides with spaces between them."""
     if config.level == "sequence":
-        return _text(value, config.numeric)
+        declared = f"{config.label_column}=text" in config.column_type  # where NA is a name
+        return _text(value, config.numeric, ("",) if declared else MISSING)
     if isinstance(value, str):
         try:
             value = json.loads("null" if value.strip() in MISSING else value)
@@ -399,7 +430,7 @@ def _is_number(text: str) -> bool:
         return False
 
 
-def _text(value: object, numeric: bool = False) -> str:
+def _text(value: object, numeric: bool = False, missing: Sequence[str] = MISSING) -> str:
     """A label as text, "" where there is none: without white space at its ends, whole floating-point numbers of a class
     without the dot."""
     if value is None or value != value:  # NaN is no label
@@ -407,4 +438,4 @@ def _text(value: object, numeric: bool = False) -> str:
     if isinstance(value, float):
         return repr(value) if numeric or not value.is_integer() else str(int(value))
     text = str(value).strip()
-    return "" if text in MISSING else text
+    return "" if text in missing else text

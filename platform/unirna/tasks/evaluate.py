@@ -61,6 +61,7 @@ class EvaluateConfig:
         registry: the folder of predictors. predictor: a name in it.
         data: the labelled table: columns and split settings that are empty here are those the predictor was made with.
         split: "test", "valid", "train", or "all" for the whole table.
+        encoding, column_type: of the table (`DataConfig`).
         out: folder of `results.parquet` and `results.md`; empty for the registry.
     """
 
@@ -75,6 +76,8 @@ class EvaluateConfig:
     split_column: str = ""
     split_names: tuple[str, ...] = ()
     reference_column: str = ""
+    encoding: str = ""
+    column_type: tuple[str, ...] = ()
     out: str = ""
 
     def __post_init__(self) -> None:
@@ -219,6 +222,8 @@ def _read(config: EvaluateConfig, predictor: Predictor) -> LabelledTable:
         level="nucleotide" if predictor.level == "nucleotide" else "sequence",
         split_by=made.get("split_by", "sequence"),
         reference_column=config.reference_column or made.get("reference_column", ""),
+        encoding=config.encoding,
+        column_type=config.column_type,
     )
     if config.split == "all":
         return read_labelled(replace(data, split_column="", split_names=()), whole=True)
@@ -288,7 +293,7 @@ def _enter(folder: Path, fresh: list[dict[str, Any]]) -> int:
     rows = sorted(kept + fresh, key=lambda row: [row[key] for key in ("data", "content", "split", "predictor")])
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(rows, SCHEMA), folder / ".results.parquet.tmp")
-    (folder / ".results.md.tmp").write_text(_markdown(rows))
+    (folder / ".results.md.tmp").write_text(_markdown(rows), encoding="utf-8")
     for name in ("results.parquet", "results.md"):
         (folder / f".{name}.tmp").replace(folder / name)
     return len(rows)

@@ -188,7 +188,9 @@ def _train(
         best, score = _validate(classifier, task, feed, valid, rank, world)
         if rank == 0:
             _save_best(work, classifier, config.rank)
-            (work / "start.json").write_text(json.dumps({"valid_loss": round(best, 6), "valid_score": round(score, 6)}))
+            (work / "start.json").write_text(
+                json.dumps({"valid_loss": round(best, 6), "valid_score": round(score, 6)}), encoding="utf-8"
+            )
     steps_per_epoch = _num_batches(len(train.tokens), config.batch_size)
     per_row = train.known / len(train.tokens)
     steps = config.epochs * steps_per_epoch
@@ -333,7 +335,7 @@ def _save_state(
 ) -> None:
     state = {"model": classifier.state_dict(), "optimizer": optimizer.state_dict(), "history": history, "best": best}
     torch.save(state, work / "state.pt.tmp")
-    (work / "epochs.json.tmp").write_text(json.dumps(history))
+    (work / "epochs.json.tmp").write_text(json.dumps(history), encoding="utf-8")
     for name in ("state.pt", "epochs.json"):
         (work / f"{name}.tmp").replace(work / name)
 
@@ -354,14 +356,14 @@ def _restore(
 def read_epochs(work: Path) -> list[dict[str, Any]]:
     """The records of the finished epochs: epoch, loss, valid_loss, valid_score and what it is (score), seconds."""
     path = work / "epochs.json"
-    records: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+    records: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     return records
 
 
 def read_start(work: Path) -> dict[str, float]:
     """`valid_loss` and `valid_score` of the head that training began with; empty where it began with none."""
     path = work / "start.json"
-    start: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+    start: dict[str, float] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return start
 
 

@@ -505,7 +505,7 @@ def load_predictor(folder: str | Path, device: str | torch.device | None = None)
     """
     folder = Path(folder)
     try:
-        info = json.loads((folder / "predictor.json").read_text())
+        info = json.loads((folder / "predictor.json").read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise TaskError(f"{folder}: no predictor.json. A predictor is a folder that jobs/finetune.py wrote") from error
     except ValueError as error:

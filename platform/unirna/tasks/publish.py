@@ -100,10 +100,10 @@ def publish(
     head.save(beside / "head.safetensors")
     simple.save(beside)
     pq.write_table(pa.table({"sha": sorted(training)}), beside / "training_sequences.parquet")
-    (beside / "card.md").write_text(write_card(info))
+    (beside / "card.md").write_text(write_card(info), encoding="utf-8")
     if plot:
-        (beside / "predicted.svg").write_text(plot)
-    (beside / "predictor.json").write_text(json.dumps(info, indent=1) + "\n")
+        (beside / "predicted.svg").write_text(plot, encoding="utf-8")
+    (beside / "predictor.json").write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")
     old = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():

@@ -75,6 +75,9 @@ def describe(table: LabelledTable) -> list[str]:
         + f"; {c['distinct_sequences']:,} distinct sequences",
         f"split: {table.split}: " + ", ".join(f"{count:,} {name}" for name, count in c["splits"].items()),
     ]
+    if "read_as_missing" in c:
+        words = ", ".join(f"{name} ({count:,})" for name, count in c["read_as_missing"].items())
+        lines.append(f"read as no value: {words}; --column-type COLUMN=text keeps them")
     if c["test_rows_seen"]:
         lines.append(
             f"note: {c['test_rows_seen']:,} test rows have a sequence that also stands in train or validation; "

@@ -53,7 +53,9 @@ class VariantsConfig:
         inputs: files, folders, globs or URIs of sequences. out: folder of the results.
         variants: a table of `id` and `variant` (CSV, TSV, Parquet); empty for all single substitutions of each sequence.
         model: a shipped name, a folder or a URI. method: "masked" or "pseudo-likelihood".
-        id_column, sequence_column: of tables. drawings: most heat maps that are drawn, of the first sequences.
+        id_column, sequence_column: of tables.
+        encoding: of text, by default UTF-8 or what a byte-order mark says.
+        drawings: most heat maps that are drawn, of the first sequences.
     """
 
     inputs: tuple[str, ...]
@@ -63,6 +65,7 @@ class VariantsConfig:
     method: Method = "masked"
     id_column: str = "id"
     sequence_column: str = "sequence"
+    encoding: str = ""
     drawings: int = 100
 
 
@@ -77,7 +80,7 @@ def score_collection(config: VariantsConfig) -> dict[str, Any]:
     """
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("w") as lock:
+    with (out / ".lock").open("w", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -92,12 +95,12 @@ def _score_collection(config: VariantsConfig, out: Path) -> dict[str, Any]:
             raise JobError(f"--out {out} lies inside the input {item}, so its results would be read as input. Give another")
     model = load(config.model)
     wanted = _listed(config) if config.variants else None
-    pieces = plan_pieces(config.inputs)
+    pieces = plan_pieces(config.inputs, encoding=config.encoding)
     stamps = stamps_of(piece.path for piece in pieces)
     files = contents_of(piece.path for piece in pieces)
     key = _key(config, pieces, files, model.fingerprint, wanted)
     if (out / "job.json").exists():
-        before = json.loads((out / "job.json").read_text())
+        before = json.loads((out / "job.json").read_text(encoding="utf-8"))
         if before["key"] != key:
             path = changed_path(before.get("files", []), files)
             if path is None or (out / "summary.json").exists():
@@ -108,7 +111,7 @@ def _score_collection(config: VariantsConfig, out: Path) -> dict[str, Any]:
         if (out / "summary.json").exists():
             say(f"{out} is complete: nothing to do")
             shutil.rmtree(parts, ignore_errors=True)  # a run that was killed after its summary leaves them
-            return dict(json.loads((out / "summary.json").read_text()))
+            return dict(json.loads((out / "summary.json").read_text(encoding="utf-8")))
     parts.mkdir(parents=True, exist_ok=True)
     _write(out / "job.json", json.dumps({"key": key, "files": files, **asdict(config)}, indent=1))
     done = sum(int(path.stem.split("-")[2]) for path in _part_files(parts))
@@ -119,7 +122,7 @@ def _score_collection(config: VariantsConfig, out: Path) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     counted = since = cost = 0
     missing = set(wanted or ())
-    for record in read(config.inputs, id_column=config.id_column, sequence_column=config.sequence_column):
+    for record in _records(config):
         counted += 1
         missing.discard(record.id)
         if counted <= done:
@@ -181,13 +184,17 @@ def _score(
     return rows, passes * len(letters), drawing
 
 
+def _records(config: VariantsConfig) -> Iterator[Record]:
+    return read(config.inputs, id_column=config.id_column, sequence_column=config.sequence_column, encoding=config.encoding)
+
+
 def _listed(config: VariantsConfig) -> dict[str, list[str]]:
     """Variants by id, from the table."""
     found: dict[str, list[str]] = defaultdict(list)
-    for piece in plan_pieces((config.variants,)):
+    for piece in plan_pieces((config.variants,), encoding=config.encoding):
         if piece.format not in ("parquet", "csv", "tsv"):
             raise InputError(piece.path, "wanted a table (CSV, TSV or Parquet) of id and variant")
-        for table in read_tables(piece, id_column="id", sequence_column="variant"):
+        for table in read_tables(piece, id_column="id", sequence_column="variant", columns=()):
             for name, text in zip(table["id"].to_pylist(), table["sequence"].to_pylist(), strict=True):
                 found[str(name)].append(str(text or ""))
     return dict(found)
@@ -254,5 +261,5 @@ def _tables(parts: Path, lost: list[dict[str, Any]]) -> Iterator[pa.Table]:
 
 def _write(path: Path, text: str) -> None:
     beside = path.with_name(f".{path.name}.tmp")
-    beside.write_text(text)
+    beside.write_text(text, encoding="utf-8")
     beside.replace(path)

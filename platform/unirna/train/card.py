@@ -55,8 +55,8 @@ def write_model(
 
     def write(folder: Path) -> None:
         save_checkpoint(encoder, folder)
-        (folder / "training.json").write_text(json.dumps(training, indent=1) + "\n")
-        (folder / "card.md").write_text(_card(training, encoder))
+        (folder / "training.json").write_text(json.dumps(training, indent=1) + "\n", encoding="utf-8")
+        (folder / "card.md").write_text(_card(training, encoder), encoding="utf-8")
 
     write_folder(run / "model", write)
     summary = {
@@ -72,7 +72,7 @@ def write_model(
         "valid_accuracy": last.get("valid_accuracy"),
         **{f"{name}_loss": found["loss"] for name, found in counted.items()},
     }
-    (run / "summary.json").write_text(json.dumps(summary) + "\n")
+    (run / "summary.json").write_text(json.dumps(summary) + "\n", encoding="utf-8")
 
 
 def _commit() -> str:
@@ -84,6 +84,7 @@ def _commit() -> str:
             text=True,
             timeout=10,
             check=True,
+            encoding="utf-8",
         )
     except (OSError, subprocess.SubprocessError):
         return "unknown"

@@ -54,7 +54,7 @@ def save_best(run: Path, step: int, valid_loss: float, encoder: Encoder) -> None
 
     def write(folder: Path) -> None:
         save_checkpoint(encoder, folder)
-        (folder / "best.json").write_text(json.dumps({"step": step, "valid_loss": valid_loss}) + "\n")
+        (folder / "best.json").write_text(json.dumps({"step": step, "valid_loss": valid_loss}) + "\n", encoding="utf-8")
 
     write_folder(run / "best", write)
 
@@ -62,7 +62,7 @@ def save_best(run: Path, step: int, valid_loss: float, encoder: Encoder) -> None
 def best_loss(run: Path) -> float:
     """The lowest validation loss so far, infinite where there is none."""
     try:
-        return float(json.loads((run / "best" / "best.json").read_text())["valid_loss"])
+        return float(json.loads((run / "best" / "best.json").read_text(encoding="utf-8"))["valid_loss"])
     except (OSError, ValueError, KeyError):
         return float("inf")
 
@@ -79,7 +79,7 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
         beside.mkdir(parents=True)
         write(beside)
         sums = {path.name: checksum(path) for path in sorted(beside.iterdir())}
-        (beside / "checksums.json").write_text(json.dumps(sums, indent=1) + "\n")
+        (beside / "checksums.json").write_text(json.dumps(sums, indent=1) + "\n", encoding="utf-8")
         for path in (*beside.iterdir(), beside):
             flush(path)
     except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors wrap the system's error
@@ -140,7 +140,7 @@ def sound_checkpoint(run: Path) -> Path | None:
     """The last checkpoint whose files are all there and have their checksums; damaged ones are named in a warning."""
     for folder in reversed(checkpoints(run)):
         try:
-            sums: dict[str, str] = json.loads((folder / "checksums.json").read_text())
+            sums: dict[str, str] = json.loads((folder / "checksums.json").read_text(encoding="utf-8"))
             wrong = [name for name, total in sums.items() if checksum(folder / name) != total]
         except (OSError, ValueError) as error:
             log.warning("checkpoint %s cannot be read (%s): going back to the one before", folder, error)

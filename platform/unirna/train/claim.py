@@ -28,7 +28,7 @@ def claim_run(run: Path, config: TrainConfig, corpus: str | Path) -> None:
     if not path.exists():
         _write(path, {**settings, "num_warmup": config.num_warmup})
         return
-    have: dict[str, Any] = {**asdict(TrainConfig()), **json.loads(path.read_text())}
+    have: dict[str, Any] = {**asdict(TrainConfig()), **json.loads(path.read_text(encoding="utf-8"))}
     differ = [key for key in settings if key not in FREE and settings[key] != have.get(key)]
     if differ == ["steps"] and config.steps > have["steps"]:
         _extend(run, have, config.steps)
@@ -40,7 +40,7 @@ def claim_run(run: Path, config: TrainConfig, corpus: str | Path) -> None:
 
 def claimed(run: Path, config: TrainConfig) -> TrainConfig:
     """The settings with the warm-up that the run began with: a share of the steps would grow with them."""
-    have = json.loads((run / "config.json").read_text())
+    have = json.loads((run / "config.json").read_text(encoding="utf-8"))
     return replace(config, warmup_steps=have.get("num_warmup", config.num_warmup))
 
 
@@ -61,5 +61,5 @@ def _extend(run: Path, have: dict[str, Any], steps: int) -> None:
 
 def _write(path: Path, content: dict[str, Any]) -> None:
     beside = path.with_name(path.name + ".tmp")
-    beside.write_text(json.dumps(content, indent=1) + "\n")
+    beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     beside.replace(path)

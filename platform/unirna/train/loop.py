@@ -78,7 +78,7 @@ def _train(config: TrainConfig, corpus: str | Path, run: Path, workers: Workers)
                 training.step(step)
         training.finish()
         workers.wait()
-    summary: dict[str, Any] = json.loads((run / "summary.json").read_text())
+    summary: dict[str, Any] = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     return summary
 
 

@@ -48,9 +48,9 @@ class MetricsLog:
         path = run / "metrics.jsonl"
         kept = [line for line in _lines(path) if json.loads(line)["step"] <= resume_at]
         beside = path.with_suffix(".new")
-        beside.write_text("".join(kept))
+        beside.write_text("".join(kept), encoding="utf-8")
         beside.replace(path)
-        self._file: IO[str] = path.open("a")
+        self._file: IO[str] = path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=resume_at + 1)
 
     def write(self, record: Record) -> None:
@@ -77,7 +77,7 @@ def read_metrics(run: str | Path) -> list[Record]:
 def _lines(path: Path) -> list[str]:
     if not path.exists():
         return []
-    return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    return [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
 
 
 def format_record(record: Record) -> str:

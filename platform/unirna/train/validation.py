@@ -117,7 +117,7 @@ def baselines(run: Path, train: Corpus, batches: list[HeldOut], seed: int) -> di
     """
     path = run / "markov.json"
     if path.exists():
-        found: dict[str, Any] = json.loads(path.read_text())
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return found
     result: dict[str, Any] = {}
     places = [place for batch in batches for place in batch.places()]
@@ -134,6 +134,6 @@ def baselines(run: Path, train: Corpus, batches: list[HeldOut], seed: int) -> di
                 "sources": {name: values["loss"] for name, values in summary["valid_sources"].items()},
             }
     beside = path.with_name(path.name + ".tmp")
-    beside.write_text(json.dumps(result, indent=1) + "\n")
+    beside.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     beside.replace(path)
     return result

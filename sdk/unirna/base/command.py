@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import select
 import sys
@@ -22,6 +23,7 @@ def command(main: Callable[[], int]) -> int:
     Returns:
         The exit code, 141 where the reader of its output has gone (`… --help | head -1`).
     """
+    speak_utf8()
     try:
         if sys.argv[1:2] in (["--version"], ["-V"]):
             print(f"unirna {metadata.version('unirna')}")
@@ -36,6 +38,13 @@ def command(main: Callable[[], int]) -> int:
         code = GONE
     _silence()
     return code
+
+
+def speak_utf8() -> None:
+    """Write UTF-8 to standard output and error, whatever the locale; a name that is not text is written as it came."""
+    for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace")):
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower().replace("-", "") != "utf8":
+            stream.reconfigure(encoding="utf-8", errors=errors)
 
 
 def reader_gone() -> bool:

@@ -266,7 +266,7 @@ class Fold(ReadsSequences):
             lines = ["id\ti\tj\tprobability\n"]
             for (name, _), structure in zip(named, found, strict=True):
                 lines += [f"{name}\t{i + 1}\t{j + 1}\t{p:.4f}\n" for i, j, p in structure.contacts]
-            self.contacts.write_text("".join(lines))
+            self.contacts.write_text("".join(lines), encoding="utf-8")
             say(f"{counted(len(lines) - 1, 'contact')} in {self.contacts}")
         format = "jsonl" if self.json else "tsv" if self.tsv else self.format
         if format in ("tsv", "jsonl"):
@@ -312,7 +312,7 @@ class ScoreVariants(ReadsSequences):
         with self.source.connect() as client:
             found = client.score_variants(named[0][1], self.variants or None, method=self.method)
         if self.svg is not None:
-            self.svg.write_text(found.svg)
+            self.svg.write_text(found.svg, encoding="utf-8")
             say(f"heat map in {self.svg}")
         self.output.show(found.to_dicts())
 

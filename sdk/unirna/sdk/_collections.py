@@ -24,8 +24,6 @@ from unirna.sdk._source import Source
 if TYPE_CHECKING:
     from types import ModuleType
 
-    import pyarrow as pa
-
 
 ROWS_AT_ONCE: Final = 4096
 """Rows of an export that are held at once."""
@@ -326,10 +324,25 @@ class Label(InStore):
 
     table: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="TABLE")]
     """A CSV, TSV or Parquet file."""
+    encoding: str = ""
+    """Of its text, such as latin-1; by default UTF-8, or what its byte-order mark says."""
+    column_type: tuple[str, ...] = ()
+    """Types of columns of CSV and TSV, as chrom=text: text, integer, number, boolean, date or time. By default what all
+    values of a column are."""
 
     def run(self) -> None:
         """Label the rows."""
-        done = _vectorstore().add_labels(self.store, self.name, _table(self.table))
+        from unirna.sequence import parse_types, read_labels
+
+        vectorstore = _vectorstore()
+        table, missing = read_labels(str(self.table), encoding=self.encoding, types=parse_types(self.column_type))
+        names = vectorstore.safe_names(name for name in table.column_names if name != "id")
+        if told := vectorstore.tell_renamed(names):
+            say(told)
+        for (column, word), count in sorted(missing.items()):
+            if str(table.schema.field(column).type) == "string":
+                say(f"{word} read as no value in column {column} ({count:,}); --column-type {column}=text keeps it")
+        done = vectorstore.add_labels(self.store, self.name, table)
         say(f"{self.name}: {counted(done['labelled'], 'row')} labelled, {done['unknown']:,} ids of the table are not there")
 
 
@@ -556,20 +569,3 @@ def _vectorstore() -> ModuleType:
 
 def _version(text: str) -> int | str | None:
     return int(text) if text.isdigit() else text or None
-
-
-def _table(path: Path) -> pa.Table:
-    import pyarrow as pa
-    import pyarrow.csv
-    import pyarrow.parquet
-
-    try:
-        if path.suffix == ".parquet":
-            return pyarrow.parquet.read_table(path)
-        if path.suffix in (".csv", ".tsv"):
-            options = pyarrow.csv.ParseOptions(delimiter="\t" if path.suffix == ".tsv" else ",")
-            convert = pyarrow.csv.ConvertOptions(column_types={"id": pa.string()})  # 007 is no 7
-            return pyarrow.csv.read_csv(path, parse_options=options, convert_options=convert)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise InvalidRequestError(f"{path} cannot be read: {error}") from error
-    raise InvalidRequestError(f"{path}: wanted a file that ends in .csv, .tsv or .parquet")

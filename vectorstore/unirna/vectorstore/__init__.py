@@ -50,6 +50,7 @@ from unirna.vectorstore.maps import (
     read_map,
     write_map,
 )
+from unirna.vectorstore.names import is_safe, renamed, safe_names, tell_renamed
 from unirna.vectorstore.rows import add, add_labels, delete, upsert
 from unirna.vectorstore.schema import (
     RESERVED,
@@ -105,6 +106,7 @@ __all__ = [
     "exists",
     "explain_empty",
     "files_there",
+    "is_safe",
     "keep_chance",
     "list_collections",
     "map_info",
@@ -121,8 +123,10 @@ __all__ = [
     "read_map",
     "rejects_name",
     "rename",
+    "renamed",
     "replace_rows",
     "restore",
+    "safe_names",
     "same_rows",
     "scan_rows",
     "search_hybrid",
@@ -133,6 +137,7 @@ __all__ = [
     "storable_table",
     "table_version",
     "tag",
+    "tell_renamed",
     "tidy_overwritten",
     "untag",
     "upsert",

@@ -6,6 +6,7 @@ For large inputs there is `jobs/embed.py`; what stands here is for a notebook, t
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from typing import Any, Final
 
 import lance
@@ -18,7 +19,7 @@ from unirna.vectorstore.conditions import id_in
 from unirna.vectorstore.errors import StoreError
 from unirna.vectorstore.filters import check_filter, filter_errors
 from unirna.vectorstore.ingest import CHANGE, emptied, swap, until_swapped
-from unirna.vectorstore.schema import RESERVED
+from unirna.vectorstore.names import renamed, safe_names
 from unirna.vectorstore.types import storable_table
 
 _LETTERS: Final = "^[ACGUNRYSWKMBDHV]+$"
@@ -95,21 +96,25 @@ def delete(uri: str, name: str, where: str) -> int:
         return int(dataset.delete(condition)["num_deleted_rows"])
 
 
-def add_labels(uri: str, name: str, labels: pa.Table) -> dict[str, int]:
+def add_labels(uri: str, name: str, labels: pa.Table) -> dict[str, Any]:
     """Add label columns from a table that has an `id` column; rows whose id it lacks get null.
 
+    A name that a collection cannot hold is replaced by a safe one (`safe_names`).
+
     Returns:
-        How many rows were `labelled`, how many `unknown` ids the table has, and the new `version`.
+        How many rows were `labelled`, how many `unknown` ids the table has, the new `version`, and what was `renamed`.
 
     Raises:
-        StoreError: no column `id`, an id twice, a reserved name, or a column that the collection has already.
+        StoreError: no column `id`, an id twice, two columns of one name, or a column that the collection has already.
     """
     dataset = open(uri, name).dataset
     if "id" not in labels.column_names or len(labels.column_names) < 2:
         raise StoreError(f"the labels have the columns {', '.join(labels.column_names)}: wanted id and one more at least")
-    new = [column for column in labels.column_names if column != "id"]
-    if taken := [column for column in new if column in RESERVED or column.startswith("_")]:
-        raise StoreError(f"label columns cannot be called {', '.join(taken)}: rename them")
+    if twice := sorted(name for name, count in Counter(labels.column_names).items() if count > 1):
+        raise StoreError(f"the labels have two columns called {', '.join(twice)}: rename or remove one")
+    names = safe_names(column for column in labels.column_names if column != "id")
+    labels = labels.rename_columns([names.get(column, column) for column in labels.column_names])
+    new = list(names.values())
     if there := [column for column in new if column in dataset.schema.names]:
         raise StoreError(f"collection {name!r} has the columns {', '.join(there)} already: rename them, or upsert the rows")
     table = storable_table(labels.set_column(labels.column_names.index("id"), "id", labels["id"].cast(pa.string())))
@@ -119,7 +124,12 @@ def add_labels(uri: str, name: str, labels: pa.Table) -> dict[str, int]:
         int(pc.sum(pc.is_in(batch["id"], given)).as_py() or 0) for batch in dataset.scanner(columns=["id"]).to_batches()
     )
     dataset.merge(table, "id")
-    return {"labelled": labelled, "unknown": len(table) - labelled, "version": int(dataset.version)}
+    return {
+        "labelled": labelled,
+        "unknown": len(table) - labelled,
+        "version": int(dataset.version),
+        "renamed": renamed(names),
+    }
 
 
 def _known(dataset: lance.LanceDataset, ids: list[str]) -> list[str]:

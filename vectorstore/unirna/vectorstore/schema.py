@@ -38,8 +38,8 @@ VERIFIED: Final = pa.schema(
     ]
 )
 """Columns that a verified search adds (`Alignment`)."""
-RESERVED: Final = (*OWN, "vectors", "number", "query", "rank", "similarity", "found_by", *VERIFIED.names)
-"""Names that a label column cannot have: our own, and those of a search result. Nor one that starts with `_`."""
+RESERVED: Final = (*OWN, "vectors", "query", "rank", "similarity", "found_by", *VERIFIED.names)
+"""Names that a label column cannot have: our own, and those of a search result. `unirna.vectorstore.names` has the rule."""
 
 
 @dataclass(frozen=True)
@@ -138,9 +138,11 @@ def collection_schema(dimension: int, labels: pa.Schema, provenance: Provenance,
     vector = pa.field("vector", pa.list_(pa.float32(), dimension), nullable=False)
     if level == "nucleotide":
         vector = pa.field("vectors", pa.list_(pa.list_(pa.float16(), dimension)), nullable=False)
-    taken = [name for name in labels.names if name in RESERVED or name.startswith("_")]
+    from unirna.vectorstore.names import is_safe  # which imports this module
+
+    taken = [name for name in labels.names if not is_safe(name)]
     if taken:
-        raise StoreError(f"label columns cannot be called {', '.join(taken)}: rename them")
+        raise StoreError(f"label columns cannot be called {', '.join(map(repr, taken))}: rename them (safe_names)")
     own = [
         pa.field("id", pa.string(), nullable=False),
         pa.field("sequence", pa.string(), nullable=False),

@@ -19,7 +19,7 @@ BEACON = "of BEACON (Ren et al. 2024, arXiv:2406.10391; github.com/terry-r123/RN
 def _rows(folder: Path, train: str = "train.csv") -> Iterator[tuple[str, list[str]]]:
     """Each row of the three files with its split."""
     for split, name in (("train", train), ("valid", "val.csv"), ("test", "test.csv")):
-        with (folder / name).open(newline="") as file:
+        with (folder / name).open(newline="", encoding="utf-8") as file:
             for row in csv.reader(file):
                 yield split, row
 

@@ -63,7 +63,7 @@ def read_families(path: Path) -> pa.Table:
 
 def _seed_alignments(path: Path) -> pa.Table:
     table = pq.read_table(path, columns=["seq_id", "sequence", "rna_type", "rfam_acc", "rfam_id", "clan"])
-    left_out = pa.array(Path(__file__).with_name("retrieval_families.txt").read_text().split())
+    left_out = pa.array(Path(__file__).with_name("retrieval_families.txt").read_text(encoding="utf-8").split())
     return table.filter(pc.invert(pc.is_in(table["rfam_acc"], left_out)))
 
 
