@@ -55,7 +55,7 @@ def main(config: Config) -> None:
     rows = [row for row in rows if len(row["sequence"]) <= config.longest]
     rows = [row for row in rows if len(_known(row)) >= config.least_pairs]
     if config.groups:
-        taken = {line.split("\t")[0] for line in Path(config.groups).read_text().splitlines()}
+        taken = {line.split("\t")[0] for line in Path(config.groups).read_text(encoding="utf-8").splitlines()}
         rows = [row for row in rows if row[config.by] in taken]
     if config.each:
         order = np.random.default_rng(0).permutation(len(rows))

@@ -50,9 +50,9 @@ class Config:
 
 def main(config: Config) -> None:
     """Read, reorder, write one table a line."""
-    tables = convert(config.parameters.read_text())
+    tables = convert(config.parameters.read_text(encoding="utf-8"))
     lines = [f"{json.dumps(name)}: {json.dumps(value, separators=(',', ':'))}" for name, value in tables.items()]
-    config.out.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    config.out.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 
 def convert(text: str) -> dict[str, Any]:

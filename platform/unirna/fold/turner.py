@@ -65,7 +65,7 @@ def free_energy(sequence: str, pairs: NDArray[np.int64]) -> float:
 
 @cache
 def _tables() -> dict[str, Any]:
-    found = json.loads(TABLES.read_text())
+    found = json.loads(TABLES.read_text(encoding="utf-8"))
     return {name: np.array(value) if isinstance(value, list) else value for name, value in found.items()}
 
 
