@@ -32,7 +32,17 @@ from unirna.embed.scan import UNIT_BYTES, Held, Source, plan_units
 from unirna.embed.state import SPOOL, State, job_key
 from unirna.embed.steps import HELD_ROWS, embed, num_gpus, resolve, scan, still_good
 from unirna.job import JobError, connect_ray, package_version, plan_workers, say
-from unirna.sequence import (InputError, Piece, check_unchanged, contents_of, parse_types, plan_pieces, remove_copies, stamps_of, table_columns)
+from unirna.sequence import (
+    InputError,
+    Piece,
+    check_unchanged,
+    contents_of,
+    parse_types,
+    plan_pieces,
+    remove_copies,
+    stamps_of,
+    table_columns,
+)
 from unirna.vectorstore import renamed, tell_renamed
 
 if TYPE_CHECKING:
@@ -175,7 +185,11 @@ def _attempt(config: EmbedConfig, started: float) -> dict[str, Any]:
         source = Source(config.id_column, config.sequence_column, tuple(labels.items()), tuple(types.items()))
         files = stamps_of(piece.path for piece in pieces)
         contents = contents_of(piece.path for piece in pieces)
-        identity |= {"pieces": [[p.path, p.start, p.end, p.encoding] for p in pieces], "files": contents, "source": asdict(source)}
+        identity |= {
+            "pieces": [[p.path, p.start, p.end, p.encoding] for p in pieces],
+            "files": contents,
+            "source": asdict(source),
+        }
 
     # ---- the job, and what is finished of it
     key = job_key(identity)

@@ -35,15 +35,15 @@ from unirna.sequence import (
     InputError,
     Piece,
     check_unchanged,
-    contents_of,
-    stamps_of,
     clean_table,
     column_of,
+    contents_of,
     convert_table,
     file_columns,
     parse_types,
     plan_pieces,
     read_tables,
+    stamps_of,
     table_columns,
 )
 from unirna.sequence.normalise import REJECT_SCHEMA

@@ -3,7 +3,6 @@
 Knows Arrow and nothing of torch or Ray. Lengths are in nucleotides; positions in error messages count from 1.
 """
 
-from unirna.sequence.content import changed_path, check_unchanged, contents_of, stamps_of
 from unirna.sequence.columns import (
     MISSING,
     TYPES,
@@ -15,6 +14,7 @@ from unirna.sequence.columns import (
     is_missing,
     parse_types,
 )
+from unirna.sequence.content import changed_path, check_unchanged, contents_of, stamps_of
 from unirna.sequence.normalise import REASONS, REJECT_SCHEMA, SequenceError, clean_table, normalise, sequence_sha
 from unirna.sequence.pieces import Piece, plan_pieces, remove_copies
 from unirna.sequence.read import Record, read, read_labels, read_tables, types_of

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pyarrow.fs
 
-from unirna.sequence.read import InputError
+from unirna.sequence.streams import InputError
 
 READERS: Final = 4
 """Files that are read at once: a digest takes one core, and leaves the disk idle where that is fast."""

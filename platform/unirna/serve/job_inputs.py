@@ -36,7 +36,7 @@ def look_at(request: EmbedJob | ScreenJob | FinetuneJob, field: str, kind: str, 
         return
     with tempfile.TemporaryDirectory(prefix="unirna-input-") as folder:
         path = Path(folder) / f"{field}.{kind}"
-        path.write_text(value)
+        path.write_text(value, encoding="utf-8")
         _look_at_file(request, f"{field}.{kind}", path, f"the {kind.upper()} text")
 
 
