@@ -42,6 +42,7 @@ from unirna.sequence import (
     remove_copies,
     stamps_of,
     table_columns,
+    unnamed_columns,
 )
 from unirna.vectorstore import renamed, tell_renamed
 
@@ -414,7 +415,8 @@ def _labels(config: EmbedConfig, pieces: list[Piece], collection: vectorstore.Co
             if name not in known:
                 have = ", ".join(given) or "none"
                 raise InputError(f"{flag} {name}", f"no input has a column of that name. They have: {have}")
-    if told := tell_renamed({old: new for old, new in labels.items() if new}):
+    unnamed = [name for piece in files if piece.format not in ("fasta", "fastq") for name in unnamed_columns(piece)]
+    if told := tell_renamed({old: new for old, new in labels.items() if new}, unnamed):
         say(told)
     if replaced := [old for old, new in labels.items() if not new and old in OURS and old not in config.drop_labels]:
         say(f"columns of an export, worked out again: {', '.join(replaced)}")

@@ -45,6 +45,7 @@ from unirna.sequence import (
     read_tables,
     stamps_of,
     table_columns,
+    unnamed_columns,
 )
 from unirna.sequence.normalise import REJECT_SCHEMA
 from unirna.vectorstore import renamed, safe_names, tell_renamed
@@ -294,7 +295,7 @@ def _label_names(config: ScreenConfig, pieces: list[Piece], criteria: Criteria) 
         given["description"] = None
     labels = [name for name in given if name not in (config.id_column, config.sequence_column)]
     names = safe_names(labels, reserved=(*OWN_COLUMNS, *_score_columns(criteria)), prefix="input_")
-    if told := tell_renamed(names):
+    if told := tell_renamed(names, (name for piece in files for name in unnamed_columns(piece))):
         say(told)
     return names
 

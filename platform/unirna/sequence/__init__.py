@@ -32,7 +32,7 @@ from unirna.sequence.structure import (
     write_ct,
     write_dot_bracket,
 )
-from unirna.sequence.tables import Missing, missing_column, table_columns
+from unirna.sequence.tables import Missing, missing_column, table_columns, unnamed_columns
 
 __all__ = [
     "MISSING",
@@ -74,6 +74,7 @@ __all__ = [
     "stamps_of",
     "table_columns",
     "types_of",
+    "unnamed_columns",
     "write_bpseq",
     "write_ct",
     "write_dot_bracket",

@@ -37,9 +37,19 @@ def table_columns(piece: Piece) -> list[str]:
 
     Empty for a file of another format, and for an empty file.
     """
+    return _named(_raw_columns(piece))
+
+
+def unnamed_columns(piece: Piece) -> list[str]:
+    """How the columns of a table that have no name are called."""
+    raw = _raw_columns(piece)
+    return [name for given, name in zip(raw, _named(raw), strict=True) if not given]
+
+
+def _raw_columns(piece: Piece) -> list[str]:
     if piece.format == "parquet":
         with open_raw(piece.path) as raw, _problems_of(piece):
-            return _named(pq.ParquetFile(raw).schema_arrow.names)
+            return list(pq.ParquetFile(raw).schema_arrow.names)
     if not piece.is_text_table:
         return []
     with text_of(piece) as stream:
@@ -122,9 +132,10 @@ def _batches(
                 yield table, [names[i] for i in places]
         return
     with text_of(piece) as stream:
-        names, delimiter, lines = _header(piece, stream)
-        if not names:
+        given, delimiter, lines = _header(piece, stream)
+        if not given:
             return
+        names = _named(given)
         places = chosen(names)
         inner = [str(i) for i in range(len(names))]  # names of our own, so that none in the file can be a wrong one
         try:
@@ -173,7 +184,7 @@ def _header(piece: Piece, stream: IO[bytes]) -> tuple[list[str], str, int]:
     if delimiter == "," and "," not in line:
         delimiter = next((mark for mark in (";", "\t") if mark in line), ",")  # as spreadsheets of many countries write it
     (names,) = csv.reader([line], delimiter=delimiter)
-    return _named([name.strip() for name in names]), delimiter, lines
+    return [name.strip() for name in names], delimiter, lines
 
 
 def _named(names: Sequence[str]) -> list[str]:

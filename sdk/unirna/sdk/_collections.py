@@ -332,12 +332,15 @@ class Label(InStore):
 
     def run(self) -> None:
         """Label the rows."""
-        from unirna.sequence import parse_types, read_labels
+        from unirna.sequence import parse_types, plan_pieces, read_labels, unnamed_columns
 
         vectorstore = _vectorstore()
         table, missing = read_labels(str(self.table), encoding=self.encoding, types=parse_types(self.column_type))
         names = vectorstore.safe_names(name for name in table.column_names if name != "id")
-        if told := vectorstore.tell_renamed(names):
+        unnamed = [
+            name for piece in plan_pieces(str(self.table), encoding=self.encoding) for name in unnamed_columns(piece)
+        ]
+        if told := vectorstore.tell_renamed(names, unnamed):
             say(told)
         for (column, word), count in sorted(missing.items()):
             if str(table.schema.field(column).type) == "string":

@@ -59,9 +59,18 @@ def renamed(names: Mapping[str, str]) -> dict[str, str]:
     return {old: new for old, new in names.items() if old != new}
 
 
-def tell_renamed(names: Mapping[str, str], most: int = 8) -> str:
-    """One line that says which columns have other names now; empty if none has."""
-    pairs = [f"{_shown(old)} -> {new}" for old, new in renamed(names).items()]
+def tell_renamed(names: Mapping[str, str], unnamed: Iterable[str] = (), most: int = 8) -> str:
+    """One line that says which columns have other names now; empty if none has.
+
+    Args:
+        names: from `safe_names`.
+        unnamed: those of them that a reader gave to columns without a name.
+        most: pairs that are shown.
+    """
+    unnamed = frozenset(unnamed)
+    pairs = [
+        f"{_shown('' if old in unnamed else old)} -> {new}" for old, new in names.items() if old != new or old in unnamed
+    ]
     if not pairs:
         return ""
     more = f", and {len(pairs) - most:,} more" if len(pairs) > most else ""
