@@ -313,7 +313,7 @@ def test_the_command_line_does_all_of_it(store: str, tmp_path: Path, capsys: pyt
     assert [line.split("\t")[:2] for line in run("list").splitlines()[1:]] == [["c", "true"], ["e", "false"]]
     run("drop", "e", "--confirm", "e")
     assert run() == run("list") and "no collection 'e'" in run("show", "e", code=2)
-    assert "wanted a file that ends in" in run("label", "c", "labels.txt", code=2)
+    assert "labels.txt: no such file" in run("label", "c", "labels.txt", code=2)
 
 
 def test_the_command_line_builds_and_shows_an_index(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -194,7 +194,7 @@ def scored(config: ScreenConfig, folder: Path, top: int) -> list[pa.Table]:
     """The best rows that each block sends on, from one actor, without Ray."""
     references = embed_references(model.load(config.model), ["a"], ["ACGUACGUAAUUGGCC"])
     scorer = Scorer(Criteria(references, (), {references.fingerprint: config.model}), top)
-    reader = Reader("id", "sequence", {})
+    reader = Reader("id", "sequence", {}, {})
     found = []
     for number, piece in enumerate(plan_pieces(str(folder / "a.fasta"))):
         for block in reader.blocks(pa.Table.from_pylist([piece_row(number, piece)])):
@@ -278,12 +278,21 @@ def test_the_state_is_saved_and_only_its_own_recipe_is_restored(tmp_path: Path) 
     state = ScreenState(tmp_path / "work", {"a": 1}, 5)
     counts = {"read": 4, "screened": 4, "rejected": {}, "nucleotides": 40, "windowed": 0, "histogram": [4] + [0] * 49}
     for block in (0, 2, 1, 1):  # one comes twice
-        row = {"piece": 0, "block": block, "last": block == 2, "bytes": 9, "rejects": b"", "top": b""}
+        row = {
+            "piece": 0,
+            "block": block,
+            "last": block == 2,
+            "bytes": 9,
+            "rejects": b"",
+            "top": b"",
+            "types": json.dumps({"n": "integer"}),
+        }
         state.add({**row, "counts": json.dumps(counts)})
     assert state.counts["read"] == 12 and state.finished(0)
     state.save()
     same, other = ScreenState(tmp_path / "work", {"a": 1}, 5), ScreenState(tmp_path / "work", {"a": 2}, 5)
     assert same.restore() and same.counts == state.counts and same.done == {0: {0, 1, 2}} and same.finished(0)
+    assert same.types.types == state.types.types == {"n": pa.int64()}
     assert not other.restore() and other.counts["read"] == 0 and not same.restore()
 
 

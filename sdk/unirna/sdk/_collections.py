@@ -24,6 +24,8 @@ from unirna.sdk._source import Source
 if TYPE_CHECKING:
     from types import ModuleType
 
+    import pyarrow as pa
+
 
 ROWS_AT_ONCE: Final = 4096
 """Rows of an export that are held at once."""
