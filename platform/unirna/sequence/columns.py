@@ -19,7 +19,25 @@ import pyarrow.compute as pc
 
 MARK: Final = ":"
 """What stands before the name of a column of the file."""
-MISSING: Final = ("", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NAN", "-nan", "-NaN", "NULL", "null", "Null", "None", "#NA", "#N/A N/A")
+MISSING: Final = (
+    "",
+    "NA",
+    "N/A",
+    "n/a",
+    "#N/A",
+    "<NA>",
+    "NaN",
+    "nan",
+    "NAN",
+    "-nan",
+    "-NaN",
+    "NULL",
+    "null",
+    "Null",
+    "None",
+    "#NA",
+    "#N/A N/A",
+)
 """Cells of a text table that mean "no value", whatever the column; white space around them is ignored. In a column that is
 declared as text only an empty cell does."""
 TYPES: Final[Mapping[str, pa.DataType]] = {
