@@ -5,8 +5,9 @@
     python benchmarks/pseudoknots.py --data ../shared/data/yeast_cds_halflife/data.parquet --lengths 400 1000 1400
     python benchmarks/pseudoknots.py --data ../shared/data/yeast_cds_halflife/data.parquet --lengths 400 1000 1400 --shuffle
 
-Without a known structure only the share of crossing pairs among all predicted ones is given. Crossing pairs of a known
-structure are those of the shorter helices where helices cross; false ones are those that the known structure does not have.
+Without a known structure only the share of crossing pairs among all predicted ones is given. Known crossing pairs are
+those of the shorter of two helices that cross, both of two A-U, C-G or G-U pairs at least; the isolated pairs and third
+partners of PDB structures are no pseudoknots. False ones are predicted crossing pairs that the known structure lacks.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from unirna.fold.decode import helices
 from unirna.sequence import parse_dot_bracket, shuffle_dinucleotides
 
 Pairs = set[tuple[int, int]]
+CANONICAL = {"AU", "UA", "CG", "GC", "GU", "UG"}
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def summary(folds: Sequence[Fold], known: Sequence[Pairs] | None) -> str:
     scores, without = [], []
     for fold, truth in zip(folds, known, strict=True):
         ours = _set(fold.crossing)
-        theirs = crossing_pairs(truth)
+        theirs = crossing_pairs(truth, fold.sequence)
         right, true, false = right + len(ours & theirs), true + len(theirs), false + len(ours - truth)
         scores.append(f1(_set(fold.pairs), truth))
         without.append(f1(_set(fold.nested), truth))
@@ -98,11 +100,17 @@ def summary(folds: Sequence[Fold], known: Sequence[Pairs] | None) -> str:
     )
 
 
-def crossing_pairs(pairs: Pairs) -> Pairs:
-    """Of helices that cross, the pairs of the shorter ones."""
+def crossing_pairs(pairs: Pairs, sequence: str) -> Pairs:
+    """Of helices that cross, the pairs of the shorter ones; each nucleotide is in one helix, the longest of its own."""
+    may = [(i, j) for i, j in sorted(pairs) if sequence[i] + sequence[j] in CANONICAL]
     kept: list[tuple[int, int]] = []
     others: list[tuple[int, int]] = []
-    for helix in sorted(helices(np.array(sorted(pairs), np.int64).reshape(-1, 2)), key=len, reverse=True):
+    used: set[int] = set()
+    for helix in sorted(helices(np.array(may, np.int64).reshape(-1, 2)), key=len, reverse=True):
+        ends = {place for pair in helix for place in pair}
+        if len(helix) < 2 or ends & used:
+            continue
+        used |= ends
         i, j = helix[0]
         crosses = any((a < i < b) != (a < j < b) for a, b in kept)
         (others if crosses else kept).extend(helix)

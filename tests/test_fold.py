@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -11,14 +12,14 @@ import torch
 
 from unirna.fold import Energies, Fold, FoldError, StructurePredictor, draw, fold_all, load_structure_predictor, plot
 from unirna.fold.count import count_structure
-from unirna.fold.decode import crossing_helices, most_accurate
+from unirna.fold.decode import Crossing, CrossingModel, crossing_candidates, crossing_helices, most_accurate
 from unirna.fold.drawing import tooltips
 from unirna.fold.energies import KIND, LONGEST, NEAREST, codes_of
 from unirna.fold.layout import layout
 from unirna.fold.network import NetworkConfig, PairNetwork
 from unirna.fold.training import Known, Trainer, TrainingConfig, learnable
 from unirna.model import Model, initialise
-from unirna.sequence import SequenceError, parse_dot_bracket
+from unirna.sequence import SequenceError, parse_dot_bracket, shuffle_dinucleotides
 
 
 def random_energies(seed: int, scale: float = 0.5) -> Energies:
@@ -197,19 +198,47 @@ def test_helices_that_cross_are_found() -> None:
     #           (((((...[[[[[..)))))......]]]]]
     sequence = "GGGCGAAAGCCGGAACGCCCAAAAAACCGGC"
     first = np.array([(0, 19), (1, 18), (2, 17), (3, 16), (4, 15)])
-    extra = np.zeros((31, 31))
+    pairs = np.zeros((31, 31))
+    pairs[first[:, 0], first[:, 1]] = 0.9
+    pairs[range(8, 13), range(30, 25, -1)] = 0.1
     energies = Energies.published()
-    found = crossing_helices(sequence, first, energies, extra, least_score=5)
-    assert found.tolist() == [[8, 30], [9, 29], [10, 28], [11, 27], [12, 26]]
-    kinds = [KIND[a, b] for a, b in codes_of(sequence)[found]]
-    stacks = [energies.stack[outer, inner ^ 1] for outer, inner in itertools.pairwise(kinds)]
-    assert len(crossing_helices(sequence, first, energies, extra, least_score=sum(stacks) + 0.01)) == 0
-    assert len(crossing_helices(sequence, first, energies, extra, least_score=sum(stacks) - 0.01)) == 5
-    extra[8, 30] = -9  # the outermost pair is not worth having
-    assert crossing_helices(sequence, first, energies, extra, least_score=5).tolist()[0] == [9, 29]
-    assert (
-        len(crossing_helices("GGGGAAAACCCC" * 2, np.zeros((0, 2), int), energies, np.zeros((24, 24)), least_score=0)) == 0
+    (helix,) = crossing_candidates(sequence, first, energies, pairs)
+    assert helix.pairs == [(8, 30), (9, 29), (10, 28), (11, 27), (12, 26)]
+    kinds = [KIND[a, b] for a, b in codes_of(sequence)[np.array(helix.pairs)]]
+    assert helix.score == pytest.approx(sum(energies.stack[a, b ^ 1] for a, b in itertools.pairwise(kinds)))
+    assert helix.probability == pytest.approx(np.log(0.1), abs=1e-4)
+    assert helix.unpaired == pytest.approx(2 * np.log(0.9))
+    model = CrossingModel(1, 2, 3, 4, 5, 6)
+    expected = 1 + 2 * helix.score + 3 * 5 + 4 * np.log(0.22) + 5 * helix.probability + 6 * helix.unpaired
+    assert helix.log_odds(model) == pytest.approx(expected)
+    least = CrossingModel(-helix.score, 1, 0, 0, 0, 0)
+    assert len(crossing_helices([helix], replace(least, intercept=0.01 - helix.score))) == 5
+    assert len(crossing_helices([helix], replace(least, intercept=-0.01 - helix.score))) == 0
+    allowed = np.ones((31, 31), bool)
+    allowed[8, 30] = False
+    assert crossing_candidates(sequence, first, energies, pairs, allowed)[0].pairs[0] == (9, 29)
+    assert crossing_candidates("GGGGAAAACCCC" * 2, np.zeros((0, 2), int), energies, np.zeros((24, 24))) == []
+
+
+def test_of_crossing_helices_the_likelier_is_taken() -> None:
+    one, other = Crossing(8, 30, 5, 6.0, -2, -1), Crossing(10, 40, 4, 7.0, -2, -1)  # both use nucleotide 10
+    model = CrossingModel(0, 1, 0, 0, 0, 0)
+    assert crossing_helices([one, other], model).tolist() == [list(pair) for pair in other.pairs]
+
+
+@pytest.mark.slow
+def test_shuffled_sequences_get_no_pseudoknots() -> None:
+    predictor = load_structure_predictor()
+    random = np.random.default_rng(0)
+    sequence = "".join(random.choice(list("ACGU"), 1_000))
+    folds = predictor.fold([sequence, shuffle_dinucleotides(sequence[::-1], random)])
+    crossing, nested = (
+        sum(len(pairs) for pairs in part) for part in zip(*((f.crossing, f.nested) for f in folds), strict=True)
     )
+    assert crossing <= 0.02 * nested  # 24 % by a least score that does not know the span
+    (alone,) = predictor.fold([sequence], pseudoknots=False)
+    np.testing.assert_array_equal(alone.nested, folds[0].nested)
+    assert len(alone.crossing) == 0
 
 
 def test_of_crossing_helices_the_longer_is_learned() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,8 +17,12 @@ Array = NDArray[np.float64]
 Pairs = NDArray[np.int64]
 RARE = 1e-3
 """Pairs less probable than this are not looked at."""
-SPAN = 100.0
-"""Nucleotides from end to end of a crossing helix whose least score is given; others ask for more or less."""
+LEAST_PAIRS = 3
+"""Of a crossing helix."""
+LEAST_SCORE = 4.0
+"""Crossing helices of a lower score are never likely enough."""
+FAINTEST = 1e-6
+"""Probabilities below this count as this, where their logarithm is taken."""
 UNSATISFIED = 1e6
 """What leaving a nucleotide that has to pair unpaired costs: more than all else together."""
 
@@ -82,54 +89,103 @@ def _most_accurate(length: int, unpaired: Any, starts: Any, partners: Any, gains
     return found
 
 
-def crossing_helices(
-    sequence: str,
-    first: Pairs,
-    energies: Energies,
-    extra: Array,
-    *,
-    least_score: float,
-    growth: float = 0.0,
-    least: int = 3,
-) -> Pairs:
-    """Helices that the unpaired nucleotides of a nested structure form across it: pseudoknots.
+@dataclass(frozen=True)
+class CrossingModel:
+    """How likely a helix across a nested structure is real: a logistic function, fitted by recipes/pseudoknots.py.
 
-    A helix's score is the sum of its stacks and pairs. The score that is asked for stands for what it costs to close the
-    loops around it, and grows with the logarithm of its span, as the number of places for a helix grows with its span:
-    the highest of n chance scores grows with ln n (Karlin and Altschul 1990). So a sequence of any length gets as many
-    helices by chance per kilobase. The helix that exceeds its least score most is taken first, then the next of what is
-    left.
+    Attributes:
+        intercept: of the log-odds.
+        score: weight of the sum of the helix's stacks and pairs, by the scores of the loops.
+        size: weight of its number of pairs.
+        span: weight of ln(nucleotides from end to end / 100). It is negative: the number of places for a helix grows with
+            its span, and so does what chance reaches (Karlin and Altschul 1990). So shuffled sequences of any length get as
+            few crossing pairs per kilobase.
+        probability: weight of ln of the mean probability of its pairs over nested structures.
+        unpaired: weight of the mean over its pairs of ln(p_i p_j), the probabilities of its nucleotides to be unpaired in
+            nested structures.
+    """
+
+    intercept: float
+    score: float
+    size: float
+    span: float
+    probability: float
+    unpaired: float
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """A helix that crosses a nested structure: pairs (first + k, last - k), and what `CrossingModel` reads of it."""
+
+    first: int
+    last: int
+    size: int
+    score: float
+    probability: float
+    unpaired: float
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Its pairs, the outermost first."""
+        return [(self.first + k, self.last - k) for k in range(self.size)]
+
+    def log_odds(self, model: CrossingModel) -> float:
+        """Of being real."""
+        return (
+            model.intercept
+            + model.score * self.score
+            + model.size * self.size
+            + model.span * math.log((self.last - self.first) / 100)
+            + model.probability * self.probability
+            + model.unpaired * self.unpaired
+        )
+
+
+def crossing_candidates(
+    sequence: str, first: Pairs, energies: Energies, pairs: Array, allowed: NDArray[np.bool_] | None = None
+) -> list[Crossing]:
+    """Helices of three pairs and more that the unpaired nucleotides of a nested structure could form across it.
 
     Args:
         sequence: normalised, L nucleotides.
         first: int64 [P, 2], the nested structure.
-        energies, extra: scores, as for `fold_all`.
-        least_score: of a helix that spans `SPAN` nucleotides.
-        growth: what is added to it for each e-fold of the span.
-        least: pairs of a helix.
-
-    Returns:
-        int64 [Q, 2]: the pairs of the helices that cross a pair of `first`.
+        energies: scores of the loops.
+        pairs: float64 [L, L], probability of each pair over nested structures, upper triangle.
+        allowed: bool [L, L], pairs that may form; None for all.
     """
     codes = codes_of(sequence)
     kind = KIND[codes[:, None], codes[None, :]]
-    kind[~np.isfinite(extra)] = -1
+    if allowed is not None:
+        kind[~allowed] = -1
     free = np.ones(len(codes), bool)
     free[first.reshape(-1)] = False
-    pair = energies.pair[np.maximum(kind, 0)] + np.where(kind >= 0, extra, 0)
-    runs = []
-    for i, j, size, score in _runs(kind, free, pair, energies.stack, least):
-        beyond = score - least_score - growth * np.log((j - i) / SPAN)
-        if beyond >= 0:
-            runs.append((i, j, size, beyond))
-    found: list[tuple[int, int]] = []
-    for i, j, size, _ in sorted(runs, key=lambda run: (-run[3], run[0], run[1])):
-        helix = [(i + k, j - k) for k in range(size)]
+    pair = np.ascontiguousarray(energies.pair[np.maximum(kind, 0)])
+    alone = np.log(np.maximum(1 - pairs.sum(axis=0) - pairs.sum(axis=1), FAINTEST))
+    found = []
+    for i, j, size, score in _runs(kind, free, pair, energies.stack, LEAST_PAIRS):
         between = (first[:, 0] > i) & (first[:, 0] < j)
-        crosses = bool((between != ((first[:, 1] > i) & (first[:, 1] < j))).any())
-        if crosses and all(free[a] and free[b] for a, b in helix):
-            found += helix
-            free[np.array(helix).reshape(-1)] = False
+        if score >= LEAST_SCORE and (between != ((first[:, 1] > i) & (first[:, 1] < j))).any():
+            left, right = np.arange(i, i + size), np.arange(j, j - size, -1)
+            probability = math.log(float(pairs[left, right].mean()) + FAINTEST)
+            found.append(Crossing(i, j, size, score, probability, float((alone[left] + alone[right]).mean())))
+    return found
+
+
+def crossing_helices(candidates: Sequence[Crossing], model: CrossingModel) -> Pairs:
+    """Of the helices that are more likely real than not the likeliest one, then the next of what is left: pseudoknots.
+
+    Returns:
+        int64 [Q, 2]: their pairs, ascending.
+    """
+    scored = [(helix.log_odds(model), helix) for helix in candidates]
+    chosen = sorted((x for x in scored if x[0] >= 0), key=lambda x: (-x[0], x[1].first, x[1].last))
+    found: list[tuple[int, int]] = []
+    used: set[int] = set()
+    for _, helix in chosen:
+        places = {place for pair in helix.pairs for place in pair}
+        if not places & used:
+            found += helix.pairs
+            used |= places
     return np.array(sorted(found), np.int64).reshape(-1, 2)
 
 

@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from unirna.fold.constraint import Constraint, ConstraintError, FoldError, read_constraint
 from unirna.fold.contacts import FILE as CONTACTS
 from unirna.fold.contacts import ContactHead
-from unirna.fold.decode import crossing_helices, most_accurate
+from unirna.fold.decode import CrossingModel, crossing_candidates, crossing_helices, most_accurate
 from unirna.fold.energies import KIND, Energies, codes_of
 from unirna.fold.network import NetworkConfig, PairNetwork
 from unirna.fold.recursions import NoStructureError, fold_all
@@ -102,6 +102,7 @@ class StructurePredictor:
     Attributes:
         model: the encoder. network, energies: what was trained on its states. info: the content of `fold.json`.
         contact_head: tells contacts in space from a structure; None where there is none.
+        crossing: says which helices across the nested structure are real; None where none are looked for.
     """
 
     def __init__(
@@ -115,8 +116,7 @@ class StructurePredictor:
         self.model, self.energies, self.info, self.contact_head = model, energies, info, contact_head
         self.network = network.eval().to(model.device)
         self.gamma = float(info.get("gamma", 2.0))
-        self.least_score = float(info.get("crossing_score") or np.inf)
-        self.growth = float(info.get("crossing_growth", 0.0))
+        self.crossing = CrossingModel(**info["crossing"]) if info.get("crossing") else None
 
     def __repr__(self) -> str:
         return f"StructurePredictor({self.info.get('name', NAME)!r}, {self.model.name})"
@@ -232,10 +232,10 @@ class StructurePredictor:
             ) from error
         nested = most_accurate(ensemble.pairs, self.gamma, forced)
         crossing = np.zeros((0, 2), np.int64)
-        if pseudoknots and np.isfinite(self.least_score):
-            crossing = crossing_helices(
-                sequence, nested, self.energies, scores, least_score=self.least_score, growth=self.growth
-            )
+        if pseudoknots and self.crossing is not None:
+            allowed = None if constraint is None else constraint.allowed
+            candidates = crossing_candidates(sequence, nested, self.energies, ensemble.pairs, allowed)
+            crossing = crossing_helices(candidates, self.crossing)
         return Fold(sequence, nested, crossing, ensemble.pairs.astype(np.float32), ensemble.log_z)
 
     def save(self, folder: str | Path) -> Path:

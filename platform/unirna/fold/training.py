@@ -6,7 +6,6 @@ First the scores of the loops alone, then these with the pair network. The encod
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -20,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from unirna.fold.count import count_structure
-from unirna.fold.decode import crossing_helices, helices, most_accurate
+from unirna.fold.decode import helices, most_accurate
 from unirna.fold.energies import KIND, NEAREST, Energies, codes_of
 from unirna.fold.network import NetworkConfig, PairNetwork
 from unirna.fold.predictor import StructurePredictor
@@ -29,8 +28,6 @@ from unirna.model import Model, tokenise
 
 Pairs = NDArray[np.int64]
 GAMMAS: Final = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
-CROSSING_SCORES: Final = (math.inf, 16.0, 13.0, 11.0, 9.5, 8.0, 7.0, 6.0, 5.0, 4.0)
-"""That may be asked of a helix that crosses others; infinity for none."""
 SHARES: Final = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)
 """Of what the loops have learned; the rest stays with the published energies (as Wortsman et al. 2022 of networks)."""
 TEMPERATURES: Final = (0.9, 1.0, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0)
@@ -170,15 +167,11 @@ class Trainer:
         self._soften(temperature)
         found = self.measure(self.valid)
         gamma = max(found, key=lambda g: found[g])
-        crossing = self.measure_crossing(self.valid, gamma)
-        best = max(crossing, key=lambda g: crossing[g])
         result = {
             "gamma": gamma,
-            "crossing_score": None if math.isinf(best) else best,
             "temperature": temperature,
             "learned_share": share,
             "valid_loss": round(losses[temperature], 4),
-            "valid_f1": crossing[best],
             "valid_f1_nested": found[gamma],
             "training": {
                 **asdict(self.config),
@@ -283,22 +276,6 @@ class Trainer:
         return self._measured(
             known, lambda chunk, scores: zip(chunk, self._ensembles(chunk, scores, False), strict=True), one
         )
-
-    def measure_crossing(self, known: Sequence[Known], gamma: float) -> dict[float, float]:
-        """Mean F1 with crossing helices added, at each score that is asked of them."""
-        energies = self.energies
-
-        def one(item: tuple[Known, Any]) -> list[float]:
-            sequence = item[0].sequence
-            extra = np.zeros((len(sequence),) * 2) if item[1] is None else item[1].detach().double().numpy()
-            pairs = most_accurate(fold_all(sequence, energies, extra).pairs, gamma)
-            found = []
-            for score in CROSSING_SCORES:
-                more = crossing_helices(sequence, pairs, energies, extra, least_score=score)
-                found.append(f1(np.concatenate([pairs, more]), item[0].pairs))
-            return found
-
-        return self._measured(known, lambda chunk, scores: zip(chunk, scores, strict=True), one, CROSSING_SCORES)
 
     def _measured(
         self,
