@@ -3,13 +3,15 @@
     python benchmarks/structures.py --data ../shared/data/pdb_rna_ss/data.parquet --part test
     python benchmarks/structures.py --data ../shared/data/archiveII/data.parquet --longest 500 --by family
     python benchmarks/structures.py --data ../shared/data/rfam_seed/rfam_seed.parquet --by rfam_acc --each 3 \\
-        --groups ../shared/bench/retrieval_dev/test_families.tsv --longest 500 --least-pairs 3
+        --groups ../shared/bench/retrieval_dev/test_families.tsv --longest 500 --least-pairs 3 \\
+        --unlike ../shared/data/bprna_1m_subset/data.parquet
 
 The table has sequence and either base_pairs (a JSON list of pairs from 1) or structure (brackets), and perhaps partition.
 """
 
 from __future__ import annotations
 
+import bisect
 import importlib
 import json
 import re
@@ -44,6 +46,8 @@ class Config:
     """Take so many rows of each value of that column, at random, and give the mean over these values; 0 for all."""
     groups: str = ""
     """A table whose first column has the values of that column that are taken; by default all are."""
+    unlike: str = ""
+    """The bpRNA table: with `--by rfam_acc`, leave out families that its training part (TR0) has members of."""
     least_pairs: int = 0
     """Rows whose known structure has fewer pairs are left out."""
 
@@ -57,6 +61,9 @@ def main(config: Config) -> None:
     if config.groups:
         taken = {line.split("\t")[0] for line in Path(config.groups).read_text(encoding="utf-8").splitlines()}
         rows = [row for row in rows if row[config.by] in taken]
+    if config.unlike:
+        seen = trained_families(config.unlike, config.data)
+        rows = [row for row in rows if row[config.by] not in seen]
     if config.each:
         order = np.random.default_rng(0).permutation(len(rows))
         count: Counter[str] = Counter()
@@ -93,6 +100,33 @@ def main(config: Config) -> None:
     for group, members in sorted(groups.items()):
         means = ", ".join(f"{name} {np.mean([values[i] for i in members]):.3f}" for name, values in scored.items())
         print(f"  {group} ({len(members):,}): {means}")
+
+
+def trained_families(bprna: str, rfam: str) -> set[str]:
+    """Rfam families of the entries of TR0.
+
+    bpRNA numbers its Rfam entries in the order of the families, so an entry's family lies between those of the nearest
+    numbers whose sequences are seed sequences of Rfam.
+    """
+    family_of = {
+        row["sequence"].upper().replace("T", "U"): row["rfam_acc"]
+        for row in pq.read_table(rfam, columns=["sequence", "rfam_acc"]).to_pylist()
+    }
+    entries = []
+    for row in pq.read_table(bprna, columns=["id", "sequence", "partition_spotrna"]).to_pylist():
+        if "RFAM" in row["id"]:
+            family = family_of.get(row["sequence"].upper().replace("T", "U"))
+            entries.append((int(row["id"].rsplit("_", 1)[1]), family, row["partition_spotrna"] == "TR0"))
+    entries.sort(key=lambda entry: entry[0])
+    anchors = [(number, int(family[2:])) for number, family, _ in entries if family is not None]
+    numbers, families = zip(*anchors, strict=True)
+    found: set[str] = set()
+    for number, _, trained in entries:
+        if trained:
+            low = families[max(bisect.bisect_right(numbers, number) - 1, 0)]
+            high = families[min(bisect.bisect_left(numbers, number), len(numbers) - 1)]
+            found |= {f"RF{family:05d}" for family in range(min(low, high), max(low, high) + 1)}
+    return found
 
 
 def f1(predicted: Pairs, known: Pairs) -> float:
