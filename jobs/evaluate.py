@@ -1,7 +1,7 @@
 """Measure a predictor on labelled data and enter it in the results table, beside the simple models.
 
-    python jobs/evaluate.py --registry predictors --predictor rna_type --data jobs/demo/rfam_sample.parquet
-    python jobs/evaluate.py --registry predictors --predictor rna_type --data others.csv --label-column kind --split all
+    python jobs/evaluate.py --registry predictors --predictor rfam_type --data jobs/demo/rfam_sample.parquet
+    python jobs/evaluate.py --registry predictors --predictor rfam_type --data others.csv --label-column kind --split all
 
 Writes `results.parquet` and `results.md`: a row for each model, split and metric (the AUC of each of several labels too),
 with its number of rows, bootstrap 95 % interval, seeds and seconds, and the figures of others for tasks on public data.

@@ -1,7 +1,7 @@
 """Fine-tune a predictor: a labelled table and an encoder in, a predictor with its card in the registry out.
 
     python jobs/finetune.py --data jobs/demo/rfam_sample.parquet \
-        --label-column rna_type --split-column split --task rna_type --registry predictors
+        --label-column rna_type --split-column split --task rfam_type --registry predictors
     python jobs/finetune.py --data table.csv --sequence-column rna --label-column family \
         --task family --registry predictors --mode full --workers 2
     python jobs/finetune.py --data utr.csv --target-column load --unit ribosomes --task load --registry predictors

@@ -1,8 +1,8 @@
 """Screen a library: rank every record by likeness to references and by predicted labels, keep the best, write a report.
 
     python jobs/screen.py library.fasta --similar-to references.fasta --out screen
-    python jobs/screen.py library/*.parquet --predict 'rna_type=Gene;tRNA' --registry predictors --out screen --top 500
-    python jobs/screen.py library.fasta.gz --similar-to references.fasta --predict 'rna_type=Gene;tRNA' \
+    python jobs/screen.py library/*.parquet --predict rna_type=tRNA --registry predictors --out screen --top 500
+    python jobs/screen.py library.fasta.gz --similar-to references.fasta --predict rna_type=tRNA \
         --registry predictors --out screen
 
 One pass in flat memory: only the best rows travel. Records that are not RNA or DNA are set aside, counted and saved, so

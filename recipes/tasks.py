@@ -21,7 +21,7 @@ import tyro
 
 from unirna.tasks import TASKS, Definition, definitions, find_definition, load_predictor
 from unirna.tasks.blend import ENCODER
-from unirna.tasks.finetune import KNOWN, UNSEEN
+from unirna.tasks.finetune import HELD_OUT, KNOWN, UNSEEN
 from unirna.tasks.simple import CODONS
 from unirna.tasks.task import OF_LABEL
 
@@ -57,7 +57,8 @@ def enter(definition: Definition, folder: Path) -> None:
     info = load_predictor(folder).info
     guess = TASKS[info["task"]].guess_name
     kmers = next(name for name in (CODONS, TASKS[info["task"]].kmer_name) if name in info["metrics"]["test"])
-    rows = UNSEEN if UNSEEN in info["metrics"] else "test"
+    families = next(iter(HELD_OUT))
+    rows = next(title for title in (families, UNSEEN, "test") if title in info["metrics"])
     names = {definition.name: "ours", ENCODER: "encoder", kmers: "k-mers", guess: "no sequence"}
 
     def scores(metric: str) -> dict[str, list[float]]:
@@ -83,6 +84,9 @@ def enter(definition: Definition, folder: Path) -> None:
         "scores": main,
         **({"labels": {lab: {"n": ours[m]["n"], "scores": scores(m)} for lab, m in alone.items()}} if alone else {}),
     }
+    if (members := list(HELD_OUT)[1]) in info["metrics"]:
+        found = info["metrics"][members][definition.name][definition.metric]
+        entry["members"] = {"n": found["n"], "score": round(found["value"], 4)}
     if KNOWN in info["metrics"]:
         found = info["metrics"][KNOWN][definition.name]["accuracy"]
         entry["known"] = {"n": found["n"], "accuracy": round(found["value"], 4)}
@@ -133,6 +137,8 @@ def page(results: dict[str, dict[str, Any]]) -> str:
             + (
                 " The figures are of test rows whose sequence does not stand in training."
                 if found["rows"] == UNSEEN
+                else " The figures are of test rows of families that training did not see."
+                if found["rows"] in HELD_OUT
                 else ""
             ),
             "",
@@ -223,6 +229,11 @@ def _judgement(definition: Definition, found: dict[str, Any]) -> str:
                 else "no different, within its interval, from"
             )
             words.append(f"It is {how} {other_model} ({value - other:+.3f}).")
+    if "members" in found:
+        words.append(
+            f"On {found['members']['n']:,} new members of families that training saw the {definition.metric} is "
+            f"{found['members']['score']:.3f}."
+        )
     if "known" in found:
         words.append(
             f"Of {found['known']['n']:,} test rows of classes that training saw {found['known']['accuracy']:.1%} are right."

@@ -243,7 +243,7 @@ def test_criteria_that_do_not_exist_are_refused(wanted: ScreenConfig) -> None:
         screen_library(replace(wanted, predict=("colour=red",)))
     with pytest.raises(ScreenError, match=r"no label 'rich'. It has: poor, rich, in <A>"):
         screen_library(replace(wanted, predict=("richness=rich",)))
-    with pytest.raises(ScreenError, match="wanted task=label"):
+    with pytest.raises(ScreenError, match="expected task=label"):
         screen_library(replace(wanted, predict=("richness",)))
     with pytest.raises(ScreenError, match="no criterion"):
         screen_library(replace(wanted, predict=(), similar_to=()))

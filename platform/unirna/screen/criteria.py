@@ -18,6 +18,7 @@ import hashlib
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 
 import numpy as np
 from numpy.typing import NDArray
@@ -174,7 +175,7 @@ def parse_label_criterion(text: str, registry: str) -> LabelCriterion:
     """
     name, equals, label = text.partition("=")
     if not equals or not name or not label:
-        raise ScreenError(f"--predict {text!r}: wanted task=label, as in rna_type=tRNA")
+        raise ScreenError(f"--predict {text!r}: expected task=label, as in rna_type=tRNA")
     folder = find_predictor(registry, name)
     predictor = load_predictor(folder)
     if predictor.pairs:
@@ -185,7 +186,11 @@ def parse_label_criterion(text: str, registry: str) -> LabelCriterion:
         raise ScreenError(f"predictor {name!r} predicts values: wanted {name}=high or {name}=low, got {text!r}")
     if not predictor.numeric and label not in predictor.labels:
         shown = ", ".join(predictor.labels[:40]) + (" …" if len(predictor.labels) > 40 else "")
-        raise ScreenError(f"predictor {name!r} has no label {label!r}. It has: {shown}")
+        near = [own for own in predictor.labels if own.endswith(label.rpartition(";")[2])] or get_close_matches(
+            label, predictor.labels, 1
+        )
+        meant = f"; did you mean {name}={near[0]}?" if near else "."
+        raise ScreenError(f"predictor {name!r} has no label {label!r}{meant} It has: {shown}")
     return LabelCriterion(name, label, str(folder.absolute()), predictor.encoder_fingerprint, predictor.numeric)
 
 

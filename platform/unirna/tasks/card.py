@@ -15,6 +15,10 @@ MOST_CLASSES = 60
 """Classes of the card's table; the rest are summed in a last row. All stand in `predictor.json`."""
 
 
+RECALL = {"": "right in the test", "families": "right, unseen families", "members": "right, new members of known families"}
+"""How test rows are held out -> head of the column of the share that is right."""
+
+
 def write_card(info: dict[str, Any]) -> str:
     """The card of the predictor that `predictor.json` describes."""
     data, encoder, numeric = info["data"], info["encoder"], "interval" in info
@@ -65,7 +69,7 @@ def write_card(info: dict[str, Any]) -> str:
             if numeric
             else _label_table(data["per_label"], info["metrics"]["test"][info["name"]])
             if _several(info)
-            else _class_table(info.get("per_class") or data["per_class"])
+            else _class_table(info.get("per_class") or data["per_class"], info.get("test_recall", {}))
         ),
         "",
         "## Results",
@@ -79,6 +83,7 @@ def write_card(info: dict[str, Any]) -> str:
         *_result_table(info["metrics"]),
         "",
         *([] if numeric else _calibration(info)),
+        *(_outside(info["out_of_distribution"]) if "out_of_distribution" in info else []),
         "## Training",
         "",
         *_training(info["training"]),
@@ -91,9 +96,9 @@ def write_card(info: dict[str, Any]) -> str:
         if _several(info)
         else "- It always answers with one of its classes, also for RNA of none of them"
         + (
-            "; `out_of_distribution` (`conformal_p_value` below .05) hints at it" + _known(info)
-            if "sureness" in info
-            else "."
+            "; `out_of_distribution` (`conformal_p_value` below .05) says so, as far as the table above shows."
+            if "out_of_distribution" in info
+            else ": with fewer than 50 validation rows nothing says so."
         ),
         "- Copies of a sequence are kept apart only as said above, and close relatives of test sequences may stand in",
         "  train: results for unrelated RNA can be worse.",
@@ -161,15 +166,26 @@ def _blend(info: dict[str, Any]) -> str:
     return f" An answer is a weighted sum of models, with weights fitted {rows}: {weights}."
 
 
+def _outside(found: dict[str, Any]) -> list[str]:
+    """How many members are kept without a flag, and how many other sequences pass without one."""
+    rows = [f"| {name} | {one['n']:,} | {one['unflagged']:.1%} |" for name, one in found["unflagged"].items()]
+    return [
+        "## Out of distribution",
+        "",
+        "A sequence is flagged `out_of_distribution` where its `conformal_p_value` is below "
+        f"{found['alpha']:g}: where it is less like the training rows than 95 % of the validation rows are "
+        f"({found['validation_scores']:,} scores). The detector was fitted on training and validation rows, their "
+        "dinucleotide shuffles and random repeats; it has seen nothing of what it is measured on here.",
+        "",
+        "| sequences | n | unflagged |",
+        "|---|--:|--:|",
+        *rows,
+        "",
+    ]
+
+
 def _each(info: dict[str, Any]) -> bool:
     return str(info["task"]).startswith("nucleotide")
-
-
-def _known(info: dict[str, Any]) -> str:
-    """How well RNA of other classes is told, where the test has some."""
-    ours = info["metrics"]["test"][info["name"]]
-    measured = f" (AUROC of known {ours['AUROC of known']['value']:.3f})" if "AUROC of known" in ours else ""
-    return f"{measured}, as it does for one in twenty RNAs that do belong."
 
 
 def _several(info: dict[str, Any]) -> bool:
@@ -246,20 +262,33 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _class_table(per_class: dict[str, dict[str, int]]) -> list[str]:
+def _class_table(per_class: dict[str, dict[str, int]], recall: dict[str, dict[str, Any]]) -> list[str]:
     names = sorted({name for counts in per_class.values() for name in counts})
     names.sort(key=lambda name: -sum(counts.get(name, 0) for counts in per_class.values()))
-    lines = ["| class | train | validation | test |", "|---|--:|--:|--:|"]
+    kinds = [kind for kind in RECALL if any(kind in found for found in recall.values())]
+    lines = ["| class | train | validation | test |" + "".join(f" {RECALL[kind]} |" for kind in kinds)]
+    lines += ["|---|--:|--:|--:|" + "--:|" * len(kinds)]
     lines += [
-        f"| {_cell(name)} | " + " | ".join(f"{per_class[s].get(name, 0):,}" for s in per_class) + " |"
+        f"| {_cell(name)} | "
+        + " | ".join(f"{per_class[s].get(name, 0):,}" for s in per_class)
+        + " |"
+        + "".join(f" {_right(recall.get(name, {}).get(kind))} |" for kind in kinds)
         for name in names[:MOST_CLASSES]
     ]
+    blank = " |" * len(kinds)
     rest = names[MOST_CLASSES:]
     if rest:
         sums = (sum(counts.get(name, 0) for name in rest) for counts in per_class.values())
-        lines.append(f"| {len(rest):,} further classes | " + " | ".join(f"{n:,}" for n in sums) + " |")
+        lines.append(f"| {len(rest):,} further classes | " + " | ".join(f"{n:,}" for n in sums) + " |" + blank)
     totals = " | ".join(f"{sum(counts.values()):,}" for counts in per_class.values())
-    return [*lines, f"| **all** | {totals} |"]
+    lines.append(f"| **all** | {totals} |{blank}")
+    if "families" in kinds:
+        lines += ["", "Where no figure stands under families, none of that class was held out: only new members were."]
+    return lines
+
+
+def _right(found: dict[str, float] | None) -> str:
+    return "none" if found is None else f"{found['recall']:.0%} of {found['n']:,}"
 
 
 def _label_table(per_label: dict[str, dict[str, dict[str, int]]], measured: dict[str, dict[str, Any]]) -> list[str]:

@@ -11,7 +11,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -67,6 +67,8 @@ class DataConfig:
             similar (`similar_groups`).
         reference_column: of values that are of a sequence as against another one, which stands here: a variant and what it
             is a variant of. A random split keeps all rows of one reference on one side.
+        held_out_column: says of validation and test rows whether they are of "families" that training does not have, or new
+            "members" of those that it has; both are measured apart.
         allow_copies: whether test rows whose sequence stands in training too may stay, to be measured with and without.
         encoding: of text, such as "latin-1"; by default UTF-8, or what a file's byte-order mark says.
         column_type: types of columns of text tables, as "NAME=TYPE"; by default what all of their text is.
@@ -85,6 +87,7 @@ class DataConfig:
     level: Literal["sequence", "nucleotide"] = "sequence"
     split_by: Literal["sequence", "similarity"] = "sequence"
     allow_copies: bool = False
+    held_out_column: str = ""
     label_columns: tuple[str, ...] = ()
     reference_column: str = ""
     encoding: str = ""
@@ -117,6 +120,7 @@ class LabelledTable:
         numeric: whether the labels are measured values. level: of what; lists of them stand as text in `labels`.
         label_names: of several labels, which then stand as text in `labels`.
         pairs: whether `sequences` are pairs (`unirna.tasks.pairs`).
+        held_out: "families" or "members" of each row, where the table says how it is held out; else empty.
         splits: "train", "valid" or "test" of each row.
         split: how the table was divided, in words.
         counts: what was read, kept and rejected, by reason; classes, lengths, duplicates.
@@ -133,6 +137,7 @@ class LabelledTable:
     level: Literal["sequence", "nucleotide"] = "sequence"
     label_names: tuple[str, ...] = ()
     pairs: bool = False
+    held_out: list[str] = field(default_factory=list)
 
     @property
     def flags(self) -> NDArray[np.float64]:
@@ -156,6 +161,10 @@ class LabelledTable:
     def profiles(self) -> list[NDArray[np.float64]]:
         """The values of each sequence's nucleotides, float64 [L] each, NaN where none was measured."""
         return [np.array([float(value) for value in label.split(" ")]) for label in self.labels]
+
+    def held_out_as(self, rows: NDArray[np.int64], kind: str) -> NDArray[np.int64]:
+        """Those of the rows that are held out as "families" or as "members"; none where the table does not say."""
+        return np.array([i for i in rows.tolist() if self.held_out and self.held_out[i] == kind], np.int64)
 
     def rows(self, split: str) -> NDArray[np.int64]:
         """Indices of the rows of a split; of all rows for "all"."""
@@ -213,7 +222,9 @@ def read_labelled(config: DataConfig, *, whole: bool = False) -> LabelledTable:
     rows = pa.concat_tables(tables) if tables else None
     if rows is None or not rows.num_rows:
         raise TaskError(f"{', '.join(config.data)}: no usable row of {read} read. Rejected: {dict(+reasons) or 'none'}")
-    ids, sequences, shas, labels, named = (rows[c].to_pylist() for c in ("id", "sequence", "sha", "label", "split"))
+    ids, sequences, shas, labels, named, held_out = (
+        rows[c].to_pylist() for c in ("id", "sequence", "sha", "label", "split", "held_out")
+    )
     if whole:
         splits, text = np.full(len(ids), "test", dtype="<U6"), "the whole table"
     elif config.split_column:
@@ -221,8 +232,9 @@ def read_labelled(config: DataConfig, *, whole: bool = False) -> LabelledTable:
         used = splits != UNUSED
         if not used.all():
             reasons["split not used"] += int((~used).sum())
-            ids, sequences, shas, labels = (
-                [x for x, keep in zip(column, used, strict=True) if keep] for column in (ids, sequences, shas, labels)
+            ids, sequences, shas, labels, held_out = (
+                [x for x, keep in zip(column, used, strict=True) if keep]
+                for column in (ids, sequences, shas, labels, held_out)
             )
             splits = splits[used]
         splits, more = with_validation(splits, sides(sequences, shas, config), strata(labels, config), config)
@@ -244,8 +256,9 @@ def read_labelled(config: DataConfig, *, whole: bool = False) -> LabelledTable:
     outside = np.array([bounded and parse(label)[1] != 0 for label in labels], bool) & (splits != "train")
     if outside.any():
         reasons["a bound, not a value, outside training"] += int(outside.sum())
-        ids, sequences, shas, labels = (
-            [x for x, left in zip(column, outside, strict=True) if not left] for column in (ids, sequences, shas, labels)
+        ids, sequences, shas, labels, held_out = (
+            [x for x, left in zip(column, outside, strict=True) if not left]
+            for column in (ids, sequences, shas, labels, held_out)
         )
         splits = splits[~outside]
         if not ids:
@@ -255,7 +268,9 @@ def read_labelled(config: DataConfig, *, whole: bool = False) -> LabelledTable:
         counts["read_as_missing"] = {f"{column} {word}": count for (column, word), count in sorted(missing.items())}
     counts |= count_rows([letters.rpartition(PAIR_MARK)[2] for letters in sequences], shas, labels, splits)
     facts = (config.numeric, config.level, config.label_columns, bool(config.reference_column))
-    table = LabelledTable(ids, sequences, shas, labels, splits, text, counts, *facts)
+    table = LabelledTable(
+        ids, sequences, shas, labels, splits, text, counts, *facts, held_out=held_out if config.held_out_column else []
+    )
     if config.reference_column:
         first = np.array([pair.partition(PAIR_MARK)[0] for pair in sequences])
         both = np.isin(first[splits == "test"], first[splits != "test"])
@@ -287,6 +302,7 @@ def _tables(piece: Piece, config: DataConfig, missing: Missing) -> list[pa.Table
         **dict.fromkeys(config.label_columns, "--label-columns"),
         config.label_column: "--label-column",
         config.split_column: "--split-column",
+        config.held_out_column: "held_out_column",
         config.reference_column: "--reference-column",
     }
     used.pop("", None)
@@ -355,7 +371,10 @@ def _wanted_columns(table: pa.Table, piece: Piece, config: DataConfig) -> pa.Tab
             "Classification wants names of classes; to predict the numbers, name the column with --target-column"
         )
     reference = table[column_of(config.reference_column)] if config.reference_column else None
-    split = table[column_of(config.split_column)] if config.split_column else pa.nulls(table.num_rows, pa.string())
+    split, held_out = (
+        table[column_of(column)] if column else pa.nulls(table.num_rows, pa.string())
+        for column in (config.split_column, config.held_out_column)
+    )
     return pa.table(
         {
             "number": table["number"],
@@ -363,6 +382,7 @@ def _wanted_columns(table: pa.Table, piece: Piece, config: DataConfig) -> pa.Tab
             "sequence": table["sequence"].cast(pa.string()),
             "label": pa.array([_label(v, config) for v in label.to_pylist()], pa.string()),
             "split": pa.array([_text(v) for v in split.to_pylist()], pa.string()),
+            "held_out": held_out.cast(pa.string()),
             **({"reference": reference.cast(pa.string())} if reference is not None else {}),
         }
     )

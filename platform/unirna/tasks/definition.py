@@ -47,8 +47,9 @@ class Definition:
         get: where the data are to be had. file: where they lie in a folder of such data; empty where no copy is kept.
         copies: whether the published test rows hold copies of training rows; they are measured with and without them.
         read: the file -> columns `sequence`, `label` (text or numbers) and `split` (train, valid, test), `id` if it has
-            names, and `reference` where a sequence is compared with another. Without `split` a random split is taken;
-            without rows of valid a tenth of the training rows.
+            names, and `reference` where a sequence is compared with another; `held_out` ("families" or "members") where
+            some test rows are of families that training does not have and others new members of those that it has. Without
+            `split` a random split is taken; without rows of valid a tenth of the training rows.
         metric: by which predictors of this task are compared. goal: what it should reach; none was set where it is None.
         goals: what the AUC of one of several labels should reach, by the label.
         published: figures of others.
@@ -127,6 +128,7 @@ def prepare(definition: Definition, path: str | Path, folder: Path) -> DataConfi
         level="nucleotide" if definition.each else "sequence",
         allow_copies=definition.copies,
         label_columns=definition.labels,
+        held_out_column="held_out" if "held_out" in table.column_names else "",
         reference_column="reference" if "reference" in table.column_names else "",
     )
 

@@ -29,6 +29,7 @@ from unirna.tasks.classification import SEQUENCE_CLASSIFICATION
 from unirna.tasks.cnn import NAME as CNN
 from unirna.tasks.crossfit import FOLDS, Folds, draw_folds, wants_folds
 from unirna.tasks.data import DataConfig, LabelledTable, read_labelled
+from unirna.tasks.detection import detect
 from unirna.tasks.errors import TaskError
 from unirna.tasks.fitting import Fitted, fit_in_folds, fit_on_validation
 from unirna.tasks.full import FullConfig
@@ -55,6 +56,8 @@ UNSEEN = "test, unseen sequences"
 """Test rows whose sequence stands neither in train nor in validation."""
 CROSS = "cross-validation"
 """Training and validation rows, each as models say that were fitted without it."""
+HELD_OUT = {"test, unseen families": "families", "test, new members of known families": "members"}
+"""Subsets of the test rows of a table that says how each is held out -> what it says of them."""
 KNOWN = "test, classes of training"
 """Test rows of a class that training saw, where some are not."""
 
@@ -291,7 +294,7 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
 
     # ---- write it beside, rename
     primary, measured_by = task.primary.name, {metric.name for metric in task.metrics}
-    plot = ""
+    plot, detector = "", None
     if task.numeric:
         ours = answers[config.name]
         facts = facts_of_values(truth, ours, fitted.held, held_answers[config.name], at, config.unit)
@@ -299,7 +302,10 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
     else:
         facts = {"classes": classes}
         if not task.several:
-            facts = facts_of_classes(table, classes, int(np.argmax(guess)), held[config.name])
+            facts = facts_of_classes(table, classes, int(np.argmax(guess)), answers[config.name].argmax(axis=1))
+            found = detect(table, model, registry, vectors, fitted, blended, rows, truth, len(classes))
+            if found is not None:
+                detector, facts["out_of_distribution"] = found
         if calibration is None and len(fitted.held):
             error = next(metric for metric in task.metrics if metric.name == "calibration error")
             before = error.compute(truth[rows["test"]], task.answers(fitted.raw, vectors[rows["test"]]))
@@ -364,7 +370,7 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
     whitened = config.mode == "lora" and config.full.reads == "vector"
     compact = (config.model, base, adapters, whitened) if config.compact else None
     kept = None if trained is None else folder / "encoder"
-    publish(folder, info, model, compact, kept, fitted.head, fitted.simple, training, plot)
+    publish(folder, info, model, compact, kept, fitted.head, fitted.simple, detector, training, plot)
     if config.mode != "frozen" and trained is None:
         shutil.rmtree(work, ignore_errors=True)
     return summary
@@ -400,9 +406,10 @@ def _measured(
     subsets = {"valid": rows["valid"], "test": rows["test"], UNSEEN: unseen}
     if classes and not task.several:
         subsets[KNOWN] = rows["test"][truth[rows["test"]] < len(classes)]
+    subsets |= {title: table.held_out_as(rows["test"], kind) for title, kind in HELD_OUT.items()}
     metrics = {}
     for subset, measured in subsets.items():
-        if len(measured) and (subset not in (UNSEEN, KNOWN) or len(measured) < len(rows["test"])):
+        if len(measured) and (subset in ("valid", "test") or len(measured) < len(rows["test"])):
             chosen = units.within(measured)
             groups = units.rows[chosen] if task.level == "nucleotide" else None
             said = {who: found[chosen] for who, found in answers.items()}

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from unirna.model import SHIPPED, CheckpointError, Model, load, tokenise
 from unirna.sequence import normalise
 from unirna.tasks.blend import ENCODER, Blend
-from unirna.tasks.classification import sureness
 from unirna.tasks.errors import TaskError
 from unirna.tasks.head import LinearHead
+from unirna.tasks.out_of_distribution import ALPHA, Detector, Reading
+from unirna.tasks.out_of_distribution import FILE as DETECTOR_FILE
 from unirna.tasks.pairs import PAIR_MARK, difference, split_pairs
 from unirna.tasks.prior import Prior, prior_of, rescale
 from unirna.tasks.requirements import Applicability, InputRequirements, of_equal_lengths
@@ -30,8 +31,6 @@ from unirna.tasks.simple import SimpleModels
 from unirna.tasks.tasks import TASKS
 from unirna.tasks.verdict import Verdict
 
-ALPHA: Final = 0.05
-"""Conformal p-value below which a sequence is out of distribution: so is one in twenty that does belong to the classes."""
 FORMAT = 2
 """Of `predictor.json`. 1 knew no blend."""
 NUCLEOTIDES_AT_ONCE = 20_000
@@ -244,6 +243,15 @@ class Predictor:
         return None if found is None else Blend.of_json(found)
 
     @cached_property
+    def detector(self) -> Detector | None:
+        """What says whether a sequence is out of distribution; None for values, labels, and below 50 validation rows.
+
+        Raises:
+            TaskError: a damaged file.
+        """
+        return Detector.load(self.folder) if (self.folder / DETECTOR_FILE).exists() else None
+
+    @cached_property
     def simple(self) -> SimpleModels:
         """The simple models that were fitted with it.
 
@@ -393,9 +401,9 @@ class Predictor:
         shares, letters = self.check_prior(prior), self._normalised(sequences)
         checks = self.check(letters)
         rows = np.flatnonzero([fit.applicable for fit in checks])
-        outputs = self.outputs(np.asarray(vectors)[rows], [letters[i] for i in rows.tolist()])
+        reading = self.read(np.asarray(vectors)[rows], [letters[i] for i in rows.tolist()])
         task = TASKS[self.task]
-        answers = task.answer(outputs) if len(rows) else np.zeros((0,) if task.numeric else (0, len(self.labels)))
+        answers = task.answer(reading.outputs) if len(rows) else np.zeros((0,) if task.numeric else (0, len(self.labels)))
         if self.numeric:
             values = np.full(len(checks), np.nan)
             values[rows] = answers
@@ -411,11 +419,11 @@ class Predictor:
             least = np.array(list(self.thresholds(prior).values()))
             said = [[classes[i] for i in np.flatnonzero(row > least).tolist()] for row in probabilities]
             return LabelSets(said, probabilities, classes, checks)
-        held_out, p_values = self.info.get("sureness"), None
-        if held_out is not None:
+        p_values = None
+        if self.detector is not None:
             p_values = np.full(len(checks), np.nan, np.float32)
             if len(rows):
-                p_values[rows] = (1 + np.searchsorted(held_out, sureness(outputs), "right")) / (1 + len(held_out))
+                p_values[rows] = self.detector.p_values(reading)
         labels: list[str | None] = [None] * len(checks)
         for i in rows.tolist():
             labels[i] = classes[int(probabilities[i].argmax())]
@@ -455,11 +463,22 @@ class Predictor:
         Raises:
             TaskError: vectors of another width, or that are not finite.
         """
+        return self.read(vectors, letters).outputs
+
+    def read(self, vectors: Vectors, letters: Sequence[str]) -> Reading:
+        """Vectors [N, H] and their normalised sequences with what each of its models says of them.
+
+        Raises:
+            TaskError: vectors of another width, or that are not finite.
+        """
         alone = self.head.outputs(vectors)
         if self.blend is None or not len(letters):
-            return alone
-        others = {name: np.asarray(self.simple.outputs(name, letters)) for name in self.blend.weights if name != ENCODER}
-        return self.blend.of({ENCODER: alone, **others})
+            return Reading(list(letters), vectors, (alone,), alone)
+        parts = {
+            name: alone if name == ENCODER else np.asarray(self.simple.outputs(name, letters))
+            for name in (ENCODER, *(name for name in self.blend.weights if name != ENCODER))
+        }
+        return Reading(list(letters), vectors, tuple(parts.values()), self.blend.of(parts))
 
     def outputs_of_nucleotides(self, rows: Sequence[Vectors], letters: Sequence[str]) -> list[Values]:
         """The same, [L, C] of each sequence, of the rows [L, H] of its nucleotides."""

@@ -16,33 +16,34 @@ from torch import Tensor
 
 from unirna.model import Model, save_adapted, save_checkpoint
 from unirna.tasks.card import write_card
-from unirna.tasks.classification import sureness
 from unirna.tasks.data import LabelledTable
 from unirna.tasks.head import LinearHead
+from unirna.tasks.out_of_distribution import Detector
 from unirna.tasks.regression import COVERAGE, half_width
 from unirna.tasks.simple import SimpleModels
 from unirna.tasks.task import Truth
 
-FEWEST_HELD_OUT = 50
-"""Validation rows from which it is said how unusual the sureness of an answer is; it is known to a fiftieth then."""
-MOST_HELD_OUT = 1000
-
 
 def facts_of_classes(
-    table: LabelledTable, classes: list[str], most_frequent: int, held_out: NDArray[np.float64]
+    table: LabelledTable, classes: list[str], most_frequent: int, predicted: NDArray[np.int64]
 ) -> dict[str, Any]:
-    """What `predictor.json` says of classes; `sureness` is that of validation rows, or of evenly spaced ones of many."""
+    """What `predictor.json` says of classes: rows of each, and the share of its test rows that is right, of all or of those
+    that are held out as families and as members. `predicted`: number of the class of every row."""
     per_class = {
         split: dict(sorted(table.classes_in(split).items(), key=lambda item: (-item[1], item[0])))
         for split in ("train", "valid", "test")
     }
+    recall: dict[str, dict[str, dict[str, float]]] = {}
+    tested = table.rows("test")
+    kinds = {kind: table.held_out_as(tested, kind) for kind in ("families", "members")} if table.held_out else {"": tested}
+    for kind, rows in kinds.items():
+        for c, name in enumerate(classes):
+            mine = [i for i in rows.tolist() if table.labels[i] == name]
+            if mine:
+                right = float((predicted[mine] == c).mean())
+                recall.setdefault(name, {})[kind] = {"n": len(mine), "recall": round(right, 4)}
     facts = {"classes": classes, "most_frequent_class": classes[most_frequent], "per_class": per_class}
-    if len(held_out) < FEWEST_HELD_OUT:
-        return facts
-    ordered = np.sort(sureness(held_out))
-    if len(ordered) > MOST_HELD_OUT:
-        ordered = ordered[np.linspace(0, len(ordered) - 1, MOST_HELD_OUT).round().astype(int)]
-    return facts | {"sureness": [round(value, 4) for value in ordered.tolist()]}
+    return facts | {"test_recall": recall}
 
 
 def facts_of_values(
@@ -81,6 +82,7 @@ def publish(
     kept: Path | None,
     head: LinearHead,
     simple: SimpleModels,
+    detector: Detector | None,
     training: set[str],
     plot: str,
 ) -> None:
@@ -99,6 +101,8 @@ def publish(
         save_adapted(beside / "encoder", base, fingerprint, adapters, whitened=whitened)
     head.save(beside / "head.safetensors")
     simple.save(beside)
+    if detector is not None:
+        detector.save(beside)
     pq.write_table(pa.table({"sha": sorted(training)}), beside / "training_sequences.parquet")
     (beside / "card.md").write_text(write_card(info), encoding="utf-8")
     if plot:

@@ -46,6 +46,13 @@ def embed_rows(model: Model, table: LabelledTable, units: Units, registry: Path)
     through the registry's cache."""
     if units.places is not None:
         return units.gather(nucleotide_vectors(model, table.sequences))
+    if table.pairs:
+        return difference(lambda letters: embed_sequences(model, letters, registry), table.sequences)
+    return embed_sequences(model, table.sequences, registry)
+
+
+def embed_sequences(model: Model, sequences: list[str], registry: Path) -> NDArray[np.float32]:
+    """Vectors of normalised sequences through the registry's cache, float32 [N, H]."""
     cache = VectorCache(registry / ".vectors", model)
     progress: list[Progress] = []
 
@@ -54,10 +61,7 @@ def embed_rows(model: Model, table: LabelledTable, units: Units, registry: Path)
             progress.append(Progress("embed", total, "nucleotides"))
         progress[0].update(done)
 
-    def read(letters: list[str]) -> NDArray[np.float32]:
-        return cache.embed(letters, [sequence_sha(one) for one in letters], update)
-
-    vectors = difference(read, table.sequences) if table.pairs else read(table.sequences)
+    vectors = cache.embed(sequences, [sequence_sha(one) for one in sequences], update)
     note = f"{counted(cache.num_embedded, 'sequence')} embedded, {cache.num_read:,} taken from {cache.folder}"
     if progress:
         progress[0].close(note)

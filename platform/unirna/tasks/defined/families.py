@@ -6,15 +6,18 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from unirna.tasks.definition import Definition, Published, grouped_split
+from unirna.tasks.homology import similar_groups
 from unirna.tasks.requirements import InputRequirements
+from unirna.tasks.rfam import seed_alignments, type_name, without_long_copies
 
-FEWEST = 10
-"""Families that a type has at least."""
+FEWEST = 8
+"""Clans (or families without one) that a type has at least for whole ones to be held out; of other types members are."""
 MEMBERS = (30, 60)
 """Members that a family has at least, and how many of them are taken at most."""
 
@@ -28,24 +31,40 @@ def read_nrc(path: Path) -> pa.Table:
 
 
 def read_types(path: Path) -> pa.Table:
-    """Types with at least ten families; all members of a clan, or of a family without one, on one side.
+    """All types of Rfam. What of a type is held out depends on how many clans (or families without one) it has.
+
+    From eight up, whole clans are held out, so that test rows are of families that training never saw, and a tenth of the
+    members of the others. Of fewer, only members are, three tenths. Members that share a quarter of their 10-mers are on
+    one side. Column `held_out` says of each row whether its family is one that training does not have ("families"), which
+    a small family whose members are all alike may be too, or not ("members").
 
     The families of `retrieval_families.txt`, with which we measure how well vectors find relatives, are left out.
     """
-    table = _seed_alignments(path)
-    names = [kind.removeprefix("Gene;").replace("snRNA;snoRNA;", "snoRNA;") for kind in table["rna_type"].to_pylist()]
+    table = seed_alignments(path)
+    table = table.take(without_long_copies(table))
+    names, groups = [], []
+    columns = (table[name].to_pylist() for name in ("rna_type", "clan", "rfam_acc", "rfam_id"))
+    for kind, clan, family, title in zip(*columns, strict=True):
+        names.append(type_name(kind, clan or "", title))
+        groups.append(clan or family)
+    count = Counter(name for name, _ in set(zip(names, groups, strict=True)))
+    split, sequences = np.array(grouped_split(groups)), table["sequence"].to_pylist()
+    split[[count[name] < FEWEST for name in names]] = "train"
+    for name, number in count.items():
+        rows = [row for row, other in enumerate(names) if other == name and split[row] == "train"]
+        alike = similar_groups([sequences[row] for row in rows])
+        split[rows] = grouped_split(alike) if number < FEWEST else grouped_split(alike, valid=0.05, test=0.05)
     families = table["rfam_acc"].to_pylist()
-    count = Counter(name for name, _ in set(zip(names, families, strict=True)))
-    groups = [clan or family for clan, family in zip(table["clan"].to_pylist(), families, strict=True)]
-    found = pa.table({"id": table["seq_id"], "sequence": table["sequence"], "label": names, "split": grouped_split(groups)})
-    wanted = [kind for kind, families in count.items() if families >= FEWEST and kind not in ("Gene", "Cis-reg")]
-    return found.filter(pc.is_in(found["label"], pa.array(wanted)))
+    trained = {family for family, side in zip(families, split.tolist(), strict=True) if side == "train"}
+    held_out = ["members" if family in trained else "families" for family in families]
+    given = {"label": names, "split": split.tolist(), "held_out": held_out}
+    return pa.table({"id": table["seq_id"], "sequence": table["sequence"], **given})
 
 
 def read_families(path: Path) -> pa.Table:
     """Families of 30 members and more. A fifth of the clans (or families without one) is all test: families of which
     training sees nothing. Of the others a fifth of the sequences is test, copies on one side."""
-    table = _seed_alignments(path)
+    table = seed_alignments(path)
     families = table["rfam_acc"].to_pylist()
     count, taken = Counter(families), Counter[str]()
     rows = []
@@ -59,12 +78,6 @@ def read_families(path: Path) -> pa.Table:
     seen = grouped_split(table["sequence"].to_pylist())
     split = ["test" if out == "test" else side for out, side in zip(unseen, seen, strict=True)]
     return pa.table({"id": table["seq_id"], "sequence": table["sequence"], "label": table["rfam_id"], "split": split})
-
-
-def _seed_alignments(path: Path) -> pa.Table:
-    table = pq.read_table(path, columns=["seq_id", "sequence", "rna_type", "rfam_acc", "rfam_id", "clan"])
-    left_out = pa.array(Path(__file__).with_name("retrieval_families.txt").read_text(encoding="utf-8").split())
-    return table.filter(pc.invert(pc.is_in(table["rfam_acc"], left_out)))
 
 
 DEFINITIONS = (
@@ -91,11 +104,12 @@ DEFINITIONS = (
     ),
     Definition(
         name="rna_type",
-        predicts="the type of a structured RNA, for families that training has not seen",
-        about="Rfam seed alignments (CC0): the types that have at least ten families, without the two general "
-        "ones (Gene, Cis-reg). All members of a clan "
-        "on one side: test rows are of families that training never saw. Without the families of our retrieval "
-        "benchmark.",
+        predicts="the type of a structured RNA, also for families that training has not seen",
+        about="Rfam seed alignments (CC0): all types. Types with eight clans or more (or families without one) have "
+        "whole clans held out, of which training saw nothing, and a tenth of the members of the other clans. Of types with "
+        "fewer clans members alone are held out, three tenths. Held-out members share less than a quarter of their 10-mers "
+        "with any training row of their type. Without the families of our similarity-search benchmark, among them 5S rRNA, "
+        "U4, U5, U6 and 7SK.",
         get="Rfam's seed alignments as one table of seq_id, sequence, rna_type, rfam_acc and clan",
         file="data/rfam_seed/rfam_seed.parquet",
         read=read_types,
