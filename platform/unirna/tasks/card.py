@@ -98,7 +98,7 @@ def write_card(info: dict[str, Any]) -> str:
         + (
             "; `out_of_distribution` (`conformal_p_value` below .05) says so, as far as the table above shows."
             if "out_of_distribution" in info
-            else ": with fewer than 50 validation rows nothing says so."
+            else ": with fewer than 50 held-out rows nothing says so."
         ),
         "- Copies of a sequence are kept apart only as said above, and close relatives of test sequences may stand in",
         "  train: results for unrelated RNA can be worse.",

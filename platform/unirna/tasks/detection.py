@@ -66,9 +66,9 @@ def detect(
         return Reading(sequences, embedded, tuple(parts.values()), outputs)
 
     train, valid = rows["train"], rows["valid"]
-    if fitted.story is not None:  # cross-validation: a third of the folds, which then count as no training rows here
+    if fitted.story is not None:  # cross-validation: two folds of five, which then count as no training rows here
         folds = np.unique(fitted.parts)
-        places = np.flatnonzero(np.isin(fitted.parts, folds[: max(1, len(folds) // 3)]))
+        places = np.flatnonzero(np.isin(fitted.parts, folds[: max(1, len(folds) * 2 // 5)]))
         like_training, number = held_out(places), len(places)
         train = np.setdiff1d(train, fitted.held[places])
     else:

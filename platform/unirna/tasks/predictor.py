@@ -244,7 +244,7 @@ class Predictor:
 
     @cached_property
     def detector(self) -> Detector | None:
-        """What says whether a sequence is out of distribution; None for values, labels, and below 50 validation rows.
+        """What says whether a sequence is out of distribution; None for values, labels, and below 50 held-out rows.
 
         Raises:
             TaskError: a damaged file.
