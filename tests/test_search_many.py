@@ -95,6 +95,11 @@ def test_hits_are_aligned_by_default(engine: Engine, library: Any, monkeypatch: 
         one(engine, similar_to=flanked, verify=True)
 
 
+def test_a_number_beyond_float32_is_refused(engine: Engine) -> None:
+    with pytest.raises(RequestError, match="not finite"):
+        engine.search(vector=[1e300] * engine.model.dimension)
+
+
 def test_pages_of_aligned_hits_fit_together(engine: Engine, library: Any) -> None:
     query, rows = library.heldout[0]["sequence"], len(library.rows)
     whole = one(engine, similar_to=query, k=1_000).hits

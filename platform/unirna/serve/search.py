@@ -397,7 +397,8 @@ class Search:
     def _given_vector(self, vector: Sequence[float] | Vectors | None) -> Vectors:
         expected = f"expected {self.model.dimension} finite numbers, not all zero"
         try:
-            array = np.asarray(vector, np.float32)
+            with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, and is refused below
+                array = np.asarray(vector, np.float32)
         except (TypeError, ValueError) as error:
             raise bad_field("vector", f"{expected}; got something else") from error
         if array.shape != (self.model.dimension,):
