@@ -13,7 +13,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -22,11 +22,22 @@ import pandas as pd
 import tyro
 
 from unirna.sequence import normalise
-from unirna.tasks import find_definition, load_predictor, prepare, read_labelled
+from unirna.tasks import (
+    TASKS,
+    LabelledTable,
+    Predictor,
+    find_definition,
+    load_predictor,
+    prepare,
+    read_labelled,
+)
+from unirna.tasks.blend import ENCODER
 from unirna.tasks.card import write_card
 from unirna.tasks.detection import OTHER_FAMILIES
-from unirna.tasks.out_of_distribution import Reading, facts_of_detector, fit_detector
+from unirna.tasks.finetune import HELD_OUT
+from unirna.tasks.out_of_distribution import Read, Reading, facts_of_detector, fit_detector
 from unirna.tasks.rfam import LEFT_OUT
+from unirna.tasks.task import measure
 from unirna.tasks.training import embed_sequences
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -102,12 +113,39 @@ def main(config: Config) -> None:
         sets[OTHER_FAMILIES] = [table.sequences[i] for i in other_families]
         sets = {title: [text for text in found if text not in seen] for title, found in sets.items()}
         members = read([table.sequences[i] for i in chosen])
+        if table.held_out:
+            measure_as_held_out(predictor, table, read)
         predictor.info["out_of_distribution"] = facts_of_detector(detector, members, read, sets)
         predictor.info.pop("sureness", None)  # of an earlier version
         print(name, json.dumps(predictor.info["out_of_distribution"]))
         detector.save(folder)
-        (folder / "predictor.json").write_text(json.dumps(predictor.info, indent=1) + "\n")
-        (folder / "card.md").write_text(write_card(predictor.info))
+        (folder / "predictor.json").write_text(json.dumps(predictor.info, indent=1) + "\n", encoding="utf-8")
+        (folder / "card.md").write_text(write_card(predictor.info), encoding="utf-8")
+
+
+def measure_as_held_out(predictor: Predictor, table: LabelledTable, read: Read) -> None:
+    """Measure the classifier apart on test rows of families that training does not have and of those that it has."""
+    task, classes = TASKS[predictor.task], predictor.labels
+    tested = table.rows("test")
+    found = read([table.sequences[i] for i in tested.tolist()])
+    who = [ENCODER, *(predictor.blend.weights if predictor.blend else {})]
+    answers = {predictor.name: task.answer(found.outputs)}
+    answers |= {name: task.answer(part) for name, part in zip(dict.fromkeys(who), found.parts, strict=True)}
+    index = {name: number for number, name in enumerate(classes)}
+    truth = np.array([index.get(table.labels[i], len(classes)) for i in tested.tolist()])
+    train = np.array([index[table.labels[i]] for i in table.rows("train").tolist()])
+    answers[task.guess_name] = task.guesses(task.guess(train), len(truth))
+    recall: dict[str, dict[str, dict[str, float]]] = {}
+    for title, kind in HELD_OUT.items():
+        mine = np.isin(tested, table.held_out_as(tested, kind))
+        scores = {name: measure(task, truth[mine], answer[mine], labels=classes) for name, answer in answers.items()}
+        predictor.info["metrics"][title] = {name: {s.metric: asdict(s) for s in each} for name, each in scores.items()}
+        right = answers[predictor.name].argmax(axis=1) == truth
+        for number, name in enumerate(classes):
+            rows = mine & (truth == number)
+            if rows.any():
+                recall.setdefault(name, {})[kind] = {"n": int(rows.sum()), "recall": round(float(right[rows].mean()), 4)}
+    predictor.info["test_recall"] = recall
 
 
 def random_hundreds(data: Path, lengths: list[int], random: np.random.Generator) -> list[str]:
@@ -117,7 +155,7 @@ def random_hundreds(data: Path, lengths: list[int], random: np.random.Generator)
 
 def coding_of_coli(data: Path, lengths: list[int], random: np.random.Generator) -> list[str]:
     """Pieces of long open reading frames of 700 kb of E. coli."""
-    with gzip.open(data / "bench/genomes/ecoli_k12_700kb.fa.gz", "rt") as file:
+    with gzip.open(data / "bench/genomes/ecoli_k12_700kb.fa.gz", "rt", encoding="ascii") as file:
         genome = normalise("".join(line.strip() for line in file if not line.startswith(">")), "genome")
     frames = []
     for strand in (genome, genome.translate(str.maketrans("ACGU", "UGCA"))[::-1]):

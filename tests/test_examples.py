@@ -46,7 +46,7 @@ def commands(text: str) -> list[list[str]]:
 def label_examples() -> list[tuple[str, str]]:
     found = set()
     for path in TEXTS:
-        for match in LABEL.finditer(path.read_text()):
+        for match in LABEL.finditer(path.read_text(encoding="utf-8")):
             if match[2] not in ("…", "LABEL", "label"):
                 found.add((path.relative_to(ROOT).as_posix(), match[0]))
     return sorted(found)
@@ -65,7 +65,7 @@ def examples() -> dict[str, list[tuple[str, list[str]]]]:
     """Script -> where a command stands, and its arguments."""
     found: dict[str, list[tuple[str, list[str]]]] = {}
     for path in TEXTS:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         if path.suffix == ".py":
             text = ast.get_docstring(ast.parse(text), clean=False) or ""
         for script, *words in commands(text):
