@@ -25,7 +25,7 @@ TEXTS = [
     *(path for root in ("platform", "sdk", "vectorstore") for path in sorted((ROOT / root).rglob("*.py"))),
 ]
 SHIPPED = {name: load_predictor(folder) for name, folder in list_predictors(None).items()}
-LABEL = re.compile(rf"(?<![\w.])({'|'.join(SHIPPED)})=([^\s'\"`\\,)]+)")
+LABEL = re.compile(rf"(?<![\w.])({'|'.join(SHIPPED)})=([^\d\s'\"`\\,)]+)")
 """A shipped predictor and a label, as a screen's --predict takes them."""
 
 
