@@ -67,9 +67,9 @@ def main(config: Config) -> None:
     print(f"{len(rows):,} helices, {sum(real):,} of them real")
     fitted = LogisticRegression(max_iter=3_000).fit(np.array(rows), real)
     values = [round(float(value), 4) for value in (fitted.intercept_[0], *fitted.coef_[0])]
-    info = json.loads((config.predictor / "fold.json").read_text())
+    info = json.loads((config.predictor / "fold.json").read_text(encoding="utf-8"))
     info["crossing"] = asdict(CrossingModel(*values))
-    (config.predictor / "fold.json").write_text(json.dumps(info, indent=1) + "\n")
+    (config.predictor / "fold.json").write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")
     print(info["crossing"])
 
 
