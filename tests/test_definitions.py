@@ -33,7 +33,7 @@ from unirna.tasks import (
 from unirna.tasks.definition import grouped_split
 
 ROOT = Path(__file__).resolve().parent.parent
-LINES = 60
+LINES = 75
 """Of a file that defines a task, for each task kind in it."""
 
 

@@ -144,7 +144,7 @@ def test_metrics_and_heads_agree_with_scikit_learn() -> None:
 
 
 def test_a_predictor_of_labels_answers_everywhere_alike(registry: Path, nano_model_path: Path, tmp_path: Path) -> None:
-    sequences = ["A" * 18 + "C" * 22, "G" * 18 + "U" * 22, "C" * 36 + "ACGU"]
+    sequences = ["A" * 18 + "C" * 22, "G" * 18 + "U" * 22, "CCCACCCGCCCU" * 3 + "CCCC"]
     predictor = load_predictor(registry / "rich")
     told = predictor.info["metrics"]["test"]["rich"]["AUC, rich_in_u"]["value"]
     (line,) = [
