@@ -308,7 +308,7 @@ def test_a_cell_is_no_formula(page: Browser) -> None:
         return csvOf([hit]);
     """
     text = page.run(f"return (async () => {{{script}}})()")
-    assert text == 'rank,id,similarity,length,sequence,note,more\n1,\'=cmd(),-0.5,4,ACGU,"a ""b"", c",\n'
+    assert text == 'rank,id,similarity,p,length,sequence,note,more\n1,\'=cmd(),-0.5,,4,ACGU,"a ""b"", c",\n'
 
 
 def test_one_of_several_sequences_is_chosen(page: Browser, library: Any) -> None:

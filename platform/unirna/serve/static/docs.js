@@ -97,9 +97,10 @@ function operation(path, method, op) {
     card.append(element("h3", { text: "Body" }), element("p", { className: "hint" }, ...prose(body.description ?? "")), fields(body), command(path, method, op, body));
   }
   if (!body) card.append(command(path, method, op, null));
-  if (answer?.properties) {
-    card.append(element("h3", { text: "Answer" }), fields(answer));
-    for (const [name, schema] of nested(answer, new Set())) card.append(element("p", { text: `${name}: ${schema.description ?? ""}`, className: "hint" }), fields(schema));
+  const seen = new Set();
+  for (const variant of (answer?.anyOf ?? [answer]).map(resolve).filter((one) => one?.properties)) {
+    card.append(element("h3", { text: "Answer" }), element("p", { className: "hint" }, ...prose(variant.description ?? "")), fields(variant));
+    for (const [name, schema] of nested(variant, seen)) card.append(element("p", { text: `${name}: ${schema.description ?? ""}`, className: "hint" }), fields(schema));
   }
   const errors = Object.entries(op.responses ?? {}).filter(([status]) => Number(status) >= 400);
   if (errors.length) card.append(element("p", { className: "hint" }, ...prose(`Errors: ${errors.map(([status, r]) => `${status} ${r.description}`).join(" · ")}`)));
