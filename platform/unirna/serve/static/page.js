@@ -18,6 +18,7 @@ let predictors = new Map();
 let carried = ""; // what was pasted, on the way to the map
 let addressShown = location.search + location.hash; // of the search view
 let typed = 0;
+let word = ""; // what is to be said when a task is done
 
 // ---- the form
 
@@ -130,8 +131,9 @@ async function work(what, task) {
   busy(true);
   show($("message"), what);
   try {
+    word = "";
     const made = await task();
-    show($("message"), "");
+    show($("message"), word);
     busy(false);
     if (made) reveal(made);
   } catch (problem) {
@@ -246,7 +248,7 @@ function remember(action) {
   const how = history.state?.fresh ? "replaceState" : "pushState";
   if (address !== location.pathname + location.search + location.hash) history[how]({ inside: true }, "", address);
   addressShown = location.search + location.hash;
-  if (!shared) show($("message"), "The sequence is too long for an address: a reload brings this back in this tab alone.");
+  if (!shared) word = "The sequence is too long for an address: a reload brings this back in this tab alone.";
 }
 
 /** Bring back what the address says. */
