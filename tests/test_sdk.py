@@ -502,8 +502,8 @@ def test_what_cannot_be_sent_is_an_error_of_ours(service: Any) -> None:
 
 
 def test_results_turn_into_tables_and_print(client: sdk.Client, library: Any) -> None:
-    found = client.search(library.rows[1]["sequence"], k=3)
-    columns = ["rank", "id", "similarity", "length", "sequence", "family", "family_name", "rna_type"]
+    found = client.search(library.rows[1]["sequence"], k=3, verify=False)
+    columns = ["rank", "id", "similarity", "p", "length", "sequence", "family", "family_name", "rna_type"]
     assert found.to_arrow().column_names == list(found.to_pandas().columns) == columns
     assert found.to_arrow()["id"].to_pylist() == [hit.id for hit in found]
     assert "SearchResult: 3" in repr(found) and found[0].id in repr(found)
@@ -516,8 +516,9 @@ def test_html_is_escaped() -> None:
     hit = sdk.Hit("<script>", 0.5, "ACGU", 4, {"note": "a & b"}, 1)
     html = sdk.SearchResult([hit], "c", "m")._repr_html_()
     assert "&lt;script&gt;" in html and "a &amp; b" in html and "<script>" not in html
-    assert repr(sdk.SearchResult([], "c", "m")) == "SearchResult: 0\nrank  id  similarity  length"
-    assert list(sdk.SearchResult([], "c", "m").to_pandas().columns) == ["rank", "id", "similarity", "length", "sequence"]
+    assert repr(sdk.SearchResult([], "c", "m")) == "SearchResult: 0\nrank  id  similarity  p  length"
+    columns = ["rank", "id", "similarity", "p", "length", "sequence"]
+    assert list(sdk.SearchResult([], "c", "m").to_pandas().columns) == columns
 
 
 # ---- FASTA and the command line ----------------------------------------------------------------------------------------
@@ -614,7 +615,7 @@ def test_a_search_goes_on_past_a_bad_record(service: Any, library: Any, tmp_path
     assert [line for line in said.out.splitlines() if line[0] == ">"] == [">one", ">two"]
     assert "left out: giant: 1,600 nucleotides; structures are predicted up to 1,500" in said.err
     nothing = ["search", "ACGU", "--where", "length > 100000", "--tsv", "--url", service.url]
-    assert _cli.main(nothing) == 0 and capsys.readouterr().out == "rank\tid\tsimilarity\tlength\tsequence\n"
+    assert _cli.main(nothing) == 0 and capsys.readouterr().out == "rank\tid\tsimilarity\tp\tlength\tsequence\n"
 
 
 def test_samples_are_alike_everywhere(clients: dict[str, sdk.Client], library: Any) -> None:
