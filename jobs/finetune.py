@@ -18,7 +18,11 @@ of training; flags go before the latter, and an unknown name is answered with th
 adapters on the encoder, on Ray Train workers that share the registry's folder.
 
 An answer is the weighted sum of what the encoder's head says and what two simple models say that read letters alone (linear
-on 4-mers, and a small CNN); with fewer than 100 validation rows, or `--no-blend`, the head answers alone.
+on 4-mers, and a small CNN); with `--no-blend` the head answers alone. With fewer than 1,000 rows (or
+100 validation rows) the frozen mode uses training and validation rows together, in 5-fold cross-validation.
+
+It ends in a verdict in plain words: how much of unseen rows is explained, and whether the language model adds to the simple
+models.
 
 Killed and started again, the same command goes on: no vector is computed twice, and full training resumes after its last
 epoch. When the predictor is there and was made from the same, nothing is done and its summary is printed again.

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,7 @@ from unirna.tasks import (
     finetune,
     list_predictors,
     load_predictor,
+    read_labelled,
 )
 from unirna.tasks.blend import Blend
 from unirna.tasks.crossfit import cross_fit, draw_folds, wants_folds
@@ -262,3 +266,57 @@ def test_the_command_line_shows_the_primary_metric_and_the_card(
     with pytest.raises(sdk.InvalidRequestError, match="name it"):
         Models(card=True, source=source).run()
     shutil.rmtree(folder / "store", ignore_errors=True)
+
+
+def table_of(path: Path, labels: list[Any], splits: list[str] | None = None) -> str:
+    """A Parquet table of a sequence for each label."""
+    columns: dict[str, Any] = {"sequence": ["ACGU" * (place + 5) for place in range(len(labels))], "y": labels}
+    pq.write_table(pa.table(columns | ({"split": splits} if splits else {})), path)
+    return str(path)
+
+
+@pytest.mark.parametrize("kind", [pa.decimal128(9, 2), pa.decimal256(60, 3), pa.decimal128(5, 0)])
+def test_decimals_are_numbers(tmp_path: Path, kind: pa.DataType) -> None:
+    values = pa.array([None, *map(Decimal, range(1, 30))], kind)
+    path = table_of(tmp_path / "t.parquet", values)
+    table = read_labelled(DataConfig((path,), "y", numeric=True))
+    assert table.values.tolist() == [float(value) for value in range(1, 30)]
+    assert table.counts["rejected_by_reason"] == {"no label": 1}
+    classes = read_labelled(
+        DataConfig((table_of(tmp_path / "c.parquet", pa.array(([1, 2] * 15), pa.int64()).cast(kind)),), "y")
+    )
+    assert set(classes.labels) == {"1", "2"}
+
+
+@pytest.mark.parametrize("numeric", [False, True])
+def test_cells_that_hold_nothing_are_one_thing(tmp_path: Path, numeric: bool) -> None:
+    kept = ["1", "2"] if numeric else ["NOS", "none"]  # these are names
+    path = table_of(tmp_path / "t.parquet", [*kept, "NA", "nan", "", "NaN", " N/A ", "null", None, "<NA>"] * 6)
+    table = read_labelled(DataConfig((path,), "y", numeric=numeric))
+    assert set(table.labels) == set(kept) and table.counts["rejected_by_reason"] == {"no label": 48}
+
+
+def test_the_advice_for_empty_split_cells_works(tmp_path: Path) -> None:
+    path = table_of(
+        tmp_path / "t.parquet", ["a", "b"] * 20, ["train", "train", "train", "valid", "test", "test", "", "NA"] * 5
+    )
+    config = DataConfig((path,), "y", split_column="split")
+    with pytest.raises(TaskError, match="10 of 40 rows have an empty cell in column 'split'") as caught:
+        read_labelled(config)
+    advice = re.search(r"--split-names ([a-z= ]+);", str(caught.value))
+    assert advice is not None
+    names = tuple(advice[1].split())
+    left_out = read_labelled(replace(config, split_names=names))
+    assert left_out.counts["splits"] == {"train": 15, "valid": 5, "test": 10}
+    assert left_out.counts["rejected_by_reason"] == {"split not used": 10}
+    assert read_labelled(replace(config, split_names=(*names, "test="))).counts["splits"]["test"] == 20
+    with pytest.raises(TaskError, match="test= alone stands for empty cells"):
+        read_labelled(replace(config, split_names=("test",)))
+
+
+def test_a_target_column_may_be_called_number(tmp_path: Path) -> None:
+    lines = [f"{'ACGU' * (place + 5)},{0.5 - place}" for place in range(20)]
+    for column in ("number", "row", "sha", "length"):
+        (tmp_path / "t.csv").write_text("\n".join([f"sequence,{column}", *lines]) + "\n")
+        table = read_labelled(DataConfig((str(tmp_path / "t.csv"),), column, numeric=True))
+        assert table.values.tolist() == [0.5 - place for place in range(20)]
