@@ -131,7 +131,7 @@ def test_answers_are_as_the_document_says(
         number += 1
         if number % 2 and mode is GenerationMode.POSITIVE:  # half of them are about what is there
             for name in set(case.path_parameters or {}) & set(there):
-                case.path_parameters[name] = there[name]
+                case.path_parameters[name] = there["task" if path.startswith("/v1/models/") else name]
         answer = case.call_and_validate(base_url=url, session=session, checks=checks, timeout=60)
         answered.add(answer.status_code)
 

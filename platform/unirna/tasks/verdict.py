@@ -224,12 +224,12 @@ def _comparison(
     found, low, high = gain
     assert found is not None and low is not None and high is not None
     interval = f"{_short(measure, found)}, 95% interval {_short(measure, low)} to {_short(measure, high)}"
-    if low > 0:
-        return f"{best}; the language model adds to the simple models ({interval})."
     if high < 0:
         return f"{best}: it is better than this predictor (by {_short(measure, -found)}, beyond chance)."
     if level == "none":
         return f"{best}; neither finds what holds for unseen rows." if reached <= CHANCE.get(measure, 0.0) else f"{best}."
+    if low > 0:
+        return f"{best}; the language model adds to the simple models ({interval})."
     return f"{best}; the language model adds nothing beyond chance to the simple models ({interval})."
 
 
