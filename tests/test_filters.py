@@ -23,7 +23,7 @@ SCORES = [0.1, float("nan"), None, float("inf"), 5.5]
 LABELS = {
     "Family": pa.array(FAMILIES),
     "my col": pa.array([1, 2, 3, 4, 5], pa.int32()),
-    'q"x': pa.array([1, 2, 3, 4, 5], pa.int32()),
+    "q'x": pa.array([1, 2, 3, 4, 5], pa.int32()),
     "d": pa.array(SCORES, pa.float64()),
     "f": pa.array(SCORES, pa.float32()),
     "h": pa.array(SCORES, pa.float32()).cast(pa.float16()),
@@ -77,8 +77,8 @@ def passing(collection: Collection, where: str) -> str:
         ("\"Family\" = 'O''x'", "3"),
         ('"my col" BETWEEN 2 AND 3', "12"),
         ("`my col` in (2, 3)", "12"),
-        ('"q""x" = 2', "1"),
-        ('`q"x` = 2', "1"),
+        ('"q\'x" = 2', "1"),
+        ("`q'x` = 2", "1"),
         ('"Family" IS NULL', "2"),
         ('"Family" = "Family"', "0134"),
         ("'\"Family\"' = '\"Family\"'", "01234"),  # a text that looks like a name
