@@ -329,7 +329,7 @@ def test_a_screen_ranks_what_the_predictor_applies_to(fasta: Path, tmp_path: Pat
     scorer, state = Scorer(criteria, 10), ScreenState(tmp_path / "work", {}, 10)
     for number, piece in enumerate(plan_pieces([str(fasta)])):
         row = piece_row(number, piece)
-        for block in Reader("id", "sequence", {}).blocks(pa.Table.from_pylist([row])):
+        for block in Reader("id", "sequence", {}, {}).blocks(pa.Table.from_pylist([row])):
             for scored in scorer(block).to_pylist():
                 state.add(scored)
     assert state.top is not None and sorted(state.top["id"].to_pylist()) == ["dna", "site"]

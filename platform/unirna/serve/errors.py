@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -54,6 +55,17 @@ class RequestError(ValueError):
 def bad_field(field: str, message: str, status: int = 422) -> RequestError:
     """The error for one field."""
     return RequestError(status, f"{field}: {message}", FieldError(field, message))
+
+
+def raise_if_full(error: OSError) -> None:
+    """Raise the error for a full disk, if that is what an error of the disk for jobs is.
+
+    Raises:
+        RequestError: the disk is full (507).
+    """
+    if error.errno == errno.ENOSPC:
+        message = "the disk for jobs is full. Make room on it, and send the same request again"
+        raise RequestError(507, message) from error
 
 
 def problem(status: int, detail: str, *fields: FieldError) -> dict[str, Any]:

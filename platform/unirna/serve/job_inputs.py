@@ -10,7 +10,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from unirna.sequence import InputError, clean_table, plan_pieces, read_tables
-from unirna.serve.errors import RequestError, bad_field
+from unirna.serve.errors import RequestError, bad_field, raise_if_full
 from unirna.serve.job_schemas import EmbedJob, FinetuneJob, ScreenJob
 
 LOOKED_AT: Final = 1_000
@@ -36,7 +36,11 @@ def look_at(request: EmbedJob | ScreenJob | FinetuneJob, field: str, kind: str, 
         return
     with tempfile.TemporaryDirectory(prefix="unirna-input-") as folder:
         path = Path(folder) / f"{field}.{kind}"
-        path.write_text(value, encoding="utf-8")
+        try:
+            path.write_text(value, encoding="utf-8")
+        except OSError as error:
+            raise_if_full(error)
+            raise
         _look_at_file(request, f"{field}.{kind}", path, f"the {kind.upper()} text")
 
 

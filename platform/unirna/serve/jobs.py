@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from unirna.job.submitted import note
-from unirna.serve.errors import RequestError, bad_field
+from unirna.serve.errors import RequestError, bad_field, raise_if_full
 from unirna.serve.job_commands import check_job, command, find_input
 from unirna.serve.job_inputs import look_at
 from unirna.serve.job_records import ClusterError, JobRecords, newest_attempt, read_note, submission
@@ -157,11 +156,8 @@ class Jobs(JobRecords):
                 raise bad_field("Idempotency-Key", f"it was used for another request, which made {first['id']}") from None
             return first["id"]
         except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-            raise RequestError(
-                507, "the disk for jobs is full. Make room on it, and send the same request again"
-            ) from error
+            raise_if_full(error)
+            raise
         finally:
             beside.unlink(missing_ok=True)
         return id
