@@ -37,8 +37,10 @@ IDS = ["r0", "r1", "r2", "r3", "r4"]
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     uri = str(tmp_path_factory.mktemp("filters"))
-    labels = pa.schema([(name, column.type) for name, column in LABELS.items()])
-    schema = vectorstore.collection_schema(D, labels, vectorstore.Provenance("nano", "feed"))
+    labels = [pa.field(name, column.type) for name, column in LABELS.items()]
+    schema = vectorstore.collection_schema(D, pa.schema([]), vectorstore.Provenance("nano", "feed"))
+    for label in labels:  # some names are refused now, but stand in stores of earlier versions
+        schema = schema.append(label)
     own = [IDS, ["ACGU"] * 5, pa.array([4] * 5, pa.int32()), ["x"] * 5]
     vectors = vectorstore.vector_array(np.random.default_rng(0).standard_normal((5, D)).astype(np.float32))
     vectorstore.append_rows(uri, "c", pa.table([*own, vectors, *LABELS.values()], schema=schema), key="k")
