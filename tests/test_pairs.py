@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from unirna import sdk
 from unirna.screen import ScreenError
 from unirna.screen.criteria import parse_label_criterion
-from unirna.sequence import SequenceError
+from unirna.sequence import InputError, SequenceError
 from unirna.serve import Settings
 from unirna.serve.app import create_app
 from unirna.serve.engine import Engine
@@ -66,7 +66,7 @@ def test_pairs_are_read_and_a_reference_stands_on_one_side(tmp_path: Path) -> No
     (tmp_path / "named.csv").write_text(named)
     again = read_labelled(replace(config, data=(str(tmp_path / "named.csv"),), reference_column="sequence"))
     assert again.sequences == read.sequences
-    with pytest.raises(TaskError, match="no column of other sequences"):
+    with pytest.raises(InputError, match=r"no column 'sequence'.* with --reference-column"):
         read_labelled(replace(config, reference_column="sequence"))
     with pytest.raises(TaskError, match="sequence 1: wanted two sequences as FIRST&SECOND, got 3"):
         split_pairs(["A&C", "A&C&G"])

@@ -191,8 +191,8 @@ class PredictRequest(_Request):
     prior: float | dict[str, float] | None = Field(
         None,
         description="Prevalence that the probabilities are to hold for, instead of that of the training data "
-        "(`base_rates`): a share for all labels, or a share for each class or label that is named.",
-        examples=[0.05, {"Human Brain": 0.05}],
+        "(`base_rates`): a share for all labels, such as 0.05, or a share for each class or label that is named, such as "
+        '{"Human Brain": 0.05}.',
     )
 
 

@@ -311,9 +311,14 @@ $("collection").addEventListener("change", () => {
   show($("message"), "");
   describeCollection();
 });
-$("map-link").addEventListener("click", (event) => {
+$("map-link").addEventListener("click", async (event) => {
   if (event.metaKey || event.ctrlKey || event.shiftKey) return;
   event.preventDefault();
+  try {
+    await parse($("sequence").value, $("column").value); // what was typed a moment ago is not read yet
+  } catch {
+    // the map opens without it
+  }
   carried = fastaOf();
   history.pushState({ inside: true }, "", $("map-link").href);
   route();

@@ -35,14 +35,17 @@ export async function resolve(text, collection, { column = "", at = 0, field = "
   if (!text.trim()) throw wrong("Paste a sequence first, or load the example.");
   if (found.failure) throw wrong(found.failure);
   if (found.question) throw wrong(found.question, "column");
-  if (found.identifier) return stored(found.identifier, collection);
+  if (found.identifier) return stored(found.identifier, collection, field);
   const record = found.records[Math.min(at, found.records.length - 1)];
   if (record.problem) throw wrong(record.problem);
   return { name: record.name, sequence: record.sequence };
 }
 
-async function stored(identifier, collection) {
-  const { query_id: id } = await call("/v1/search", { similar_to: identifier, k: 1, collection });
+async function stored(identifier, collection, field) {
+  const { query_id: id } = await call("/v1/search", { similar_to: identifier, k: 1, collection }).catch((problem) => {
+    for (const error of problem.errors ?? []) if (error.field === "similar_to") error.field = field;
+    throw problem;
+  });
   const record = await call(`/v1/collections/${encodeURIComponent(collection)}/record?${new URLSearchParams({ id: id ?? identifier })}`);
   return { name: record.id, sequence: record.sequence, stored: true };
 }
