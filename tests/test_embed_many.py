@@ -305,10 +305,11 @@ def test_labels_with_names_of_our_own(ray_cluster: None, nano_model_path: Path, 
     table = pa.table({"id": ["a"], "sequence": ["ACGU"], "piece": [7]})
     pq.write_table(table, tmp_path / "t.parquet")
     embed_collection(config(tmp_path / "store", nano_model_path, tmp_path / "t.parquet"))
-    assert vectorstore.open(str(tmp_path / "store"), "c").get(["a"])["label_piece"].to_pylist() == [7]
+    assert vectorstore.open(str(tmp_path / "store"), "c").get(["a"])["piece"].to_pylist() == [7]
     pq.write_table(table.append_column("vectors", pa.array(["x"])), tmp_path / "t.parquet")
-    with pytest.raises(StoreError, match="label columns cannot be called vectors"):
-        embed_collection(replace(config(tmp_path / "other", nano_model_path, tmp_path / "t.parquet")))
+    assert embed_collection(config(tmp_path / "other", nano_model_path, tmp_path / "t.parquet"))["renamed_labels"] == {
+        "vectors": "label_vectors"
+    }
 
 
 @pytest.mark.slow

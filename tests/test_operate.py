@@ -39,7 +39,7 @@ def test_a_store_is_backed_up_and_restored(library: Any, tmp_path: Path) -> None
     run(snippets[0])
     assert vectorstore.list_collections(str(backup / "store")) == ["other", "rfam"]
     assert sorted(p.name for p in (backup / "predictors").iterdir()) == sorted(p.name for p in registry.iterdir())
-    vectorstore.delete(str(store), "rfam", "length > 60")  # a mishap
+    vectorstore.delete(str(store), "rfam", f"id = '{before[0][0]}'")  # a mishap
     assert hits() != before
     run(snippets[1])
     assert hits() == before

@@ -195,7 +195,7 @@ def test_health_and_pages(http: httpx2.Client) -> None:
         assert page.headers["x-content-type-options"] == "nosniff"
         assert "http://" not in page.text.replace("http://www.w3.org/", "") and "https://" not in page.text
     assert http.get("/healthz").headers["x-request-id"]
-    assert len(set(http.get("/openapi.json").json()["paths"])) == 27
+    assert len(set(http.get("/openapi.json").json()["paths"])) == 29
 
 
 BAD: list[tuple[str, dict[str, Any], int, list[str]]] = [
