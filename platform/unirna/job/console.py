@@ -86,7 +86,7 @@ TOLD: Final = (JobError, ValueError, FileNotFoundError, PermissionError)
 
 
 WRONG_PATHS: Final = (errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP, errno.EROFS, errno.ENOTEMPTY, errno.EXDEV)
-"""Errors of the operating system that no waiting mends: the message says what is wrong with a path."""
+"""Errors of the operating system that a retry does not fix: the message says what is wrong with a path."""
 
 
 def is_io_failure(error: BaseException) -> bool:

@@ -13,7 +13,7 @@ from typing import IO
 from unirna.sequence.streams import InputError, not_utf8
 
 Rows = Iterator[tuple[str, str, str]]
-"""Name, description and letters of each record."""
+"""Name, description and sequence of each record."""
 
 
 def fasta_records(path: str, stream: IO[bytes], start: int = 0, end: int | None = None) -> Rows:
