@@ -97,8 +97,8 @@ def main(config: Config) -> None:
         like_training = valid
         if table.held_out:
             like_training = [table.sequences[i] for i in table.held_out_as(table.rows("valid"), "members").tolist()]
-        detector = predictor.detector
-        if config.fit or detector is None:
+        detector = None if config.fit else predictor.detector
+        if detector is None:
             detector = fit_detector(read(train), read(like_training), read)
         seen = {*train, *valid}
         known = set(predictor.labels)

@@ -22,7 +22,7 @@ ALLOWED = {
     "model": {"sequence"},
     "corpus": {"sequence", "model", "job"},
     "train": {"sequence", "model", "corpus", "job"},
-    "tasks": {"sequence", "model", "train", "job"},
+    "tasks": {"sequence", "model", "train", "job", "vectorstore"},
     "fold": {"sequence", "model"},
     "embed": {"sequence", "model", "vectorstore", "job"},
     "screen": {"sequence", "model", "tasks", "embed", "vectorstore", "job"},

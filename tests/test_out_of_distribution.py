@@ -13,7 +13,7 @@ import pytest
 from unirna.sdk._answers import prediction_result
 from unirna.serve.predictors import answers_of
 from unirna.tasks import DataConfig, FinetuneConfig, Predictions, Predictor, TaskError, finetune, load_predictor
-from unirna.tasks.nearest import Codes, unit_vectors
+from unirna.tasks.nearest import Codes, nearest_rows, ranked, unit_vectors
 from unirna.tasks.negatives import coding_pieces, low_complexity, repeats, shuffles
 from unirna.tasks.out_of_distribution import FILE
 
@@ -144,10 +144,15 @@ def test_cosines_of_codes_are_those_of_vectors() -> None:
     exact = np.sort(near @ units.T, axis=1)[:, ::-1]
     codes = Codes.of(units)
     assert codes.packed.shape == (300, 33)
-    found = codes.cosines(near, (1, 3, 1000))
+    cosines = np.concatenate(list(codes.neighbours(near)))
+    found = ranked(cosines, (1, 3, 1000))
     assert np.abs(found[:, 0] - exact[:, 0]).max() < 0.1 and abs(float((found[:, 0] - exact[:, 0]).mean())) < 0.03
     assert found[:, 1] == pytest.approx(exact[:, 2], abs=0.2) and found[:, 2] == pytest.approx(exact[:, -1], abs=0.2)
-    np.testing.assert_allclose(codes.cosines(units[:3], (1,)), 1.0, rtol=1e-5)  # of a vector with itself
+    itself = np.concatenate(list(codes.neighbours(units[:3])))
+    np.testing.assert_allclose(ranked(itself, (1,)), 1.0, rtol=1e-5)  # of a vector with itself
+    assert nearest_rows(itself, 1).ravel().tolist() == [0, 1, 2]
+    assert set(nearest_rows(cosines, 5)[0].tolist()) == set(np.argsort(cosines[0])[-5:].tolist())
+    assert nearest_rows(cosines, 1000).shape == (40, 300)
 
 
 def test_what_is_measured_on_is_not_what_was_fitted_on() -> None:

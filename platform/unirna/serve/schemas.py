@@ -218,8 +218,9 @@ class Prediction(_Answer):
     )
     out_of_distribution: bool | None = Field(
         None,
-        description="Whether the sequence is unlike the RNA of these classes (conformal_p_value below .05), so that the "
-        "label is not to be trusted; null where it was not measured.",
+        description="Whether the sequence is unlike the RNA of these classes (conformal_p_value below a limit "
+        "between .02 and .06 that stands on the card), so that the label is not to be trusted; null "
+        "where it was not measured.",
     )
 
 

@@ -96,7 +96,7 @@ def write_card(info: dict[str, Any]) -> str:
         if _several(info)
         else "- It always answers with one of its classes, also for RNA of none of them"
         + (
-            "; `out_of_distribution` (`conformal_p_value` below .05) says so, as far as the table above shows."
+            "; `out_of_distribution` says so, as far as the table above shows."
             if "out_of_distribution" in info
             else ": with fewer than 50 held-out rows nothing says so."
         ),
@@ -173,8 +173,8 @@ def _outside(found: dict[str, Any]) -> list[str]:
         "## Out of distribution",
         "",
         "A sequence is flagged `out_of_distribution` where its `conformal_p_value` is below "
-        f"{found['alpha']:g}: where it is less like the training rows than 95 % of the validation rows are "
-        f"({found['validation_scores']:,} scores). The detector was fitted on training and validation rows, their "
+        f"{found['alpha']:g}: where it is less like the training rows than {1 - found['alpha']:.1%} of the validation "
+        f"rows are ({found['validation_scores']:,} scores). The detector was fitted on training and validation rows, their "
         "dinucleotide shuffles and random repeats; it has seen nothing of what it is measured on here.",
         "",
         "| sequences | n | unflagged |",

@@ -1,4 +1,4 @@
-"""Many vectors in two bits a dimension, and the cosines of a vector with the nearest of them.
+"""Many vectors in two bits a dimension, and which of them are nearest to a vector.
 
 A unit vector's entries are rounded to four levels (the uniform quantiser with the least squared error for a normal
 distribution: Max 1960, IRE Trans. Inf. Theory 6:7) and scaled so that its product with the vector itself is 1, as RaBitQ
@@ -7,7 +7,7 @@ does (Gao & Long 2024, arXiv:2405.12497): cosines have no bias.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -52,19 +52,36 @@ class Codes:
         found: Vectors = table[self.packed].reshape(len(self.packed), -1) * self.scale[:, None]
         return found
 
-    def cosines(self, units: Vectors, ranks: Sequence[int]) -> Vectors:
-        """Cosine of unit vectors [N, D] with the nearest, or the k-th nearest, of these: float32 [N, len(ranks)].
+    def neighbours(self, units: Vectors) -> Iterator[Vectors]:
+        """Cosines of unit vectors with all of these, for up to `BLOCK` of them at a time: float32 [at most `BLOCK`, R].
 
         Args:
-            units: float32 [N, D]. ranks: k, from 1 up; beyond R it is the farthest.
+            units: float32 [N, D].
         """
         units = np.pad(units, ((0, 0), (0, self.decoded.shape[1] - units.shape[1])))
-        places = [len(self.packed) - min(rank, len(self.packed)) for rank in ranks]
-        found = np.empty((len(units), len(ranks)), np.float32)
         for first in range(0, len(units), BLOCK):
-            near = units[first : first + BLOCK] @ self.decoded.T
-            found[first : first + BLOCK] = np.partition(near, sorted(set(places)), axis=1)[:, places]
-        return found
+            yield units[first : first + BLOCK] @ self.decoded.T
+
+
+def ranked(cosines: Vectors, ranks: Sequence[int]) -> Vectors:
+    """The greatest of each row of cosines [N, R], or the k-th greatest: float32 [N, len(ranks)].
+
+    Args:
+        cosines: float32 [N, R]. ranks: k, from 1 up; beyond R it is the least.
+    """
+    places = [cosines.shape[1] - min(rank, cosines.shape[1]) for rank in ranks]
+    found: Vectors = np.partition(cosines, sorted(set(places)), axis=1)[:, places]
+    return found
+
+
+def nearest_rows(cosines: Vectors, count: int) -> NDArray[np.int64]:
+    """Numbers of the `count` greatest of each row of cosines [N, R], in no order: int64 [N, min(count, R)].
+
+    Args:
+        cosines: float32 [N, R]. count: at least 1.
+    """
+    count = min(count, cosines.shape[1])
+    return np.argpartition(cosines, cosines.shape[1] - count, axis=1)[:, -count:]
 
 
 def unit_vectors(vectors: Vectors, centre: Vectors) -> Vectors:

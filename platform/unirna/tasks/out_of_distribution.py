@@ -9,6 +9,8 @@ A score is a linear function of:
 - cosines of the classifier's vector with the nearest, 3rd and 10th nearest training vector, and with the nearest and 10th
   nearest vector of shuffles of training rows and of low-complexity sequences (nearest neighbours: Sun et al. 2022,
   arXiv:2204.06507; here relative to neighbours of the other kind);
+- scores of the best local alignment with the ten nearest training rows, and with the ten nearest of those that get the
+  same class: relatives align, and RNA that merely looks alike to the model does not;
 - three "none of these" classifiers on the same rows: on the vector, on 4-mer frequencies, and on the outputs of the
   classifier's models (outlier exposure: Hendrycks et al. 2019, arXiv:1812.04606);
 - the log-odds of the most probable class, the energy (Liu et al. 2020, arXiv:2010.03759) and the length.
@@ -18,12 +20,13 @@ to their range in fitting, and a sequence gets the lowest score if it is less co
 1,000 training rows, or farther from the nearest training vector than 998 of 1,000 validation rows.
 
 The scores of the validation rows, each by weights that were fitted on nine tenths without it, make it a conformal p-value
-(Vovk et al. 2005): the share of members that are no more like training. docs/predictors.md says what was tried.
+(Vovk et al. 2005): the share of members that are no more like training. Below `alpha` a sequence is flagged: the p-value
+between .02 and .06 that is enough to catch 99 of 100 shuffles. docs/predictors.md says what was tried.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -39,12 +42,14 @@ from unirna.tasks.baselines import kmer_frequencies, letter_digits
 from unirna.tasks.classification import sureness
 from unirna.tasks.errors import TaskError
 from unirna.tasks.head import LinearHead
-from unirna.tasks.nearest import Codes, unit_vectors
+from unirna.tasks.nearest import Codes, nearest_rows, ranked, unit_vectors
 from unirna.tasks.negatives import coding_pieces, low_complexity, repeats, shuffles
 
 FILE: Final = "detector.safetensors"
-ALPHA: Final = 0.05
-"""Conformal p-value below which a sequence is out of distribution: so is one in twenty that does belong to the classes."""
+ALPHA: Final = (0.02, 0.06)
+"""Least and greatest conformal p-value below which a sequence is flagged: so are 2 to 6 of 100 members of the classes."""
+CAUGHT: Final = 0.99
+"""Share of shuffles that the flag is to catch; the lowest p-value between these two that does it is the limit."""
 FEWEST: Final = 50
 """Validation rows that a detector is calibrated on, at least: p-values are known to a fiftieth then."""
 MOST_SCORES: Final = 1000
@@ -56,7 +61,11 @@ SHUFFLES: Final = (500, 10_000)
 LOW_COMPLEXITY: Final = 0.1
 """Low-complexity sequences for each shuffle."""
 LONGEST: Final = 1000
-"""Nucleotides of a shuffle; longer rows are cut."""
+"""Nucleotides of a shuffle and of what is aligned; longer rows are cut."""
+ALIGNED: Final = 10
+"""Nearest training rows that a sequence is aligned with."""
+LETTERS: Final = "\nACGUNRYSWKMBDHV"
+"""Symbols of kept sequences, four bits each; the first stands between two sequences."""
 MOST_FITTED: Final = 3000
 """Validation rows that the weights of the score are fitted on."""
 MEASURED: Final = 500
@@ -104,53 +113,98 @@ Read = Callable[[list[str]], Reading]
 
 
 @dataclass(frozen=True)
-class Detector:
-    """Scores sequences by how like they are to a classifier's training rows.
+class Background:
+    """What a sequence is compared with: training rows, and sequences that belong to no class.
 
     Attributes:
         centre: float32 [H], the mean training vector.
-        members, others: vectors of training rows, and of shuffles and low complexity.
+        members, others: vectors of R training rows, and of shuffles and low complexity.
+        sequences: the R training rows, the first `LONGEST` nucleotides of each.
+        classes: int64 [R], the class that each of them gets from the classifier.
         none: "none of these" classifiers on vectors, 4-mer frequencies and outputs of models: one output each.
-        weights: of the features.
-        bounds: float32 [2, F], the least and the greatest value of each feature in fitting.
-        complexity: the least that a sequence like the training rows has (`complexity_of`).
-        cosine: the least that such a sequence has with the nearest training vector.
-        held_out: float64 [K], scores of validation rows, ascending.
     """
 
     centre: NDArray[np.float32]
     members: Codes
     others: Codes
+    sequences: list[str]
+    classes: NDArray[np.int64]
     none: tuple[LinearHead, LinearHead, LinearHead]
+
+    def features(self, read: Reading) -> NDArray[np.float32]:
+        """float32 [N, 13], in the order of the module's text."""
+        units = unit_vectors(read.vectors, self.centre)
+        answers = read.outputs.argmax(axis=1)
+        near: list[NDArray[np.float32]] = []
+        scores: list[tuple[int, int]] = []
+        first = 0
+        for cosines in self.members.neighbours(units):
+            rows = slice(first, first + len(cosines))
+            near.append(ranked(cosines, MEMBER_RANKS))
+            nearest = nearest_rows(cosines, ALIGNED)
+            alike = nearest_rows(np.where(self.classes == answers[rows, None], cosines, -np.inf), ALIGNED)
+            scores += map(self._align, read.sequences[rows], answers[rows].tolist(), nearest.tolist(), alike.tolist())
+            first += len(cosines)
+        far = [ranked(cosines, OTHER_RANKS) for cosines in self.others.neighbours(units)]
+        margins = [head.outputs(features) for head, features in zip(self.none, _none_features(read), strict=True)]
+        top = read.outputs.max(axis=1)
+        energy = top + np.log(np.exp(read.outputs - top[:, None]).sum(axis=1))
+        lengths = np.log([max(len(sequence), 1) for sequence in read.sequences])
+        columns = (np.concatenate(near), np.concatenate(far), scores, *margins, sureness(read.outputs), energy, lengths)
+        return np.column_stack(columns).astype(np.float32)
+
+    def _align(self, sequence: str, answer: int, nearest: list[int], alike: list[int]) -> tuple[int, int]:
+        """Score of the best local alignment with training rows, and with those of the same class among others."""
+        from unirna.vectorstore.align import Aligner  # here: the package takes a second to import
+
+        aligner = Aligner(sequence[:LONGEST])
+        found = {row: aligner.score(self.sequences[row]) for row in {*nearest, *alike}}
+        best_alike = max((found[row] for row in alike if self.classes[row] == answer), default=0)
+        return max(found[row] for row in nearest), best_alike
+
+
+@dataclass(frozen=True)
+class Detector:
+    """Scores sequences by how like they are to a classifier's training rows.
+
+    Attributes:
+        background: what they are compared with.
+        weights: of the features.
+        bounds: float32 [2, F], the least and the greatest value of each feature in fitting.
+        complexity: the least that a sequence like the training rows has (`complexity_of`).
+        cosine: the least that such a sequence has with the nearest training vector.
+        alpha: p-value below which a sequence is flagged.
+        held_out: float64 [K], scores of validation rows, ascending.
+    """
+
+    background: Background
     weights: LinearHead
     bounds: NDArray[np.float32]
     complexity: float
     cosine: float
+    alpha: float
     held_out: Scores
 
     def scores(self, read: Reading) -> Scores:
         """How like each is to the RNA of the classes, float64 [N]; higher is more like."""
-        features = self._features(read)
+        features = self.background.features(read)
         simple = np.array([complexity_of(sequence) < self.complexity for sequence in read.sequences], bool)
         far = features[:, 0] < self.cosine
         return np.where(simple | far, LOWEST, self.weights.outputs(np.clip(features, *self.bounds))[:, 0])
 
     def p_values(self, read: Reading) -> NDArray[np.float32]:
         """Share of members that are no more like training than each, float32 [N], from 1 / (K + 1) up."""
-        places = np.searchsorted(self.held_out, self.scores(read), "right")
-        found: NDArray[np.float32] = ((1 + places) / (1 + len(self.held_out))).astype(np.float32)
-        return found
-
-    def _features(self, read: Reading) -> NDArray[np.float32]:
-        return _features(read, self.centre, self.members, self.others, self.none)
+        return _p_values(self.scores(read), self.held_out)
 
     def save(self, folder: Path) -> None:
         """Write it into a predictor's folder."""
-        arrays: dict[str, NDArray[Any]] = {"centre": self.centre, "held_out": self.held_out.astype(np.float32)}
-        arrays |= {"bounds": self.bounds, "least": np.array([self.complexity, self.cosine])}
-        for name, codes in (("members", self.members), ("others", self.others)):
+        with_ = self.background
+        arrays: dict[str, NDArray[Any]] = {"centre": with_.centre, "held_out": self.held_out.astype(np.float32)}
+        arrays |= {"bounds": self.bounds, "least": np.array([self.complexity, self.cosine, self.alpha])}
+        for name, codes in (("members", with_.members), ("others", with_.others)):
             arrays |= {f"{name}.packed": codes.packed, f"{name}.scale": codes.scale}
-        for name, head in zip(("vector", "kmers", "outputs", "weights"), (*self.none, self.weights), strict=True):
+        arrays |= {"members.sequences": _pack(with_.sequences), "members.classes": with_.classes.astype(np.int16)}
+        for name, head in zip(("vector", "kmers", "outputs", "weights"), (*with_.none, self.weights), strict=True):
             arrays |= {f"{name}.{key}": getattr(head, key) for key in ("weight", "bias", "mean", "scale")}
         save_tensors({name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}, folder / FILE)
 
@@ -168,12 +222,13 @@ class Detector:
                 for name in ("vector", "kmers", "outputs", "weights")
             ]
             members, others = (Codes(arrays[f"{name}.packed"], arrays[f"{name}.scale"]) for name in ("members", "others"))
+            sequences, classes = _unpack(arrays["members.sequences"]), arrays["members.classes"].astype(np.int64)
             none = (heads[0], heads[1], heads[2])
-            complexity, cosine = arrays["least"].tolist()
+            complexity, cosine, alpha = arrays["least"].tolist()
             held_out = arrays["held_out"].astype(np.float64)
-            facts = (arrays["bounds"], complexity, cosine, held_out)
-            return cls(arrays["centre"], members, others, none, heads[3], *facts)
-        except (SafetensorError, OSError, KeyError, TypeError) as error:
+            background = Background(arrays["centre"], members, others, sequences, classes, none)
+            return cls(background, heads[3], arrays["bounds"], complexity, cosine, alpha, held_out)
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, IndexError) as error:
             raise TaskError(f"{folder / FILE}: missing or damaged ({error}). Fine-tune again") from error
 
 
@@ -200,23 +255,26 @@ def fit_detector(train: Reading, valid: Reading, read: Read, seed: int = 0) -> D
         _logistic(np.concatenate([a, b]), truth, INVERSE_PENALTY)
         for a, b in zip(_none_features(kept), _none_features(others), strict=True)
     )
-    none = (vector, kmers, outputs)
+    cut = [sequence[:LONGEST] for sequence in kept.sequences]
+    background = Background(centre, members, negatives, cut, kept.outputs.argmax(axis=1), (vector, kmers, outputs))
     tuned = valid.take(np.sort(random.permutation(len(valid.sequences))[:MOST_FITTED]))
     shuffled = read(shuffles([sequence[:LONGEST] for sequence in tuned.sequences], random))
-    ours, theirs = (_features(reading, centre, members, negatives, none) for reading in (tuned, shuffled))
-    held_out = np.empty(len(ours))
+    ours, theirs = background.features(tuned), background.features(shuffled)
+    scores, scores_of_shuffles = np.empty(len(ours)), np.empty(len(ours))
     for fold in range(FOLDS):
         out = np.arange(len(ours)) % FOLDS == fold
-        held_out[out] = _weights(ours[~out], theirs[~out]).outputs(ours[out])[:, 0]
-    whole = _weights(ours, theirs)
-    held_out = np.sort(held_out)
+        weights = _weights(ours[~out], theirs[~out])
+        scores[out], scores_of_shuffles[out] = (weights.outputs(each[out])[:, 0] for each in (ours, theirs))
+    held_out = np.sort(scores)
     if len(held_out) > MOST_SCORES:
         held_out = held_out[np.linspace(0, len(held_out) - 1, MOST_SCORES).round().astype(int)]
+    step = 1 / (1 + len(held_out))  # so that shuffles of just this p-value are flagged
+    alpha = float(np.clip(np.quantile(_p_values(scores_of_shuffles, held_out), CAUGHT) + step, *ALPHA))
     complexity = float(np.quantile([complexity_of(sequence) for sequence in train.sequences], LEAST_COMPLEX))
     cosine = float(np.quantile(ours[:, 0], FARTHEST))
     both = np.concatenate([ours, theirs])
     bounds = np.stack([both.min(axis=0), both.max(axis=0)])
-    return Detector(centre, members, negatives, none, whole, bounds, complexity, cosine, held_out)
+    return Detector(background, _weights(ours, theirs), bounds, complexity, cosine, alpha, held_out)
 
 
 def complexity_of(sequence: str) -> float:
@@ -253,7 +311,7 @@ def measure_detector(
     }
     found = {MEMBERS: detector.p_values(members)}
     found |= {name: detector.p_values(read(sequences)) for name, sequences in sets.items() if sequences}
-    return {name: {"unflagged": round(float((p >= ALPHA).mean()), 4), "n": len(p)} for name, p in found.items()}
+    return {name: {"unflagged": round(float((p >= detector.alpha).mean()), 4), "n": len(p)} for name, p in found.items()}
 
 
 def facts_of_detector(
@@ -261,24 +319,10 @@ def facts_of_detector(
 ) -> dict[str, Any]:
     """What `predictor.json` says of a detector; arguments as for `measure_detector`."""
     return {
-        "alpha": ALPHA,
+        "alpha": round(detector.alpha, 4),
         "validation_scores": len(detector.held_out),
         "unflagged": measure_detector(detector, members, read, more),
     }
-
-
-def _features(
-    read: Reading, centre: NDArray[np.float32], members: Codes, others: Codes, none: Sequence[LinearHead]
-) -> NDArray[np.float32]:
-    """float32 [N, 11], in the order of the module's text."""
-    units = unit_vectors(read.vectors, centre)
-    margins = [head.outputs(features) for head, features in zip(none, _none_features(read), strict=True)]
-    top = read.outputs.max(axis=1)
-    energy = top + np.log(np.exp(read.outputs - top[:, None]).sum(axis=1))
-    lengths = np.log([max(len(sequence), 1) for sequence in read.sequences])
-    near = (members.cosines(units, MEMBER_RANKS), others.cosines(units, OTHER_RANKS))
-    found: NDArray[np.float32] = np.column_stack([*near, *margins, sureness(read.outputs), energy, lengths])
-    return found.astype(np.float32)
 
 
 def _none_features(read: Reading) -> tuple[NDArray[np.float32], ...]:
@@ -301,3 +345,26 @@ def _logistic(features: NDArray[np.float32], member: NDArray[np.bool_], inverse_
 def _weights(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> LinearHead:
     """The weights that tell features of members from those of shuffles, [N, F] and [M, F]."""
     return _logistic(np.concatenate([ours, theirs]), np.arange(len(ours) + len(theirs)) < len(ours), 1.0)
+
+
+def _p_values(scores: Scores, held_out: Scores) -> NDArray[np.float32]:
+    """Conformal p-values of scores [N] among those of members, ascending."""
+    places = np.searchsorted(held_out, scores, "right")
+    found: NDArray[np.float32] = ((1 + places) / (1 + len(held_out))).astype(np.float32)
+    return found
+
+
+def _pack(sequences: list[str]) -> NDArray[np.uint8]:
+    """Sequences in four bits a nucleotide."""
+    index = np.full(128, LETTERS.index("N"), np.uint8)
+    index[[ord(letter) for letter in LETTERS]] = np.arange(len(LETTERS))
+    digits = index[np.frombuffer("\n".join([*sequences, ""]).encode("ascii"), np.uint8)]
+    digits = np.pad(digits, (0, len(digits) % 2))
+    return (digits[::2] | digits[1::2] << 4).astype(np.uint8)
+
+
+def _unpack(packed: NDArray[np.uint8]) -> list[str]:
+    """What `_pack` packed."""
+    digits = np.stack([packed & 15, packed >> 4], axis=1).ravel()
+    letters = np.frombuffer(LETTERS.encode("ascii"), np.uint8)[digits].tobytes().decode("ascii")
+    return letters.rstrip("\n").split("\n")

@@ -22,8 +22,8 @@ from unirna.sequence import normalise
 from unirna.tasks.blend import ENCODER, Blend
 from unirna.tasks.errors import TaskError
 from unirna.tasks.head import LinearHead
-from unirna.tasks.out_of_distribution import ALPHA, Detector, Reading
 from unirna.tasks.out_of_distribution import FILE as DETECTOR_FILE
+from unirna.tasks.out_of_distribution import Detector, Reading
 from unirna.tasks.pairs import PAIR_MARK, difference, split_pairs
 from unirna.tasks.prior import Prior, prior_of, rescale
 from unirna.tasks.requirements import Applicability, InputRequirements, of_equal_lengths
@@ -50,6 +50,7 @@ class Predictions:
         conformal_p_value: float32 [N], the share of held-out RNA of these classes that is no more like training than this
             one (Vovk et al. 2005). None where it was not measured.
         checks: whether the predictor applies to each, and why not.
+        alpha: p-value below which a sequence is out of distribution.
     """
 
     labels: list[str | None]
@@ -57,11 +58,12 @@ class Predictions:
     classes: list[str]
     conformal_p_value: Vectors | None = None
     checks: list[Applicability] = field(default_factory=list)
+    alpha: float = 0.0
 
     @property
     def out_of_distribution(self) -> NDArray[np.bool_] | None:
-        """Whether each is unlike the RNA of the classes (p-value below `ALPHA`), bool [N]; None if not measured."""
-        return None if self.conformal_p_value is None else self.conformal_p_value < ALPHA
+        """Whether each is unlike the RNA of the classes (p-value below `alpha`), bool [N]; None if not measured."""
+        return None if self.conformal_p_value is None else self.conformal_p_value < self.alpha
 
 
 @dataclass(frozen=True)
@@ -419,15 +421,16 @@ class Predictor:
             least = np.array(list(self.thresholds(prior).values()))
             said = [[classes[i] for i in np.flatnonzero(row > least).tolist()] for row in probabilities]
             return LabelSets(said, probabilities, classes, checks)
-        p_values = None
+        p_values, alpha = None, 0.0
         if self.detector is not None:
+            alpha = self.detector.alpha
             p_values = np.full(len(checks), np.nan, np.float32)
             if len(rows):
                 p_values[rows] = self.detector.p_values(reading)
         labels: list[str | None] = [None] * len(checks)
         for i in rows.tolist():
             labels[i] = classes[int(probabilities[i].argmax())]
-        return Predictions(labels, probabilities, classes, p_values, checks)
+        return Predictions(labels, probabilities, classes, p_values, checks, alpha)
 
     def predict_rows(self, rows: Sequence[Vectors], sequences: Sequence[str]) -> Profiles:
         """Values of the nucleotides of sequences that the caller has already embedded.

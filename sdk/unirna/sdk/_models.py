@@ -87,8 +87,8 @@ class Prediction(Answer):
         probabilities: the most probable classes, best first.
         conformal_p_value: share of held-out RNA of these classes that is no more like training than this sequence. None
             where it was not measured.
-        out_of_distribution: whether the sequence is unlike the RNA of these classes (p-value below .05), so that the label
-            is not to be trusted. None where it was not measured.
+        out_of_distribution: whether the sequence is unlike the RNA of these classes (p-value below a limit between .02
+            and .06 that stands on the card), so that the label is not to be trusted. None where it was not measured.
     """
 
     label: str | None
