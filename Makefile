@@ -10,6 +10,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 STORE ?= demo-output/store
 MODEL ?= unirna-mini
 REGISTRY ?= demo-output/registry
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help docs demo test test-slow lint format serve bench bench-train lock clean
@@ -20,8 +21,8 @@ help:  ## list the commands
 demo: .venv/platform  ## pre-train, fine-tune, embed, search and screen real RNA, in about four minutes
 	@$(RUN) jobs/demo/demo.py
 
-test: lint  ## run ruff, mypy and the tests
-	@$(RUN) -m pytest -m "not slow"
+test: lint  ## run ruff, mypy and the tests, in WORKERS (2) processes
+	@$(RUN) -m pytest -m "not slow" -n $(WORKERS) --dist loadfile
 
 test-slow: .venv/dev  ## run the tests that take longer: kills and restarts of whole jobs
 	@$(RUN) -m pytest -m slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -119,13 +120,22 @@ def library(nano_model_path: Path, rfam_sample: Path, tmp_path_factory: pytest.T
     return Library(str(folder / "store"), str(nano_model_path), str(folder / "registry"), train.to_pylist(), heldout)
 
 
-def free_port() -> int:
-    """A port of 20000 to 32767, below the range from which the system hands out its own."""
-    for port in range(20000 + os.getpid() % 10000, 32767):
+def free_ports(count: int) -> list[int]:
+    """Ports of 20000 to 32767, below the range from which the system hands out its own, drawn at random: tests that run
+    beside these ones draw too."""
+    found: list[int] = []
+    for port in random.SystemRandom().sample(range(20000, 32767), 1000):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)):
-                return port
-    raise RuntimeError("no free port")
+                found.append(port)
+        if len(found) == count:
+            return found
+    raise RuntimeError("no free ports")
+
+
+def free_port() -> int:
+    """One of `free_ports`."""
+    return free_ports(1)[0]
 
 
 @dataclass(frozen=True)

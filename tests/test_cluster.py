@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import free_ports
+
 ROOT = Path(__file__).resolve().parent.parent
 RAY = Path(sys.executable).with_name("ray")
 
@@ -34,18 +36,6 @@ class Head:
         submit = [str(RAY), "job", "submit", "--address", self.address, "--working-dir", str(ROOT)]
         submit += ["--runtime-env", str(ROOT / "jobs" / "runtime_env.yaml"), "--", *command]
         return subprocess.run(submit, cwd=ROOT, env=self.env | env, capture_output=True, text=True, timeout=240)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of 20000 to 32767, below the range from which the system hands out its own."""
-    found: list[int] = []
-    for port in range(20000 + os.getpid() % 10000, 32767):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) and len(found) < count:
-                found.append(port)
-        if len(found) == count:
-            return found
-    raise RuntimeError("no free ports")
 
 
 @pytest.fixture(scope="module")

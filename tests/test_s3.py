@@ -18,16 +18,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.conftest import free_port
 from unirna import model
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDS = 400
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Line:
