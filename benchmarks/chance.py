@@ -30,8 +30,8 @@ from unirna.embed import calibrate
 from unirna.embed.chance import random_queries
 from unirna.job import num_cpus
 from unirna.sequence import normalise, sequence_sha
-from unirna.serve.engine import Engine
-from unirna.serve.search import SearchesAnswer
+from unirna.serve.engine.engine import Engine
+from unirna.serve.engine.search import SearchesAnswer
 
 SAMPLE = Path(__file__).resolve().parent.parent / "jobs" / "demo" / "rfam_sample.parquet"
 KINDS: dict[str, dict[str, bool]] = {"vector": {"verify": False}, "hybrid": {"hybrid": True}, "aligned": {"verify": True}}

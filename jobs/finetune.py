@@ -11,7 +11,7 @@ It says how the table was understood: rows, classes or values, lengths, what was
 `--split-column` a fifth (of each class) is held out for the test and a tenth for validation, copies of a sequence on one
 side. Values get an interval that holds nine of ten new ones, and a plot of predicted against true ones.
 
-`--define` takes a task on public data as `unirna/tasks/defined/` defines it: columns, split, unit, source and the settings
+`--define` takes a task on public data as `unirna/tasks/datasets/` defines it: columns, split, unit, source and the settings
 of training; flags go before the latter, and an unknown name is answered with the list.
 
 `--mode frozen` fits a linear head on the encoder's vectors; `--mode full` trains the encoder with it, `--mode lora` small

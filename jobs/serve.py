@@ -30,7 +30,7 @@ from unirna import vectorstore
 from unirna.base import command
 from unirna.job import connect_ray, num_cpus, run_job, say
 from unirna.serve import Settings, SettingsError
-from unirna.serve.logs import Lines
+from unirna.serve.ray.logs import Lines
 from unirna.serve.settings import is_loopback
 
 
@@ -67,7 +67,7 @@ def serve_store(settings: Settings) -> dict[str, Any]:
 
     # ---- Ray, the proxy, the replicas
     say(f"serving {', '.join(names)} of {settings.store}: reading the model")
-    from unirna.serve.app import open_engine
+    from unirna.serve.api.app import open_engine
 
     engine = open_engine(settings)  # a model that cannot be found or does not fit is said here, not by a replica
     settings = replace(
@@ -93,7 +93,7 @@ def serve_store(settings: Settings) -> dict[str, Any]:
     with warnings.catch_warnings(action="ignore"):  # of Ray's own making
         from ray import serve
 
-    from unirna.serve.deployment import NAME, build
+    from unirna.serve.ray.deployment import NAME, build
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     if for_jobs:

@@ -31,14 +31,14 @@ from unirna.tasks import (
     prepare,
     read_labelled,
 )
-from unirna.tasks.blend import ENCODER
 from unirna.tasks.card import write_card
-from unirna.tasks.detection import OTHER_FAMILIES
-from unirna.tasks.finetune import HELD_OUT
-from unirna.tasks.out_of_distribution import Read, Reading, facts_of_detector, fit_detector
+from unirna.tasks.finetuning.detection import OTHER_FAMILIES
+from unirna.tasks.finetuning.finetune import HELD_OUT
+from unirna.tasks.finetuning.training import embed_sequences
+from unirna.tasks.kinds.task import measure
+from unirna.tasks.models.ensemble import ENCODER
+from unirna.tasks.models.out_of_distribution import Read, Reading, facts_of_detector, fit_detector
 from unirna.tasks.rfam import LEFT_OUT
-from unirna.tasks.task import measure
-from unirna.tasks.training import embed_sequences
 
 ROOT = Path(__file__).resolve().parent.parent
 COUNT = 500

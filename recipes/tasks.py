@@ -20,10 +20,10 @@ from typing import Any
 import tyro
 
 from unirna.tasks import TASKS, Definition, definitions, find_definition, load_predictor
-from unirna.tasks.blend import ENCODER
-from unirna.tasks.finetune import HELD_OUT, KNOWN, UNSEEN
-from unirna.tasks.simple import CODONS
-from unirna.tasks.task import OF_LABEL
+from unirna.tasks.finetuning.finetune import HELD_OUT, KNOWN, UNSEEN
+from unirna.tasks.kinds.task import OF_LABEL
+from unirna.tasks.models.baselines import CODONS
+from unirna.tasks.models.ensemble import ENCODER
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results.json"

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from fastapi import FastAPI, Request
 
-from unirna.serve.guard import Guard
+from unirna.serve.api.middleware import Guard
+from unirna.serve.api.problems import answer_errors
 from unirna.serve.keys import Keyring, Rates
 from unirna.serve.metrics import Metrics
-from unirna.serve.problems import answer_errors
 from unirna.serve.settings import Settings, SettingsError
 
 

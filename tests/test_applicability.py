@@ -23,8 +23,8 @@ from unirna.sdk import _cli
 from unirna.sdk._answers import prediction_result
 from unirna.sdk._records import answer_each
 from unirna.sequence import plan_pieces
-from unirna.serve.app import create_app
-from unirna.serve.engine import Engine
+from unirna.serve.api.app import create_app
+from unirna.serve.engine.engine import Engine
 from unirna.serve.settings import Settings
 from unirna.tasks import (
     DataConfig,

@@ -17,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 
 from unirna.model import load
 from unirna.screen.criteria import Criteria, parse_label_criterion
-from unirna.serve.engine import Engine
+from unirna.serve.engine.engine import Engine
 from unirna.tasks import (
     SEQUENCE_CLASSIFICATION,
     SEQUENCE_REGRESSION,
@@ -33,9 +33,9 @@ from unirna.tasks import (
     finetune,
     load_predictor,
 )
-from unirna.tasks.blend import ENCODER, Blend
-from unirna.tasks.classification import sureness
-from unirna.tasks.cnn import NAME as CNN
+from unirna.tasks.kinds.classification import sureness
+from unirna.tasks.models.cnn import NAME as CNN
+from unirna.tasks.models.ensemble import ENCODER, Blend
 
 WORTH = {"A": 1.0, "C": 0.0, "G": 0.5, "U": 0.2}
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from unirna.tasks import DataConfig, FinetuneConfig, FullConfig, TaskError, finetune, load_predictor
-from unirna.tasks.candidates import Run, candidates
+from unirna.tasks.finetuning.search_space import Run, candidates
 from unirna.train import run_trials
 
 

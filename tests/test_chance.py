@@ -15,8 +15,8 @@ from unirna.embed import calibrate, chance
 from unirna.embed.chance import LEAST_ROWS, measured, random_queries
 from unirna.model import load
 from unirna.sdk import _cli
-from unirna.serve.engine import Engine
-from unirna.serve.search import SearchAnswer, SearchesAnswer
+from unirna.serve.engine.engine import Engine
+from unirna.serve.engine.search import SearchAnswer, SearchesAnswer
 from unirna.serve.settings import Settings
 from unirna.vectorstore.chance import Chance, Extremes
 

@@ -58,7 +58,7 @@ def test_each_definition_is_whole_and_short() -> None:
         assert settings.pop("mode") in ("frozen", "lora", "full") and settings.pop("pooling", "mean") in ("mean", "centre")
         assert settings.pop("networks", 1) >= 1 and settings.pop("coding", True)
         FullConfig(**settings)
-    for path in (Path(tasks.__file__).parent / "defined").glob("[!_]*.py"):
+    for path in (Path(tasks.__file__).parent / "datasets").glob("[!_]*.py"):
         text = path.read_text()
         assert len(text.splitlines()) < LINES * text.count("Definition("), path.name
     with pytest.raises(TaskError, match=r"no task 'splice' is defined. Defined are: .*splice_site"):

@@ -105,7 +105,7 @@ def test_no_search_fails_while_the_application_is_updated(
 ) -> None:
     from ray import serve
 
-    from unirna.serve.deployment import NAME, build
+    from unirna.serve.ray.deployment import NAME, build
 
     url = f"http://127.0.0.1:{(port := free_port())}"
     other = str(Path(library.registry).parent / "other")

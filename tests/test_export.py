@@ -20,8 +20,8 @@ from tests.test_serve import KEY, running
 from unirna import sdk, vectorstore
 from unirna.sdk import _cli, _export
 from unirna.sdk._export import Content, Rows, exporting
-from unirna.serve import catalogue
-from unirna.serve.engine import Engine
+from unirna.serve.engine import catalogue
+from unirna.serve.engine.engine import Engine
 from unirna.serve.settings import Settings
 
 D, N = 8, 1_000

@@ -11,9 +11,9 @@ import pytest
 
 from unirna import sdk
 from unirna.sdk import _cli, _job_calls, _jobs_cli
+from unirna.serve.api.job_schemas import EmbedJob, EmbedParameters, FinetuneParameters, JobInput, ScreenParameters
 from unirna.serve.errors import RequestError
-from unirna.serve.job_inputs import look_at, neutral
-from unirna.serve.job_schemas import EmbedJob, EmbedParameters, FinetuneParameters, JobInput, ScreenParameters
+from unirna.serve.jobs.inputs import look_at, neutral
 
 
 def submitted(path: Path, **parameters: Any) -> dict[str, Any]:

@@ -30,13 +30,13 @@ import tyro
 
 from unirna import sdk, vectorstore
 from unirna.sdk import _cli
-from unirna.serve.cluster import _layer
-from unirna.serve.engine import Engine
+from unirna.serve.api.job_schemas import EmbedJob, FinetuneJob, ScreenJob
+from unirna.serve.engine.engine import Engine
 from unirna.serve.errors import RequestError
-from unirna.serve.job_commands import Place, command, find_file
-from unirna.serve.job_records import ClusterError
-from unirna.serve.job_schemas import EmbedJob, FinetuneJob, ScreenJob
-from unirna.serve.jobs import Jobs
+from unirna.serve.jobs.commands import Place, command, find_file
+from unirna.serve.jobs.jobs import Jobs
+from unirna.serve.jobs.records import ClusterError
+from unirna.serve.ray.cluster import _layer
 from unirna.serve.settings import Settings, SettingsError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -202,8 +202,8 @@ def serving(library: Any, jobs: Jobs | None, keys_file: str = "") -> Iterator[ht
     """The application on uvicorn in a thread, over a real socket."""
     import uvicorn
 
-    from unirna.serve.app import create_app
-    from unirna.serve.engine import Engine
+    from unirna.serve.api.app import create_app
+    from unirna.serve.engine.engine import Engine
 
     engine = Engine.open(library.store, library.model, library.registry, default_collection="rfam")
     settings = replace(Settings(library.store), keys_file=keys_file)
@@ -521,7 +521,7 @@ def test_jobs_are_off_unless_asked_for(library: Any, monkeypatch: pytest.MonkeyP
 
 
 def test_a_default_collection_stays_when_a_job_adds_another(library: Any, tmp_path: Path) -> None:
-    from unirna.serve.app import open_engine
+    from unirna.serve.api.app import open_engine
 
     vectorstore.copy(library.store, "rfam", str(tmp_path / "one"), "only")
     engine = open_engine(Settings(str(tmp_path / "one"), library.model, jobs_folder=str(tmp_path / "jobs")))

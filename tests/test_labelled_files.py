@@ -10,7 +10,7 @@ import pytest
 
 from unirna.sequence import InputError
 from unirna.tasks import DataConfig, TaskError, read_labelled
-from unirna.tasks.understood import describe
+from unirna.tasks.table.summary import describe
 
 
 def table(folder: Path, names: str, cells: Callable[[int], str], encoding: str = "utf-8") -> str:

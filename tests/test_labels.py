@@ -19,8 +19,8 @@ from unirna.model import load
 from unirna.screen.criteria import Criteria, parse_label_criterion
 from unirna.sdk._answers import prediction_result
 from unirna.sequence import InputError
-from unirna.serve.engine import Engine
-from unirna.serve.schemas import PredictResponse
+from unirna.serve.api.schemas import PredictResponse
+from unirna.serve.engine.engine import Engine
 from unirna.tasks import (
     SEQUENCE_LABELS,
     DataConfig,
@@ -34,10 +34,17 @@ from unirna.tasks import (
     load_predictor,
     read_labelled,
 )
-from unirna.tasks.blend import Blend
-from unirna.tasks.labels import average_precision, calibrate, fit_label_heads, label_accuracy, mean_auc, mean_precision
-from unirna.tasks.task import measure
-from unirna.tasks.understood import describe
+from unirna.tasks.kinds.labels import (
+    average_precision,
+    calibrate,
+    fit_label_heads,
+    label_accuracy,
+    mean_auc,
+    mean_precision,
+)
+from unirna.tasks.kinds.task import measure
+from unirna.tasks.models.ensemble import Blend
+from unirna.tasks.table.summary import describe
 
 NAMES = ("rich_in_a", "rich_in_g", "rich_in_u")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from unirna.serve.logs import ADDRESS, Lines, ToCommand
+from unirna.serve.ray.logs import ADDRESS, Lines, ToCommand
 
 
 @pytest.fixture(autouse=True)
@@ -36,10 +36,10 @@ def test_lines_come_out_and_cannot_be_forged() -> None:
     lines = Lines(out)
     handler = ToCommand()
     handler.emit(log("unirna.audit", '{"status": 204}'))
-    handler.emit(log("unirna.serve.guard", 'path\n{"status": 200}\x1b[2J'))
+    handler.emit(log("unirna.serve.api.middleware", 'path\n{"status": 200}\x1b[2J'))
     until(lambda: out.getvalue().count("\n") == 3)
     first, second, third = out.getvalue().splitlines()
-    assert first == '{"status": 204}' and second.endswith("INFO unirna.serve.guard: path")
+    assert first == '{"status": 204}' and second.endswith("INFO unirna.serve.api.middleware: path")
     assert third == '    {"status": 200}\\x1b[2J'
     lines.close()
     handler.emit(log("unirna.audit", "late"))  # to standard error, without an error

@@ -20,9 +20,9 @@ from unirna.embed import EmbedConfig, embed_collection, job, projection
 from unirna.embed.projection import make_map, project
 from unirna.job import JobError
 from unirna.sdk import _cli
-from unirna.serve.engine import Engine
+from unirna.serve.engine.engine import Engine
+from unirna.serve.engine.maps import NAMED, Maps
 from unirna.serve.errors import RequestError
-from unirna.serve.maps import NAMED, Maps
 from unirna.vectorstore import StoreError
 
 D = 16
@@ -259,7 +259,7 @@ def test_the_command_line_makes_it(
 
 
 def test_umap_is_loaded_only_when_it_is_wanted() -> None:
-    code = "import sys, unirna.embed, unirna.serve.engine; print([m for m in ('umap', 'ray') if m in sys.modules])"
+    code = "import sys, unirna.embed, unirna.serve.engine.engine; print([m for m in ('umap', 'ray') if m in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert answer.stdout.split("\n")[-2] == "[]"
 

@@ -20,8 +20,8 @@ from unirna.model import load
 from unirna.sdk._calls import Request
 from unirna.sequence import InputError
 from unirna.serve import Settings
-from unirna.serve.app import create_app
-from unirna.serve.engine import Engine
+from unirna.serve.api.app import create_app
+from unirna.serve.engine.engine import Engine
 from unirna.tasks import (
     DataConfig,
     EvaluateConfig,
@@ -34,8 +34,8 @@ from unirna.tasks import (
     load_predictor,
     read_labelled,
 )
-from unirna.tasks.homology import similar_groups
-from unirna.tasks.units import Units
+from unirna.tasks.table.homology import similar_groups
+from unirna.tasks.table.units import Units
 
 WORTH = {"A": 1.0, "C": 0.0, "G": 0.5, "U": 0.2}
 
@@ -110,13 +110,13 @@ def test_evaluation_measures_what_was_measured_when_it_was_made(registry: Path, 
 def test_training_is_the_same_when_it_goes_on(
     tmp_path: Path, nano_model_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from unirna.tasks import full
+    from unirna.tasks.finetuning import encoder_training
 
     data = table_of(tmp_path / "table.parquet", 40)
     settings: dict[str, Any] = {"model": str(nano_model_path), "data": data, "cnn": False, "mode": "lora"}
     config = FinetuneConfig("a", registry=str(tmp_path / "one"), full=FullConfig(3, rank=2, batch_size=16), **settings)
     whole = finetune(config)
-    save, epochs = full._save_state, []
+    save, epochs = encoder_training._save_state, []
 
     def save_and_die(*args: Any) -> None:
         save(*args)
@@ -124,7 +124,7 @@ def test_training_is_the_same_when_it_goes_on(
         if len(epochs) == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(full, "_save_state", save_and_die)
+    monkeypatch.setattr(encoder_training, "_save_state", save_and_die)
     broken = replace(config, registry=str(tmp_path / "two"))
     with pytest.raises(KeyboardInterrupt):
         finetune(broken)

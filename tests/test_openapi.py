@@ -14,11 +14,11 @@ from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS, load_all_checks
 
 from tests.test_serve import KEY, running
-from unirna.serve.cluster import find_scripts
-from unirna.serve.engine import Engine
-from unirna.serve.job_commands import Place
-from unirna.serve.jobs import Jobs
-from unirna.serve.limits import Limits
+from unirna.serve.engine.engine import Engine
+from unirna.serve.engine.limits import Limits
+from unirna.serve.jobs.commands import Place
+from unirna.serve.jobs.jobs import Jobs
+from unirna.serve.ray.cluster import find_scripts
 from unirna.serve.settings import Settings
 
 # What means nothing here: whether letters are RNA, or a name is that of a collection, is not in the document.

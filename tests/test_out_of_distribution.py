@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from unirna.sdk._answers import prediction_result
-from unirna.serve.predictors import answers_of
+from unirna.serve.engine.predictors import answers_of
 from unirna.tasks import DataConfig, FinetuneConfig, Predictions, Predictor, TaskError, finetune, load_predictor
-from unirna.tasks.nearest import Codes, nearest_rows, ranked, unit_vectors
-from unirna.tasks.negatives import coding_pieces, low_complexity, repeats, shuffles
-from unirna.tasks.out_of_distribution import FILE
+from unirna.tasks.models.nearest import Codes, nearest_rows, ranked, unit_vectors
+from unirna.tasks.models.negatives import coding_pieces, low_complexity, repeats, shuffles
+from unirna.tasks.models.out_of_distribution import FILE
 
 CLASSES = ("one", "two", "three")
 

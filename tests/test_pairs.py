@@ -15,8 +15,8 @@ from unirna.screen import ScreenError
 from unirna.screen.criteria import parse_label_criterion
 from unirna.sequence import InputError, SequenceError
 from unirna.serve import Settings
-from unirna.serve.app import create_app
-from unirna.serve.engine import Engine
+from unirna.serve.api.app import create_app
+from unirna.serve.engine.engine import Engine
 from unirna.tasks import (
     DataConfig,
     Estimates,
@@ -29,7 +29,7 @@ from unirna.tasks import (
     read_labelled,
     split_pairs,
 )
-from unirna.tasks.pairs import difference
+from unirna.tasks.table.pairs import difference
 
 
 def table(path: Path, count: int = 600) -> DataConfig:

@@ -32,11 +32,11 @@ from unirna.tasks import (
     read_labelled,
     read_results,
 )
-from unirna.tasks.bounds import expected
-from unirna.tasks.head import fit_ridge_head
+from unirna.tasks.kinds.regression import SEQUENCE_REGRESSION, half_width, pearson, r2, rmse, spearman
+from unirna.tasks.models.head import fit_ridge_head
 from unirna.tasks.plot import ticks
-from unirna.tasks.regression import SEQUENCE_REGRESSION, half_width, pearson, r2, rmse, spearman
-from unirna.tasks.understood import describe
+from unirna.tasks.table.censoring import expected
+from unirna.tasks.table.summary import describe
 
 
 def rows(count: int, seed: int = 0) -> list[dict[str, str]]:

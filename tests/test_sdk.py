@@ -769,7 +769,7 @@ print([name for name in {HEAVY!r} if name in sys.modules])
 
 
 def test_without_the_platform_a_store_is_refused_with_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(sys.modules, "unirna.serve.engine", None)
+    monkeypatch.setitem(sys.modules, "unirna.serve.engine.engine", None)
     with pytest.raises(ImportError, match=r"unirna\[platform\]"):
         sdk.connect(tmp_path)
 

@@ -13,10 +13,10 @@ import pytest
 from tests.test_serve import running
 from unirna import sdk, vectorstore
 from unirna.sdk import _cli
-from unirna.serve.engine import Engine
+from unirna.serve.engine.engine import Engine
+from unirna.serve.engine.limits import Limits
+from unirna.serve.engine.search import SearchAnswer, SearchesAnswer
 from unirna.serve.errors import RequestError
-from unirna.serve.limits import Limits
-from unirna.serve.search import SearchAnswer, SearchesAnswer
 from unirna.serve.settings import Settings
 from unirna.vectorstore.memory import MEMORY
 

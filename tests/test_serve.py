@@ -26,11 +26,11 @@ import torch
 
 from unirna import vectorstore
 from unirna.model import load
-from unirna.serve.batcher import Batcher, Few, OverloadedError, Turn
-from unirna.serve.engine import Engine
+from unirna.serve.engine.batcher import Batcher, Few, OverloadedError, Turn
+from unirna.serve.engine.engine import Engine
+from unirna.serve.engine.limits import Limits
 from unirna.serve.errors import RequestError
-from unirna.serve.jobs import Jobs
-from unirna.serve.limits import Limits
+from unirna.serve.jobs.jobs import Jobs
 from unirna.serve.settings import Settings, SettingsError, is_loopback
 from unirna.tasks import list_predictors, load_predictor
 
@@ -56,7 +56,7 @@ def running(
     """The application on uvicorn in a thread, over a real socket."""
     import uvicorn
 
-    from unirna.serve.app import create_app
+    from unirna.serve.api.app import create_app
 
     digest = settings.key_digest({"UNIRNA_API_KEY": key}) if key else None
     with socket.socket() as listener:
@@ -446,7 +446,7 @@ def test_requests_for_vectors_and_for_rows_share_a_batch() -> None:
 
 
 def test_an_encoder_gives_vectors_and_rows_of_its_own_model_alone(library: Any) -> None:
-    from unirna.serve.deployment import Encoder
+    from unirna.serve.ray.deployment import Encoder
 
     encoder, model = Encoder(Settings(library.store, library.model), torch.get_num_threads(), False), load(library.model)
     asked = ["ACGU", "GGGAAA"], [False, True]

@@ -18,8 +18,8 @@ from tests.test_serve import running
 from unirna import vectorstore
 from unirna.embed import EmbedConfig, embed_collection
 from unirna.model import load
-from unirna.serve import encoders
-from unirna.serve.engine import Engine
+from unirna.serve.engine import encoders
+from unirna.serve.engine.engine import Engine
 from unirna.serve.errors import RequestError
 from unirna.serve.settings import Settings
 

@@ -28,22 +28,22 @@ from unirna.tasks import (
     evaluate,
     find_predictor,
     finetune,
-    full,
     list_predictors,
     load_predictor,
     read_labelled,
     read_results,
-    vectors,
 )
-from unirna.tasks.baselines import codon_features, kmer_frequencies
-from unirna.tasks.classification import accuracy, auc, calibrate, calibration_error, macro_f1
-from unirna.tasks.cnn import CNN, fit_cnn
-from unirna.tasks.feed import Feed, Rows, write_rows
-from unirna.tasks.head import LinearHead, fit_linear_head
-from unirna.tasks.regression import SEQUENCE_REGRESSION
-from unirna.tasks.task import Truth, measure
-from unirna.tasks.understood import describe
-from unirna.tasks.vectors import VectorCache
+from unirna.tasks.finetuning import encoder_training
+from unirna.tasks.finetuning.feed import Feed, Rows, write_rows
+from unirna.tasks.kinds.classification import accuracy, auc, calibrate, calibration_error, macro_f1
+from unirna.tasks.kinds.regression import SEQUENCE_REGRESSION
+from unirna.tasks.kinds.task import Truth, measure
+from unirna.tasks.models.cnn import CNN, fit_cnn
+from unirna.tasks.models.head import LinearHead, fit_linear_head
+from unirna.tasks.models.sequence_features import codon_features, kmer_frequencies
+from unirna.tasks.table import vectors
+from unirna.tasks.table.summary import describe
+from unirna.tasks.table.vectors import VectorCache
 
 BIASES = {"adenine": (5, 1, 1, 1), "cytosine": (1, 5, 1, 1), "guanine": (1, 1, 5, 1)}
 
@@ -449,7 +449,7 @@ def prepare(work: Path, nano_model_path: Path, count: int = 120) -> int:
 
 
 def losses(work: Path) -> list[tuple[float, float]]:
-    return [(record["loss"], record["valid_loss"]) for record in full.read_epochs(work)]
+    return [(record["loss"], record["valid_loss"]) for record in encoder_training.read_epochs(work)]
 
 
 def test_full_training_learns_and_is_the_same_when_killed_between(
@@ -459,31 +459,31 @@ def test_full_training_learns_and_is_the_same_when_killed_between(
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     for work in (whole, broken):
         prepare(work, nano_model_path)
-    full.train_full(config, whole, SEQUENCE_CLASSIFICATION, 3)
+    encoder_training.train_full(config, whole, SEQUENCE_CLASSIFICATION, 3)
     curve = losses(whole)
-    assert curve[0][0] > 3 * curve[-1][0] and full.read_epochs(whole)[-1]["valid_score"] > 0.9
+    assert curve[0][0] > 3 * curve[-1][0] and encoder_training.read_epochs(whole)[-1]["valid_score"] > 0.9
     before, after = model.load(whole / "base"), model.load(whole / "best")
     assert before.fingerprint != after.fingerprint  # the encoder was trained, not the head alone
 
-    save = full._save_state
+    save = encoder_training._save_state
 
     def save_and_die(*args: Any) -> None:
         save(*args)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(full, "_save_state", save_and_die)
+        patch.setattr(encoder_training, "_save_state", save_and_die)
         with pytest.raises(KeyboardInterrupt):
-            full.train_full(config, broken, SEQUENCE_CLASSIFICATION, 3)
+            encoder_training.train_full(config, broken, SEQUENCE_CLASSIFICATION, 3)
     assert len(losses(broken)) == 1
-    full.train_full(config, broken, SEQUENCE_CLASSIFICATION, 3)
+    encoder_training.train_full(config, broken, SEQUENCE_CLASSIFICATION, 3)
     np.testing.assert_allclose(losses(broken), curve, rtol=1e-4)
 
 
 def test_training_stops_when_validation_no_longer_falls(tmp_path: Path, nano_model_path: Path) -> None:
     prepare(tmp_path / "work", nano_model_path, count=48)
     config = FullConfig(epochs=9, patience=2, batch_size=8, reads="state", learning_rate=0.0, head_learning_rate=0.0)
-    full.train_full(config, tmp_path / "work", SEQUENCE_CLASSIFICATION, 3)
+    encoder_training.train_full(config, tmp_path / "work", SEQUENCE_CLASSIFICATION, 3)
     curve = [valid for _, valid in losses(tmp_path / "work")]
     assert curve == pytest.approx([np.log(3)] * 3, abs=1e-5)  # the first epoch and two more without a lower loss
 
@@ -499,9 +499,9 @@ def test_training_begins_with_the_frozen_head_and_makes_it_no_worse(tmp_path: Pa
     write_rows(work / "valid.npz", sequences[60:], truth[60:])
     vectors = mini.embed(sequences)
     head = fit_linear_head(vectors[:60], truth[:60], vectors[60:], truth[60:], 3, whiten=True).head
-    head.save(work / full.START)
+    head.save(work / encoder_training.START)
 
-    classifier = full.EncoderWithHead(model.load("unirna-mini", device="cpu").encoder, 3, rank, head)
+    classifier = encoder_training.EncoderWithHead(model.load("unirna-mini", device="cpu").encoder, 3, rank, head)
     packed = Feed(mini.windows, 4096, mini.device)
     parts = list(packed.parts(Rows([model.tokenise(s) for s in sequences], truth), np.arange(90)))
     for part in parts:
@@ -516,9 +516,9 @@ def test_training_begins_with_the_frozen_head_and_makes_it_no_worse(tmp_path: Pa
 
     # ---- a step far too long: the best is the beginning
     spoilt = FullConfig(epochs=1, batch_size=30, rank=rank, reads="vector", learning_rate=1.0, head_learning_rate=1.0)
-    full.train_full(spoilt, work, SEQUENCE_CLASSIFICATION, 3)
-    (record,) = full.read_epochs(work)
-    encoder, kept, _ = full.read_best(work)
+    encoder_training.train_full(spoilt, work, SEQUENCE_CLASSIFICATION, 3)
+    (record,) = encoder_training.read_epochs(work)
+    encoder, kept, _ = encoder_training.read_best(work)
     found = kept.outputs(model.Model(encoder, "best", "cpu").embed(sequences))
     np.testing.assert_allclose(found, head.outputs(vectors), atol=2e-3, rtol=1e-3)
     assert record["valid_loss"] > 1
@@ -530,7 +530,7 @@ def test_long_sequences_train_and_predict_in_windows_alike(tmp_path: Path) -> No
     sequences = [row["sequence"] for row in toy_rows(6)]
     packed = Feed(encoder.windows, 64, encoder.device)
     rows = Rows([model.tokenise(s) for s in sequences], np.zeros(6, np.int64))
-    classifier = full.EncoderWithHead(encoder.encoder, 2)
+    classifier = encoder_training.EncoderWithHead(encoder.encoder, 2)
     classifier.head = _identity(config.hidden_size)
     found = np.zeros((6, config.hidden_size), np.float32)
     order = sorted(range(6), key=lambda i: (len(sequences[i]), i))

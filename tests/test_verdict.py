@@ -20,8 +20,8 @@ from sklearn.metrics import cohen_kappa_score
 
 from unirna import sdk, vectorstore
 from unirna.model import load
-from unirna.serve.app import create_app
-from unirna.serve.engine import Engine
+from unirna.serve.api.app import create_app
+from unirna.serve.engine.engine import Engine
 from unirna.serve.settings import Settings
 from unirna.tasks import (
     SEQUENCE_CLASSIFICATION,
@@ -37,10 +37,10 @@ from unirna.tasks import (
     load_predictor,
     read_labelled,
 )
-from unirna.tasks.blend import Blend
-from unirna.tasks.crossfit import cross_fit, draw_folds, wants_folds
-from unirna.tasks.labels import SEQUENCE_LABELS
-from unirna.tasks.units import Units
+from unirna.tasks.finetuning.cross_validation import cross_fit, draw_folds, wants_folds
+from unirna.tasks.kinds.labels import SEQUENCE_LABELS
+from unirna.tasks.models.ensemble import Blend
+from unirna.tasks.table.units import Units
 from unirna.tasks.verdict import judge, kappa
 
 ROWS = 150

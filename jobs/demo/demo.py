@@ -192,7 +192,7 @@ def service(out: Path) -> Iterator[str]:
     with warnings.catch_warnings(action="ignore"):  # of Ray's own making
         from ray import serve
 
-    from unirna.serve.deployment import NAME, build
+    from unirna.serve.ray.deployment import NAME, build
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     with socket.socket() as probe:

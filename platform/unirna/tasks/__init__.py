@@ -1,14 +1,15 @@
 """Downstream tasks: from a labelled table and an encoder to a predictor, its card and its row in the results table."""
 
-from unirna.tasks.classification import SEQUENCE_CLASSIFICATION
-from unirna.tasks.data import DataConfig, LabelledTable, read_labelled
 from unirna.tasks.definition import Definition, definitions, find_definition, prepare
 from unirna.tasks.errors import TaskError
-from unirna.tasks.evaluate import EvaluateConfig, evaluate, read_results
-from unirna.tasks.finetune import FinetuneConfig, finetune
-from unirna.tasks.full import FullConfig
-from unirna.tasks.labels import SEQUENCE_LABELS
-from unirna.tasks.pairs import PAIR_MARK, split_pairs
+from unirna.tasks.evaluation import EvaluateConfig, evaluate, read_results
+from unirna.tasks.finetuning.encoder_training import FullConfig
+from unirna.tasks.finetuning.finetune import FinetuneConfig, finetune
+from unirna.tasks.kinds.by_name import TASKS
+from unirna.tasks.kinds.classification import SEQUENCE_CLASSIFICATION
+from unirna.tasks.kinds.labels import SEQUENCE_LABELS
+from unirna.tasks.kinds.regression import NUCLEOTIDE_REGRESSION, PAIR_REGRESSION, SEQUENCE_REGRESSION
+from unirna.tasks.kinds.task import Metric, Task
 from unirna.tasks.predictor import (
     Estimates,
     LabelSets,
@@ -19,10 +20,9 @@ from unirna.tasks.predictor import (
     list_predictors,
     load_predictor,
 )
-from unirna.tasks.regression import NUCLEOTIDE_REGRESSION, PAIR_REGRESSION, SEQUENCE_REGRESSION
 from unirna.tasks.requirements import Applicability, InputRequirements, Motif
-from unirna.tasks.task import Metric, Task
-from unirna.tasks.tasks import TASKS
+from unirna.tasks.table.pairs import PAIR_MARK, split_pairs
+from unirna.tasks.table.table import DataConfig, LabelledTable, read_labelled
 from unirna.tasks.verdict import Verdict
 
 __all__ = [

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from unirna.base import percent
+from unirna.tasks.kinds.task import OF_LABEL
 from unirna.tasks.requirements import InputRequirements, Motif
-from unirna.tasks.task import OF_LABEL
 from unirna.tasks.verdict import Verdict
 
 MOST_CLASSES = 60

@@ -1,4 +1,4 @@
-"""A downstream task on public data, in one short file of `unirna/tasks/defined/`.
+"""A downstream task on public data, in one short file of `unirna/tasks/datasets/`.
 
 It says what is predicted, how its file is read and divided, how a predictor is trained on it, and what others reach.
 """
@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unirna.sequence import InputError
-from unirna.tasks.data import DataConfig
 from unirna.tasks.errors import TaskError
 from unirna.tasks.requirements import InputRequirements
+from unirna.tasks.table.table import DataConfig
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ class Definition:
 
 @cache
 def definitions() -> dict[str, Definition]:
-    """All that are defined, by name: each module in `unirna/tasks/defined/` has a tuple `DEFINITIONS`."""
-    package = importlib.import_module("unirna.tasks.defined")
+    """All that are defined, by name: each module in `unirna/tasks/datasets/` has a tuple `DEFINITIONS`."""
+    package = importlib.import_module("unirna.tasks.datasets")
     modules = [
         importlib.import_module(f"{package.__name__}.{found.name}") for found in pkgutil.iter_modules(package.__path__)
     ]

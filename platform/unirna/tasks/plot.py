@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape
 import numpy as np
 
 from unirna.base import percent
-from unirna.tasks.task import Truth
+from unirna.tasks.kinds.task import Truth
 
 SIZE, MARGIN = 420, 56
 MOST_POINTS = 2000

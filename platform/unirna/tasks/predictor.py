@@ -19,16 +19,16 @@ from numpy.typing import NDArray
 
 from unirna.model import SHIPPED, CheckpointError, Model, load, tokenise
 from unirna.sequence import normalise
-from unirna.tasks.blend import ENCODER, Blend
 from unirna.tasks.errors import TaskError
-from unirna.tasks.head import LinearHead
-from unirna.tasks.out_of_distribution import FILE as DETECTOR_FILE
-from unirna.tasks.out_of_distribution import Detector, Reading
-from unirna.tasks.pairs import PAIR_MARK, difference, split_pairs
+from unirna.tasks.kinds.by_name import TASKS
+from unirna.tasks.models.baselines import SimpleModels
+from unirna.tasks.models.ensemble import ENCODER, Blend
+from unirna.tasks.models.head import LinearHead
+from unirna.tasks.models.out_of_distribution import FILE as DETECTOR_FILE
+from unirna.tasks.models.out_of_distribution import Detector, Reading
 from unirna.tasks.prior import Prior, prior_of, rescale
 from unirna.tasks.requirements import Applicability, InputRequirements, of_equal_lengths
-from unirna.tasks.simple import SimpleModels
-from unirna.tasks.tasks import TASKS
+from unirna.tasks.table.pairs import PAIR_MARK, difference, split_pairs
 from unirna.tasks.verdict import Verdict
 
 FORMAT = 2

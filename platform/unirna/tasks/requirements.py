@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Literal
 
 from unirna.tasks.errors import TaskError
-from unirna.tasks.pairs import PAIR_MARK
+from unirna.tasks.table.pairs import PAIR_MARK
 
 NUCLEOTIDES: Final[Mapping[str, frozenset[str]]] = {
     code: frozenset(stands_for)

@@ -16,7 +16,7 @@ NAMED = {"CL00003": "SRP", **dict.fromkeys(("CL00002", "RNaseP-T", "Gl_RNase_MRP
 relative RNase MRP."""
 PARTS = {"tmRNA": "tmRNA", "elomerase": "telomerase"}
 """Parts of the names of families of type Gene -> their type here."""
-LEFT_OUT = Path(__file__).with_name("defined").joinpath("retrieval_families.txt").read_text(encoding="utf-8").split()
+LEFT_OUT = Path(__file__).with_name("datasets").joinpath("retrieval_families.txt").read_text(encoding="utf-8").split()
 """Families of the similarity-search benchmark: nothing may see their members."""
 
 

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unirna.base import percent
-from unirna.tasks.classification import auc
-from unirna.tasks.labels import mean_auc
-from unirna.tasks.regression import r2
-from unirna.tasks.task import Task, Truth, resamples_of
+from unirna.tasks.kinds.classification import auc
+from unirna.tasks.kinds.labels import mean_auc
+from unirna.tasks.kinds.regression import r2
+from unirna.tasks.kinds.task import Task, Truth, resamples_of
 
 Level = Literal["strong", "moderate", "weak", "none"]
 BOUNDS: Final[Mapping[str, tuple[float, float]]] = {

@@ -15,7 +15,7 @@ from unirna.sdk._exceptions import ForkedProcessError, InvalidRequestError, NotF
 from unirna.sdk._process import process_key
 
 if TYPE_CHECKING:
-    from unirna.serve.engine import Engine
+    from unirna.serve.engine.engine import Engine
 
 
 class LocalTransport:
@@ -162,7 +162,7 @@ def _open(store: str, model: str | None, registry: str | None, collection: str |
     if "://" not in store and not Path(store).is_dir():
         raise NotFoundError(f"no store at {store!r}: not a folder. An address of a service starts with http://")
     try:
-        from unirna.serve.engine import Engine
+        from unirna.serve.engine.engine import Engine
         from unirna.vectorstore import ForkedError
     except ImportError as error:
         raise ImportError(

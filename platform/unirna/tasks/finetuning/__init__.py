@@ -1,0 +1,1 @@
+"""From a table and an encoder to a predictor."""

@@ -1,0 +1,1 @@
+"""What can be predicted: classes, labels, values; of sequences or nucleotides."""

@@ -1,0 +1,1 @@
+"""Labelled tables: read, summarised, divided."""

@@ -1,0 +1,461 @@
+"""A user's labelled table: reading it, saying what was understood, and dividing it into training, validation and test rows.
+
+Nothing is guessed: columns are named by the user, split names are a fixed list or named by the user, and what is left out
+is counted with its reason. The table is held in memory, as labelled data sets are small beside unlabelled ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from unirna.base import percent
+from unirna.sequence import (
+    MISSING,
+    Missing,
+    Piece,
+    TextTypes,
+    clean_table,
+    column_of,
+    convert_table,
+    missing_column,
+    parse_types,
+    plan_pieces,
+    read_tables,
+    table_columns,
+)
+from unirna.tasks.errors import TaskError
+from unirna.tasks.table.censoring import parse
+from unirna.tasks.table.pairs import PAIR_MARK, paired
+from unirna.tasks.table.splits import UNUSED, has_classes, named_splits, random_splits, sides, strata, with_validation
+from unirna.tasks.table.summary import count_rows, quantiles_of, tally
+
+FLAGS: Final = {
+    **dict.fromkeys(("1", "true", "yes"), "1"),
+    **dict.fromkeys(("0", "false", "no"), "0"),
+    "": "nan",
+}
+"""What the columns of several labels may hold, in any case."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """A labelled table and how it is divided.
+
+    Attributes:
+        data: files, folders, globs or URIs.
+        label_column, sequence_column, id_column: its columns; rows of a table without the id column are named by number.
+        label_columns: in place of a label column, one for each of several labels: 1 or 0 (true or false, yes or no), empty
+            where it is not known.
+        numeric: the labels are measured values, not names of classes; ">1000" and "<0.5" of sequences are bounds, which
+            training alone uses.
+        level: "nucleotide" where a label is a list with one value for each nucleotide, null or NaN where none was measured;
+            in text a JSON list.
+        split_column: says which rows train, validate and test; empty for a random split.
+        split_names: further values of that column, as "test=test13". When any is given, rows of other values are left out.
+        valid_share, test_share: shares of the distinct sequences, of each class if there are any, where no column says.
+        seed: of the random split. split_by: what a random split keeps on one side: copies of a sequence, or all that are
+            similar (`similar_groups`).
+        reference_column: of values that are of a sequence as against another one, which stands here: a variant and what it
+            is a variant of. A random split keeps all rows of one reference on one side.
+        held_out_column: says of validation and test rows whether they are of "families" that training does not have, or new
+            "members" of those that it has; both are measured apart.
+        allow_copies: whether test rows whose sequence stands in training too may stay, to be measured with and without.
+        encoding: of text, such as "latin-1"; by default UTF-8, or what a file's byte-order mark says.
+        column_type: types of columns of text tables, as "NAME=TYPE"; by default what all of their text is.
+    """
+
+    data: tuple[str, ...]
+    label_column: str
+    sequence_column: str = "sequence"
+    id_column: str = "id"
+    split_column: str = ""
+    split_names: tuple[str, ...] = ()
+    valid_share: float = 0.1
+    test_share: float = 0.2
+    seed: int = 0
+    numeric: bool = False
+    level: Literal["sequence", "nucleotide"] = "sequence"
+    split_by: Literal["sequence", "similarity"] = "sequence"
+    allow_copies: bool = False
+    held_out_column: str = ""
+    label_columns: tuple[str, ...] = ()
+    reference_column: str = ""
+    encoding: str = ""
+    column_type: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.reference_column and not (self.numeric and self.level == "sequence"):
+            raise TaskError(
+                f"reference column {self.reference_column}: wanted values of sequences, named with --target-column"
+            )
+        if self.label_columns and (self.numeric or self.label_column or len(set(self.label_columns)) < 2):
+            raise TaskError(
+                f"label columns {', '.join(self.label_columns)}: wanted two or more, of labels that are true or false, and "
+                "no other column of labels or values"
+            )
+        if self.level == "nucleotide" and not self.numeric:
+            raise TaskError("level nucleotide predicts a value for each nucleotide: name their column with --target-column")
+        if not (self.valid_share > 0 and self.test_share > 0 and self.valid_share + self.test_share < 1):
+            raise TaskError(
+                f"valid_share {self.valid_share} and test_share {self.test_share}: wanted both above 0, their sum below 1"
+            )
+
+
+@dataclass(frozen=True)
+class LabelledTable:
+    """The usable rows of a labelled table, N of them, in file order.
+
+    Attributes:
+        ids, sequences, shas, labels: N strings each; sequences normalised.
+        numeric: whether the labels are measured values. level: of what; lists of them stand as text in `labels`.
+        label_names: of several labels, which then stand as text in `labels`.
+        pairs: whether `sequences` are pairs (`unirna.tasks.table.pairs`).
+        held_out: "families" or "members" of each row, where the table says how it is held out; else empty.
+        splits: "train", "valid" or "test" of each row.
+        split: how the table was divided, in words.
+        counts: what was read, kept and rejected, by reason; classes, lengths, duplicates.
+    """
+
+    ids: list[str]
+    sequences: list[str]
+    shas: list[str]
+    labels: list[str]
+    splits: NDArray[np.str_]
+    split: str
+    counts: dict[str, Any]
+    numeric: bool = False
+    level: Literal["sequence", "nucleotide"] = "sequence"
+    label_names: tuple[str, ...] = ()
+    pairs: bool = False
+    held_out: list[str] = field(default_factory=list)
+
+    @property
+    def flags(self) -> NDArray[np.float64]:
+        """Several labels of each row: float64 [N, C] of 1, 0 and, where one is not known, NaN."""
+        return np.array([[float(flag) for flag in label.split(" ")] for label in self.labels])
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """The labels as measured values, float64 [N]; of nucleotides, those that were measured, sequence after sequence."""
+        if self.level == "nucleotide":
+            everything = np.concatenate(self.profiles)
+            return everything[np.isfinite(everything)]
+        return np.array([float(parse(label)[0]) for label in self.labels])
+
+    @property
+    def sides(self) -> NDArray[np.int8]:
+        """Of the values of sequences, int8 [N]: 1 where the value is at least that, -1 at most, 0 where it is that."""
+        return np.array([parse(label)[1] for label in self.labels], np.int8)
+
+    @property
+    def profiles(self) -> list[NDArray[np.float64]]:
+        """The values of each sequence's nucleotides, float64 [L] each, NaN where none was measured."""
+        return [np.array([float(value) for value in label.split(" ")]) for label in self.labels]
+
+    def held_out_as(self, rows: NDArray[np.int64], kind: str) -> NDArray[np.int64]:
+        """Those of the rows that are held out as "families" or as "members"; none where the table does not say."""
+        return np.array([i for i in rows.tolist() if self.held_out and self.held_out[i] == kind], np.int64)
+
+    def rows(self, split: str) -> NDArray[np.int64]:
+        """Indices of the rows of a split; of all rows for "all"."""
+        return np.arange(len(self.labels)) if split == "all" else np.flatnonzero(self.splits == split)
+
+    def classes_in(self, split: str) -> Counter[str]:
+        """Rows of each class in a split."""
+        return Counter(self.labels[i] for i in self.rows(split))
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits that name the content: sequences, labels and splits, in order."""
+        lines = (f"{a} {b} {c}\n" for a, b, c in zip(self.shas, self.labels, self.splits.tolist(), strict=True))
+        return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
+
+    def unseen(self, rows: NDArray[np.int64], training: set[str]) -> NDArray[np.bool_]:
+        """Which of the rows have a sequence that is not among `training` (shas)."""
+        return np.array([self.shas[i] not in training for i in rows], bool)
+
+
+def read_labelled(config: DataConfig, *, whole: bool = False) -> LabelledTable:
+    """Read a labelled table and divide it.
+
+    Args:
+        config: the table and how it is divided.
+        whole: do not divide it: every row is a test row.
+
+    Raises:
+        InputError: a file that cannot be read, or a column that is not there.
+        TaskError: a label column of measured numbers, an unknown split name, no rows to train or to test on.
+    """
+    tables: list[pa.Table] = []
+    reasons: Counter[str] = Counter()
+    read = 0
+    missing = Missing()
+    given = [(piece, _tables(piece, config, missing)) for piece in plan_pieces(config.data, encoding=config.encoding)]
+    types = _text_types(given, config)
+    for piece, parts in given:
+        for part in parts:
+            table = _wanted_columns(convert_table(part, types) if piece.is_text_table else part, piece, config)
+            read += table.num_rows
+            good, rejects = clean_table(table, piece.name)
+            reasons.update(rejects["reason"].to_pylist())
+            references = [""] * good.num_rows
+            if config.reference_column:
+                good, references = paired(good)
+            found = good["label"].to_pylist()
+            problems = [
+                (_problem(label, letters, config) if label else "no label") or reference
+                for label, letters, reference in zip(found, good["sequence"].to_pylist(), references, strict=True)
+            ]
+            reasons.update(problem for problem in problems if problem)
+            usable = [not problem for problem in problems]
+            tables.append(good.filter(pa.array(usable, pa.bool_())))
+    rows = pa.concat_tables(tables) if tables else None
+    if rows is None or not rows.num_rows:
+        raise TaskError(f"{', '.join(config.data)}: no usable row of {read} read. Rejected: {dict(+reasons) or 'none'}")
+    ids, sequences, shas, labels, named, held_out = (
+        rows[c].to_pylist() for c in ("id", "sequence", "sha", "label", "split", "held_out")
+    )
+    if whole:
+        splits, text = np.full(len(ids), "test", dtype="<U6"), "the whole table"
+    elif config.split_column:
+        splits, text = named_splits(named, config)
+        used = splits != UNUSED
+        if not used.all():
+            reasons["split not used"] += int((~used).sum())
+            ids, sequences, shas, labels, held_out = (
+                [x for x, keep in zip(column, used, strict=True) if keep]
+                for column in (ids, sequences, shas, labels, held_out)
+            )
+            splits = splits[used]
+        splits, more = with_validation(splits, sides(sequences, shas, config), strata(labels, config), config)
+        text += more
+    else:
+        shares = {"test": config.test_share, "valid": config.valid_share}
+        splits = random_splits(sides(sequences, shas, config), strata(labels, config), shares, config.seed)
+        by = "reference" if config.reference_column else config.split_by
+        text = (
+            f"random by {by}, seed {config.seed}: {percent(config.test_share)} test and {percent(config.valid_share)} "
+            f"validation{' of each class' if has_classes(config) else ''}, "
+            + (
+                f"{'all of one reference' if config.reference_column else 'copies of a sequence'} on one side"
+                if config.split_by == "sequence"
+                else "sequences that share a quarter of their 10-mers on one side"
+            )
+        )
+    bounded = config.numeric and config.level == "sequence"
+    outside = np.array([bounded and parse(label)[1] != 0 for label in labels], bool) & (splits != "train")
+    if outside.any():
+        reasons["a bound, not a value, outside training"] += int(outside.sum())
+        ids, sequences, shas, labels, held_out = (
+            [x for x, left in zip(column, outside, strict=True) if not left]
+            for column in (ids, sequences, shas, labels, held_out)
+        )
+        splits = splits[~outside]
+        if not ids:
+            raise TaskError(f"{', '.join(config.data)}: all labels are bounds, on which nothing can be measured")
+    counts = {"read": read, "kept": len(ids), "rejected": sum(reasons.values()), "rejected_by_reason": dict(+reasons)}
+    if missing:
+        counts["read_as_missing"] = {f"{column} {word}": count for (column, word), count in sorted(missing.items())}
+    counts |= count_rows([letters.rpartition(PAIR_MARK)[2] for letters in sequences], shas, labels, splits)
+    facts = (config.numeric, config.level, config.label_columns, bool(config.reference_column))
+    table = LabelledTable(
+        ids, sequences, shas, labels, splits, text, counts, *facts, held_out=held_out if config.held_out_column else []
+    )
+    if config.reference_column:
+        first = np.array([pair.partition(PAIR_MARK)[0] for pair in sequences])
+        both = np.isin(first[splits == "test"], first[splits != "test"])
+        table.counts["test_rows_of_references_seen"] = int(both.sum())
+    if config.label_columns:
+        table.counts["num_classes"] = len(config.label_columns)
+        table.counts["per_label"] = {
+            split: tally(table, split) for split in ("train", "valid", "test") if len(table.rows(split))
+        }
+    if config.numeric:
+        sides_of = table.sides if bounded else np.zeros(len(table.values), np.int8)
+        table.counts["values"] = quantiles_of(table.values[sides_of == 0] if (sides_of == 0).any() else table.values)
+        if sides_of.any():
+            table.counts["bounds"] = {"at_least": int((sides_of > 0).sum()), "at_most": int((sides_of < 0).sum())}
+    for split in ("test",) if whole else ("train", "test"):
+        if not len(table.rows(split)):
+            raise TaskError(
+                f"no row to {split} on: the split ({text}) gives {dict(Counter(splits.tolist()))}. "
+                + ("Leave out --split-column for a random split" if config.split_column else "Give more rows")
+            )
+    return table
+
+
+def _tables(piece: Piece, config: DataConfig, missing: Missing) -> list[pa.Table]:
+    """The columns of one piece that are used, as `read_tables` gives them."""
+    if config.reference_column in (config.id_column, config.sequence_column):
+        raise TaskError(f"--reference-column {config.reference_column}: it is no column of other sequences")
+    used = {
+        **dict.fromkeys(config.label_columns, "--label-columns"),
+        config.label_column: "--label-column",
+        config.split_column: "--split-column",
+        config.held_out_column: "held_out_column",
+        config.reference_column: "--reference-column",
+    }
+    used.pop("", None)
+    is_table = piece.format not in ("fasta", "fastq")
+    names = table_columns(piece) if is_table else ["description"]
+    types = parse_types(config.column_type)
+    for column, flag in {**dict.fromkeys(types, "--column-type"), **used}.items() if names else ():
+        if column not in names:
+            raise missing_column(piece.path, column, names, flag)
+    # Where no column of ids was asked for by name, rows are called by their number.
+    named = not is_table or config.id_column != "id" or "id" in names
+    return list(
+        read_tables(
+            piece,
+            id_column=config.id_column if named else "",
+            sequence_column=config.sequence_column,
+            columns=list(used),
+            types=types,
+            missing=missing,
+        )
+    )
+
+
+def _text_types(given: list[tuple[Piece, list[pa.Table]]], config: DataConfig) -> dict[str, pa.DataType]:
+    """Types of the columns that are text in their files: what all of the text is."""
+    found = TextTypes()
+    for piece, tables in given:
+        for table in tables if piece.is_text_table else ():
+            found.look(table)
+    as_read = (*parse_types(config.column_type), config.reference_column)
+    return {name: kind for name, kind in found.types.items() if name not in as_read}
+
+
+def _wanted_columns(table: pa.Table, piece: Piece, config: DataConfig) -> pa.Table:
+    """A table of number, id, sequence, label and split, all text but the first."""
+    if config.label_columns:
+        flags = [[_flag(v, name, piece.path) for v in table[column_of(name)].to_pylist()] for name in config.label_columns]
+        texts = [" ".join(row) for row in zip(*flags, strict=True)]
+        label = pa.chunked_array([pa.array([None if set(text) <= set("nan ") else text for text in texts], pa.string())])
+    else:
+        label = _without_decimals(table[column_of(config.label_column)])
+    is_list = any(kind(label.type) for kind in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list))
+    if config.level == "nucleotide" and not is_list and not _is_text(label.type):
+        raise TaskError(
+            f"{piece.path}: column {config.label_column!r} is of type {label.type}: wanted a list with one value for each "
+            "nucleotide. For one value for each sequence leave out --level"
+        )
+    if config.level == "sequence" and config.numeric and is_list:
+        raise TaskError(
+            f"{piece.path}: column {config.label_column!r} holds lists. To predict a value for each nucleotide say --level "
+            "nucleotide"
+        )
+    if (
+        config.level == "sequence"
+        and config.numeric
+        and not (pa.types.is_integer(label.type) or pa.types.is_floating(label.type) or _is_text(label.type))
+    ):
+        raise TaskError(f"{piece.path}: column {config.label_column!r} is of type {label.type}: wanted numbers")
+    if (
+        not config.numeric
+        and pa.types.is_floating(label.type)
+        and any(v is not None and v == v and not float(v).is_integer() for v in label.to_pylist())
+    ):
+        raise TaskError(
+            f"{piece.path}: column {config.label_column!r} holds measured numbers such as {label[0].as_py()}. "
+            "Classification wants names of classes; to predict the numbers, name the column with --target-column"
+        )
+    reference = table[column_of(config.reference_column)] if config.reference_column else None
+    split, held_out = (
+        table[column_of(column)] if column else pa.nulls(table.num_rows, pa.string())
+        for column in (config.split_column, config.held_out_column)
+    )
+    return pa.table(
+        {
+            "number": table["number"],
+            "id": table["id"].cast(pa.string()),
+            "sequence": table["sequence"].cast(pa.string()),
+            "label": pa.array([_label(v, config) for v in label.to_pylist()], pa.string()),
+            "split": pa.array([_text(v) for v in split.to_pylist()], pa.string()),
+            "held_out": held_out.cast(pa.string()),
+            **({"reference": reference.cast(pa.string())} if reference is not None else {}),
+        }
+    )
+
+
+def _flag(value: object, column: str, path: str) -> str:
+    """A label as "1" or "0", or "nan" where it is not known.
+
+    Raises:
+        TaskError: something else.
+    """
+    text = "" if value is None or value != value or str(value).strip() in MISSING else str(value).strip().lower()
+    found = FLAGS.get(text.removesuffix(".0"))
+    if found is None:
+        raise TaskError(
+            f"{path}: column {column!r} holds {value!r}: wanted 1 or 0, true or false, yes or no, or nothing where it is "
+            "not known"
+        )
+    return found
+
+
+def _without_decimals(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column of decimals, whole or not, as the floating-point numbers that they are."""
+    if not pa.types.is_decimal(column.type):
+        return column
+    return pa.chunked_array([pa.array([None if v is None else float(v) for v in column.to_pylist()], pa.float64())])
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _problem(label: str, letters: str, config: DataConfig) -> str:
+    """Why a label cannot be used; empty where it can."""
+    if config.level == "nucleotide":
+        values = label.split(" ")
+        if len(values) != len(letters):
+            return "label has not one value for each nucleotide"
+        return "" if any(_is_number(value) for value in values) else "no nucleotide has a value"
+    return "label is no number" if config.numeric and not _is_number(parse(label)[0]) else ""
+
+
+def _label(value: object, config: DataConfig) -> str:
+    """A label as text; the values of nucleotides with spaces between them."""
+    if config.level == "sequence":
+        declared = f"{config.label_column}=text" in config.column_type  # where NA is a name
+        return _text(value, config.numeric, ("",) if declared else MISSING)
+    if isinstance(value, str):
+        try:
+            value = json.loads("null" if value.strip() in MISSING else value)
+        except ValueError:
+            return "no list"  # which is said
+    if not isinstance(value, list):
+        return "" if value is None else str(value)
+    try:
+        return " ".join("nan" if v is None else repr(float(v)) for v in value)
+    except (TypeError, ValueError):
+        return "no list of numbers"  # which is said
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _text(value: object, numeric: bool = False, missing: Sequence[str] = MISSING) -> str:
+    """A label as text, "" where there is none: without white space at its ends, whole floating-point numbers of a class
+    without the dot."""
+    if value is None or value != value:  # NaN is no label
+        return ""
+    if isinstance(value, float):
+        return repr(value) if numeric or not value.is_integer() else str(int(value))
+    text = str(value).strip()
+    return "" if text in missing else text
