@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from tests.test_serve import running
@@ -15,6 +16,7 @@ from unirna.embed import calibrate, chance
 from unirna.embed.chance import LEAST_ROWS, measured, random_queries
 from unirna.model import load
 from unirna.sdk import _cli
+from unirna.sequence import LOW_COMPLEXITY, complexity_of, normalise
 from unirna.serve.engine.engine import Engine
 from unirna.serve.engine.search import SearchAnswer, SearchesAnswer
 from unirna.serve.settings import Settings
@@ -135,6 +137,20 @@ def test_relatives_are_better_than_chance_and_random_sequences_are_not(
     own = one(engine, similar_to=library.rows[3]["sequence"], k=5, collection="rfam", **asked)
     assert own.hits[0]["p"] < 1e-3 and own.better_than_chance and own.verdict.endswith("(p at most 0.05).")
     assert own.better_than_chance == sum(hit["p"] <= 0.05 for hit in own.hits)
+
+
+@pytest.mark.parametrize("unit", ["A", "GC", "CA", "CAG", "GGGGCC", "ACGUUGC"])
+def test_repeats_find_nothing_better_than_chance_and_are_named(engine: Engine, unit: str) -> None:
+    for size in (12 * len(unit), 160):
+        found = one(engine, similar_to=(unit * size)[: max(size, 20)], collection="rfam")
+        assert found.better_than_chance == 0 and {hit["p"] for hit in found.hits} == {1.0}
+        assert found.verdict.startswith("No hit better than chance: the query is a repeat")
+
+
+def test_natural_rna_and_short_queries_are_no_repeats(rfam_sample: Path) -> None:
+    natural = [normalise(text) for text in pq.read_table(rfam_sample)["sequence"].to_pylist()]
+    assert min(map(complexity_of, natural)) > LOW_COMPLEXITY + 0.1
+    assert complexity_of("GGGAAACCC") == pytest.approx(1)
 
 
 def test_a_filter_leaves_the_p_of_a_hit_as_it_is(engine: Engine, library: Any) -> None:

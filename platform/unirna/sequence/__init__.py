@@ -14,6 +14,7 @@ from unirna.sequence.columns import (
     is_missing,
     parse_types,
 )
+from unirna.sequence.complexity import LOW_COMPLEXITY, complexity_of
 from unirna.sequence.content import changed_path, check_unchanged, contents_of, stamps_of
 from unirna.sequence.normalise import REASONS, REJECT_SCHEMA, SequenceError, clean_table, normalise, sequence_sha
 from unirna.sequence.pieces import Piece, plan_pieces, remove_copies
@@ -35,6 +36,7 @@ from unirna.sequence.structure import (
 from unirna.sequence.tables import Missing, missing_column, table_columns, unnamed_columns
 
 __all__ = [
+    "LOW_COMPLEXITY",
     "MISSING",
     "REASONS",
     "REJECT_SCHEMA",
@@ -51,6 +53,7 @@ __all__ = [
     "check_unchanged",
     "clean_table",
     "column_of",
+    "complexity_of",
     "contents_of",
     "convert",
     "convert_table",

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from unirna import vectorstore
 from unirna.base import counted, is_name
 from unirna.model import Model
+from unirna.sequence import LOW_COMPLEXITY, complexity_of
 from unirna.serve.engine.catalogue import OWN_COLUMNS, Catalogue, check_text
 from unirna.serve.engine.encoders import Encoders
 from unirna.serve.engine.limits import Limits
@@ -282,7 +283,7 @@ class Search:
                 chances = _chances(chance, rows_now, part, plan, plan.queries[i], aligned)
                 hits = [_hit(row, aligned, p) for row, p in zip(rows_of(part), chances, strict=True)]
                 better = None if None in chances else sum(p is not None and p <= SIGNIFICANT for p in chances)
-                verdict = _verdict(hits, better, plan.collection.name) if hits else ""
+                verdict = _verdict(hits, better, plan.collection.name, plan.queries[i]) if hits else ""
                 results[i] = QueryAnswer(hits, aligned, plan.queries[i].id, better, verdict, notes)
         name, model = plan.collection.name, plan.collection.provenance.model
         if plan.many:
@@ -426,6 +427,8 @@ def _chances(
     """The p of each hit of a query, None where it is not known."""
     if chance is None or not hits.num_rows:
         return [None] * hits.num_rows
+    if _is_repeat(query):  # chance was measured with sequences of natural complexity
+        return [1.0] * hits.num_rows
     found = chance.of_hits(
         hits["similarity"].to_numpy(),
         length=None if query.letters is None else sum(query.letters.count(letter) for letter in "ACGU"),
@@ -436,13 +439,19 @@ def _chances(
     return [None] * hits.num_rows if found is None else found.tolist()
 
 
-def _verdict(hits: list[dict[str, Any]], better: int | None, collection: str) -> str:
+def _is_repeat(query: Query) -> bool:
+    return query.letters is not None and complexity_of(query.letters) < LOW_COMPLEXITY
+
+
+def _verdict(hits: list[dict[str, Any]], better: int | None, collection: str, query: Query) -> str:
     """What is said of some hits in words; `better` of them are better than chance."""
     if better is None:
         return (
             f"How often chance finds hits as good is not known for {collection}: unirna collections calibrate "
             f"{collection} --store … measures it."
         )
+    if _is_repeat(query):
+        return "No hit better than chance: the query is a repeat or made of few different 3-mers, which align with much."
     if not better:
         return f"No hit better than chance: random sequences of this length find hits as good (p above {SIGNIFICANT:g})."
     return f"{better:,} of {counted(len(hits), 'hit')} better than chance (p at most {SIGNIFICANT:g})."

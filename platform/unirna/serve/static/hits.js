@@ -28,7 +28,7 @@ export function showHits({ hits, collection, verdict, notes = [] }, letters, mor
   const chance = known && !better ? ": no hit better than chance" : "";
   $("results-title").textContent = `${counted(hits.length, "hit")} in ${collection}${chance}`;
   $("results-note").textContent = hits.length
-    ? (known ? `${better} of ${hits.length} better than chance: p, how often the best hit of a random sequence of this length is as good, is at most ${SIGNIFICANT}. ` : verdict ? `${verdict} ` : "") +
+    ? (known && (better || !verdict) ? `${better} of ${hits.length} better than chance: p, how often the best hit of a random sequence of this length is as good, is at most ${SIGNIFICANT}. ` : verdict ? `${verdict} ` : "") +
       "Similarity is the cosine of the two vectors; 1 is the same direction. Bars run from the lowest hit shown to 1." +
       (aligned ? " The best stand in the order of their alignments; coverage is the share of the query that one spans." : "")
     : notes.map((note) => `${note.charAt(0).toUpperCase()}${note.slice(1)}`).join(" ") || "No sequence passes the filter.";

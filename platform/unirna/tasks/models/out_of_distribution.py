@@ -38,12 +38,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from unirna.model.tensors import save_tensors
+from unirna.sequence import complexity_of
 from unirna.tasks.errors import TaskError
 from unirna.tasks.kinds.classification import sureness
 from unirna.tasks.models.head import LinearHead
 from unirna.tasks.models.nearest import Codes, nearest_rows, ranked, unit_vectors
 from unirna.tasks.models.negatives import coding_pieces, low_complexity, repeats, shuffles
-from unirna.tasks.models.sequence_features import kmer_frequencies, letter_digits
+from unirna.tasks.models.sequence_features import kmer_frequencies
 
 FILE: Final = "detector.safetensors"
 ALPHA: Final = (0.02, 0.06)
@@ -275,16 +276,6 @@ def fit_detector(train: Reading, valid: Reading, read: Read, seed: int = 0) -> D
     both = np.concatenate([ours, theirs])
     bounds = np.stack([both.min(axis=0), both.max(axis=0)])
     return Detector(background, _weights(ours, theirs), bounds, complexity, cosine, alpha, held_out)
-
-
-def complexity_of(sequence: str) -> float:
-    """Entropy of a normalised sequence's 3-mers over the most that its length allows: 0 for a homopolymer, 1 at most."""
-    digits = letter_digits(sequence)
-    if len(digits) < 4:
-        return 0.0
-    counts = np.bincount(np.maximum(digits[:-2], 0) * 16 + np.maximum(digits[1:-1], 0) * 4 + np.maximum(digits[2:], 0))
-    shares = counts[counts > 0] / counts.sum()
-    return float(-(shares * np.log(shares)).sum() / np.log(min(64, len(digits) - 2)))
 
 
 def measure_detector(
