@@ -1,9 +1,9 @@
-"""Search by vectors, by both vectors and words, and verified by alignment: what each finds, and how fast.
+"""Search by vectors, by both vectors and k-mers, and verified by alignment: what each finds, and how fast.
 
     python benchmarks/hybrid.py --bench ../shared/bench/retrieval_dev --score ../shared/bench/score_retrieval.py
 
 Embeds the benchmark's 22,078 sequences into a collection (once; some minutes), asks its 604 queries and has the hits
-scored by the benchmark's own script. On disk: nothing is held in memory, vectors are scanned by LanceDB and words found
+scored by the benchmark's own script. On disk: nothing is held in memory, vectors are scanned by LanceDB and k-mers found
 by its index. Milliseconds are of one query after the other, and of all of them in one call for each; embedding them is
 left out, and stated beside it. `blastn` with words of 7 stands beside them where it is installed, with as many threads.
 """
@@ -31,7 +31,7 @@ from rich.table import Table
 from unirna import model, vectorstore
 from unirna.job import num_cpus
 from unirna.sequence import normalise, sequence_sha
-from unirna.vectorstore.memory import BUDGET, MEMORY
+from unirna.vectorstore.vector_cache import BUDGET, VECTOR_CACHE
 
 HITS = 1000
 Ask = Callable[[slice, int], pa.Table]
@@ -63,8 +63,8 @@ def main(config: Config) -> None:
     encoder = model.load(config.model)
     corpus, queries = (pd.read_parquet(config.bench / f"{name}.parquet") for name in ("corpus", "queries"))
     collection = _collection(config.store, encoder, corpus)
-    if not collection.has_word_index:
-        print(f"words indexed in {vectorstore.build_word_index(collection.uri, collection.name)} s")
+    if not collection.has_kmer_index:
+        print(f"k-mers indexed in {vectorstore.build_kmer_index(collection.uri, collection.name)} s")
     letters = [normalise(text) for text in queries.sequence]
     started = time.perf_counter()
     vectors = np.concatenate([encoder.embed([text]) for text in letters])
@@ -75,14 +75,14 @@ def main(config: Config) -> None:
 
     def both(verify: bool, memory: bool = True) -> Ask:
         def ask(part: slice, k: int) -> pa.Table:
-            MEMORY.budget = BUDGET if memory else 0
+            VECTOR_CACHE.budget = BUDGET if memory else 0
             return vectorstore.search_hybrid(collection, letters[part], vectors[part], k=k, columns=["id"], verify=verify)
 
         return ask
 
-    kinds = {"vectors": by_vector, "vectors and words": both(False), "vectors and words, verified": both(True)}
+    kinds = {"vectors": by_vector, "vectors and k-mers": both(False), "vectors and k-mers, verified": both(True)}
     if config.disk:
-        kinds |= {"vectors and words on disk": both(False, False), "the same, verified": both(True, False)}
+        kinds |= {"vectors and k-mers on disk": both(False, False), "the same, verified": both(True, False)}
     results = {name: _score(config, kind, list(queries.id)) for name, kind in kinds.items()}
     if shutil.which("blastn"):
         results["blastn, words of 7"] = _blastn(config, corpus, queries)

@@ -38,8 +38,8 @@ from rich.table import Table
 from unirna import model, vectorstore
 from unirna.job import num_cpus
 from unirna.sequence import SequenceError, normalise, read, sequence_sha
-from unirna.vectorstore.memory import MEMORY
 from unirna.vectorstore.schema import Index
+from unirna.vectorstore.vector_cache import VECTOR_CACHE
 
 Vectors = NDArray[np.float32]
 K = 10
@@ -86,7 +86,7 @@ def main(config: Config) -> None:
         _fill(config, encoder, name, asked)
     queries: Vectors = np.load(asked)[: config.queries]
     collection = vectorstore.open(config.store, name)
-    MEMORY.budget = 1 << 40
+    VECTOR_CACHE.budget = 1 << 40
     truth = {where: _last(collection, queries, where) for where in (None, f"{RARE} = true")}
     results: dict[str, dict[str, Any]] = {}
     for kind in config.kinds:
@@ -190,7 +190,7 @@ def _ours(
 ) -> dict[str, Any]:
     result: dict[str, Any] = {}
     exact = kind in ("memory", "store")
-    MEMORY.budget = 1 << 40 if kind == "memory" else 0
+    VECTOR_CACHE.budget = 1 << 40 if kind == "memory" else 0
     if exact:
         started = time.monotonic()
         collection.search(queries[0], k=K)

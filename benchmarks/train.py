@@ -46,13 +46,13 @@ from unirna.corpus import Corpus
 from unirna.model import CLS, EOS, MASK, PAD, SIZES, Encoder, EncoderConfig, tokenise
 from unirna.sequence import normalise, read
 from unirna.train import TrainConfig
-from unirna.train.ahead import Places, batches, default_processes
 from unirna.train.masking import mask_tokens
 from unirna.train.memory import keep_memory
 from unirna.train.metrics import read_metrics
 from unirna.train.objective import build_objective, to_device
 from unirna.train.optimiser import Optimiser
 from unirna.train.parallel import clip
+from unirna.train.prefetch import BatchPositions, batches, default_processes
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "jobs" / "demo" / "rfam_sample.parquet"
@@ -206,7 +206,7 @@ def our_step(config: Config, size: str, sample: Sample) -> Callable[[int], list[
         for layer in encoder.layers:
             layer.compile(dynamic=True)
     assert objective.source is not None
-    ahead = batches(objective.source, Places(0, 1_000_000, range(1)), default_processes(DEVICE))
+    ahead = batches(objective.source, BatchPositions(0, 1_000_000, range(1)), default_processes(DEVICE))
 
     def step(number: int) -> list[int]:
         batch = next(ahead)

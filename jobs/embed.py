@@ -55,7 +55,7 @@ class Config:
     layer: int = -1
     """-1 for the model's own vectors; -2 for the states of the last layer but one, 1 for those of the first, …"""
     index: str = "auto"
-    """Build an index: auto (if vectors, or words, do not fit in memory), none, hnsw, ivf_flat, ivf_sq, ivf_pq or ivf_rq."""
+    """Index to build: auto (if vectors or k-mers do not fit in memory), none, hnsw, ivf_flat, ivf_sq, ivf_pq or ivf_rq."""
     min_recall: float = 0.95
     """The least recall@10 of the index against exact search; below it there is none."""
     map: bool = False

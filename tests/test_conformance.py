@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from unirna import sdk, vectorstore
-from unirna.vectorstore.memory import MEMORY
+from unirna.vectorstore.vector_cache import VECTOR_CACHE
 
 Hits = list[tuple[str, float]]
 EXACT = ("memory", "store", "local", "http")
@@ -119,7 +119,7 @@ def searcher(kind: str, request: pytest.FixtureRequest, tmp_path_factory: pytest
         ("length < 30 AND family <> 'fam0'", lambda row: bool(row["length"] < 30 and row["family"] != "fam0")),
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(MEMORY, "budget", MEMORY.budget if kind == "memory" else 0)
+        patch.setattr(VECTOR_CACHE, "budget", VECTOR_CACHE.budget if kind == "memory" else 0)
         yield Searcher(find, rows, vectors, filters)
 
 

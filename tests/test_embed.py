@@ -24,7 +24,7 @@ from unirna.embed import EmbedConfig, embed_collection
 from unirna.embed.scan import plan_units
 from unirna.embed.state import State, record_name
 from unirna.job import JobError
-from unirna.sequence import InputError, Piece, normalise
+from unirna.sequence import InputError, InputPiece, normalise
 from unirna.vectorstore import ModelMismatchError, StoreError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -393,7 +393,7 @@ def test_a_file_of_the_state_appears_only_when_it_is_whole(tmp_path: Path) -> No
 
 
 def test_small_files_share_a_unit_and_large_ones_do_not() -> None:
-    pieces = [Piece(str(i), "fasta", bytes=size) for i, size in enumerate((10, 20, 200, 30, 30, 30, 30))]
+    pieces = [InputPiece(str(i), "fasta", bytes=size) for i, size in enumerate((10, 20, 200, 30, 30, 30, 30))]
     units = plan_units(pieces, 100)
     assert [[p.path for p in unit.pieces] for unit in units] == [["0", "1"], ["2"], ["3", "4", "5"], ["6"]]
     assert [(unit.number, unit.first) for unit in units] == [(0, 0), (1, 2), (2, 3), (3, 6)]

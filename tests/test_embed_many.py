@@ -16,15 +16,15 @@ import pytest
 
 from unirna import model, vectorstore
 from unirna.embed import EmbedConfig, embed_collection, job
+from unirna.embed.partitions import rows_of
 from unirna.embed.plan import Plan
-from unirna.embed.scan import Source, plan_units, scan_unit
-from unirna.embed.spool import rows_of
+from unirna.embed.scan import FileInput, plan_units, scan_unit
 from unirna.embed.state import State
 from unirna.embed.stream import chunks_of
 from unirna.job import JobError
 from unirna.sequence import plan_pieces, sequence_sha
 from unirna.vectorstore import ChangedError, StoreError, ingest
-from unirna.vectorstore.memory import MEMORY
+from unirna.vectorstore.vector_cache import VECTOR_CACHE
 
 
 def letters(length: int, seed: int) -> str:
@@ -53,14 +53,14 @@ def stored(store: Path | str, name: str = "c") -> dict[str, tuple[str, bytes]]:
 def test_a_part_holds_all_records_of_its_sequences_and_no_record_is_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("unirna.embed.spool.SPOOL_BYTES", 4096)  # several batches for each part
+    monkeypatch.setattr("unirna.embed.partitions.SPOOL_BYTES", 4096)  # several batches for each part
     few = {f"f{i}": letters(30 + i % 7, i % 7) for i in range(200)}
     fasta(tmp_path / "a.fasta", few)
     table = {"id": [f"t{i}" for i in range(60)], "sequence": [letters(30 + i % 7, i % 7) for i in range(60)]}
     pq.write_table(pa.table({**table, "kind": pa.array(["x", "y"] * 30).dictionary_encode()}), tmp_path / "b.parquet")
     state, parts = State(str(tmp_path / "state")), 5
     units = plan_units(plan_pieces([str(tmp_path / "a.fasta"), str(tmp_path / "b.parquet")]), 1 << 20)
-    notes = [scan_unit(state, unit, Source("id", "sequence", ()), "job", 1, parts) for unit in units]
+    notes = [scan_unit(state, unit, FileInput("id", "sequence", ()), "job", 1, parts) for unit in units]
     assert len(units) == 1 and len(state.names("rows")) == 2  # one file for each set of labels
     seen: dict[str, int] = {}
     ids: list[str] = []
@@ -78,7 +78,7 @@ def test_chunks_keep_the_records_of_a_sequence_together(tmp_path: Path) -> None:
     fasta(tmp_path / "a.fasta", {f"s{i}": letters(20 + i % 30, i % 30) for i in range(300)})
     state = State(str(tmp_path / "state"))
     (unit,) = plan_units(plan_pieces([str(tmp_path / "a.fasta")]), 1 << 20)
-    scan_unit(state, unit, Source("id", "sequence", ()), "job", 1, 1)
+    scan_unit(state, unit, FileInput("id", "sequence", ()), "job", 1, 1)
     schema = vectorstore.collection_schema(4, pa.schema([]), vectorstore.Provenance("m", "f"))
     chunks = list(chunks_of(Plan(state, "", "c", schema, "0", "r", 1, 100), 0, [], 300))
     shas = [set(chunk["sha"].to_pylist()) for chunk in chunks]
@@ -329,11 +329,11 @@ def test_the_job_builds_the_index_that_is_asked_for(
     with pytest.raises(JobError, match="--index tree: wanted auto, none, hnsw"):
         embed_collection(replace(settings, index="tree"))
     collection = vectorstore.open(str(tmp_path / "store"), "c")
-    assert not collection.has_word_index
-    monkeypatch.setattr(MEMORY, "budget", 1200 * 4 * collection.info.dimension + 100_000)  # not for the words as well
+    assert not collection.has_kmer_index
+    monkeypatch.setattr(VECTOR_CACHE, "budget", 1200 * 4 * collection.info.dimension + 100_000)  # not for the words as well
     assert embed_collection(settings)["index"] is None
-    assert collection.fits_in_memory and collection.index is None and collection.has_word_index
-    monkeypatch.setattr(MEMORY, "budget", 0)
+    assert collection.fits_in_memory and collection.index is None and collection.has_kmer_index
+    monkeypatch.setattr(VECTOR_CACHE, "budget", 0)
     summary = embed_collection(replace(settings, min_recall=0.5))
     assert summary["index"]["kind"] == "hnsw" and collection.index is not None
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from unirna import vectorstore
 from unirna.sdk import _cli
 from unirna.vectorstore import Collection, FilterError, StoreError
-from unirna.vectorstore.memory import MEMORY
+from unirna.vectorstore.vector_cache import VECTOR_CACHE
 
 D = 8
 FAMILIES = ["tRNA", "rRNA", None, "O'x", "tRNA"]
@@ -57,7 +57,7 @@ def passing(collection: Collection, where: str) -> str:
     query = np.ones(D, np.float32)
     found = "".join(sorted(name[1:] for name in collection.search(query, where=where)["id"].to_pylist()))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(MEMORY, "budget", 0)
+        patch.setattr(VECTOR_CACHE, "budget", 0)
         read = collection.search(query, where=where)["id"].to_pylist()
         assert "".join(sorted(name[1:] for name in read)) == found
     scanned = [name for batch in collection.scan(["id"], where=where) for name in batch["id"].to_pylist()]

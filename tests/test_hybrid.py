@@ -1,4 +1,4 @@
-"""Words against scikit-learn's tf-idf, alignments against a table filled by hand, and both joined with vectors."""
+"""K-mers against scikit-learn's tf-idf, alignments against a table filled by hand, and both joined with vectors."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from unirna import vectorstore
-from unirna.vectorstore import Collection, FilterError, Provenance, StoreError, hybrid, word_index
+from unirna.vectorstore import Collection, FilterError, Provenance, StoreError, hybrid, kmer_index
 from unirna.vectorstore.align import GAP_EXTEND, GAP_OPEN, MATCH, MISMATCH, Aligner
-from unirna.vectorstore.memory import MEMORY
-from unirna.vectorstore.words import Piece, Words
+from unirna.vectorstore.kmers import KmerBlock, Kmers
+from unirna.vectorstore.vector_cache import VECTOR_CACHE
 
 Library = tuple[Collection, list[str], NDArray[np.float32]]
 D = 256
@@ -30,19 +30,19 @@ def drawn(length: int) -> str:
     return "".join(RANDOM.choice(list("ACGU"), length))
 
 
-def words_of(*blocks: list[str]) -> Words:
+def kmers_of(*blocks: list[str]) -> Kmers:
     columns = [pa.chunked_array([pa.array(block, pa.string())]) for block in blocks]
-    return Words([Piece.of(column, column) for column in columns])
+    return Kmers([KmerBlock.of(column, column) for column in columns])
 
 
 def eight_mers(sequence: str) -> list[str]:
-    return [word for i in range(len(sequence) - 7) if "N" not in (word := sequence[i : i + 8])]
+    return [kmer for i in range(len(sequence) - 7) if "N" not in (kmer := sequence[i : i + 8])]
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(rna, min_size=1, max_size=30), st.lists(rna, min_size=0, max_size=30), rna)
-def test_words_agree_with_tf_idf(first: list[str], second: list[str], query: str) -> None:
-    index = words_of(first, second)
+def test_kmers_agree_with_tf_idf(first: list[str], second: list[str], query: str) -> None:
+    index = kmers_of(first, second)
     found = index.cosines(query)
     whole = [*first, *second]
     assert index.sequences(np.arange(len(whole))) == index.ids(np.arange(len(whole))).to_pylist() == whole
@@ -50,13 +50,13 @@ def test_words_agree_with_tf_idf(first: list[str], second: list[str], query: str
     counter = TfidfVectorizer(analyzer=eight_mers, binary=True)
     try:
         rows = counter.fit_transform(whole).toarray()
-    except ValueError:  # no word at all
+    except ValueError:  # no k-mer at all
         assert not found.any()
         return
-    # A word of the query that the collection lacks counts in its length here, as it should; scikit-learn leaves it out.
+    # A k-mer of the query that the collection lacks counts in its length here, as it should; scikit-learn leaves it out.
     wanted, length = np.zeros(len(whole)), 0.0
-    for word in set(eight_mers(query)):
-        place = counter.vocabulary_.get(word)
+    for kmer in set(eight_mers(query)):
+        place = counter.vocabulary_.get(kmer)
         weight = np.log(1 + len(whole)) + 1 if place is None else counter.idf_[place]
         wanted += 0 if place is None else rows[:, place] * weight
         length += weight**2
@@ -127,19 +127,19 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Library:
 
 @pytest.fixture(params=["memory", "disk"])
 def library(request: pytest.FixtureRequest, made: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Library:
-    """A collection that is held in memory, or one whose vectors are scanned and whose words are in an index."""
+    """A collection that is held in memory, or one whose vectors are scanned and whose k-mers are in an index."""
     if request.param == "memory":
         return made
-    monkeypatch.setattr(MEMORY, "budget", 0)
+    monkeypatch.setattr(VECTOR_CACHE, "budget", 0)
     vectorstore.copy(made[0].uri, "c", str(tmp_path), "c")
-    vectorstore.build_word_index(str(tmp_path), "c")
+    vectorstore.build_kmer_index(str(tmp_path), "c")
     return vectorstore.open(str(tmp_path), "c"), *made[1:]
 
 
 def copied(library: Library, to: Path) -> Collection:
     vectorstore.copy(library[0].uri, "c", str(to), "c")
-    if library[0].has_word_index:
-        vectorstore.build_word_index(str(to), "c")
+    if library[0].has_kmer_index:
+        vectorstore.build_kmer_index(str(to), "c")
     return vectorstore.open(str(to), "c")
 
 
@@ -153,7 +153,7 @@ def test_each_ranking_finds_what_the_other_misses_and_says_so(
     first = found.slice(0, 5).to_pylist()
     assert {row["id"] for row in first[:3]} >= {"r007", "r300"}
     by = {row["id"]: row["found_by"] for row in first}
-    assert by["r007"] in ("vector", "both") and by["r300"] in ("words", "both")
+    assert by["r007"] in ("vector", "both") and by["r300"] in ("kmers", "both")
     assert next(row["similarity"] for row in first if row["id"] == "r007") == pytest.approx(1)
     second = found.slice(5).to_pylist()
     assert (second[0]["id"], second[0]["found_by"], second[0]["rank"]) == ("r005", "both", 1)
@@ -163,7 +163,7 @@ def test_verified_hits_are_ranked_by_their_alignment(library: Library) -> None:
     collection, sequences, vectors = library
     query = drawn(20) + sequences[300][10:50]
     found = vectorstore.search_hybrid(collection, [query], vectors[[7]], k=8, verify=True).to_pylist()
-    assert found[0]["id"] == "r300" and found[0]["found_by"] == "words"
+    assert found[0]["id"] == "r300" and found[0]["found_by"] == "kmers"
     assert found[0]["identity"] > 0.9 and found[0]["query_coverage"] >= 0.6
     scores = [row["alignment_score"] for row in found]
     assert scores == sorted(scores, reverse=True)
@@ -227,7 +227,7 @@ def test_more_hits_are_the_same_hits_and_those_behind_the_ranked_ones_are_aligne
     plain = vectorstore.search_hybrid(collection, [query], vectors[[7]], k=400)["id"].to_pylist()
     behind = many["id"].to_pylist()[6:]
     assert behind == sorted(behind, key=plain.index)  # the others as they stood
-    # ---- without a word: only the vectors' ranking has best ones, whatever the rows are called
+    # ---- without a k-mer: only the vectors' ranking has best ones, whatever the rows are called
     wordless = vectorstore.search_hybrid(collection, ["N" * 30], vectors[[7]], k=40, verify=True)["id"].to_pylist()
     near = collection.search(vectors[7], k=40)["id"].to_pylist()
     assert wordless == near
@@ -235,16 +235,16 @@ def test_more_hits_are_the_same_hits_and_those_behind_the_ranked_ones_are_aligne
 
 def test_a_long_query_is_looked_for_in_stretches(made: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = copied(made, tmp_path)
-    vectorstore.build_word_index(str(tmp_path), "c")
-    monkeypatch.setattr(MEMORY, "budget", 0)
+    vectorstore.build_kmer_index(str(tmp_path), "c")
+    monkeypatch.setattr(VECTOR_CACHE, "budget", 0)
     query = drawn(390) + made[1][11][:50] + drawn(1500) + made[1][12][:50] + drawn(10)  # across a border, and near the end
     found = vectorstore.search_hybrid(disk, [query], made[2][[7]], k=2, verify=True)
     assert sorted(found["id"].to_pylist()) == ["r011", "r012"]
-    asked = word_index._stretches(drawn(20_000))
-    assert len(asked) == word_index.STRETCHES and word_index._stretches("ACGU") == ["ACGU"]
+    asked = kmer_index._stretches(drawn(20_000))
+    assert len(asked) == kmer_index.STRETCHES and kmer_index._stretches("ACGU") == ["ACGU"]
     whole = drawn(1000)
-    words = [part[i : i + 8] for part in word_index._stretches(whole) for i in range(len(part) - 7)]
-    assert words == [whole[i : i + 8] for i in range(993)]
+    kmers = [part[i : i + 8] for part in kmer_index._stretches(whole) for i in range(len(part) - 7)]
+    assert kmers == [whole[i : i + 8] for i in range(993)]
 
 
 def test_a_filter_that_fails_on_a_row(library: Library) -> None:
@@ -253,40 +253,56 @@ def test_a_filter_that_fails_on_a_row(library: Library) -> None:
 
 
 def test_a_collection_larger_than_the_memory_says_what_to_do(made: Library, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(MEMORY, "budget", 0)
-    with pytest.raises(StoreError, match=r"UNIRNA_SEARCH_MEMORY_GB.*index c --store . --kind words"):
+    monkeypatch.setattr(VECTOR_CACHE, "budget", 0)
+    with pytest.raises(StoreError, match=r"UNIRNA_SEARCH_MEMORY_GB.*index c --store . --kind kmers"):
         vectorstore.search_hybrid(made[0], made[1][:1], made[2][:1])
 
 
 def test_both_ways_find_the_same(made: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = copied(made, tmp_path)
-    vectorstore.build_word_index(str(tmp_path), "c")
+    vectorstore.build_kmer_index(str(tmp_path), "c")
     queries = [drawn(30) + made[1][i][5:60] for i in range(20)]
     found = []
-    for collection, budget in ((made[0], MEMORY.budget), (disk, 0)):
-        monkeypatch.setattr(MEMORY, "budget", budget)
-        # the best hit: what follows is chance, and words weigh by how rare they are in memory alone
+    for collection, budget in ((made[0], VECTOR_CACHE.budget), (disk, 0)):
+        monkeypatch.setattr(VECTOR_CACHE, "budget", budget)
+        # the best hit: what follows is chance, and k-mers weigh by how rare they are in memory alone
         found.append(vectorstore.search_hybrid(collection, queries, made[2][100:120], k=1, verify=True))
     columns = ["query", "rank", "id", "similarity", "alignment_score", "cigar"]
     assert found[0].select(columns).equals(found[1].select(columns))
 
 
-def test_a_word_index_lives_beside_that_of_the_vectors(made: Library, tmp_path: Path) -> None:
+def test_a_kmer_index_lives_beside_that_of_the_vectors(made: Library, tmp_path: Path) -> None:
     disk = copied(made, tmp_path)
     for part in ("x", "y"):
         ids = [f"{part}{i}" for i in range(600)]
         rows = {"id": ids, "sequence": made[1], "vector": vectorstore.vector_array(made[2])}
         vectorstore.add(str(tmp_path), "c", pa.table(rows), fingerprint="feed")
         if part == "x":
-            vectorstore.build_word_index(str(tmp_path), "c")
+            vectorstore.build_kmer_index(str(tmp_path), "c")
             vectorstore.build_index(str(tmp_path), "c", kind="ivf_flat", min_recall=0)
-    assert disk.has_word_index and disk.index is not None
-    assert disk.dataset.stats.index_stats("word_index")["num_unindexed_rows"] == 600
+    assert disk.has_kmer_index and disk.index is not None
+    assert disk.dataset.stats.index_stats("kmer_index")["num_unindexed_rows"] == 600
     vectorstore.compact(str(tmp_path), "c")
-    assert disk.has_word_index and disk.index is not None
-    assert disk.dataset.stats.index_stats("word_index")["num_unindexed_rows"] == 0
+    assert disk.has_kmer_index and disk.index is not None
+    assert disk.dataset.stats.index_stats("kmer_index")["num_unindexed_rows"] == 0
     vectorstore.drop_index(str(tmp_path), "c")
-    assert disk.has_word_index and disk.index is None
-    vectorstore.drop_word_index(str(tmp_path), "c")
-    vectorstore.drop_word_index(str(tmp_path), "c")
-    assert not disk.has_word_index
+    assert disk.has_kmer_index and disk.index is None
+    vectorstore.drop_kmer_index(str(tmp_path), "c")
+    vectorstore.drop_kmer_index(str(tmp_path), "c")
+    assert not disk.has_kmer_index
+
+
+def test_the_kmer_index_of_an_older_version_is_used_and_replaced(
+    made: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = copied(made, tmp_path)
+    with monkeypatch.context() as older:
+        older.setattr(kmer_index, "KMER_INDEX", "word_index")
+        older.setattr(kmer_index, "OLD_KMER_INDEX", "none")
+        vectorstore.build_kmer_index(str(tmp_path), "c")
+    assert disk.has_kmer_index
+    monkeypatch.setattr(VECTOR_CACHE, "budget", 0)
+    found = vectorstore.search_hybrid(disk, [made[1][3]], made[2][[7]], k=2, verify=True)
+    assert "r003" in found["id"].to_pylist()
+    vectorstore.build_kmer_index(str(tmp_path), "c")
+    assert [index.name for index in disk.dataset.describe_indices()] == ["kmer_index"]

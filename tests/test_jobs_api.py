@@ -33,7 +33,7 @@ from unirna.sdk import _cli
 from unirna.serve.api.job_schemas import EmbedJob, FinetuneJob, ScreenJob
 from unirna.serve.engine.engine import Engine
 from unirna.serve.errors import RequestError
-from unirna.serve.jobs.commands import Place, command, find_file
+from unirna.serve.jobs.commands import JobEnvironment, command, find_file
 from unirna.serve.jobs.jobs import Jobs
 from unirna.serve.jobs.records import ClusterError
 from unirna.serve.ray.cluster import _layer
@@ -107,7 +107,7 @@ def parsed(words: list[str]) -> Any:
     return tyro.cli(module.Config, args=words[2:])
 
 
-PLACE = Place(sys.executable, ROOT / "jobs", "/a store", "/registry", "/model", layer=-2, workers=3)
+PLACE = JobEnvironment(sys.executable, ROOT / "jobs", "/a store", "/registry", "/model", layer=-2, workers=3)
 
 
 def test_words_are_read_back_as_they_were_asked(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def jobs(tmp_path: Path, inputs: Path, library: Any) -> Iterator[Jobs]:
     scripts.mkdir()
     for kind in ("embed", "screen", "finetune"):
         (scripts / f"{kind}.py").write_text(SCRIPT)
-    place = Place(sys.executable, scripts, library.store, library.registry, library.model)
+    place = JobEnvironment(sys.executable, scripts, library.store, library.registry, library.model)
     cluster = Processes()
     yield Jobs(tmp_path / "jobs", str(inputs), place, cluster)
     for process in cluster.running.values():

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from unirna import model, sdk, vectorstore
 from unirna.sdk import Record, SampleResult
 from unirna.vectorstore import Collection, Provenance, StoreError
-from unirna.vectorstore.memory import MEMORY
+from unirna.vectorstore.vector_cache import VECTOR_CACHE
 
 D = 8
 TEXT, WHOLE = pa.string(), pa.int64()
@@ -172,7 +172,7 @@ def test_a_label_of_each_type_is_read_changed_and_deleted(
     held = {name: place for name, place in held.items() if name[0] != "a"}
     vectorstore.add_labels(uri, "c", pa.table({"id": ["b0", "b1", "c0"], "later": column}))
     vectorstore.compact(uri, "c")
-    monkeypatch.setattr(MEMORY, "budget", 0)
+    monkeypatch.setattr(VECTOR_CACHE, "budget", 0)
     check(collection, "label", held, column)
     check(collection, "later", {"b0": 0, "b1": 1, "c0": 2, "b2": 2}, column)
 
@@ -206,7 +206,7 @@ def test_rows_that_fill_fragments_are_replaced_and_deleted(indexed: bool, tmp_pa
     uri, by = str(tmp_path), {"fingerprint": "feed"}
     collection = make(uri, {"label": of(["x", "y"], TEXT)})
     if indexed:
-        vectorstore.build_word_index(uri, "c")
+        vectorstore.build_kmer_index(uri, "c")
     ids = [f"{first}{i}" for first in "ab" for i in range(3)]
     for count in (6, 5, 1, 3):
         done = vectorstore.upsert(uri, "c", rows(ids[:count], {"label": pa.array(["new"] * count)}, seed=count), **by)

@@ -16,7 +16,7 @@ from schemathesis.checks import CHECKS, load_all_checks
 from tests.test_serve import KEY, running
 from unirna.serve.engine.engine import Engine
 from unirna.serve.engine.limits import Limits
-from unirna.serve.jobs.commands import Place
+from unirna.serve.jobs.commands import JobEnvironment
 from unirna.serve.jobs.jobs import Jobs
 from unirna.serve.ray.cluster import find_scripts
 from unirna.serve.settings import Settings
@@ -80,7 +80,7 @@ ANSWERED = [operation for operation in OPERATIONS if operation[0] == "GET" and n
 @pytest.fixture(scope="module")
 def url(library: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("jobs")
-    place = Place(sys.executable, find_scripts(), library.store, library.registry, library.model)
+    place = JobEnvironment(sys.executable, find_scripts(), library.store, library.registry, library.model)
     jobs = Jobs(folder, "", place, Idle())
     limits = Limits(300, 50, 200, 3_000)
     engine = Engine.open(library.store, library.model, library.registry, default_collection="rfam", limits=limits)

@@ -18,7 +18,7 @@ from unirna.serve.engine.limits import Limits
 from unirna.serve.engine.search import SearchAnswer, SearchesAnswer
 from unirna.serve.errors import RequestError
 from unirna.serve.settings import Settings
-from unirna.vectorstore.memory import MEMORY
+from unirna.vectorstore.vector_cache import VECTOR_CACHE
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_hits_are_aligned_by_default(engine: Engine, library: Any, monkeypatch: 
     assert isinstance(many, SearchesAnswer)
     assert [found.aligned for found in many.results] == [False, True]
     collection = vectorstore.open(library.store, "rfam")
-    monkeypatch.setattr(MEMORY, "budget", len(collection) * 4 * engine.model.dimension)  # room for the vectors alone
+    monkeypatch.setattr(VECTOR_CACHE, "budget", len(collection) * 4 * engine.model.dimension)  # room for the vectors alone
     assert not one(engine, similar_to=flanked).aligned  # no error either
     with pytest.raises(RequestError, match=r"verify: .*larger than the memory"):
         one(engine, similar_to=flanked, verify=True)

@@ -26,7 +26,7 @@ import torch
 
 from unirna import vectorstore
 from unirna.model import load
-from unirna.serve.engine.batcher import Batcher, Few, OverloadedError, Turn
+from unirna.serve.engine.batcher import Batcher, ConcurrencyLimiter, OverloadedError, SerialExecutor
 from unirna.serve.engine.engine import Engine
 from unirna.serve.engine.limits import Limits
 from unirna.serve.errors import RequestError
@@ -460,7 +460,7 @@ def test_an_encoder_gives_vectors_and_rows_of_its_own_model_alone(library: Any) 
 def test_few_are_at_work_at_once_and_few_wait() -> None:
     inside: list[int] = []
 
-    async def one(few: Few) -> None:
+    async def one(few: ConcurrencyLimiter) -> None:
         async with few:
             inside.append(1)
             assert len(inside) <= 2
@@ -468,7 +468,7 @@ def test_few_are_at_work_at_once_and_few_wait() -> None:
             inside.pop()
 
     async def scenario() -> None:
-        few = Few(2, 1)
+        few = ConcurrencyLimiter(2, 1)
         found = await asyncio.gather(*(one(few) for _ in range(4)), return_exceptions=True)
         assert [type(error) for error in found if error is not None] == [OverloadedError]
         await asyncio.gather(*(one(few) for _ in range(3)))  # nothing is left behind
@@ -497,7 +497,7 @@ def test_one_failing_batch_fails_its_requests_only() -> None:
 
 def test_one_turn_at_a_time_and_few_wait() -> None:
     async def scenario() -> None:
-        turn, order = Turn(waiting=1), list[int]()
+        turn, order = SerialExecutor(waiting=1), list[int]()
 
         def work(number: int, seconds: float = 0.01) -> int:
             order.append(number)

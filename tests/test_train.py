@@ -18,8 +18,8 @@ from unirna import model
 from unirna.corpus import BuildConfig, Corpus, build_corpus
 from unirna.model import MASK
 from unirna.train import BatchSource, TrainConfig, TrainError, latest_checkpoint, mask_tokens, run_workers, train
-from unirna.train.ahead import Places, batches
 from unirna.train.metrics import format_record, read_metrics
+from unirna.train.prefetch import BatchPositions, batches
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = Path(__file__).with_name("golden_curve.json")
@@ -112,7 +112,7 @@ def test_bad_settings_are_named(field: str, value: object, says: str) -> None:
 
 def test_batches_made_ahead_are_those_made_here(corpus: Path) -> None:
     source = BatchSource(Corpus(corpus), seed=3, budget=1000, context=200)
-    places = Places(2, 6, range(1, 5, 2))
+    places = BatchPositions(2, 6, range(1, 5, 2))
     assert len(places) == 8 and list(places)[:3] == [(2, 1), (2, 3), (3, 1)]
     here, ahead = (list(batches(source, places, processes)) for processes in (0, 2))
     assert len(here) == len(ahead) == 8

@@ -27,7 +27,7 @@ from unirna.model import CheckpointError, Encoder
 from unirna.sequence import read
 from unirna.train import BatchSource, TrainConfig, TrainError, latest_checkpoint, loop, train
 from unirna.train.checkpoints import checkpoints, read_checkpoint, sound_checkpoint
-from unirna.train.markov import Place, count_kmers, predict, tables_both, tables_left
+from unirna.train.markov import TargetPosition, count_kmers, predict, tables_both, tables_left
 from unirna.train.metrics import format_record, read_metrics
 from unirna.train.validation import held_out_batches
 
@@ -261,7 +261,7 @@ def test_markov_models_recover_the_entropy_of_their_source() -> None:
         letters.append(int(np.searchsorted(given[4 * letters[-2] + letters[-1]].cumsum(), draw).clip(0, 3)))
     tokens = np.array([5, 7, 8, 9], np.uint8)[letters]
     train_part, held_out = tokens[:100_000], tokens[100_000:]
-    places = [Place(held_out, i) for i in range(2, len(held_out), 7)]
+    places = [TargetPosition(held_out, i) for i in range(2, len(held_out), 7)]
     unigram, markov, both = predict(count_kmers([train_part[i : i + 500] for i in range(0, 100_000, 500)]), places)
     codes = np.array(letters[100_000:])
     exact = np.mean([-np.log(given[4 * codes[p.place - 2] + codes[p.place - 1], codes[p.place]]) for p in places])

@@ -20,7 +20,7 @@ from unirna import vectorstore
 from unirna.vectorstore import Collection, FilterError, ModelMismatchError, Provenance, StoreError, memory
 from unirna.vectorstore import collection as collections
 from unirna.vectorstore.filters import check_filter
-from unirna.vectorstore.memory import MEMORY
+from unirna.vectorstore.vector_cache import VECTOR_CACHE
 
 H, N = 16, 500
 MADE = Provenance("nano", "0123456789abcdef", unirna="0.1.0")
@@ -101,7 +101,7 @@ def test_search_agrees_with_brute_force(
     queries = vectors(2 * batch, seed)[:batch]
     where, keep = FILTERS[which]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(MEMORY, "budget", budget)
+        patch.setattr(VECTOR_CACHE, "budget", budget)
         found = collection.search(queries, k=k, offset=offset, where=where)
     for i, query in enumerate(queries):
         mine = found.filter(pc.equal(found["query"], i))
@@ -115,7 +115,7 @@ def test_search_agrees_with_brute_force(
 def test_all_similar_and_min_similarity_agree_with_brute_force(
     collection: Collection, budget: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(MEMORY, "budget", budget)
+    monkeypatch.setattr(VECTOR_CACHE, "budget", budget)
     query, (where, keep) = vectors(4, 5)[0], FILTERS[1]
     wanted = [(name, value) for name, value in brute_force(query, keep, N, 0) if value > 0.31]
     assert 5 < len(wanted) < 100
@@ -331,7 +331,7 @@ def test_memory_holds_what_was_searched_last_and_no_more_than_its_budget(tmp_pat
 
 def test_a_filter_that_fails_on_a_row_says_so(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
     for budget in (1 << 30, 0):
-        monkeypatch.setattr(MEMORY, "budget", budget)
+        monkeypatch.setattr(VECTOR_CACHE, "budget", budget)
         with pytest.raises(FilterError, match=r"1 / \(length - length\) = 1.*failed on a row"):
             collection.search(vectors(4)[0], where="1 / (length - length) = 1")
 
@@ -384,7 +384,7 @@ def test_an_index_is_measured_kept_and_used(large: str, tmp_path: Path, kind: st
     index = vectorstore.build_index(uri, "c", kind=kind, min_recall=0.9, queries=50)
     collection = vectorstore.open(uri, "c")
     assert collection.index == index and index.measured is not None and index.measured.recall >= 0.9
-    monkeypatch.setattr(MEMORY, "budget", 0)
+    monkeypatch.setattr(VECTOR_CACHE, "budget", 0)
     explained: list[bool] = []
     by_index, by_scan = collections.by_index, Collection._scanned
 

@@ -250,11 +250,11 @@ def test_the_command_line_shows_the_primary_metric_and_the_card(
     made: tuple[Path, dict[str, dict[str, Any]]], http: TestClient, nano_model_path: Path, tmp_path: Path, capsys: Any
 ) -> None:
     from unirna.sdk._cli import Models
+    from unirna.sdk._connection_options import ConnectionOptions
     from unirna.sdk._output import Output
-    from unirna.sdk._source import Source
 
     folder, _ = made
-    source = Source(store=str(folder / "store"), model=str(nano_model_path), registry=str(folder / "registry"))
+    source = ConnectionOptions(store=str(folder / "store"), model=str(nano_model_path), registry=str(folder / "registry"))
     Models("share", output=Output(json=True), source=source).run()
     (row,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert row["measured"].startswith("R2 0.") and row["level"] == "strong"

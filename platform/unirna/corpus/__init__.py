@@ -2,14 +2,14 @@
 
 from unirna.corpus.build import build_corpus
 from unirna.corpus.cluster import agreement
-from unirna.corpus.config import BuildConfig, Source, parse_source
+from unirna.corpus.config import BuildConfig, CorpusSource, parse_source
 from unirna.corpus.shards import Corpus, CorpusError, is_corpus, verify
 
 __all__ = [
     "BuildConfig",
     "Corpus",
     "CorpusError",
-    "Source",
+    "CorpusSource",
     "agreement",
     "build_corpus",
     "is_corpus",

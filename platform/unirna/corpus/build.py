@@ -26,11 +26,11 @@ import pyarrow.parquet as pq
 
 from unirna.corpus import cluster as clustering
 from unirna.corpus import write as writing
-from unirna.corpus.config import BuildConfig, Source, parse_sources
+from unirna.corpus.config import BuildConfig, CorpusSource, parse_sources
 from unirna.corpus.exclude import write_references
 from unirna.corpus.mmseqs import mmseqs_version
 from unirna.corpus.resolve import EXCLUDED_SCHEMA, resolve_bucket
-from unirna.corpus.scan import Unit, num_buckets, plan_units, scan_unit
+from unirna.corpus.scan import CorpusUnit, num_buckets, plan_units, scan_unit
 from unirna.corpus.shards import FORMAT, SPLITS, CorpusError, digest_file, is_corpus
 from unirna.corpus.summary import write_summary
 from unirna.corpus.work import Work, appearing, write_json
@@ -200,7 +200,7 @@ _TITLES = {
 }
 
 
-def _recipe(config: BuildConfig, units: list[Unit], sets: list[Source]) -> dict[str, Any]:
+def _recipe(config: BuildConfig, units: list[CorpusUnit], sets: list[CorpusSource]) -> dict[str, Any]:
     """What decides the corpus: settings and input files, not where it stands."""
     settings = {name: value for name, value in asdict(config).items() if name != "out"}
     pieces = [asdict(piece) for unit in units for piece in unit.pieces]
@@ -263,7 +263,7 @@ def _check_columns(scanned: list[dict[str, Any]], config: BuildConfig) -> None:
             raise InputError(", ".join(config.data), f"no input has a column {name!r}. Name another with {flag}")
 
 
-def _references(work: Work, sets: list[Source], config: BuildConfig) -> dict[str, Any]:
+def _references(work: Work, sets: list[CorpusSource], config: BuildConfig) -> dict[str, Any]:
     if not sets:
         return {}
     if not work.done("references", 0):

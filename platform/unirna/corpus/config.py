@@ -14,7 +14,7 @@ CLUSTERINGS: Final = ("auto", "mmseqs2", "minhash", "none")
 
 
 @dataclass(frozen=True)
-class Source:
+class CorpusSource:
     """One named part of a corpus: files that are weighted and counted together."""
 
     name: str
@@ -88,7 +88,7 @@ class BuildConfig:
             raise CorpusError(f"shard nucleotides {self.shard_nucleotides}: wanted 1 or more")
 
 
-def parse_source(spec: str, *, weighted: bool = True) -> Source:
+def parse_source(spec: str, *, weighted: bool = True) -> CorpusSource:
     """Read `[NAME=]PATH[@WEIGHT]`; a file whose own name has these signs is taken as it is.
 
     Args:
@@ -111,10 +111,10 @@ def parse_source(spec: str, *, weighted: bool = True) -> Source:
             raise CorpusError(f"{spec}: weight {match[2]!r} is not a positive number. Wanted [NAME=]PATH[@WEIGHT]")
     if not path:
         raise CorpusError(f"{spec!r}: no path. Wanted [NAME=]PATH[@WEIGHT]")
-    return Source(name or _name_of(path), path, weight)
+    return CorpusSource(name or _name_of(path), path, weight)
 
 
-def parse_sources(specs: tuple[str, ...], *, weighted: bool = True) -> list[Source]:
+def parse_sources(specs: tuple[str, ...], *, weighted: bool = True) -> list[CorpusSource]:
     """Sources of several specifications, in their order.
 
     Raises:

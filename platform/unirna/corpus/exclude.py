@@ -22,7 +22,7 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from unirna.corpus import mmseqs
-from unirna.corpus.config import BuildConfig, Source
+from unirna.corpus.config import BuildConfig, CorpusSource
 from unirna.corpus.kmers import VERIFY_K, blocks, distinct_kmers, estimated_identity, least_shared, shared_kmers, text_of
 from unirna.corpus.scan import sha_array
 from unirna.corpus.work import Work, appearing
@@ -53,7 +53,7 @@ class References:
         return cls(work.table("references", 0))
 
 
-def write_references(work: Work, sets: list[Source], config: BuildConfig) -> dict[str, Any]:
+def write_references(work: Work, sets: list[CorpusSource], config: BuildConfig) -> dict[str, Any]:
     """Read the exclusion sets; the first set that names a sequence has it. Gives `read`, `rejected` and `kept` of each."""
     tables: list[pa.Table] = []
     counts: dict[str, dict[str, int]] = {}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from unirna.corpus.config import BuildConfig
 from unirna.corpus.exclude import References, find_excluded
-from unirna.corpus.scan import ROW_SCHEMA, Unit, sha_words
+from unirna.corpus.scan import ROW_SCHEMA, CorpusUnit, sha_words
 from unirna.corpus.work import Work, appearing
 
 EXCLUDED_SCHEMA: Final = pa.schema(
@@ -31,7 +31,7 @@ EXCLUDED_SCHEMA: Final = pa.schema(
 
 
 def resolve_bucket(
-    work: Work, bucket: int, units: list[Unit], sources: list[str], config: BuildConfig, tool: str, buckets: int
+    work: Work, bucket: int, units: list[CorpusUnit], sources: list[str], config: BuildConfig, tool: str, buckets: int
 ) -> None:
     """Settle a bucket: write the kept sequences and the excluded ones.
 

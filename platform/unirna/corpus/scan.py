@@ -13,12 +13,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from unirna.corpus.config import BuildConfig, Source
+from unirna.corpus.config import BuildConfig, CorpusSource
 from unirna.corpus.work import Work, appearing
 from unirna.sequence import (
     REJECT_SCHEMA,
     InputError,
-    Piece,
+    InputPiece,
     clean_table,
     column_of,
     file_columns,
@@ -42,7 +42,7 @@ ROW_SCHEMA: Final = pa.schema(
 
 
 @dataclass(frozen=True)
-class Unit:
+class CorpusUnit:
     """What one task reads: one large piece or several small ones of one source.
 
     Attributes:
@@ -50,7 +50,7 @@ class Unit:
     """
 
     source: int
-    pieces: tuple[Piece, ...]
+    pieces: tuple[InputPiece, ...]
 
     @property
     def bytes(self) -> int:
@@ -58,33 +58,35 @@ class Unit:
         return sum(piece.bytes for piece in self.pieces)
 
 
-def plan_units(sources: list[Source], spool: str, encoding: str = "") -> tuple[list[str], list[Unit]]:
+def plan_units(sources: list[CorpusSource], spool: str, encoding: str = "") -> tuple[list[str], list[CorpusUnit]]:
     """Names of the sources, in order, and the units of all inputs.
 
     Raises:
         InputError: an input that is not there or of no known format.
     """
     names = list(dict.fromkeys(source.name for source in sources))
-    units: list[Unit] = []
+    units: list[CorpusUnit] = []
     for source in sources:
         number = names.index(source.name)
-        group: list[Piece] = []
+        group: list[InputPiece] = []
         for piece in plan_pieces(source.path, spool=spool, encoding=encoding):
             if group and sum(p.bytes for p in group) + piece.bytes > UNIT_BYTES:
-                units.append(Unit(number, tuple(group)))
+                units.append(CorpusUnit(number, tuple(group)))
                 group = []
             group.append(piece)
-        units.append(Unit(number, tuple(group)))
+        units.append(CorpusUnit(number, tuple(group)))
     return names, units
 
 
-def num_buckets(units: list[Unit], shard_nucleotides: int) -> int:
+def num_buckets(units: list[CorpusUnit], shard_nucleotides: int) -> int:
     """Buckets, so that each holds about a shard. Compressed files and Parquet are taken to hold four letters a byte."""
     letters = sum(p.bytes * (4 if p.compression or p.format == "parquet" else 1) for unit in units for p in unit.pieces)
     return 1 + letters // shard_nucleotides
 
 
-def scan_unit(work: Work, number: int, unit: Unit, config: BuildConfig, dropped: frozenset[str], buckets: int) -> None:
+def scan_unit(
+    work: Work, number: int, unit: CorpusUnit, config: BuildConfig, dropped: frozenset[str], buckets: int
+) -> None:
     """Read a unit and write its good records and its rejects; its record has `read`, `rejected`, `groups`, `columns`."""
     reasons: Counter[str] = Counter()
     groups: set[str] = set()
@@ -150,7 +152,7 @@ def _with_buckets(table: pa.Table, buckets: int) -> tuple[pa.Table, NDArray[Any]
     return table, ((sha_words(table["sha"])[:, 0] >> np.uint64(32)) * np.uint64(buckets) >> np.uint64(32)).astype(np.int64)
 
 
-def _strings(table: pa.Table, column: str, piece: Piece) -> pa.Array:
+def _strings(table: pa.Table, column: str, piece: InputPiece) -> pa.Array:
     if not column or column_of(column) not in table.column_names:
         return pa.nulls(table.num_rows, pa.string())
     try:
@@ -160,7 +162,7 @@ def _strings(table: pa.Table, column: str, piece: Piece) -> pa.Array:
     return pc.if_else(pc.equal(names, ""), None, names)
 
 
-def _rules(table: pa.Table, group: pa.Array, config: BuildConfig, dropped: frozenset[str], piece: Piece) -> pa.Array:
+def _rules(table: pa.Table, group: pa.Array, config: BuildConfig, dropped: frozenset[str], piece: InputPiece) -> pa.Array:
     rule = np.full(table.num_rows, -1, np.int16)
     if dropped:
         rule[pc.is_in(group, pa.array(sorted(dropped), pa.string())).to_numpy(False)] = len(config.drop)

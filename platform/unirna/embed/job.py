@@ -28,13 +28,13 @@ from unirna.embed.labels import OURS, check_labels, pack_schema, plan_labels, se
 from unirna.embed.plan import COUNTS, Plan, Recipe, read_record
 from unirna.embed.projection import check_method, make_map
 from unirna.embed.rejects import DUPLICATE, save_rejects
-from unirna.embed.scan import UNIT_BYTES, Held, Source, plan_units
+from unirna.embed.scan import UNIT_BYTES, CollectionInput, FileInput, plan_units
 from unirna.embed.state import SPOOL, State, job_key
 from unirna.embed.steps import HELD_ROWS, embed, num_gpus, resolve, scan, still_good
 from unirna.job import JobError, connect_ray, package_version, plan_workers, say
 from unirna.sequence import (
     InputError,
-    Piece,
+    InputPiece,
     check_unchanged,
     contents_of,
     parse_types,
@@ -83,7 +83,7 @@ class EmbedConfig:
             table of their own, `<collection>.nucleotides`.
         layer: -1 for the model's own vectors; -2, -3, … for the states of the last layer but one, but two, …, without
             whitening; 1, 2, … counts from the first layer.
-        index: "auto" for indexes of the vectors, and of the words, where they do not fit in the memory set aside for
+        index: "auto" for indexes of the vectors, and of the k-mers, where they do not fit in the memory set aside for
             searches and there are none, "none", or a kind (`unirna.vectorstore.KINDS`). min_recall: with less the index of
             the vectors is not kept.
         map: lay the collection out on a plane when all is stored, and keep that beside it (`make_map`).
@@ -168,9 +168,9 @@ def _attempt(config: EmbedConfig, started: float) -> dict[str, Any]:
     collection = vectorstore.open(store, name) if config.switch_model or vectorstore.exists(store, name) else None
     labels: dict[str, str] = {}
     identity: dict[str, Any] = {"format": STATE_FORMAT, "collection": name, "fingerprint": encoder.fingerprint}
-    source: Source | Held
+    source: FileInput | CollectionInput
     if config.switch_model:
-        pieces, files = list[Piece](), []
+        pieces, files = list[InputPiece](), []
         identity |= {"switch": True}
     else:
         if collection is not None:
@@ -183,7 +183,7 @@ def _attempt(config: EmbedConfig, started: float) -> dict[str, Any]:
         )
         labels = _labels(config, pieces, collection)
         types = parse_types(config.column_type)
-        source = Source(config.id_column, config.sequence_column, tuple(labels.items()), tuple(types.items()))
+        source = FileInput(config.id_column, config.sequence_column, tuple(labels.items()), tuple(types.items()))
         files = stamps_of(piece.path for piece in pieces)
         contents = contents_of(piece.path for piece in pieces)
         identity |= {
@@ -217,7 +217,7 @@ def _attempt(config: EmbedConfig, started: float) -> dict[str, Any]:
             state.clear()
             begun = label
         label = begun
-        source = Held(store, name, vectorstore.number_of(label), SWITCH_ROWS)
+        source = CollectionInput(store, name, vectorstore.number_of(label), SWITCH_ROWS)
         pieces = source.pieces()
     version = vectorstore.number_of(label)
 
@@ -324,7 +324,7 @@ def _finish(
     name: str,
     key: str,
     against: str,
-    pieces: list[Piece],
+    pieces: list[InputPiece],
     summary: dict[str, Any],
     config: EmbedConfig,
     encoder: Model,
@@ -356,9 +356,9 @@ def _index(store: str, name: str, config: EmbedConfig) -> dict[str, Any] | str |
     there = collection.index
     if config.index == "none":
         return None
-    if config.index == "auto" and not collection.words_fit_in_memory and not collection.has_word_index:
-        say("building an index of the words, for hybrid and verified searches")
-        say(f"words indexed in {vectorstore.build_word_index(store, name):,.0f} s")
+    if config.index == "auto" and not collection.kmers_fit_in_memory and not collection.has_kmer_index:
+        say("building an index of the k-mers, for hybrid and verified searches")
+        say(f"k-mers indexed in {vectorstore.build_kmer_index(store, name):,.0f} s")
     if config.index == "auto" and (there is not None or collection.fits_in_memory):
         return None
     kind = DEFAULT_INDEX if config.index == "auto" else config.index
@@ -394,7 +394,7 @@ def _switched_before(config: EmbedConfig, store: str, rows: int, fingerprint: st
 # ---- labels --------------------------------------------------------------------------------------------------------
 
 
-def _labels(config: EmbedConfig, pieces: list[Piece], collection: vectorstore.Collection | None) -> dict[str, str]:
+def _labels(config: EmbedConfig, pieces: list[InputPiece], collection: vectorstore.Collection | None) -> dict[str, str]:
     """Names of the label columns in the files -> in the collection, checked and told before any work.
 
     Raises:

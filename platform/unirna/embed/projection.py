@@ -42,7 +42,7 @@ BLOCK: Final = 1024
 METHODS: Final = ("umap", "pca")
 
 Floats = NDArray[np.float32]
-Places = NDArray[np.int64]
+RowNumbers = NDArray[np.int64]
 
 
 def check_method(method: str) -> None:
@@ -104,7 +104,7 @@ def make_map(store: str, name: str, *, method: str = "umap", seed: int = 0, anew
 
 
 def project(vectors: Floats, *, method: str = "umap", seed: int = 0) -> Floats:
-    """Places of vectors on a plane by their cosine distances.
+    """Positions of vectors on a plane by their cosine distances.
 
     Args:
         vectors: float32 [N, D]; they are brought to length 1, in place.
@@ -120,7 +120,7 @@ def project(vectors: Floats, *, method: str = "umap", seed: int = 0) -> Floats:
     return centred
 
 
-def nearest(vectors: Floats, among: Floats, k: int) -> Iterator[tuple[Places, Floats]]:
+def nearest(vectors: Floats, among: Floats, k: int) -> Iterator[tuple[RowNumbers, Floats]]:
     """The k nearest of some vectors of length 1 to each of others, by blocks: places and cosines [n, k], the best first."""
     for first in range(0, len(vectors), BLOCK):
         cosines = vectors[first : first + BLOCK] @ among.T
@@ -137,14 +137,14 @@ def _told(info: MapInfo, *, made: bool) -> dict[str, Any]:
     return {"points": info.points, "rows": info.rows, "method": info.method, "seconds": info.seconds, "made": made}
 
 
-def _sample(random: np.random.Generator, count: int, most: int) -> Places:
+def _sample(random: np.random.Generator, count: int, most: int) -> RowNumbers:
     """At most so many of `count` rows, ascending."""
     if count <= most:
         return np.arange(count)
     return np.sort(random.choice(count, most, replace=False, shuffle=False))
 
 
-def _read(dataset: lance.LanceDataset, at: Places) -> Iterator[Floats]:
+def _read(dataset: lance.LanceDataset, at: RowNumbers) -> Iterator[Floats]:
     """Vectors of rows, [n, D] at a time."""
     dimension = dataset.schema.field("vector").type.list_size
     for first in range(0, len(at), READ):
@@ -152,7 +152,7 @@ def _read(dataset: lance.LanceDataset, at: Places) -> Iterator[Floats]:
         yield np.concatenate([part.flatten().to_numpy().reshape(-1, dimension) for part in column.chunks])
 
 
-def _ids(dataset: lance.LanceDataset, at: Places) -> pa.Array:
+def _ids(dataset: lance.LanceDataset, at: RowNumbers) -> pa.Array:
     parts = [dataset.take(at[i : i + POINTS // 10], columns=["id"])["id"] for i in range(0, len(at), POINTS // 10)]
     return pa.concat_arrays([chunk for part in parts for chunk in part.chunks] or [pa.array([], pa.string())])
 
@@ -162,7 +162,7 @@ def _normalise(vectors: Floats) -> None:
 
 
 def _placed(vectors: Floats, among: Floats, layout: Floats) -> Floats:
-    """Places of further vectors by their neighbours among those laid out, which have length 1."""
+    """Positions of further vectors by their neighbours among those laid out, which have length 1."""
     _normalise(vectors)
     found = nearest(vectors, among, min(PLACED_BY, len(among)))
     return np.concatenate([vectorstore.place_among(layout[near], cosines) for near, cosines in found])

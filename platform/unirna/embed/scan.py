@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unirna.embed.labels import labels_of, pack_schema
+from unirna.embed.partitions import PartitionWriter
 from unirna.embed.rejects import REJECT_SCHEMA, with_job
-from unirna.embed.spool import Spool
 from unirna.embed.state import State
-from unirna.sequence import Missing, Piece, TextTypes, clean_table, column_of, read_tables
+from unirna.sequence import InputPiece, Missing, TextTypes, clean_table, column_of, read_tables
 from unirna.sequence.normalise import REJECT_SCHEMA as READ_REJECTS
 from unirna.vectorstore import number_of, scan_rows, split_table
 from unirna.vectorstore.schema import OWN
@@ -38,7 +38,7 @@ KEYS_AT_ONCE: Final = 1 << 20
 
 
 @dataclass(frozen=True)
-class Unit:
+class EmbedUnit:
     """A share of the input that one task reads: a part of a large file, or several small files.
 
     Attributes:
@@ -47,25 +47,25 @@ class Unit:
 
     number: int
     first: int
-    pieces: tuple[Piece, ...]
+    pieces: tuple[InputPiece, ...]
 
 
-def plan_units(pieces: list[Piece], unit_bytes: int) -> list[Unit]:
+def plan_units(pieces: list[InputPiece], unit_bytes: int) -> list[EmbedUnit]:
     """Group neighbouring pieces so that small files share a unit of up to about `unit_bytes`."""
-    units: list[Unit] = []
-    group: list[Piece] = []
+    units: list[EmbedUnit] = []
+    group: list[InputPiece] = []
     size = 0
     for index, piece in enumerate(pieces):
         if group and size + piece.bytes > unit_bytes:
-            units.append(Unit(len(units), index - len(group), tuple(group)))
+            units.append(EmbedUnit(len(units), index - len(group), tuple(group)))
             group, size = [], 0
         group.append(piece)
         size += piece.bytes
-    return [*units, Unit(len(units), len(pieces) - len(group), tuple(group))]
+    return [*units, EmbedUnit(len(units), len(pieces) - len(group), tuple(group))]
 
 
 @dataclass(frozen=True)
-class Source:
+class FileInput:
     """How the records of the input are read.
 
     Attributes:
@@ -85,7 +85,7 @@ class Source:
         names = dict(self.labels)
         return frozenset(names.get(column, column) for column, _ in self.types)
 
-    def tables(self, piece: Piece, missing: Missing) -> Iterator[tuple[pa.Table, pa.Table]]:
+    def tables(self, piece: InputPiece, missing: Missing) -> Iterator[tuple[pa.Table, pa.Table]]:
         """Stream a piece as (good rows, rejects); labels under the names of the collection, `missing` is counted on."""
         names = {column_of(old): column_of(new) for old, new in self.labels}
         for table in read_tables(
@@ -101,7 +101,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Held:
+class CollectionInput:
     """The rows of a collection as input, to embed them with another model.
 
     Attributes:
@@ -115,14 +115,14 @@ class Held:
     rows: int
     declared: frozenset[str] = frozenset()
 
-    def pieces(self) -> list[Piece]:
+    def pieces(self) -> list[InputPiece]:
         """The parts of the table, one after the other."""
         parts = split_table(self.store, self.collection, self.version, self.rows)
         name = f"{self.collection}@{self.version}"
-        return [Piece(name, "collection", start=i, end=i + 1, bytes=UNIT_BYTES) for i in range(len(parts))]
+        return [InputPiece(name, "collection", start=i, end=i + 1, bytes=UNIT_BYTES) for i in range(len(parts))]
 
-    def tables(self, piece: Piece, missing: Missing) -> Iterator[tuple[pa.Table, pa.Table]]:
-        """Stream a piece, as `Source.tables`; its rows were good when they were stored."""
+    def tables(self, piece: InputPiece, missing: Missing) -> Iterator[tuple[pa.Table, pa.Table]]:
+        """Stream a piece, as `FileInput.tables`; its rows were good when they were stored."""
         part = split_table(self.store, self.collection, self.version, self.rows)[piece.start]
         first = 1
         for batch in scan_rows(self.store, self.collection, self.version, part):
@@ -134,7 +134,9 @@ class Held:
             yield table.replace_schema_metadata(None), READ_REJECTS.empty_table()
 
 
-def scan_unit(state: State, unit: Unit, source: Source | Held, job: str, buckets: int, parts: int) -> dict[str, Any]:
+def scan_unit(
+    state: State, unit: EmbedUnit, source: FileInput | CollectionInput, job: str, buckets: int, parts: int
+) -> dict[str, Any]:
     """Read a unit; write its records, keys and rejects, and give its counts. A unit that is done is not read again.
 
     Returns:
@@ -151,7 +153,7 @@ def scan_unit(state: State, unit: Unit, source: Source | Held, job: str, buckets
     missing = Missing()
     text = TextTypes()
     with (
-        Spool(state, unit.number, parts) as spool,
+        PartitionWriter(state, unit.number, parts) as writer,
         state.writing(f"rejects/{name}.parquet") as sink,
         pq.ParquetWriter(sink, REJECT_SCHEMA) as bad,
     ):
@@ -172,7 +174,7 @@ def scan_unit(state: State, unit: Unit, source: Source | Held, job: str, buckets
                         bad.write_table(with_job(rejects, job))
                     good = good.append_column("piece", pa.array(np.full(good.num_rows, index, np.int32)))
                     if good.num_rows:
-                        spool.write(good)
+                        writer.write(good)
                     yield good.select([n for n in KEY_SCHEMA.names if n != "bucket"])
 
         write_keys(state, f"keys/{name}.parquet", keys(), buckets)
@@ -183,7 +185,7 @@ def scan_unit(state: State, unit: Unit, source: Source | Held, job: str, buckets
         "rejected": dict(reasons),
         "labels": list(labels),
         "missing": [[column, word, count] for (column, word), count in missing.items()],
-        "parts": spool.rows.tolist(),
+        "parts": writer.rows.tolist(),
     }
     state.write_json(f"scan/{name}.json", result)
     return result

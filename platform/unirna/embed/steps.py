@@ -12,11 +12,11 @@ import pyarrow as pa
 from unirna import vectorstore
 from unirna.embed.plan import Plan, Recipe, read_record
 from unirna.embed.resolve import exceptions_of, resolve_bucket
-from unirna.embed.scan import Held, Source, Unit, scan_held, scan_unit
+from unirna.embed.scan import CollectionInput, EmbedUnit, FileInput, scan_held, scan_unit
 from unirna.embed.state import State, by_part
 from unirna.embed.stream import among, chunk_row, chunks_of, pack_chunk, places
 from unirna.job import Progress, raise_told, tell
-from unirna.sequence import Piece
+from unirna.sequence import InputPiece
 
 if TYPE_CHECKING:
     from unirna.model import Model  # tasks that only read import this module without torch
@@ -27,8 +27,8 @@ HELD_ROWS: Final = 1_000_000
 
 def scan(
     state: State,
-    units: list[Unit],
-    source: Source | Held,
+    units: list[EmbedUnit],
+    source: FileInput | CollectionInput,
     job: str,
     store: str,
     collection: str,
@@ -54,7 +54,7 @@ def scan(
     return [state.read_json(f"scan/{unit.number:06d}.json") for unit in units]
 
 
-def resolve(state: State, against: str, buckets: int, parts: int, pieces: list[Piece]) -> list[dict[str, Any]]:
+def resolve(state: State, against: str, buckets: int, parts: int, pieces: list[InputPiece]) -> list[dict[str, Any]]:
     """Resolve every bucket of ids; their counts."""
     sources = [piece.name for piece in pieces]
 

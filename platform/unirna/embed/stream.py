@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from unirna.embed.partitions import rows_of
 from unirna.embed.plan import Plan
 from unirna.embed.resolve import exceptions_of
-from unirna.embed.spool import rows_of
 from unirna.sequence import column_of, convert
 from unirna.vectorstore.schema import OWN
 

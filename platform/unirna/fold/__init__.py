@@ -5,8 +5,8 @@ from unirna.fold.contacts import ContactHead, fit_contacts, precision_at_length
 from unirna.fold.dot_plot import plot
 from unirna.fold.drawing import draw
 from unirna.fold.energies import Energies
+from unirna.fold.inside_outside import Ensemble, NoStructureError, fold_all
 from unirna.fold.predictor import Fold, StructurePredictor, load_structure_predictor
-from unirna.fold.recursions import Ensemble, NoStructureError, fold_all
 from unirna.fold.turner import free_energy
 
 __all__ = [

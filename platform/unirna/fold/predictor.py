@@ -25,8 +25,8 @@ from unirna.fold.contacts import FILE as CONTACTS
 from unirna.fold.contacts import ContactHead
 from unirna.fold.decode import CrossingModel, crossing_candidates, crossing_helices, most_accurate
 from unirna.fold.energies import KIND, Energies, codes_of
+from unirna.fold.inside_outside import NoStructureError, fold_all
 from unirna.fold.network import NetworkConfig, PairNetwork
-from unirna.fold.recursions import NoStructureError, fold_all
 from unirna.fold.turner import free_energy
 from unirna.model import SHIPPED, CheckpointError, Model, load, tokenise
 from unirna.model.tensors import save_tensors

@@ -21,9 +21,9 @@ from torch import Tensor
 from unirna.fold.count import count_structure
 from unirna.fold.decode import helices, most_accurate
 from unirna.fold.energies import KIND, NEAREST, Energies, codes_of
+from unirna.fold.inside_outside import Ensemble, fold_all
 from unirna.fold.network import NetworkConfig, PairNetwork
 from unirna.fold.predictor import StructurePredictor
-from unirna.fold.recursions import Ensemble, fold_all
 from unirna.model import Model, tokenise
 
 Pairs = NDArray[np.int64]

@@ -22,7 +22,7 @@ import torch
 from unirna.job import JobError
 from unirna.model import Model, load
 from unirna.screen.criteria import Criteria
-from unirna.sequence import InputError, Piece, TextTypes, clean_table, read_tables
+from unirna.sequence import InputError, InputPiece, TextTypes, clean_table, read_tables
 from unirna.sequence.normalise import REJECT_SCHEMA
 from unirna.tasks import load_predictor
 
@@ -78,13 +78,13 @@ class Reader:
         an error raised here would come with Ray's traces.
         """
         for row in pieces.to_pylist():
-            piece = Piece(**json.loads(row["piece"]))
+            piece = InputPiece(**json.loads(row["piece"]))
             try:
                 yield from self._piece_blocks(row["number"], piece)
             except InputError as error:
                 yield _block_row(row["number"], -1, problem=str(error))
 
-    def _piece_blocks(self, number: int, piece: Piece) -> Iterator[pa.Table]:
+    def _piece_blocks(self, number: int, piece: InputPiece) -> Iterator[pa.Table]:
         done = self.finished.get(number, set())
         tables = read_tables(
             piece,
@@ -150,7 +150,7 @@ def _block_row(
     )
 
 
-def _stored_bytes(table: pa.Table, piece: Piece) -> int:
+def _stored_bytes(table: pa.Table, piece: InputPiece) -> int:
     """About how many bytes of its file a block took, for progress: a letter is one, or a quarter where compressed."""
     letters: int = sum(len(x or "") for x in table["sequence"].to_pylist()) + 40 * table.num_rows
     return letters if piece.format == "fasta" and not piece.compression else letters // 4
@@ -240,6 +240,6 @@ class Scorer:
         return rows.filter(pa.array([key in self._best for key in keys], pa.bool_()))
 
 
-def piece_row(number: int, piece: Piece) -> dict[str, Any]:
+def piece_row(number: int, piece: InputPiece) -> dict[str, Any]:
     """A piece as a row of `Reader`'s input."""
     return {"number": number, "piece": json.dumps(asdict(piece))}

@@ -33,7 +33,7 @@ from unirna.screen.report import write_report
 from unirna.screen.state import ScreenState
 from unirna.sequence import (
     InputError,
-    Piece,
+    InputPiece,
     check_unchanged,
     clean_table,
     column_of,
@@ -208,7 +208,7 @@ def _read_references(config: ScreenConfig) -> tuple[list[str], list[str]]:
     return ids, sequences
 
 
-def _recipe(config: ScreenConfig, criteria: Criteria, pieces: list[Piece]) -> dict[str, Any]:
+def _recipe(config: ScreenConfig, criteria: Criteria, pieces: list[InputPiece]) -> dict[str, Any]:
     """Everything that decides the result, as plain JSON values; files by their contents."""
     references = criteria.references
     recipe = {
@@ -230,7 +230,7 @@ def _absolute(path: str) -> str:
 
 
 def _scored_blocks(
-    config: ScreenConfig, criteria: Criteria, pieces: list[Piece], state: ScreenState
+    config: ScreenConfig, criteria: Criteria, pieces: list[InputPiece], state: ScreenState
 ) -> Iterator[dict[str, Any]]:
     """Run the pass over the pieces that are not finished; yields each scored block as it comes."""
     todo = [piece_row(number, piece) for number, piece in enumerate(pieces) if not state.finished(number)]
@@ -279,7 +279,7 @@ def _score_columns(criteria: Criteria) -> list[str]:
     return list(dict.fromkeys(columns))
 
 
-def _label_names(config: ScreenConfig, pieces: list[Piece], criteria: Criteria) -> dict[str, str]:
+def _label_names(config: ScreenConfig, pieces: list[InputPiece], criteria: Criteria) -> dict[str, str]:
     """Names of the library's columns in its files -> in the ranking, told before any work.
 
     Raises:

@@ -17,7 +17,7 @@ from unirna.sequence.columns import (
 from unirna.sequence.complexity import LOW_COMPLEXITY, complexity_of
 from unirna.sequence.content import changed_path, check_unchanged, contents_of, stamps_of
 from unirna.sequence.normalise import REASONS, REJECT_SCHEMA, SequenceError, clean_table, normalise, sequence_sha
-from unirna.sequence.pieces import Piece, plan_pieces, remove_copies
+from unirna.sequence.pieces import InputPiece, plan_pieces, remove_copies
 from unirna.sequence.read import Record, read, read_labels, read_tables, types_of
 from unirna.sequence.shuffle import shuffle_dinucleotides
 from unirna.sequence.streams import InputError
@@ -42,8 +42,8 @@ __all__ = [
     "REJECT_SCHEMA",
     "TYPES",
     "InputError",
+    "InputPiece",
     "Missing",
-    "Piece",
     "Record",
     "SequenceError",
     "Structure",

@@ -44,7 +44,7 @@ PIECE_BYTES: Final = 64 << 20
 
 
 @dataclass(frozen=True)
-class Piece:
+class InputPiece:
     """A part of the input that one worker reads alone: a file, or a byte range [start, end) of a plain FASTA file.
 
     A FASTA record belongs to the piece in which its ">" stands. `end` is None for "to the end of the file".
@@ -77,7 +77,7 @@ def plan_pieces(
     piece_bytes: int = PIECE_BYTES,
     spool: str | Path | None = None,
     encoding: str = "",
-) -> list[Piece]:
+) -> list[InputPiece]:
     """Turn files, folders, globs, URIs, named pipes and "-" into pieces, in a fixed order.
 
     Args:
@@ -92,15 +92,17 @@ def plan_pieces(
         InputError: nothing there, an unknown format or encoding.
     """
     encoding = check_encoding(encoding)
-    pieces: list[Piece] = []
+    pieces: list[InputPiece] = []
     for item in [inputs] if isinstance(inputs, str) else list(inputs):
         for path, size in _files(_spooled(item, spool) if _is_stream(item) else item):
             kind, compression = _kind(path, encoding)
             if kind == "fasta" and not compression and size > piece_bytes and _may_be_cut(path, encoding):
                 cuts = [*range(0, size, piece_bytes), size]
-                pieces += [Piece(path, kind, "", a, b, b - a) for a, b in pairwise(cuts)]
+                pieces += [InputPiece(path, kind, "", a, b, b - a) for a, b in pairwise(cuts)]
             else:
-                pieces.append(Piece(path, kind, compression, bytes=size, encoding="" if kind == "parquet" else encoding))
+                pieces.append(
+                    InputPiece(path, kind, compression, bytes=size, encoding="" if kind == "parquet" else encoding)
+                )
     if not inputs:
         raise InputError("no input", "name a sequence file, a folder, a glob, a URI, or - for standard input")
     if not pieces:

@@ -1,6 +1,6 @@
 """Streaming readers of FASTA, FASTQ, Parquet, CSV and TSV: plain, gzip, bgzip or zstd, local or in object storage.
 
-A job first plans its input into `Piece`s, each of which one worker can read alone; `read_tables` streams one piece as
+A job first plans its input into `InputPiece`s, each of which one worker can read alone; `read_tables` streams one piece as
 small Arrow tables, and `read` streams everything as `Record`s for a person at a prompt. Memory is bounded by the
 longest record, not by the input.
 """
@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from unirna.sequence.columns import TextTypes, column_of, convert_table
 from unirna.sequence.fasta import Rows, fasta_records, fastq_records
-from unirna.sequence.pieces import Piece, plan_pieces
+from unirna.sequence.pieces import InputPiece, plan_pieces
 from unirna.sequence.streams import InputError, is_outage
 from unirna.sequence.tables import TABLE_BYTES, Missing, missing_column, table_columns, table_records, text_of
 
@@ -65,7 +65,7 @@ def read(
                 yield Record(name or "", letters, piece.path, number, labels)
 
 
-def types_of(piece: Piece, *, id_column: str, sequence_column: str) -> dict[str, pa.DataType]:
+def types_of(piece: InputPiece, *, id_column: str, sequence_column: str) -> dict[str, pa.DataType]:
     """Types of the columns of a text table, by reading all of it; nothing for other files."""
     found = TextTypes()
     if piece.is_text_table:
@@ -118,7 +118,7 @@ def read_labels(
 
 
 def read_tables(
-    piece: Piece,
+    piece: InputPiece,
     *,
     id_column: str = "id",
     sequence_column: str = "sequence",
@@ -198,4 +198,4 @@ def _table_of_rows(batch: list[tuple[str, str, str]], first: int, described: boo
     )
 
 
-__all__ = ["InputError", "Piece", "Record", "plan_pieces", "read", "read_labels", "read_tables", "types_of"]
+__all__ = ["InputError", "InputPiece", "Record", "plan_pieces", "read", "read_labels", "read_tables", "types_of"]

@@ -15,7 +15,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from unirna.sequence.columns import TYPES, column_of, convert, without_missing
-from unirna.sequence.pieces import Piece
+from unirna.sequence.pieces import InputPiece
 from unirna.sequence.streams import InputError, as_utf8, compression_of, decompressed, not_utf8, open_raw
 
 TABLE_BYTES: Final = 8 << 20
@@ -23,7 +23,7 @@ Missing = Counter[tuple[str, str]]
 """Column of the file and word, such as NA: how often it was read as "no value"."""
 
 
-def text_of(piece: Piece) -> IO[bytes]:
+def text_of(piece: InputPiece) -> IO[bytes]:
     """The text of a piece's file as UTF-8, from its start."""
     raw = open_raw(piece.path)
     if piece.end is not None:
@@ -32,7 +32,7 @@ def text_of(piece: Piece) -> IO[bytes]:
     return as_utf8(piece.path, decompressed(raw, compression), piece.encoding)
 
 
-def table_columns(piece: Piece) -> list[str]:
+def table_columns(piece: InputPiece) -> list[str]:
     """Names of a table's columns in their order; those without one are called by their place, as column_1.
 
     Empty for a file of another format, and for an empty file.
@@ -40,13 +40,13 @@ def table_columns(piece: Piece) -> list[str]:
     return _named(_raw_columns(piece))
 
 
-def unnamed_columns(piece: Piece) -> list[str]:
+def unnamed_columns(piece: InputPiece) -> list[str]:
     """How the columns of a table that have no name are called."""
     raw = _raw_columns(piece)
     return [name for given, name in zip(raw, _named(raw), strict=True) if not given]
 
 
-def _raw_columns(piece: Piece) -> list[str]:
+def _raw_columns(piece: InputPiece) -> list[str]:
     if piece.format == "parquet":
         with open_raw(piece.path) as raw, _problems_of(piece):
             return list(pq.ParquetFile(raw).schema_arrow.names)
@@ -57,7 +57,7 @@ def _raw_columns(piece: Piece) -> list[str]:
 
 
 def table_records(
-    piece: Piece,
+    piece: InputPiece,
     *,
     id_column: str,
     sequence_column: str,
@@ -101,7 +101,7 @@ def missing_column(path: str, name: str, names: Sequence[str], flag: str) -> Inp
 
 
 def _batches(
-    piece: Piece, roles: Mapping[str, str], columns: Sequence[str] | None, leave_out: Sequence[str], limit: int
+    piece: InputPiece, roles: Mapping[str, str], columns: Sequence[str] | None, leave_out: Sequence[str], limit: int
 ) -> Iterator[tuple[pa.Table, list[str]]]:
     """Batches of the columns that are used, and the columns' names."""
 
@@ -158,14 +158,14 @@ def _batches(
 
 
 @contextmanager
-def _problems_of(piece: Piece) -> Iterator[None]:
+def _problems_of(piece: InputPiece) -> Iterator[None]:
     try:
         yield
     except pa.ArrowInvalid as error:
         raise InputError(piece.path, f"is not a sound {piece.format} table: {error}") from error
 
 
-def _header(piece: Piece, stream: IO[bytes]) -> tuple[list[str], str, int]:
+def _header(piece: InputPiece, stream: IO[bytes]) -> tuple[list[str], str, int]:
     """Column names of a text table, its delimiter and the lines they take up; the stream stands behind them then."""
     delimiter = "\t" if piece.format == "tsv" else ","
     text, lines = "", 0
@@ -209,7 +209,7 @@ def _told(problem: str, lines: int) -> str:
 
 
 def _label(
-    piece: Piece, name: str, column: pa.ChunkedArray, declared: str | None, before: int, missing: Missing
+    piece: InputPiece, name: str, column: pa.ChunkedArray, declared: str | None, before: int, missing: Missing
 ) -> pa.ChunkedArray:
     """A column of the file: text of a text table without the words for "no value", of the declared type if there is one."""
     kind = TYPES[declared] if declared else None
@@ -238,7 +238,7 @@ def _first_wrong(column: pa.ChunkedArray, kind: pa.DataType) -> tuple[int, objec
     return 0, None
 
 
-def _text(piece: Piece, name: str, column: pa.ChunkedArray, *, strict: bool) -> pa.ChunkedArray:
+def _text(piece: InputPiece, name: str, column: pa.ChunkedArray, *, strict: bool) -> pa.ChunkedArray:
     """A column as text; bytes that are not UTF-8 are an error (`strict`), or U+FFFD, for which a record is rejected."""
     try:
         if not pa.types.is_binary(column.type) and not pa.types.is_large_binary(column.type):
@@ -258,7 +258,7 @@ def _text(piece: Piece, name: str, column: pa.ChunkedArray, *, strict: bool) -> 
         return pa.chunked_array([pa.array([v if v is None else v.decode("utf-8", "replace") for v in values], pa.string())])
 
 
-def _wrong_line(piece: Piece) -> tuple[int, int] | None:
+def _wrong_line(piece: InputPiece) -> tuple[int, int] | None:
     """The first line of a text table that is not UTF-8, and the byte; None for Parquet."""
     if not piece.is_text_table:
         return None

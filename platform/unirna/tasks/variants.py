@@ -20,7 +20,7 @@ from unirna.model import load
 from unirna.model.variants import Method, Variant, VariantError, heat_map, parse_variant, score_variants, substitutions
 from unirna.sequence import (
     InputError,
-    Piece,
+    InputPiece,
     Record,
     SequenceError,
     changed_path,
@@ -202,7 +202,7 @@ def _listed(config: VariantsConfig) -> dict[str, list[str]]:
 
 def _key(
     config: VariantsConfig,
-    pieces: list[Piece],
+    pieces: list[InputPiece],
     files: list[dict[str, Any]],
     fingerprint: str,
     wanted: dict[str, list[str]] | None,

@@ -2,12 +2,12 @@
 
 from unirna.train.batches import BatchSource, MaskedBatch
 from unirna.train.checkpoints import latest_checkpoint
-from unirna.train.claim import claim_run
 from unirna.train.config import TrainConfig, TrainError
 from unirna.train.loop import train
 from unirna.train.masking import mask_tokens
 from unirna.train.objective import MaskedLanguageModel, Objective
-from unirna.train.trials import run_trials
+from unirna.train.ray_tune import run_trials
+from unirna.train.run_dir import claim_run
 from unirna.train.whitening import corpus_whitening
 from unirna.train.workers import run_workers
 

@@ -21,16 +21,16 @@ from unirna.corpus import Corpus
 from unirna.job import JobStopped
 from unirna.model import CheckpointError, Encoder
 from unirna.model import load as load_model
-from unirna.train.ahead import Places, batches, default_processes
 from unirna.train.card import write_model
 from unirna.train.checkpoints import best_loss, prune, read_checkpoint, save_best, save_state, sound_checkpoint
-from unirna.train.claim import claim_run, claimed
 from unirna.train.config import TrainConfig, TrainError
 from unirna.train.memory import keep_memory
 from unirna.train.metrics import MetricsLog, matrix_rate
 from unirna.train.objective import Metrics, build_objective, to_device
 from unirna.train.optimiser import Optimiser, restore
 from unirna.train.parallel import Workers, clip, plain_encoder, shard, without_sync, wrap
+from unirna.train.prefetch import BatchPositions, batches, default_processes
+from unirna.train.run_dir import claim_run, claimed
 from unirna.train.stopping import clear_stop, stop_on_sigterm, stop_requested
 from unirna.train.validation import baselines, held_out_batches, validate
 from unirna.train.whitening import corpus_whitening
@@ -120,7 +120,7 @@ class _Training:
             shard(self.objective, half=self.half)
         self.optimiser = Optimiser(self.encoder, config)
         self.start = 0
-        checkpoint = workers.told_by_first(str(sound_checkpoint(run) or "") if self.first else None)
+        checkpoint = workers.broadcast(str(sound_checkpoint(run) or "") if self.first else None)
         if checkpoint:
             self.start, tensors, state = read_checkpoint(Path(checkpoint))
             restore(self.encoder, tensors)
@@ -136,15 +136,15 @@ class _Training:
             context=self.encoder.config.context,
         )
         self.baselines = baselines(run, self.corpus, self.held_out, config.seed) if self.first else {}
-        self.best = workers.sums(best_loss(run) if self.first else 0.0)[0]
+        self.best = workers.all_reduce_sum(best_loss(run) if self.first else 0.0)[0]
         self.records = MetricsLog(run, self.start) if self.first else None
-        self.rate = workers.sums(matrix_rate(device))[0]
+        self.rate = workers.all_reduce_sum(matrix_rate(device))[0]
         self.since = _Since(self.start)
         processes = config.batch_processes if config.batch_processes >= 0 else default_processes(device)
         micro = range(workers.rank, config.num_micro, workers.world)
         self.micro = len(micro)
         assert self.objective.source is not None
-        self.batches = batches(self.objective.source, Places(self.start, config.steps, micro), processes)
+        self.batches = batches(self.objective.source, BatchPositions(self.start, config.steps, micro), processes)
         self.skipped_in_a_row = 0
 
     def step(self, step: int) -> None:
@@ -165,7 +165,7 @@ class _Training:
             self.skipped_in_a_row += 1
 
         done = step + 1
-        total, stop = workers.sums(loss, self.first and stop_requested(self.run))
+        total, stop = workers.all_reduce_sum(loss, self.first and stop_requested(self.run))
         mean, ends = total / config.num_micro, done == config.steps
         if self.skipped_in_a_row == MAX_SKIPPED:
             raise TrainError(
@@ -215,7 +215,9 @@ class _Training:
         config, since = self.config, self.since
         seconds = time.perf_counter() - since.clock
         names = sorted(metrics)
-        tokens, work, *sums = self.workers.sums(since.tokens, since.work, *(float(metrics[name]) for name in names))
+        tokens, work, *sums = self.workers.all_reduce_sum(
+            since.tokens, since.work, *(float(metrics[name]) for name in names)
+        )
         record: dict[str, Any] = {
             "step": done,
             "steps": config.steps,

@@ -34,11 +34,11 @@ _CODES[[5, 7, 8, 9]] = np.arange(4)  # the tokens of A, C, G, U
 
 Tokens = NDArray[np.uint8]
 Floats = NDArray[np.float64]
-Words = list[NDArray[np.int64]]
+KmerCounts = list[NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
-class Place:
+class TargetPosition:
     """A nucleotide to predict: its place in `tokens`, uint8 [L], the whole sequence."""
 
     tokens: Tokens
@@ -72,28 +72,28 @@ def sample_sequences(corpus: Corpus, seed: int, letters: int = LETTERS) -> Itera
         yield tokens
 
 
-def count_kmers(sequences: Iterable[Tokens], longest: int = max(LEFT + 1, 2 * BOTH + 1)) -> Words:
-    """How often each word of 0 to `longest` letters stands in the sequences: entry k is int64 [4^k], A C G U as digits.
+def count_kmers(sequences: Iterable[Tokens], longest: int = max(LEFT + 1, 2 * BOTH + 1)) -> KmerCounts:
+    """How often each k-mer of 0 to `longest` letters stands in the sequences: entry k is int64 [4^k], A C G U as digits.
 
-    Words with an `N` and words over the end of a sequence are not counted.
+    K-mers with an `N`, and k-mers that cross the end of a sequence, are not counted.
     """
     counts = [np.zeros(4**k, np.int64) for k in range(longest + 1)]
     for chunk in _chunks(sequences):
-        words, good = np.zeros(len(chunk) + 1, np.int64), np.ones(len(chunk) + 1, bool)
+        kmers, good = np.zeros(len(chunk) + 1, np.int64), np.ones(len(chunk) + 1, bool)
         counts[0][0] += len(chunk)
         for k in range(1, longest + 1):
-            last = chunk[k - 1 :]  # each word of k - 1 letters, and the one after it
+            last = chunk[k - 1 :]  # each k-mer of k - 1 letters, and the one after it
             if not len(last):
                 break
-            words, good = 4 * words[: len(last)] + last, good[: len(last)] & (last < 4)
-            counts[k] += np.bincount(words[good], minlength=4**k)
+            kmers, good = 4 * kmers[: len(last)] + last, good[: len(last)] & (last < 4)
+            counts[k] += np.bincount(kmers[good], minlength=4**k)
     return counts
 
 
 def _chunks(sequences: Iterable[Tokens]) -> Iterator[NDArray[np.int64]]:
     """Codes of many sequences end to end, a 4 after each."""
     stop = np.array([4], np.int64)
-    parts: Words = []
+    parts: KmerCounts = []
     size = 0
     for tokens in sequences:
         parts += [_CODES[tokens], stop]
@@ -105,7 +105,7 @@ def _chunks(sequences: Iterable[Tokens]) -> Iterator[NDArray[np.int64]]:
         yield np.concatenate(parts)
 
 
-def tables_left(counts: Words, longest: int, prior: float) -> list[Floats]:
+def tables_left(counts: KmerCounts, longest: int, prior: float) -> list[Floats]:
     """P(x | the k letters before): float64 [4^k, 4] for k from 0 to `longest`."""
     tables = [_unigram(counts)]
     for k in range(1, longest + 1):
@@ -115,7 +115,7 @@ def tables_left(counts: Words, longest: int, prior: float) -> list[Floats]:
     return tables
 
 
-def tables_both(counts: Words, longest: int, prior: float) -> list[Floats]:
+def tables_both(counts: KmerCounts, longest: int, prior: float) -> list[Floats]:
     """P(x | the k letters before and after): float64 [4^k, 4^k, 4] for k from 0 to `longest`."""
     tables = [_unigram(counts).reshape(1, 1, 4)]
     for k in range(1, longest + 1):
@@ -125,12 +125,12 @@ def tables_both(counts: Words, longest: int, prior: float) -> list[Floats]:
     return tables
 
 
-def _unigram(counts: Words) -> Floats:
+def _unigram(counts: KmerCounts) -> Floats:
     shares: Floats = (counts[1] + 1.0) / (counts[1].sum() + 4)
     return shares.reshape(1, 4)
 
 
-def predict(counts: Words, places: list[Place]) -> list[Prediction]:
+def predict(counts: KmerCounts, places: list[TargetPosition]) -> list[Prediction]:
     """Predict held-out nucleotides with each baseline, at the context length and prior that do best on them."""
     left, right, target = _contexts(places, max(LEFT, BOTH))
     rows = np.arange(len(target))
@@ -156,8 +156,8 @@ def predict(counts: Words, places: list[Place]) -> list[Prediction]:
     return [*found, best["markov"], best["markov_both"]]
 
 
-def _contexts(places: list[Place], longest: int) -> tuple[Words, Words, NDArray[np.int64]]:
-    """Words of 0 to `longest` letters before and after each place, int64 [M] each, -1 where there are fewer; targets."""
+def _contexts(places: list[TargetPosition], longest: int) -> tuple[KmerCounts, KmerCounts, NDArray[np.int64]]:
+    """Contexts of 0 to `longest` nucleotides before and after each position: int64 [M] each, -1 if shorter; and targets."""
     windows = np.full((len(places), 2 * longest + 1), 4, np.int64)
     for row, (tokens, place) in enumerate((p.tokens, p.place) for p in places):
         start, end = max(0, place - longest), min(len(tokens), place + longest + 1)

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from unirna.corpus import Corpus
 from unirna.model import Encoder
 from unirna.model.attention import Segments
-from unirna.train.ahead import Source
 from unirna.train.batches import Batch, BatchSource
 from unirna.train.config import TrainConfig
+from unirna.train.prefetch import BatchProvider
 
 Metrics = dict[str, Tensor]
 
@@ -30,7 +30,7 @@ class Objective(nn.Module):
         source: of its batches; none is needed to validate.
     """
 
-    def __init__(self, encoder: Encoder, source: Source | None = None) -> None:
+    def __init__(self, encoder: Encoder, source: BatchProvider | None = None) -> None:
         super().__init__()
         self.source = source
         if encoder.lm_head is None:

@@ -38,7 +38,7 @@ class Workers:
         if not self.alone:
             dist.barrier()
 
-    def sums(self, *values: float) -> list[float]:
+    def all_reduce_sum(self, *values: float) -> list[float]:
         """The sum of each value over the workers."""
         if self.alone:
             return [float(value) for value in values]
@@ -46,7 +46,7 @@ class Workers:
         dist.all_reduce(tensor)
         return [float(value) for value in tensor.tolist()]
 
-    def told_by_first(self, value: str | None) -> str | None:
+    def broadcast(self, value: str | None) -> str | None:
         """The value that rank 0 has."""
         box = [value]
         if not self.alone:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from unirna.corpus import Corpus
 from unirna.train.batches import MaskedBatch, mask_pieces
-from unirna.train.markov import Place, count_kmers, predict, sample_sequences
+from unirna.train.markov import TargetPosition, count_kmers, predict, sample_sequences
 from unirna.train.objective import Objective, to_device
 from unirna.train.parallel import Workers
 
@@ -28,11 +28,11 @@ class HeldOut:
     sources: NDArray[np.int64]
     pieces: list[NDArray[np.uint8]]
 
-    def places(self) -> Iterator[Place]:
+    def places(self) -> Iterator[TargetPosition]:
         """The hidden nucleotides in their unhidden sequences."""
         owner = np.searchsorted(self.masked.boundaries, self.masked.places, side="right") - 1
         for piece, place in zip(owner.tolist(), self.masked.places.tolist(), strict=True):
-            yield Place(self.pieces[piece], place - int(self.masked.boundaries[piece]) - 1)  # without <cls>
+            yield TargetPosition(self.pieces[piece], place - int(self.masked.boundaries[piece]) - 1)  # without <cls>
 
 
 def held_out_batches(corpus: Corpus, *, seed: int, tokens: int, budget: int, context: int) -> list[HeldOut]:
@@ -91,7 +91,7 @@ def validate(
                 for column, values in enumerate((None, loss_M.double().cpu().numpy(), right_M.cpu().numpy())):
                     sums[:, column] += np.bincount(batch.sources, values, minlength=len(names))
     objective.train()
-    total = np.array(workers.sums(*sums.ravel())).reshape(sums.shape)
+    total = np.array(workers.all_reduce_sum(*sums.ravel())).reshape(sums.shape)
     return summarise(total, names) if total[:, 0].sum() else {}
 
 

@@ -22,6 +22,7 @@ from unirna.base import command as run_command
 from unirna.base import counted, percent
 from unirna.sdk import _collections, _jobs_cli
 from unirna.sdk._collections import Collections
+from unirna.sdk._connection_options import ConnectionOptions
 from unirna.sdk._doctor import Doctor
 from unirna.sdk._exceptions import InvalidRequestError, ModelMismatchError, NotFoundError, UniRNAError
 from unirna.sdk._export import OF_VECTORS, Content, Rows, Writer, check_target, exporting
@@ -32,7 +33,6 @@ from unirna.sdk._records import answer_each
 from unirna.sdk._results import HIT_COLUMNS, FoldResult
 from unirna.sdk._scripts import SCRIPTS, run_script
 from unirna.sdk._sequences import ReadsSequences, read_sequences
-from unirna.sdk._source import Source
 
 UNSHOWN = (
     *("sequence", "found_by", "target_coverage", "alignment_score", "query_start", "query_end", "target_start"),
@@ -66,7 +66,7 @@ class Search(ReadsSequences):
     no_verify: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Search by vectors alone. By default hits of queries of up to 2,000 nucleotides are aligned."""
     output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
-    source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
+    source: tyro.conf.OmitArgPrefixes[ConnectionOptions] = field(default_factory=ConnectionOptions)
 
     def run(self) -> int:
         """Search and print; 2 where some of several sequences cannot be used, and the others were searched."""
@@ -124,7 +124,7 @@ class Embed(ReadsSequences):
     `vectors`), .parquet, or .h5ad (AnnData; needs unirna[h5ad])."""
     force: bool = False
     """Replace a file that is there."""
-    source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
+    source: tyro.conf.OmitArgPrefixes[ConnectionOptions] = field(default_factory=ConnectionOptions)
 
     def run(self) -> int:
         """Embed and write; 2 where some of several sequences cannot be used, and the others were embedded."""
@@ -163,7 +163,7 @@ class Predict(ReadsSequences):
     """Prevalence that the probabilities are to hold for, instead of that of the training data: a share such as 0.05 for all
     labels, or LABEL=0.05, once for each label or class."""
     output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
-    source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
+    source: tyro.conf.OmitArgPrefixes[ConnectionOptions] = field(default_factory=ConnectionOptions)
 
     def run(self) -> int:
         """Predict and print; 2 where some of several sequences cannot be used, and the others were answered."""
@@ -234,7 +234,7 @@ class Fold(ReadsSequences):
     """The same as --format jsonl."""
     tsv: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """The same as --format tsv."""
-    source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
+    source: tyro.conf.OmitArgPrefixes[ConnectionOptions] = field(default_factory=ConnectionOptions)
 
     def run(self) -> int:
         """Fold and print; 2 where some of several sequences cannot be used, and the others were folded."""
@@ -298,7 +298,7 @@ class ScoreVariants(ReadsSequences):
     svg: Path | None = None
     """File for a heat map of all single substitutions."""
     output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
-    source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
+    source: tyro.conf.OmitArgPrefixes[ConnectionOptions] = field(default_factory=ConnectionOptions)
 
     def run(self) -> None:
         """Score and print."""
@@ -328,7 +328,7 @@ class Models:
     plot: Path | None = None
     """File for the plot of predicted against true values, SVG (predictors of values)."""
     output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
-    source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
+    source: tyro.conf.OmitArgPrefixes[ConnectionOptions] = field(default_factory=ConnectionOptions)
 
     def run(self) -> None:
         """List them."""

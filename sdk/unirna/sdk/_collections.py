@@ -16,10 +16,10 @@ from urllib.parse import quote, urlencode
 import tyro
 
 from unirna.base import counted
+from unirna.sdk._connection_options import ConnectionOptions
 from unirna.sdk._exceptions import InvalidRequestError, NotFoundError, ServiceError
 from unirna.sdk._export import OF_ROWS, check_target, content_of, exporting, rows_of
 from unirna.sdk._output import Output, say
-from unirna.sdk._source import Source
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -38,7 +38,7 @@ class List:
     """List the collections that can be searched."""
 
     output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
-    source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
+    source: tyro.conf.OmitArgPrefixes[ConnectionOptions] = field(default_factory=ConnectionOptions)
 
     def run(self) -> None:
         """List them."""
@@ -103,7 +103,7 @@ class Show:
     """With --store: an older version, by number or tag."""
     json: bool = False
     """One JSON object."""
-    source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
+    source: tyro.conf.OmitArgPrefixes[ConnectionOptions] = field(default_factory=ConnectionOptions)
 
     def run(self) -> None:
         """Show it."""
@@ -135,7 +135,7 @@ class Show:
             "version": opened.info.version,
             **asdict(found),
             "index": None if opened.index is None else asdict(opened.index),
-            "word_index": opened.has_word_index,
+            "kmer_index": opened.has_kmer_index,
             "chance": None if chance is None else {"queries": chance.queries, "rows": chance.rows},
             "columns": opened.info.columns,
         }
@@ -152,7 +152,7 @@ class Sample:
     seed: int = 0
     """Of the choice."""
     output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
-    source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
+    source: tyro.conf.OmitArgPrefixes[ConnectionOptions] = field(default_factory=ConnectionOptions)
 
     def run(self) -> None:
         """Print them."""
@@ -176,7 +176,7 @@ class Export:
     """With --store: an older version, by number or tag."""
     force: bool = False
     """Replace a file that is there."""
-    source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
+    source: tyro.conf.OmitArgPrefixes[ConnectionOptions] = field(default_factory=ConnectionOptions)
 
     def run(self) -> None:
         """Write it."""
@@ -371,8 +371,8 @@ class Compact(InStore):
 class Index(InStore):
     """Build an index for approximate search, measure it, and keep it if it finds enough. Small collections need none."""
 
-    kind: Literal["hnsw", "ivf_flat", "ivf_sq", "ivf_pq", "ivf_rq", "words"] = "hnsw"
-    """hnsw: a graph, the fastest to search; the ivf kinds are built faster and smaller. words: of 8-mers, for hybrid and
+    kind: Literal["hnsw", "ivf_flat", "ivf_sq", "ivf_pq", "ivf_rq", "kmers"] = "hnsw"
+    """hnsw: a graph, the fastest to search; the ivf kinds are built faster and smaller. kmers: of 8-mers, for hybrid and
     verified searches of a collection that does not fit in memory; it stands beside the others."""
     min_recall: float = 0.95
     """Least share of the 10 nearest rows that it must find."""
@@ -382,12 +382,12 @@ class Index(InStore):
     def run(self) -> None:
         """Build it."""
         store = _vectorstore()
-        if self.kind == "words":
+        if self.kind == "kmers":
             if self.drop:
-                store.drop_word_index(self.store, self.name)
-                say(f"{self.name} has no index of its words now")
+                store.drop_kmer_index(self.store, self.name)
+                say(f"{self.name} has no index of its k-mers now")
             else:
-                say(f"{self.name}: its words are indexed, in {store.build_word_index(self.store, self.name):,.0f} s")
+                say(f"{self.name}: its k-mers are indexed, in {store.build_kmer_index(self.store, self.name):,.0f} s")
             return
         if self.drop:
             store.drop_index(self.store, self.name)
@@ -499,7 +499,7 @@ class Default:
 
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="[NAME]")] = ""
     """The collection to set, with --store. (Of a service: PUT /v1/collections/NAME/default with an admin key.)"""
-    source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
+    source: tyro.conf.OmitArgPrefixes[ConnectionOptions] = field(default_factory=ConnectionOptions)
 
     def run(self) -> None:
         """Show or set it."""

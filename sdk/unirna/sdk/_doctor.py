@@ -19,8 +19,8 @@ import tyro
 
 from unirna.base import counted
 from unirna.sdk._connect import connect
+from unirna.sdk._connection_options import ConnectionOptions
 from unirna.sdk._exceptions import AuthenticationError, UniRNAError
-from unirna.sdk._source import Source
 
 State = Literal["ok", "note", "problem"]
 MARKS = {"ok": "✓", "note": "·", "problem": "✗"}
@@ -40,7 +40,7 @@ class Finding:
 class Doctor:
     """Check the installation, the cluster, the store and the service, and say what to mend."""
 
-    source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
+    source: tyro.conf.OmitArgPrefixes[ConnectionOptions] = field(default_factory=ConnectionOptions)
 
     def run(self) -> int:
         """Check and print; 1 where there is a problem."""
@@ -126,7 +126,7 @@ def ray_cluster() -> Iterator[Finding]:
     yield Finding("Ray", "ok", f"{address} answers")
 
 
-def store(source: Source) -> Iterator[Finding]:
+def store(source: ConnectionOptions) -> Iterator[Finding]:
     """The store that was named, and its collections."""
     if not source.store:
         return
@@ -157,7 +157,7 @@ def store(source: Source) -> Iterator[Finding]:
         )
 
 
-def service(source: Source) -> Iterator[Finding]:
+def service(source: ConnectionOptions) -> Iterator[Finding]:
     """The service that is named, or that stands at UNIRNA_URL or the default address."""
     asked = bool(source.url or os.environ.get("UNIRNA_URL"))
     try:

@@ -44,7 +44,7 @@ class Hit:
         sequence: RNA letters. length: in nucleotides.
         labels: the collection's other columns.
         rank: from 1.
-        found_by: "vector", or in a hybrid search also "words" or "both".
+        found_by: "vector", or in a hybrid search also "kmers" or "both".
         alignment: in an aligned search.
         p: how often the best hit of a random sequence of the query's length is as good; None where that is not known.
     """

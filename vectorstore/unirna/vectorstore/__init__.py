@@ -26,6 +26,7 @@ from unirna.vectorstore.ingest import (
     version_name,
     write_rows,
 )
+from unirna.vectorstore.kmer_index import build_kmer_index, drop_kmer_index
 from unirna.vectorstore.manage import (
     Statistics,
     Version,
@@ -63,7 +64,6 @@ from unirna.vectorstore.schema import (
     vector_array,
 )
 from unirna.vectorstore.types import storable, storable_table
-from unirna.vectorstore.word_index import build_word_index, drop_word_index
 
 __all__ = [
     "KINDS",
@@ -89,7 +89,7 @@ __all__ = [
     "add_labels",
     "append_rows",
     "build_index",
-    "build_word_index",
+    "build_kmer_index",
     "chance_of",
     "check_name",
     "collection_schema",
@@ -102,7 +102,7 @@ __all__ = [
     "delete",
     "drop",
     "drop_index",
-    "drop_word_index",
+    "drop_kmer_index",
     "exists",
     "explain_empty",
     "files_there",

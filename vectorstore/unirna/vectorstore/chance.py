@@ -186,7 +186,7 @@ def measure_chance(collection: Collection, sequences: Sequence[str], vectors: ND
     near = collection.search(vectors, k=1, columns=columns)
     cosine = Extremes.of(lengths, stretched(near["similarity"].to_numpy()))
     joined = score = None
-    if collection.words_fit_in_memory or collection.has_word_index:
+    if collection.kmers_fit_in_memory or collection.has_kmer_index:
         both = search_hybrid(collection, sequences, vectors, k=1, columns=columns)
         joined = Extremes.of(lengths, stretched(np.add(both["similarity"].to_numpy(), both["_shared"].to_numpy()) / 2))
         aligned = search_hybrid(collection, sequences, vectors, k=1, columns=columns, verify=True)

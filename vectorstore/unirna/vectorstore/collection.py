@@ -19,9 +19,18 @@ from unirna.base import counted
 from unirna.vectorstore.conditions import id_in
 from unirna.vectorstore.errors import ChangedError, ForkedError, ModelMismatchError, StoreError
 from unirna.vectorstore.filters import check_filter, filter_errors
-from unirna.vectorstore.memory import MEMORY, ROUNDING, cosines_of
-from unirna.vectorstore.nearest import SPARE, Few, by_index, in_memory, matrix_of, ordered, read_near, with_distance
-from unirna.vectorstore.schema import INDEX_KEY, VECTOR_INDEX, WORD_INDEX, Index, Provenance
+from unirna.vectorstore.nearest import (
+    SPARE,
+    PrefilteredRows,
+    by_index,
+    in_memory,
+    matrix_of,
+    ordered,
+    read_near,
+    with_distance,
+)
+from unirna.vectorstore.schema import INDEX_KEY, KMER_INDEX, OLD_KMER_INDEX, VECTOR_INDEX, Index, Provenance
+from unirna.vectorstore.vector_cache import ROUNDING, VECTOR_CACHE, cosines_of
 
 METRIC: Final = "cosine"
 REJECTS: Final = ".rejects"
@@ -189,8 +198,8 @@ class Collection:
     ) -> pa.Table:
         """The k nearest rows to each vector among those that pass the filter.
 
-        Vectors that fit the memory set aside for searches are held there (`unirna.vectorstore.memory`), and the search is
-        exact. Larger collections are searched by their index (`build_index`), if they have one.
+        Vectors that fit the memory set aside for searches are held there (`unirna.vectorstore.vector_cache`), and the
+        search is exact. Larger collections are searched by their index (`build_index`), if they have one.
 
         Args:
             vectors: float32 [H] or [Q, H].
@@ -217,13 +226,13 @@ class Collection:
         dataset = self.dataset
         condition = check_filter(dataset, where)
         index = None if exact else _index_of(dataset)
-        matrix = MEMORY.matrix(dataset, self.version) if exact is not False or index is None else None
+        matrix = VECTOR_CACHE.matrix(dataset, self.version) if exact is not False or index is None else None
         parts: list[pa.Table] = []
         with filter_errors(where, dataset.schema.names):
             places = matrix.places(condition) if matrix is not None and condition is not None else None
             few = None
             if matrix is None and condition is not None and dataset.count_rows(filter=condition) <= RARE:
-                few = Few.of(dataset, condition, self._dimension)  # comparing with each of them is faster, and misses none
+                few = PrefilteredRows.of(dataset, condition, self._dimension)  # few: comparing with each is faster
             for first in range(0, len(queries), QUERIES_AT_ONCE):
                 chunk = queries[first : first + QUERIES_AT_ONCE]
                 if matrix is not None:
@@ -242,19 +251,19 @@ class Collection:
         return _index_of(self.dataset)
 
     @property
-    def has_word_index(self) -> bool:
-        """Whether there is an index of the words on disk (`build_word_index`)."""
-        return has_index(self.dataset, WORD_INDEX)
+    def has_kmer_index(self) -> bool:
+        """Whether there is an index of the k-mers on disk (`build_kmer_index`)."""
+        return bool(kmer_indexes(self.dataset))
 
     @property
     def fits_in_memory(self) -> bool:
         """Whether the vectors fit the memory set aside for searches, which are then exact without an index."""
-        return MEMORY.fits(self.dataset)
+        return VECTOR_CACHE.fits(self.dataset)
 
     @property
-    def words_fit_in_memory(self) -> bool:
-        """Whether its words fit beside them, which hybrid and verified searches want (else: `build_word_index`)."""
-        return MEMORY.fits(self.dataset, words=True)
+    def kmers_fit_in_memory(self) -> bool:
+        """Whether its k-mers fit beside them, which hybrid and verified searches want (else: `build_kmer_index`)."""
+        return VECTOR_CACHE.fits(self.dataset, kmers=True)
 
     def search_index(
         self, index: Index, vector: NDArray[np.float32], *, k: int, columns: Sequence[str], where: str | None = None
@@ -447,6 +456,11 @@ class Collection:
 def has_index(dataset: lance.LanceDataset, name: str) -> bool:
     """Whether a version of a table has an index of this name."""
     return any(index.name == name for index in dataset.describe_indices())
+
+
+def kmer_indexes(dataset: lance.LanceDataset) -> list[str]:
+    """Names of the indexes of k-mers that a version of a table has."""
+    return [index.name for index in dataset.describe_indices() if index.name in (KMER_INDEX, OLD_KMER_INDEX)]
 
 
 def _index_of(dataset: lance.LanceDataset) -> Index | None:

@@ -1,6 +1,6 @@
-"""Search by vectors and by words together, and alignments of what was found.
+"""Search by vectors and by k-mers together, and alignments of what was found.
 
-Vectors find relatives whose letters have drifted apart, words (8-mers) find what shares a stretch. The best of both are
+Vectors find relatives whose letters have drifted apart, k-mers (8-mers) find what shares a stretch. The best of both are
 ranked by the sum of the two cosines; aligned, by the score of the local alignment.
 """
 
@@ -18,13 +18,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from unirna.vectorstore.align import Aligner, Alignment
-from unirna.vectorstore.collection import Collection, has_index
+from unirna.vectorstore.collection import Collection, kmer_indexes
 from unirna.vectorstore.errors import StoreError
 from unirna.vectorstore.filters import check_filter, filter_errors
-from unirna.vectorstore.memory import MEMORY, Matrix, Places, cosines_of
-from unirna.vectorstore.schema import VERIFIED, WORD_INDEX
-from unirna.vectorstore.word_index import rows_sharing, shares
-from unirna.vectorstore.words import Words
+from unirna.vectorstore.kmer_index import rows_sharing, shares
+from unirna.vectorstore.kmers import Kmers
+from unirna.vectorstore.schema import VERIFIED
+from unirna.vectorstore.vector_cache import VECTOR_CACHE, Matrix, RowNumbers, cosines_of
 
 DEPTH: Final = 200
 """Hits of each ranking that are joined."""
@@ -34,7 +34,7 @@ CELLS: Final = 2_000_000_000
 """Letters of the query times those of all candidates that are aligned: some seconds of one core."""
 TAKEN: Final = 10_000
 """Hits whose columns are put together at a time."""
-FOUND_BY: Final = ("vector", "words", "both")
+FOUND_BY: Final = ("vector", "kmers", "both")
 
 
 def search_hybrid(
@@ -48,11 +48,11 @@ def search_hybrid(
     verify: bool = False,
     depth: int = DEPTH,
 ) -> pa.Table:
-    """The k rows of a collection nearest to each sequence by its vector and its words.
+    """The k rows of a collection nearest to each sequence by its vector and its k-mers.
 
     Args:
-        collection: one whose vectors and words fit the memory set aside for searches, or that has an index of its words
-            (`build_word_index`); then the vectors are searched as `Collection.search` does.
+        collection: one whose vectors and k-mers fit the memory set aside for searches, or that has an index of its k-mers
+            (`build_kmer_index`); then the vectors are searched as `Collection.search` does.
         sequences: normalised, of the queries.
         vectors: theirs, by the collection's model: float32 [Q, D].
         k: rows for each, at most the candidates: twice `depth`. where, columns: as for `Collection.search`.
@@ -63,11 +63,11 @@ def search_hybrid(
 
     Returns:
         Rows in the order (query, rank): `query` int32, `rank` int32, `similarity` float32 (cosine of the vectors),
-        `found_by` ("vector", "words" or "both"), `_shared` float32 (cosine of the words), with `verify` the columns of
+        `found_by` ("vector", "kmers" or "both"), `_shared` float32 (cosine of the k-mers), with `verify` the columns of
         `VERIFIED` (null for those not aligned), then the collection's columns. Equals stand in the order of their ids.
 
     Raises:
-        StoreError: the collection does not fit in memory, and has no index of its words.
+        StoreError: the collection does not fit in memory, and has no index of its k-mers.
         FilterError, ValueError: as for `Collection.search`.
     """
     queries = collection.check_queries(vectors)
@@ -78,21 +78,21 @@ def search_hybrid(
     wanted = collection.check_columns(columns)
     dataset = collection.dataset
     condition = check_filter(dataset, where)
-    matrix = MEMORY.matrix(dataset, collection.version)
-    words = None if matrix is None else MEMORY.words(matrix)
-    if words is None and not has_index(dataset, WORD_INDEX):
+    matrix = VECTOR_CACHE.matrix(dataset, collection.version)
+    kmers = None if matrix is None else VECTOR_CACHE.kmers(matrix)
+    if kmers is None and not kmer_indexes(dataset):
         raise StoreError(
-            f"the vectors and words of collection {collection.name!r} are larger than the memory for searches "
-            f"({MEMORY.budget / (1 << 30):.1f} GB). Set UNIRNA_SEARCH_MEMORY_GB to more, build an index of the words "
-            f"on disk (unirna collections index {collection.name} --store … --kind words), or search by vectors alone"
+            f"the vectors and k-mers of collection {collection.name!r} do not fit in the memory for searches "
+            f"({VECTOR_CACHE.budget / (1 << 30):.1f} GB). Raise UNIRNA_SEARCH_MEMORY_GB, build an index of the k-mers on "
+            f"disk (unirna collections index {collection.name} --store … --kind kmers), or search by vectors alone"
         )
     with filter_errors(where, dataset.schema.names):
-        if matrix is not None and words is not None:
-            candidates = _in_memory(matrix, words, sequences, queries, condition, depth)
+        if matrix is not None and kmers is not None:
+            candidates = _in_memory(matrix, kmers, sequences, queries, condition, depth)
         else:
             candidates = _on_disk(collection, dataset, sequences, queries, where, depth, wanted)
         found = [_Found.of(part, sequence, k, verify) for part, sequence in zip(candidates, sequences, strict=True)]
-    if matrix is not None and words is not None:
+    if matrix is not None and kmers is not None:
         every = np.unique(np.concatenate([part.places for part in found]))
         held = matrix.dataset.take(every, columns=wanted)
         at = np.searchsorted(every, np.concatenate([part.places for part in found]))
@@ -108,12 +108,12 @@ class _Candidates:
     """Rows that one of the rankings or both found for a query.
 
     Attributes:
-        places: where each stands, in the matrix or in `rows`. ids, cosines, shared: of each, by vector and by words.
-        by: 1 found by its vector, 2 by its words, 3 by both. sequences: letters of some, by their ascending numbers.
+        places: where each stands, in the matrix or in `rows`. ids, cosines, shared: of each, by vector and by k-mers.
+        by: 1 found by its vector, 2 by its k-mers, 3 by both. sequences: letters of some, by their ascending numbers.
         rows: the columns that are wanted, where they have been read already.
     """
 
-    places: Places
+    places: RowNumbers
     ids: pa.ChunkedArray
     cosines: NDArray[np.float32]
     shared: NDArray[np.float32]
@@ -123,29 +123,29 @@ class _Candidates:
 
 
 def _in_memory(
-    matrix: Matrix, words: Words, sequences: Sequence[str], queries: NDArray[np.float32], where: str | None, depth: int
+    matrix: Matrix, kmers: Kmers, sequences: Sequence[str], queries: NDArray[np.float32], where: str | None, depth: int
 ) -> Iterator[_Candidates]:
-    """The candidates of each query by products and by the words that are held."""
+    """The candidates of each query by products and by the k-mers that are held."""
     places = None if where is None else matrix.places(where)
     near = matrix.nearest(queries, depth, places)
     for text, query, (vector_places, similarities) in zip(sequences, queries, near, strict=True):
         best = np.argsort(-similarities, kind="stable")[:depth]
         vector_places, similarities = vector_places[best], similarities[best]
-        shared = words.cosines(text)
-        word_places = _largest(shared if places is None else shared[places], depth)
-        word_places = word_places if places is None else places[word_places]
-        found = np.union1d(vector_places, word_places)
+        shared = kmers.cosines(text)
+        kmer_places = _largest(shared if places is None else shared[places], depth)
+        kmer_places = kmer_places if places is None else places[kmer_places]
+        found = np.union1d(vector_places, kmer_places)
         by, at = np.zeros(len(found), int), np.searchsorted(found, vector_places)
         by[at] += 1
-        by[np.searchsorted(found, word_places)] += 2
+        by[np.searchsorted(found, kmer_places)] += 2
         cosines = np.empty(len(found), np.float32)
         cosines[at] = similarities
         cosines[by == 2] = matrix.cosines(found[by == 2], query)
-        yield _Candidates(found, words.ids(found), cosines, shared[found], by, partial(_letters, words, found))
+        yield _Candidates(found, kmers.ids(found), cosines, shared[found], by, partial(_letters, kmers, found))
 
 
-def _letters(words: Words, places: Places, numbers: NDArray[np.int64]) -> list[str]:
-    return words.sequences(places[numbers])
+def _letters(kmers: Kmers, places: RowNumbers, numbers: NDArray[np.int64]) -> list[str]:
+    return kmers.sequences(places[numbers])
 
 
 def _on_disk(
@@ -157,7 +157,7 @@ def _on_disk(
     depth: int,
     wanted: Sequence[str],
 ) -> Iterator[_Candidates]:
-    """The candidates of each query by the collection's indexes, of vectors and of words."""
+    """The candidates of each query by the collection's indexes, of vectors and of k-mers."""
     columns = list(dict.fromkeys(["id", "sequence", "vector", *wanted]))
     condition = check_filter(dataset, where)
     for text, query in zip(sequences, queries, strict=True):
@@ -165,8 +165,8 @@ def _on_disk(
         near = collection.search(query, k=depth, where=where, columns=columns).select(columns).cast(sharing.schema)
         rows = pa.concat_tables([near, sharing.filter(pc.invert(pc.is_in(sharing["id"], near["id"])))])
         letters = rows["sequence"].to_pylist()
-        in_words = pc.is_in(rows["id"], sharing["id"]).to_numpy()
-        by = (np.arange(len(letters)) < near.num_rows) + 2 * in_words
+        in_kmers = pc.is_in(rows["id"], sharing["id"]).to_numpy()
+        by = (np.arange(len(letters)) < near.num_rows) + 2 * in_kmers
         vectors = rows["vector"].combine_chunks().flatten().to_numpy().reshape(len(letters), len(query))
         cosines, shared = cosines_of(vectors, query), shares(text, letters)
         yield _Candidates(
@@ -182,7 +182,7 @@ def _chosen(letters: list[str], numbers: NDArray[np.int64]) -> list[str]:
 class _Found:
     """The hits of one query, best first."""
 
-    places: Places
+    places: RowNumbers
     rows: pa.Table | None
     similarity: NDArray[np.float32]
     shared: NDArray[np.float32]
@@ -236,7 +236,7 @@ def _table(found: Sequence[_Found], rows: pa.Table, verify: bool) -> pa.Table:
     return pa.table(result | {name: rows[name] for name in rows.column_names if name not in result})
 
 
-def _largest(scores: NDArray[np.float32], count: int) -> Places:
+def _largest(scores: NDArray[np.float32], count: int) -> RowNumbers:
     """Where the largest scores above 0 stand, at most so many."""
     found = np.flatnonzero(scores > 0)
     if len(found) > count:

@@ -1,7 +1,7 @@
 """Approximate search: an index whose recall is measured on the collection's own rows before anyone relies on it.
 
-Collections whose vectors fit in memory need none (`unirna.vectorstore.memory`): there an exact search is one product. Rows
-that came after an index was built are compared one by one, so they are found at once; `compact` takes them into the index.
+Collections whose vectors fit in memory need none (`unirna.vectorstore.vector_cache`): there an exact search is one matrix
+product. Rows added after an index was built are compared one by one; `compact` adds them to the index.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from unirna.vectorstore.collection import Collection, has_index, open
 from unirna.vectorstore.errors import StoreError
-from unirna.vectorstore.memory import ROUNDING
 from unirna.vectorstore.schema import INDEX_KEY, VECTOR_INDEX, Index, Measurement
+from unirna.vectorstore.vector_cache import ROUNDING
 
 KINDS: Final[Mapping[str, Index]] = MappingProxyType(
     {

@@ -27,7 +27,7 @@ MAP_SCHEMA: Final = pa.schema(
 )
 KEPT: Final = timedelta(days=1)
 """How long a map that was replaced is left in place, for those who are reading it."""
-Places = NDArray[np.float32]
+MapPositions = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Map:
     """A map: `ids` [N] of rows, their `places` float32 [N, 2], what it was made of, and a name that no other map has."""
 
     ids: pa.Array
-    places: Places
+    places: MapPositions
     info: MapInfo
     name: str
 
@@ -64,7 +64,7 @@ def map_name(name: str) -> str:
     return name + MAP
 
 
-def write_map(uri: str, name: str, ids: pa.Array, places: Places, info: MapInfo) -> None:
+def write_map(uri: str, name: str, ids: pa.Array, places: MapPositions, info: MapInfo) -> None:
     """Put a map beside a collection, in the place of the one that is there; one commit.
 
     Raises:
@@ -109,7 +109,7 @@ def map_is_current(uri: str, name: str, info: MapInfo) -> bool:
     return same_rows(uri, name, info.of)
 
 
-def place_among(places: Places, similarities: NDArray[np.float32]) -> Places:
+def place_among(places: MapPositions, similarities: NDArray[np.float32]) -> MapPositions:
     """Where something belongs whose neighbours have places: their mean, the nearest weighing most.
 
     A neighbour's weight falls by two thirds with each quarter of their mean distance beyond the nearest one, so what equals
@@ -125,7 +125,7 @@ def place_among(places: Places, similarities: NDArray[np.float32]) -> Places:
     mean = np.maximum(distances.mean(axis=-1, keepdims=True), 1e-9)
     weights = np.exp(-4 * distances / mean)
     weights /= weights.sum(axis=-1, keepdims=True)
-    placed: Places = (places * weights[..., None]).sum(axis=-2).astype(np.float32)
+    placed: MapPositions = (places * weights[..., None]).sum(axis=-2).astype(np.float32)
     return placed
 
 

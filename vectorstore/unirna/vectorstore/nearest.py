@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from unirna.vectorstore.memory import Matrix, Places, cosines_of, nearly_nearest
 from unirna.vectorstore.schema import Index
+from unirna.vectorstore.vector_cache import Matrix, RowNumbers, cosines_of, nearly_nearest
 
 SPARE: Final = 16
 """Rows fetched beyond those asked for, so that ties at the end are seen without asking again."""
-Near = tuple[Places, NDArray[np.float32]]
-"""Places of rows in a table, ascending, and their cosines."""
+Near = tuple[RowNumbers, NDArray[np.float32]]
+"""RowNumbers of rows in a table, ascending, and their cosines."""
 
 
 def by_index(
@@ -54,7 +54,7 @@ def with_distance(columns: list[str]) -> list[str]:
 
 
 def in_memory(
-    matrix: Matrix, queries: NDArray[np.float32], places: Places | None, k: int, offset: int, columns: list[str]
+    matrix: Matrix, queries: NDArray[np.float32], places: RowNumbers | None, k: int, offset: int, columns: list[str]
 ) -> Iterator[pa.Table]:
     """Rows offset to offset + k of each query, with their `similarity`, from the matrix of a collection."""
     near = [_cut(at, cosines, offset + k) for at, cosines in matrix.nearest(queries, offset + k, places)]
@@ -75,16 +75,16 @@ def read_near(dataset: lance.LanceDataset, near: list[Near], k: int, offset: int
 
 
 @dataclass(frozen=True)
-class Few:
+class PrefilteredRows:
     """The rows that pass a filter: places in the table, ascending, and vectors [n, D], which are read of these alone, with
     their lengths [n]."""
 
-    places: Places
+    places: RowNumbers
     vectors: NDArray[np.float32]
     norms: NDArray[np.float32]
 
     @classmethod
-    def of(cls, dataset: lance.LanceDataset, where: str, dimension: int) -> Few:
+    def of(cls, dataset: lance.LanceDataset, where: str, dimension: int) -> PrefilteredRows:
         """Read them."""
         read = dataset.scanner(columns=["vector", "_rowoffset"], filter=where, late_materialization=True).to_table()
         places = read["_rowoffset"].to_numpy().astype(np.int64)
@@ -96,13 +96,13 @@ class Few:
 
     def nearest(self, query: NDArray[np.float32], limit: int) -> Near:
         """The nearest rows to a query, and what is as near as the last of them: cosines float32 [n]."""
-        # einsum, not a product by OpenBLAS: its threads would slow the next embedding down (`memory._products`)
+        # einsum, not a product by OpenBLAS: its threads would slow the next embedding down (`vector_cache._products`)
         rough = np.einsum("nd,d->n", self.vectors, query / np.linalg.norm(query)) / self.norms
         near = nearly_nearest(rough, limit)
         return _cut(self.places[near], cosines_of(self.vectors[near], query), limit)
 
 
-def _cut(places: Places, cosines: NDArray[np.float32], limit: int) -> Near:
+def _cut(places: RowNumbers, cosines: NDArray[np.float32], limit: int) -> Near:
     """The nearest of some rows, the last one's equals, and no more."""
     if (surplus := len(cosines) - limit) > 0:
         keep = cosines >= np.partition(cosines, surplus)[surplus]

@@ -26,7 +26,7 @@ from unirna.serve.api import job_routes, schemas
 from unirna.serve.api.application import Application
 from unirna.serve.api.middleware import Guard
 from unirna.serve.api.problems import answer_errors
-from unirna.serve.engine.batcher import Batcher, Embed, Few, Turn, Vectors
+from unirna.serve.engine.batcher import Batcher, ConcurrencyLimiter, Embed, SerialExecutor, Vectors
 from unirna.serve.engine.engine import Engine
 from unirna.serve.engine.folding import Asked
 from unirna.serve.engine.limits import Limits
@@ -142,8 +142,8 @@ def create_app(
     metrics.model.labels(engine.model.name, engine.model.fingerprint, package_version()).set(1)
     app.state.batcher = _batcher_of(engine.model, settings, metrics, embed)
     app.state.own_batchers = WeakKeyDictionary()
-    app.state.long_turn = Turn(waiting=LONG_WAITING)
-    app.state.few_profiles = Few(PROFILES_AT_ONCE, LONG_WAITING)
+    app.state.long_requests = SerialExecutor(waiting=LONG_WAITING)
+    app.state.profile_limiter = ConcurrencyLimiter(PROFILES_AT_ONCE, LONG_WAITING)
     app.state.searching = ThreadPoolExecutor(
         SEARCHES, thread_name_prefix="search"
     )  # each has threads of its own for products
@@ -250,8 +250,8 @@ async def predict(
         batcher = _batcher_for(request, await asyncio.to_thread(lambda: predictor.encoder))
     if predictor.level == "nucleotide":
         answers: list[dict[str, Any]] = []
-        few: Few = request.app.state.few_profiles  # each holds the rows of its nucleotides
-        async with few:
+        limiter: ConcurrencyLimiter = request.app.state.profile_limiter  # each holds the rows of its nucleotides
+        async with limiter:
             for part in nucleotides_at_once(sequences):
                 taken = [check.applicable for check in predictor.check(part)]
                 of_those = [text for text, take in zip(part, taken, strict=True) if take]
@@ -276,11 +276,11 @@ async def fold(body: schemas.FoldRequest, request: Request, engine: EngineOf, se
     """Base pairs of each sequence with their probabilities, pseudoknots included; the same alone or in any request."""
     sequences = _checked(body.sequences, engine, settings)
     engine.folding.check(sequences)
-    turn: Turn = request.app.state.long_turn
+    executor: SerialExecutor = request.app.state.long_requests
     asked = Asked(**body.model_dump(exclude={"sequences"}))
     await asyncio.to_thread(engine.folding.check_constraints, sequences, asked)
     folded = partial(engine.folding.fold, sequences, asked)
-    return {"structures": await turn.run(folded)}
+    return {"structures": await executor.run(folded)}
 
 
 @api.post("/score-variants", response_model=schemas.VariantsResponse, summary="Scores of variants of a sequence")
@@ -288,8 +288,8 @@ async def score_variants(body: schemas.VariantsRequest, request: Request, engine
     """How much more or less likely the language model finds substitutions: those listed, or all single ones."""
     letters = engine.limits.check_sequence(body.sequence, "sequence")
     await asyncio.to_thread(engine.variants.check, letters, body.variants, body.method)
-    turn: Turn = request.app.state.long_turn
-    return await turn.run(partial(engine.variants.score, letters, body.variants, body.method, drawing=body.drawing))
+    executor: SerialExecutor = request.app.state.long_requests
+    return await executor.run(partial(engine.variants.score, letters, body.variants, body.method, drawing=body.drawing))
 
 
 async def _again_if_changed(act: Callable[[], Awaitable[Any]]) -> Any:

@@ -80,7 +80,7 @@ class Hit(_Response):
         description="How often the best hit of a random sequence of the query's length is as good; null where that was not "
         "measured for the collection (unirna collections calibrate)."
     )
-    found_by: Literal["vector", "words", "both"] = Field(description="Which ranking it stood in.")
+    found_by: Literal["vector", "kmers", "both"] = Field(description="Which ranking it stood in.")
     alignment: Alignment | None = Field(description="Of aligned searches.")
     length: int = Field(description="Nucleotides.")
     sequence: str

@@ -33,7 +33,7 @@ class OverloadedError(RuntimeError):
         super().__init__(f"{reason}. Ask again in {retry_after} s")
 
 
-class Turn:
+class SerialExecutor:
     """Does long work one after the other, in a thread of its own, and lets only so many wait.
 
     What a caller who has gone had started is finished before the next begins; what had not begun is dropped.
@@ -70,8 +70,8 @@ class Turn:
         self._pending -= 1
 
 
-class Few:
-    """Lets a few in at once, and only so many wait: `async with few: …`.
+class ConcurrencyLimiter:
+    """Lets a few in at once, and only so many wait: `async with limiter: …`.
 
     Args:
         at_once: how many are in. waiting: how many may wait.

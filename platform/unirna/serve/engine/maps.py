@@ -46,7 +46,7 @@ Offsets = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Held:
+class LoadedMap:
     """A map beside one version of its collection.
 
     Attributes:
@@ -83,8 +83,8 @@ class Maps:
 
     def __init__(self, catalogue: Catalogue, budget: int = HELD_BYTES) -> None:
         self._catalogue, self.budget = catalogue, budget
-        self._held: OrderedDict[tuple[str, ...], Held] = OrderedDict()
-        self._answers: OrderedDict[tuple[str, ...], tuple[Held, bytes]] = OrderedDict()
+        self._held: OrderedDict[tuple[str, ...], LoadedMap] = OrderedDict()
+        self._answers: OrderedDict[tuple[str, ...], tuple[LoadedMap, bytes]] = OrderedDict()
         self._lock = threading.Lock()
         self._reading: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
@@ -119,7 +119,7 @@ class Maps:
             self._shrink()
         return made + json.dumps(held.map.ids.to_pylist()).encode() if ids else made
 
-    def _made(self, collection: Collection, held: Held, columns: dict[str, str], label: str | None) -> bytes:
+    def _made(self, collection: Collection, held: LoadedMap, columns: dict[str, str], label: str | None) -> bytes:
         info, there = held.map.info, held.offsets >= 0
         places = np.where(there[:, None], held.map.places, np.float32(np.nan)).astype("<f4")
         low, high = (held.map.places[there].min(axis=0), held.map.places[there].max(axis=0))
@@ -218,7 +218,7 @@ class Maps:
 
     # ---- inside ----------------------------------------------------------------------------------------------------
 
-    def _of(self, collection: Collection) -> Held:
+    def _of(self, collection: Collection) -> LoadedMap:
         """The map beside the newest version of a collection, read if it is not held."""
         store, name = collection.uri, collection.name
         with self._lock:
@@ -237,7 +237,7 @@ class Maps:
                 self._shrink()
             return held
 
-    def _check_map(self, held: Held, map: str | None) -> None:
+    def _check_map(self, held: LoadedMap, map: str | None) -> None:
         if map is not None and map != held.map.name:
             raise bad_field("map", "it has been made anew, with other points: read it again")
 
@@ -251,7 +251,7 @@ class Maps:
         return sum(held.bytes for held in self._held.values()) + sum(len(made) for _, made in self._answers.values())
 
 
-def _held(collection: Collection, dataset: lance.LanceDataset) -> Held:
+def _held(collection: Collection, dataset: lance.LanceDataset) -> LoadedMap:
     name = collection.name
     make = f"Make one with: unirna collections map {name} --store …, or with jobs/embed.py --map"
     try:
@@ -273,7 +273,7 @@ def _held(collection: Collection, dataset: lance.LanceDataset) -> Held:
     if not there:
         raise _no_map(f"no row of the map of {name!r} is there any more. {make}")
     current = vectorstore.map_is_current(collection.uri, name, found.info)
-    return Held(found, dataset, rows, offsets, there, current)
+    return LoadedMap(found, dataset, rows, offsets, there, current)
 
 
 def _no_map(message: str) -> RequestError:

@@ -238,7 +238,7 @@ class Search:
         if vector is not None:
             self._check_model(table)
         if hybrid or verify:
-            self._check_words(checked, "verify" if verify else "hybrid")
+            self._check_kmers(checked, "verify" if verify else "hybrid")
         return SearchPlan(table, tuple(checked), queries is not None, k, offset, where, hybrid, verify, encoder)
 
     def run(self, plan: SearchPlan, vectors: Vectors | None) -> SearchAnswer | SearchesAnswer:
@@ -255,7 +255,7 @@ class Search:
         embedded = iter(() if vectors is None else vectors)
         found = [q.vector if q.vector is not None or q.error else next(embedded) for q in plan.queries]
         automatic = plan.verify is None and not plan.hybrid
-        in_memory = automatic and plan.collection.words_fit_in_memory
+        in_memory = automatic and plan.collection.kmers_fit_in_memory
         align = [
             bool(plan.verify) or (in_memory and q.letters is not None and len(q.letters) <= ALIGNED_LENGTH)
             for q in plan.queries
@@ -361,7 +361,7 @@ class Search:
                 checked.append(Query(None, error=error.errors[0]))
         return checked
 
-    def _check_words(self, queries: Sequence[Query], field: str) -> None:
+    def _check_kmers(self, queries: Sequence[Query], field: str) -> None:
         """See that each query has a sequence, not too long to compare.
 
         Raises:

@@ -23,7 +23,7 @@ TASK: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 @dataclass(frozen=True)
-class Place:
+class JobEnvironment:
     """Where a job's command works.
 
     Attributes:
@@ -78,7 +78,9 @@ def check_job(request: EmbedJob | ScreenJob | FinetuneJob, registry: str, tasks:
             raise bad_field("parameters.label_column", "wanted one of label_column, label_columns and target_column")
 
 
-def command(request: EmbedJob | ScreenJob | FinetuneJob, place: Place, inputs: list[Path], folder: Path) -> list[str]:
+def command(
+    request: EmbedJob | ScreenJob | FinetuneJob, place: JobEnvironment, inputs: list[Path], folder: Path
+) -> list[str]:
     """The command of a job that was checked.
 
     Args:
@@ -96,7 +98,7 @@ def command(request: EmbedJob | ScreenJob | FinetuneJob, place: Place, inputs: l
     return [*words, *_finetune(request.parameters, place), f"--data={inputs[0]}"]
 
 
-def _embed(chosen: EmbedParameters, place: Place) -> list[str]:
+def _embed(chosen: EmbedParameters, place: JobEnvironment) -> list[str]:
     return [
         f"--collection={chosen.collection}",
         f"--store={place.store}",
@@ -112,7 +114,7 @@ def _embed(chosen: EmbedParameters, place: Place) -> list[str]:
     ]
 
 
-def _screen(chosen: ScreenParameters, place: Place, folder: Path) -> list[str]:
+def _screen(chosen: ScreenParameters, place: JobEnvironment, folder: Path) -> list[str]:
     return [
         f"--out={folder / 'results'}",
         f"--model={place.model}",
@@ -126,7 +128,7 @@ def _screen(chosen: ScreenParameters, place: Place, folder: Path) -> list[str]:
     ]
 
 
-def _finetune(chosen: FinetuneParameters, place: Place) -> list[str]:
+def _finetune(chosen: FinetuneParameters, place: JobEnvironment) -> list[str]:
     return [
         f"--task={chosen.task}",
         f"--registry={place.registry}",

@@ -21,7 +21,7 @@ from typing import Any, Final, Protocol
 
 from unirna.serve.api.job_schemas import KINDS
 from unirna.serve.errors import bad_field
-from unirna.serve.jobs.commands import Place
+from unirna.serve.jobs.commands import JobEnvironment
 from unirna.serve.jobs.inputs import neutral
 
 ID: Final = re.compile(rf"({'|'.join(KINDS)})-[0-9]{{8}}-[0-9]{{6}}-[0-9a-f]{{8}}")
@@ -76,7 +76,7 @@ class JobRecords:
 
     folder: Path
     inputs_folder: str
-    place: Place
+    place: JobEnvironment
     cluster: Cluster
 
     def newest(self, limit: int) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 from unirna import serve, vectorstore
 from unirna.job import JOB_RESOURCE
 from unirna.serve.engine.engine import Engine
-from unirna.serve.jobs.commands import Place
+from unirna.serve.jobs.commands import JobEnvironment
 from unirna.serve.jobs.jobs import Jobs
 from unirna.serve.jobs.records import ClusterError
 from unirna.serve.settings import Settings, SettingsError
@@ -86,7 +86,7 @@ def open_jobs(settings: Settings, engine: Engine) -> Jobs:
     Raises:
         SettingsError: the scripts of jobs are not to be found.
     """
-    place = Place(
+    place = JobEnvironment(
         python=sys.executable,
         scripts=find_scripts(),
         store=settings.store,

@@ -11,21 +11,21 @@ from numpy.typing import NDArray
 from unirna.tasks.errors import TaskError
 from unirna.tasks.models.sequence_features import letter_digits
 
-WORD: Final = 10
+K: Final = 10
 SHARED: Final = 0.25
 COMMON: Final = 0.1
-"""Words in more than this share of the sequences say nothing: adapters, barcodes, tails of a library. But where they are
-most of a sequence's words it is not a tail that is common, it is a large family."""
+"""K-mers in more than this share of the sequences say nothing: adapters, barcodes, tails of a library. But where they are
+most of a sequence's k-mers it is not a tail that is common, it is a large family."""
 MOST: Final = 100_000
 """Sequences that are compared with each other."""
 
 
 def similar_groups(sequences: Sequence[str]) -> list[str]:
-    """The group of each sequence; two sequences are in one if they share a quarter of the words of the shorter.
+    """The group of each sequence; two sequences are in one if they share a quarter of the k-mers of the shorter.
 
-    Words are 10-mers, counted once, without those that a tenth of the sequences have, unless these are most of a sequence's
-    words. The groups are the connected parts of what is shared (single linkage). A quarter of the 10-mers is shared at some
-    87 % identity if the differences are spread evenly, at less where they are not.
+    Each distinct 10-mer counts once. 10-mers that a tenth of the sequences have are left out, unless they are most of a
+    sequence's 10-mers. The groups are the connected components of the sharing graph (single linkage). Sequences share a
+    quarter of their 10-mers at about 87 % identity if the differences are spread evenly, at less if they are not.
 
     Args:
         sequences: normalised.
@@ -42,9 +42,9 @@ def similar_groups(sequences: Sequence[str]) -> list[str]:
             f"{len(distinct):,} distinct sequences are too many to compare with each other here (at most {MOST:,}). "
             "Cluster them with MMseqs2, and bring the split as a column"
         )
-    words = [_words(sequence) for sequence in distinct]
-    sizes = np.array([len(found) for found in words])
-    names, columns = np.unique(np.concatenate([*words, np.empty(0, np.int64)]), return_inverse=True)
+    kmers = [_kmers(sequence) for sequence in distinct]
+    sizes = np.array([len(found) for found in kmers])
+    names, columns = np.unique(np.concatenate([*kmers, np.empty(0, np.int64)]), return_inverse=True)
     rows = np.repeat(np.arange(len(distinct)), sizes)
     often = np.bincount(columns, minlength=len(names)) > max(2, COMMON * len(distinct))
     shape = (len(distinct), len(names))
@@ -69,9 +69,9 @@ def similar_groups(sequences: Sequence[str]) -> list[str]:
 
 
 def _families(whole: Any, sizes: NDArray[np.int64], large: NDArray[np.bool_]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
-    """Links of sequences in large families, by all their words: each to every leader with which it shares enough.
+    """Links of sequences in large families, by all their k-mers: each to every leader with which it shares enough.
 
-    A sequence that is linked to no leader is the next one: pairs need not all be compared where thousands share a word.
+    A sequence that is linked to no leader is the next one: pairs need not all be compared where thousands share a k-mer.
     """
     members = np.flatnonzero(large)
     part, left, linked = whole[members], np.ones(len(members), bool), []
@@ -84,11 +84,11 @@ def _families(whole: Any, sizes: NDArray[np.int64], large: NDArray[np.bool_]) ->
     return linked
 
 
-def _words(sequence: str) -> NDArray[np.int64]:
-    """The distinct words of a sequence; those with an ambiguous letter are not counted."""
+def _kmers(sequence: str) -> NDArray[np.int64]:
+    """The distinct k-mers of a sequence; those with an ambiguous letter are not counted."""
     digits = letter_digits(sequence)
-    if len(digits) < WORD:
+    if len(digits) < K:
         return np.empty(0, np.int64)
-    windows = np.lib.stride_tricks.sliding_window_view(digits, WORD)
+    windows = np.lib.stride_tricks.sliding_window_view(digits, K)
     windows = windows[(windows >= 0).all(axis=1)]
-    return np.unique(windows @ (4 ** np.arange(WORD)[::-1]))
+    return np.unique(windows @ (4 ** np.arange(K)[::-1]))

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from unirna.base import percent
 from unirna.sequence import (
     MISSING,
+    InputPiece,
     Missing,
-    Piece,
     TextTypes,
     clean_table,
     column_of,
@@ -294,7 +294,7 @@ def read_labelled(config: DataConfig, *, whole: bool = False) -> LabelledTable:
     return table
 
 
-def _tables(piece: Piece, config: DataConfig, missing: Missing) -> list[pa.Table]:
+def _tables(piece: InputPiece, config: DataConfig, missing: Missing) -> list[pa.Table]:
     """The columns of one piece that are used, as `read_tables` gives them."""
     if config.reference_column in (config.id_column, config.sequence_column):
         raise TaskError(f"--reference-column {config.reference_column}: it is no column of other sequences")
@@ -326,7 +326,7 @@ def _tables(piece: Piece, config: DataConfig, missing: Missing) -> list[pa.Table
     )
 
 
-def _text_types(given: list[tuple[Piece, list[pa.Table]]], config: DataConfig) -> dict[str, pa.DataType]:
+def _text_types(given: list[tuple[InputPiece, list[pa.Table]]], config: DataConfig) -> dict[str, pa.DataType]:
     """Types of the columns that are text in their files: what all of the text is."""
     found = TextTypes()
     for piece, tables in given:
@@ -336,7 +336,7 @@ def _text_types(given: list[tuple[Piece, list[pa.Table]]], config: DataConfig) -
     return {name: kind for name, kind in found.types.items() if name not in as_read}
 
 
-def _wanted_columns(table: pa.Table, piece: Piece, config: DataConfig) -> pa.Table:
+def _wanted_columns(table: pa.Table, piece: InputPiece, config: DataConfig) -> pa.Table:
     """A table of number, id, sequence, label and split, all text but the first."""
     if config.label_columns:
         flags = [[_flag(v, name, piece.path) for v in table[column_of(name)].to_pylist()] for name in config.label_columns]

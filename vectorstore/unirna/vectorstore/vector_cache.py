@@ -20,10 +20,10 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from unirna.vectorstore.words import Piece, Words, pieces_of
+from unirna.vectorstore.kmers import KmerBlock, Kmers, pieces_of
 
 BUDGET: Final = int(float(os.environ.get("UNIRNA_SEARCH_MEMORY_GB", "1")) * (1 << 30))
-"""Most bytes of vectors and words that a process holds; the collection searched longest ago goes first."""
+"""Most bytes of vectors and k-mers that a process holds; the collection searched longest ago goes first."""
 BLOCK_ROWS: Final = 65_536
 """Rows of a block, at least, but for the last: few large products, and a commit reads no more than this again."""
 SCORES: Final = 1 << 24
@@ -35,25 +35,25 @@ FEW: Final = 8
 """Rows that a filter lets pass are gathered where they are less than an eighth of all."""
 ROWS: Final = 8192
 """Rows compared in float64 at once."""
-WORD_BYTES: Final = 7
-"""Memory of the words of a sequence, for each of its letters: its text, its id, and four bytes for each word."""
+KMER_BYTES: Final = 7
+"""Memory of the k-mers of a sequence, for each of its letters: its text, its id, and four bytes for each k-mer."""
 
 Floats = NDArray[np.float32]
-Places = NDArray[np.int64]
+RowNumbers = NDArray[np.int64]
 
 
 @dataclass
 class Block:
     """Whole fragments of a table: `key` says which; `vectors` float32 [n, D], lengths `norms` [n], row ids `rows` [n].
 
-    `words` are read when they are first wanted.
+    `kmers` are read when they are first wanted.
     """
 
     key: tuple[str, ...]
     vectors: Floats
     norms: NDArray[np.float64]
     rows: NDArray[np.uint64]
-    words: list[Piece] | None = None
+    kmers: list[KmerBlock] | None = None
 
 
 class Matrix:
@@ -72,7 +72,7 @@ class Matrix:
         self._order = np.argsort(rows, kind="stable")
         self._rows = rows[self._order]
         self._lock = threading.Lock()
-        self._words: Words | None = None
+        self._kmers: Kmers | None = None
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -100,44 +100,44 @@ class Matrix:
         return cls(dataset, blocks)
 
     @property
-    def words(self) -> Words:
-        """The words of the sequences; read at the first call, and after a commit only what is new."""
+    def kmers(self) -> Kmers:
+        """The k-mers of the sequences; read at the first call, and after a commit only what is new."""
         with self._lock:
-            if self._words is None:
+            if self._kmers is None:
                 fragments = self.dataset.get_fragments()
                 done = 0
                 for block in self.blocks:
                     end = done + len(block.key)
-                    if block.words is None:
-                        block.words = pieces_of(
+                    if block.kmers is None:
+                        block.kmers = pieces_of(
                             self.dataset.scanner(columns=["id", "sequence"], fragments=fragments[done:end])
                         )
                     done = end
-                self._words = Words([piece for block in self.blocks for piece in block.words or []])
-            return self._words
+                self._kmers = Kmers([piece for block in self.blocks for piece in block.kmers or []])
+            return self._kmers
 
     @cached_property
-    def words_bytes(self) -> int:
-        """About what the words take in memory, read or not; counted from the lengths."""
-        return _words_bytes(self.dataset)
+    def kmers_bytes(self) -> int:
+        """About what the k-mers take in memory, read or not; counted from the lengths."""
+        return _kmers_bytes(self.dataset)
 
     @property
     def bytes(self) -> int:
-        """About what is held: the vectors, and the words once they were wanted."""
-        return _bytes(self.dataset) + (self.words_bytes if self._words is not None else 0)
+        """About what is held: the vectors, and the k-mers once they were wanted."""
+        return _bytes(self.dataset) + (self.kmers_bytes if self._kmers is not None else 0)
 
-    def places(self, where: str) -> Places:
-        """Places of the rows that pass a filter, ascending."""
+    def places(self, where: str) -> RowNumbers:
+        """RowNumbers of the rows that pass a filter, ascending."""
         found = self.dataset.scanner(columns=[], filter=where, with_row_id=True).to_table()["_rowid"].to_numpy()
         return np.sort(self._order[np.searchsorted(self._rows, found)])
 
-    def take(self, places: Places) -> Floats:
+    def take(self, places: RowNumbers) -> Floats:
         """Vectors at some ascending places: float32 [n, D]."""
         cuts = np.searchsorted(places, self.starts)
         parts = [b.vectors[places[i:j] - s] for b, s, i, j in zip(self.blocks, self.starts, cuts, cuts[1:], strict=False)]
         return np.concatenate([np.zeros((0, self.dimension), np.float32), *parts])
 
-    def cosines(self, places: Places, query: Floats) -> Floats:
+    def cosines(self, places: RowNumbers, query: Floats) -> Floats:
         """Cosines of the vectors at some ascending places and a query, as `cosines_of` has them."""
         parts = (places[i : i + ROWS] for i in range(0, len(places), ROWS))
         exact = [cosines_of(self.take(part), query, self.norms[part]) for part in parts]
@@ -148,7 +148,7 @@ class Matrix:
         """D, the length of a vector."""
         return int(self.dataset.schema.field("vector").type.list_size)
 
-    def nearest(self, queries: Floats, limit: int, places: Places | None) -> list[tuple[Places, Floats]]:
+    def nearest(self, queries: Floats, limit: int, places: RowNumbers | None) -> list[tuple[RowNumbers, Floats]]:
         """The nearest rows to each query, and what is as near as the last of them.
 
         Args:
@@ -164,7 +164,7 @@ class Matrix:
         rows = [self.take(places)] if few and places is not None else [block.vectors for block in self.blocks]
         norms = (self.norms[places] if few else self.norms).astype(np.float32)
         at_once = max(1, SCORES // max(len(norms), 1))
-        found: list[tuple[Places, Floats]] = []
+        found: list[tuple[RowNumbers, Floats]] = []
         for first in range(0, len(queries), at_once):
             part = queries[first : first + at_once]
             directions = (part / _norms(part)[:, None]).astype(np.float32)
@@ -207,7 +207,7 @@ def _products(rows: Floats, queries: Floats) -> Floats:
     return products
 
 
-def nearly_nearest(scores: Floats, limit: int) -> Places:
+def nearly_nearest(scores: Floats, limit: int) -> RowNumbers:
     """Where the `limit` largest stand, and all that may be as large as the last of them, ascending."""
     if len(scores) <= limit:
         return np.arange(len(scores))
@@ -231,11 +231,11 @@ def _read(dataset: lance.LanceDataset, fragments: list[Any], key: tuple[str, ...
     return Block(key, vectors, norms, rows)
 
 
-class Memory:
+class VectorCache:
     """The matrices that a process holds, within a budget. Safe to use from several threads.
 
     Args:
-        budget: most bytes of vectors and words that are kept; 0 for none. While a matrix is read, twice as much.
+        budget: most bytes of vectors and k-mers that are kept; 0 for none. While a matrix is read, twice as much.
     """
 
     def __init__(self, budget: int = BUDGET) -> None:
@@ -274,18 +274,18 @@ class Memory:
                     self._shrink()
         return matrix
 
-    def fits(self, dataset: lance.LanceDataset, *, words: bool = False) -> bool:
-        """Whether the vectors of a collection, and its words, fit the budget."""
-        return _bytes(dataset) <= self.budget and (not words or _bytes(dataset) + _words_bytes(dataset) <= self.budget)
+    def fits(self, dataset: lance.LanceDataset, *, kmers: bool = False) -> bool:
+        """Whether the vectors of a collection, and its k-mers, fit the budget."""
+        return _bytes(dataset) <= self.budget and (not kmers or _bytes(dataset) + _kmers_bytes(dataset) <= self.budget)
 
-    def words(self, matrix: Matrix) -> Words | None:
-        """The words of a matrix, read if they are not held; None where they do not fit the budget beside its vectors."""
-        if _bytes(matrix.dataset) + matrix.words_bytes > self.budget:
+    def kmers(self, matrix: Matrix) -> Kmers | None:
+        """The k-mers of a matrix, read if they are not held; None where they do not fit the budget beside its vectors."""
+        if _bytes(matrix.dataset) + matrix.kmers_bytes > self.budget:
             return None
-        words = matrix.words
+        kmers = matrix.kmers
         with self._lock:
             self._shrink()
-        return words
+        return kmers
 
     def _shrink(self) -> None:
         while sum(matrix.bytes for matrix in self._held.values()) > self.budget:
@@ -306,20 +306,20 @@ def _bytes(dataset: lance.LanceDataset) -> int:
     return int(dataset.count_rows()) * int(dataset.schema.field("vector").type.list_size) * 4
 
 
-def _words_bytes(dataset: lance.LanceDataset) -> int:
+def _kmers_bytes(dataset: lance.LanceDataset) -> int:
     """About what the k-mers of a version take; its lengths are read once."""
     key = (dataset.uri, int(dataset.version), int(dataset.count_rows()))
-    if key not in _WORDS_BYTES:
-        while len(_WORDS_BYTES) >= SIZES:
-            _WORDS_BYTES.pop(next(iter(_WORDS_BYTES)), None)
-        _WORDS_BYTES[key] = WORD_BYTES * int(pc.sum(dataset.to_table(columns=["length"])["length"]).as_py() or 0)
-    return _WORDS_BYTES[key]
+    if key not in _KMERS_BYTES:
+        while len(_KMERS_BYTES) >= SIZES:
+            _KMERS_BYTES.pop(next(iter(_KMERS_BYTES)), None)
+        _KMERS_BYTES[key] = KMER_BYTES * int(pc.sum(dataset.to_table(columns=["length"])["length"]).as_py() or 0)
+    return _KMERS_BYTES[key]
 
 
 SIZES: Final = 64
-_WORDS_BYTES: Final[dict[tuple[str, int, int], int]] = {}
+_KMERS_BYTES: Final[dict[tuple[str, int, int], int]] = {}
 """What the k-mers of some versions take: the last `SIZES` that were asked about."""
 
 
-MEMORY: Final = Memory()
+VECTOR_CACHE: Final = VectorCache()
 """What all open collections of a process share."""

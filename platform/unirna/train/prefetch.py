@@ -19,11 +19,11 @@ from unirna.train.batches import Batch
 
 MOST_PROCESSES = 12
 
-Place = tuple[int, int]
+BatchPosition = tuple[int, int]
 """An optimiser step, and which of its forward passes."""
 
 
-class Source(Protocol):
+class BatchProvider(Protocol):
     """Makes batches, each a function of its place."""
 
     def batch(self, step: int, number: int) -> Batch:
@@ -32,27 +32,27 @@ class Source(Protocol):
 
 
 class _Batches(Dataset[Batch]):
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: BatchProvider) -> None:
         self.source = source
 
-    def __getitem__(self, place: Place) -> Batch:
+    def __getitem__(self, place: BatchPosition) -> Batch:
         return self.source.batch(*place)
 
 
-class Places(Sampler[Place]):
+class BatchPositions(Sampler[BatchPosition]):
     """The forward passes `micro` of the steps from `start` to `end`, in their order."""
 
     def __init__(self, start: int, end: int, micro: range) -> None:
         self.start, self.end, self.micro = start, end, micro
 
-    def __iter__(self) -> Iterator[Place]:
+    def __iter__(self) -> Iterator[BatchPosition]:
         return ((step, number) for step in range(self.start, self.end) for number in self.micro)
 
     def __len__(self) -> int:
         return (self.end - self.start) * len(self.micro)
 
 
-def batches(source: Source, places: Places, processes: int) -> Iterator[Batch]:
+def batches(source: BatchProvider, places: BatchPositions, processes: int) -> Iterator[Batch]:
     """The batches of these places, in their order, up to four for each process ahead; made here if `processes` is 0."""
     if not processes:
         return (source.batch(*place) for place in places)

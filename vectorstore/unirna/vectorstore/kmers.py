@@ -1,7 +1,7 @@
-"""An index of the 8-mers of a collection's sequences, in memory: which sequences share words with a query.
+"""An index of the 8-mers of a collection's sequences, in memory: which sequences share k-mers with a query.
 
-Mean vectors miss what two molecules share in one short stretch only; words find it. A sequence's score is the tf-idf cosine
-over its distinct 8-mers (how often one occurs within a sequence does not count).
+Mean vectors miss molecules that share only one short stretch; k-mers find them. The score of a sequence is the tf-idf
+cosine of its distinct 8-mers (how often an 8-mer occurs within a sequence does not count).
 """
 
 from __future__ import annotations
@@ -15,44 +15,44 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 K: Final = 8
-"""Letters of a word: of 5 to 9, 7 and 8 find most on the retrieval benchmark (docs/log.md)."""
-NUM_WORDS: Final = 4**K
+"""Letters of a k-mer: of 5 to 9, 7 and 8 find most on the retrieval benchmark (docs/log.md)."""
+NUM_KMERS: Final = 4**K
 _DIGITS: Final = np.full(256, 4, np.uint8)
 _DIGITS[np.frombuffer(b"ACGU", np.uint8)] = np.arange(4)
 
 
 PIECE_LETTERS: Final = 8_000_000
-"""Letters whose words are sorted at once: some 300 MB."""
+"""Letters whose k-mers are sorted at once: some 300 MB."""
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Some neighbouring rows of a collection and their words.
+class KmerBlock:
+    """Some neighbouring rows of a collection and their k-mers.
 
     Attributes:
         ids: of the rows. letters: of all their sequences, uint8 [T]. starts: where each begins, int64 [n + 1].
-        word_starts, word_rows: word w occurs in the rows `word_rows[word_starts[w] : word_starts[w + 1]]`.
+        kmer_starts, kmer_rows: k-mer w occurs in the rows `kmer_rows[kmer_starts[w] : kmer_starts[w + 1]]`.
     """
 
     ids: pa.Array
     letters: NDArray[np.uint8]
     starts: NDArray[np.int64]
-    word_starts: NDArray[np.int64]
-    word_rows: NDArray[np.int32]
+    kmer_starts: NDArray[np.int64]
+    kmer_rows: NDArray[np.int32]
 
     @classmethod
-    def of(cls, ids: pa.ChunkedArray, sequences: pa.ChunkedArray) -> Piece:
+    def of(cls, ids: pa.ChunkedArray, sequences: pa.ChunkedArray) -> KmerBlock:
         """Index normalised sequences."""
         texts = sequences.cast(pa.large_string()).combine_chunks()
         starts = np.frombuffer(texts.buffers()[1], np.int64, len(texts) + 1, 8 * texts.offset)
         data = texts.buffers()[2]
         letters = np.frombuffer(data, np.uint8)[starts[0] : starts[-1]] if data is not None else np.zeros(0, np.uint8)
         starts = starts - starts[0]
-        words = _words(letters)
+        kmers = _kmers(letters)
         row = np.repeat(np.arange(len(texts)), np.diff(starts))
-        whole = (words >= 0) & (row[: len(words)] == row[K - 1 :][: len(words)])  # not across two sequences
-        pairs = np.unique(words[whole] * len(texts) + row[: len(words)][whole])
-        counts = np.bincount(pairs // max(len(texts), 1), minlength=NUM_WORDS)
+        whole = (kmers >= 0) & (row[: len(kmers)] == row[K - 1 :][: len(kmers)])  # not across two sequences
+        pairs = np.unique(kmers[whole] * len(texts) + row[: len(kmers)][whole])
+        counts = np.bincount(pairs // max(len(texts), 1), minlength=NUM_KMERS)
         rows = (pairs % max(len(texts), 1)).astype(np.int32)
         return cls(ids.combine_chunks(), letters, starts, np.concatenate([[0], np.cumsum(counts)]), rows)
 
@@ -65,9 +65,9 @@ class Piece:
         return [self.letters[start:end].tobytes().decode("ascii") for start, end in zip(starts, ends, strict=True)]
 
 
-def pieces_of(scanner: Any) -> list[Piece]:
+def pieces_of(scanner: Any) -> list[KmerBlock]:
     """Index the rows of a scan of `id` and `sequence`, about `PIECE_LETTERS` at a time."""
-    pieces: list[Piece] = []
+    pieces: list[KmerBlock] = []
     waiting: list[pa.RecordBatch] = []
     letters = 0
     for batch in [*scanner.to_batches(), None]:
@@ -76,22 +76,22 @@ def pieces_of(scanner: Any) -> list[Piece]:
             letters += batch["sequence"].nbytes
         if waiting and (batch is None or letters >= PIECE_LETTERS):
             table = pa.Table.from_batches(waiting)
-            pieces.append(Piece.of(table["id"], table["sequence"]))
+            pieces.append(KmerBlock.of(table["id"], table["sequence"]))
             waiting, letters = [], 0
     return pieces
 
 
-class Words:
-    """The words of a collection: its pieces, in the table's order, and what each word weighs."""
+class Kmers:
+    """The k-mers of a collection: its pieces, in the table's order, and what each k-mer weighs."""
 
-    def __init__(self, pieces: Sequence[Piece]) -> None:
+    def __init__(self, pieces: Sequence[KmerBlock]) -> None:
         self.pieces = list(pieces)
         self.starts = np.cumsum([0, *(len(piece) for piece in pieces)])
-        holders = sum((np.diff(piece.word_starts) for piece in pieces), np.zeros(NUM_WORDS, np.int64))
+        holders = sum((np.diff(piece.kmer_starts) for piece in pieces), np.zeros(NUM_KMERS, np.int64))
         self._weights = (np.log((1 + self.starts[-1]) / (1 + holders)) + 1) ** 2  # squared: it counts on both sides
         self._norms = [
             np.sqrt(
-                np.bincount(piece.word_rows, np.repeat(self._weights, np.diff(piece.word_starts)), minlength=len(piece))
+                np.bincount(piece.kmer_rows, np.repeat(self._weights, np.diff(piece.kmer_starts)), minlength=len(piece))
             )
             for piece in self.pieces
         ]
@@ -104,42 +104,42 @@ class Words:
         """The sequences at ascending places."""
         return [text for piece, rows in self._at(places) for text in piece.sequences(rows)]
 
-    def _at(self, places: NDArray[np.int64]) -> Iterator[tuple[Piece, NDArray[np.int64]]]:
+    def _at(self, places: NDArray[np.int64]) -> Iterator[tuple[KmerBlock, NDArray[np.int64]]]:
         cuts = np.searchsorted(places, self.starts)
         for piece, start, first, end in zip(self.pieces, self.starts, cuts, cuts[1:], strict=False):
             yield piece, places[first:end] - start
 
     def cosines(self, sequence: str) -> NDArray[np.float32]:
-        """What each row shares with a normalised sequence: tf-idf cosines, float32 [N]; 0 where it is no word."""
-        words = distinct_words(sequence)
-        scores = np.concatenate([np.zeros(0), *(self._scores(words, number) for number in range(len(self.pieces)))])
-        length = np.sqrt(self._weights[words].sum()) or 1.0
+        """What each row shares with a normalised sequence: tf-idf cosines, float32 [N]; 0 where it is no k-mer."""
+        kmers = distinct_kmers(sequence)
+        scores = np.concatenate([np.zeros(0), *(self._scores(kmers, number) for number in range(len(self.pieces)))])
+        length = np.sqrt(self._weights[kmers].sum()) or 1.0
         return (scores / length).astype(np.float32)
 
-    def _scores(self, words: NDArray[np.int64], number: int) -> NDArray[np.float64]:
+    def _scores(self, kmers: NDArray[np.int64], number: int) -> NDArray[np.float64]:
         piece = self.pieces[number]
-        first, counts = piece.word_starts[words], piece.word_starts[words + 1] - piece.word_starts[words]
+        first, counts = piece.kmer_starts[kmers], piece.kmer_starts[kmers + 1] - piece.kmer_starts[kmers]
         ends = np.cumsum(counts)
         total = int(ends[-1]) if len(ends) else 0
         at = np.repeat(first - (ends - counts), counts) + np.arange(total)
-        sums = np.bincount(piece.word_rows[at], np.repeat(self._weights[words], counts), minlength=len(piece))
+        sums = np.bincount(piece.kmer_rows[at], np.repeat(self._weights[kmers], counts), minlength=len(piece))
         scores: NDArray[np.float64] = sums / np.maximum(self._norms[number], 1e-30)
         return scores
 
 
-def distinct_words(sequence: str) -> NDArray[np.int64]:
-    """The words of a normalised sequence as numbers, each once, ascending."""
-    words = _words(np.frombuffer(sequence.encode("ascii"), np.uint8))
-    return np.unique(words[words >= 0])
+def distinct_kmers(sequence: str) -> NDArray[np.int64]:
+    """The k-mers of a normalised sequence as numbers, each once, ascending."""
+    kmers = _kmers(np.frombuffer(sequence.encode("ascii"), np.uint8))
+    return np.unique(kmers[kmers >= 0])
 
 
-def _words(letters: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """The word that starts at each letter, as a number; -1 where another letter than A C G U is in it. int64 [T - 7]."""
+def _kmers(letters: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """The k-mer that starts at each letter, as a number; -1 where another letter than A C G U is in it. int64 [T - 7]."""
     digits = _DIGITS[letters].astype(np.int64)
     count = max(len(digits) - K + 1, 0)
-    words, bad = np.zeros(count, np.int64), np.zeros(count, bool)
+    kmers, bad = np.zeros(count, np.int64), np.zeros(count, bool)
     for i in range(K):
-        words = 4 * words + digits[i : i + count]
+        kmers = 4 * kmers + digits[i : i + count]
         bad |= digits[i : i + count] > 3
-    words[bad] = -1
-    return words
+    kmers[bad] = -1
+    return kmers

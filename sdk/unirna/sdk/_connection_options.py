@@ -10,7 +10,7 @@ from unirna.sdk._exceptions import InvalidRequestError
 
 
 @dataclass(frozen=True)
-class Source:
+class ConnectionOptions:
     """Where the answers come from: a service, or a store that is read in this process."""
 
     url: str = ""

@@ -1,6 +1,6 @@
-"""An index of 8-mers on disk, for collections whose words do not fit in memory: LanceDB's full-text index.
+"""An index of 8-mers on disk, for collections whose k-mers do not fit in memory: LanceDB's full-text index.
 
-It says which rows share rare words with a sequence (BM25). Rows that came after it was built are compared one by one, so
+It says which rows share rare k-mers with a sequence (BM25). Rows that came after it was built are compared one by one, so
 they are found at once; `compact` takes them into the index.
 """
 
@@ -16,10 +16,10 @@ import pyarrow as pa
 from lance.query import MatchQuery
 from numpy.typing import NDArray
 
-from unirna.vectorstore.collection import has_index, open
+from unirna.vectorstore.collection import kmer_indexes, open
 from unirna.vectorstore.errors import StoreError
-from unirna.vectorstore.schema import WORD_INDEX
-from unirna.vectorstore.words import K, distinct_words
+from unirna.vectorstore.kmers import K, distinct_kmers
+from unirna.vectorstore.schema import KMER_INDEX, OLD_KMER_INDEX
 
 STRETCH: Final = 200
 """Letters of a sequence that the index is asked for at once."""
@@ -27,7 +27,7 @@ STRETCHES: Final = 16
 """Most of them: of a sequence of more than 3,100 nucleotides parts are not looked for."""
 
 
-def build_word_index(uri: str, name: str) -> float:
+def build_kmer_index(uri: str, name: str) -> float:
     """Index the 8-mers of a collection's sequences; one that was there is replaced.
 
     Args:
@@ -41,12 +41,12 @@ def build_word_index(uri: str, name: str) -> float:
     """
     collection = open(uri, name)
     if not len(collection):
-        raise StoreError(f"collection {name!r} is empty: there are no words to index")
+        raise StoreError(f"collection {name!r} is empty: there are no k-mers to index")
     started = time.monotonic()
     collection.dataset.create_scalar_index(
         "sequence",
         "INVERTED",
-        name=WORD_INDEX,
+        name=KMER_INDEX,
         replace=True,
         with_position=False,
         base_tokenizer="ngram",
@@ -58,23 +58,25 @@ def build_word_index(uri: str, name: str) -> float:
         remove_stop_words=False,
         ascii_folding=False,
     )
+    if OLD_KMER_INDEX in kmer_indexes(collection.dataset):
+        collection.dataset.drop_index(OLD_KMER_INDEX)
     return round(time.monotonic() - started, 1)
 
 
-def drop_word_index(uri: str, name: str) -> None:
+def drop_kmer_index(uri: str, name: str) -> None:
     """Remove it, if it is there."""
     dataset = open(uri, name).dataset
-    if has_index(dataset, WORD_INDEX):
-        dataset.drop_index(WORD_INDEX)
+    for index in kmer_indexes(dataset):
+        dataset.drop_index(index)
 
 
 def rows_sharing(
     dataset: lance.LanceDataset, sequence: str, count: int, where: str | None, columns: Sequence[str]
 ) -> pa.Table:
-    """The rows that share most words with a normalised sequence, best first, at most `count` of what passes a filter.
+    """The rows that share most k-mers with a normalised sequence, best first, at most `count` of what passes a filter.
 
     A long sequence is asked for in stretches (`STRETCH`), at most `STRETCHES` of them, evenly spread, and a row's scores
-    are added up: the index takes a time that grows with the square of the number of words.
+    are added up: the index takes a time that grows with the square of the number of k-mers.
     """
     found = [
         dataset.scanner(
@@ -94,7 +96,7 @@ def rows_sharing(
 
 
 def _stretches(sequence: str) -> list[str]:
-    """Pieces of a sequence that share no word."""
+    """Pieces of a sequence that share no k-mer."""
     starts = np.arange(0, max(len(sequence) - K + 1, 1), STRETCH - K + 1)
     if len(starts) > STRETCHES:
         starts = starts[np.linspace(0, len(starts) - 1, STRETCHES).round().astype(int)]
@@ -102,11 +104,11 @@ def _stretches(sequence: str) -> list[str]:
 
 
 def shares(sequence: str, others: Sequence[str]) -> NDArray[np.float32]:
-    """Cosines of the sets of words of a sequence and of others, float32 [N]: every word counts alike."""
-    own = distinct_words(sequence)
+    """Cosines of the sets of k-mers of a sequence and of others, float32 [N]: every k-mer counts alike."""
+    own = distinct_kmers(sequence)
     found = np.zeros(len(others), np.float32)
     for i, other in enumerate(others):
-        theirs = distinct_words(other)
+        theirs = distinct_kmers(other)
         both = len(np.intersect1d(own, theirs, assume_unique=True))
         found[i] = both / np.sqrt(max(len(own), 1) * max(len(theirs), 1))
     return found

@@ -31,7 +31,7 @@ def part_of(shas: pa.ChunkedArray | pa.Array, parts: int) -> NDArray[np.int32]:
     return (((digits * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)) % np.uint64(parts)).astype(np.int32)
 
 
-class Spool:
+class PartitionWriter:
     """Writes the records of one unit; a context manager, its files are there when it ends well.
 
     Attributes:
@@ -46,7 +46,7 @@ class Spool:
         self._writers: dict[pa.Schema, Any] = {}
         self._files = ExitStack()
 
-    def __enter__(self) -> Spool:
+    def __enter__(self) -> PartitionWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
