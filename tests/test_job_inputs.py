@@ -11,7 +11,14 @@ import pytest
 
 from unirna import sdk
 from unirna.sdk import _cli, _job_calls, _jobs_cli
-from unirna.serve.api.job_schemas import EmbedJob, EmbedParameters, FinetuneParameters, JobInput, ScreenParameters
+from unirna.serve.api.job_schemas import (
+    EmbedJob,
+    EmbedParameters,
+    FinetuneJob,
+    FinetuneParameters,
+    JobInput,
+    ScreenParameters,
+)
 from unirna.serve.errors import RequestError
 from unirna.serve.jobs.inputs import look_at, neutral
 
@@ -120,3 +127,23 @@ def test_the_service_looks_at_files_too(tmp_path: Path) -> None:
 
 def test_messages_name_fields_and_no_flags_of_scripts() -> None:
     assert neutral("Name the right one with --sequence-column") == "Name the right one with sequence_column"
+
+
+def finetune_job(**parameters: Any) -> FinetuneJob:
+    return FinetuneJob.model_validate(
+        {"kind": "finetune", "parameters": {"task": "t", **parameters}, "input": {"file": "t.csv"}}
+    )
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{"label_column": "kind"}, {"target_column": "number", "split_column": "split"}, {"label_columns": ["a b", ":c"]}],
+)
+def test_columns_of_a_table_to_learn_from_are_found(tmp_path: Path, parameters: dict[str, Any]) -> None:
+    path = written(tmp_path, "t.csv", "id,sequence,kind,number,split,a b,:c\nx,ACGU,k,1,train,true,false\n")
+    look_at(finetune_job(**parameters), "input", "file", path)
+    with pytest.raises(RequestError) as refused:
+        look_at(finetune_job(label_column="sort"), "input", "file", path)
+    assert "t.csv has no column 'sort' (label_column). It has: sequence, id, kind, number, split, a b, :c" in str(
+        refused.value
+    )

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from unirna.sequence import InputError, clean_table, plan_pieces, read_tables
+from unirna.sequence import InputError, clean_table, file_columns, plan_pieces, read_tables
 from unirna.serve.api.job_schemas import EmbedJob, FinetuneJob, ScreenJob
 from unirna.serve.errors import RequestError, bad_field, raise_if_full
 
@@ -76,7 +76,8 @@ def _look_at_file(request: EmbedJob | ScreenJob | FinetuneJob, field: str, path:
 
 def _check_columns(request: FinetuneJob, table: pa.Table, called: str) -> None:
     chosen = request.parameters
-    there = [*table.column_names, chosen.sequence_column, chosen.id_column]
+    others = file_columns(table.column_names)
+    there = [*others, chosen.sequence_column, chosen.id_column]
     wanted = {
         "label_column": [chosen.label_column],
         "label_columns": chosen.label_columns,
@@ -85,8 +86,8 @@ def _check_columns(request: FinetuneJob, table: pa.Table, called: str) -> None:
     }
     for name, columns in wanted.items():
         for column in columns:
-            if column and column not in there and f"input_{column}" not in there:
-                have = ", ".join(one for one in table.column_names if one not in ("number", "id"))
+            if column and column not in there:
+                have = ", ".join(dict.fromkeys([chosen.sequence_column, *others]))
                 raise bad_field(f"parameters.{name}", f"{called} has no column {column!r} ({name}). It has: {have}")
 
 
