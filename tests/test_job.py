@@ -18,6 +18,16 @@ def test_a_summary_is_one_line_on_stdout(capsys: pytest.CaptureFixture[str]) -> 
     assert json.loads(capsys.readouterr().out) == {"read": 3}
 
 
+def test_what_is_printed_on_the_way_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    def job() -> dict[str, int]:
+        print("(raylet) Task submit failed.")  # as Ray does
+        return {"read": 3}
+
+    assert run_job(job) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out) == {"read": 3} and said.err == "(raylet) Task submit failed.\n"
+
+
 def test_what_the_user_can_mend_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     taken = tmp_path / "taken"
     taken.write_text("a file")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -48,7 +49,9 @@ def run_job(job: Callable[[], Mapping[str, Any]]) -> int:
     so is a disk or a store that fails; anything else comes with its trace, what a store refuses for another reason too.
     """
     try:
-        emit_summary(job())
+        with contextlib.redirect_stdout(sys.stderr):  # Ray prints what its workers say to standard output
+            summary = job()
+        emit_summary(summary)
         return 0
     except KeyboardInterrupt:
         say("interrupted. Run the same command again to go on")
