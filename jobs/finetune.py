@@ -5,14 +5,14 @@
     python jobs/finetune.py --data table.csv --sequence-column rna --label-column family \
         --task family --registry predictors --mode full --workers 2
     python jobs/finetune.py --data utr.csv --target-column load --unit ribosomes --task load --registry predictors
-    python jobs/finetune.py --define m6a --data m6a.parquet --registry predictors
+    python jobs/finetune.py --dataset m6a --data m6a.parquet --registry predictors
 
 It says how the table was understood: rows, classes or values, lengths, what was left out and why, and the split. Without
 `--split-column` a fifth (of each class) is held out for the test and a tenth for validation, copies of a sequence on one
 side. Values get an interval that holds nine of ten new ones, and a plot of predicted against true ones.
 
-`--define` takes a task on public data as `unirna/tasks/datasets/` defines it: columns, split, unit, source and the settings
-of training; flags go before the latter, and an unknown name is answered with the list.
+`--dataset` names a public data set that `unirna/tasks/datasets/` defines: columns, split, unit, source and training
+settings. Flags override its training settings; an unknown name is answered with the list.
 
 `--mode frozen` fits a linear head on the encoder's vectors; `--mode full` trains the encoder with it, `--mode lora` small
 adapters on the encoder, on Ray Train workers that share the registry's folder.
@@ -54,7 +54,17 @@ from unirna.tasks import (
 )
 from unirna.train import run_trials, run_workers
 
-TRAINING = ("mode", "pooling", "reads", "epochs", "patience", "batch_size", "learning_rate", "networks", "coding")
+TRAINING = (
+    "mode",
+    "pooling",
+    "head_input",
+    "epochs",
+    "patience",
+    "batch_size",
+    "learning_rate",
+    "cnn_ensemble_size",
+    "coding",
+)
 """Flags that a defined task has settings of its own for."""
 OF_THE_FILE = (
     *(
@@ -83,8 +93,8 @@ class Config:
     """The labelled table: files, folders, globs or URIs (CSV, TSV, Parquet; FASTA with the label as its description)."""
     task: str = ""
     """Name of the predictor; by default that of the defined task."""
-    define: str = ""
-    """A task on public data that is defined."""
+    dataset: str = ""
+    """A public data set that the package defines."""
     label_column: str = ""
     """Column of the class, to predict classes."""
     label_columns: tuple[str, ...] = ()
@@ -107,7 +117,7 @@ class Config:
     """Which nucleotides the head reads: all (the default), or the middle one, for what is true of that."""
     rank: int = 8
     """Rank of the adapters (lora)."""
-    reads: Literal["vector", "state"] | None = None
+    head_input: Literal["vector", "state"] | None = None
     """What the head reads (lora, full): the model's own vector, beginning with the frozen mode's head, or the mean of the
     last layer's states, beginning with nothing (the default)."""
     compact: bool = False
@@ -137,7 +147,7 @@ class Config:
     """Share of each class for the test, where no column says."""
     seeds: int = 1
     """Trainings with seeds from `--seed` up (lora, full): the best on validation rows is kept, the card shows all."""
-    tries: int = 0
+    num_trials: int = 0
     """Settings of training to try (lora, full), the given ones and random ones, side by side on Ray Tune: learning rates,
     batch size and rank. The best on validation rows is kept, the card shows all."""
     seed: int = 0
@@ -154,7 +164,7 @@ class Config:
     """Ray Train workers (lora, full); 0 trains in this process, without Ray."""
     cnn: bool = True
     """Train a small convolutional network on the same rows, to compare with."""
-    networks: int | None = None
+    cnn_ensemble_size: int | None = None
     """How many of them (at most 50), which differ in their random weights and whose mean answers; by default 1."""
     coding: bool | None = None
     """The sequences are coding ones, from their first codon on: the linear model reads codons and length, not 4-mers."""
@@ -201,14 +211,14 @@ def main() -> int:
 
 def _wanted(config: Config) -> FinetuneConfig:
     """What is to be made: of the flags, and of the defined task where one is named."""
-    defined = find_definition(config.define) if config.define else None
+    defined = find_definition(config.dataset) if config.dataset else None
     training: dict[str, Any] = {
         name: value if value is not None else (defined.training if defined else {}).get(name)
         for name, value in ((name, getattr(config, name)) for name in TRAINING)
     }
     training = {name: value for name, value in training.items() if value is not None}
     mode, pooling = training.pop("mode", "frozen"), training.pop("pooling", "mean")
-    networks, coding = training.pop("networks", 1), training.pop("coding", False)
+    cnn_ensemble_size, coding = training.pop("cnn_ensemble_size", 1), training.pop("coding", False)
     if defined is None:
         if [bool(config.label_column), bool(config.label_columns), bool(config.target_column)].count(True) != 1:
             raise TaskError(
@@ -216,7 +226,7 @@ def _wanted(config: Config) -> FinetuneConfig:
                 "false, or --target-column for a measured value"
             )
         if not config.task:
-            raise TaskError("name the predictor with --task, or a task on public data with --define")
+            raise TaskError("name the predictor with --task, or a task on public data with --dataset")
         data = DataConfig(
             config.data,
             config.label_column or config.target_column,
@@ -240,12 +250,12 @@ def _wanted(config: Config) -> FinetuneConfig:
         given = [name for name in OF_THE_FILE if getattr(config, name) != getattr(Config, name)]
         if given or len(config.data) != 1:
             flags = ", ".join(f"--{name.replace('_', '-')}" for name in given) or "several files"
-            raise TaskError(f"--define {config.define} knows what its one file is made of: leave out {flags}")
+            raise TaskError(f"--dataset {config.dataset} knows what its one file is made of: leave out {flags}")
         data = prepare(defined, config.data[0], Path(config.registry) / ".data")
         data = replace(data, allow_copies=data.allow_copies or config.allow_copies)
     full = FullConfig(rank=config.rank if mode == "lora" else 0, seed=config.seed, **training)
     return FinetuneConfig(
-        name=config.task or config.define,
+        name=config.task or config.dataset,
         model=config.model,
         data=data,
         registry=config.registry,
@@ -255,10 +265,10 @@ def _wanted(config: Config) -> FinetuneConfig:
         pooling=pooling,
         full=full,
         seeds=config.seeds,
-        tries=config.tries,
+        num_trials=config.num_trials,
         compact=config.compact,
         cnn=config.cnn,
-        networks=networks,
+        cnn_ensemble_size=cnn_ensemble_size,
         coding=coding,
         requirements=_requirements(config, defined),
         threshold=config.threshold,

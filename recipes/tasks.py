@@ -4,8 +4,8 @@
     python recipes/tasks.py run --data ../shared --tasks splice_site m6a
     python recipes/tasks.py write                                   # docs/results.json -> docs/results.md
 
-Each is `jobs/finetune.py --define NAME` with its own settings, seed 0, on two cores in minutes to an hour. What is measured
-on its test rows goes to `docs/results.json`, a line for each task; a `note` that stands there is kept. Stopped, and run
+Each is `jobs/finetune.py --dataset NAME` with its own settings, seed 0, on two cores in minutes to an hour. What is
+measured on its test rows goes to `docs/results.json`, a line for each task; a `note` there is kept. Stopped and run
 again, it goes on.
 """
 
@@ -46,7 +46,7 @@ def run(data: str, *, tasks: tuple[str, ...] = (), registry: str = "runs/tasks",
         if not definition.file or not path.exists():
             print(f"{definition.name}: its data are not here ({definition.get})", flush=True)
             continue
-        command = [sys.executable, str(ROOT / "jobs" / "finetune.py"), "--define", definition.name, "--data", str(path)]
+        command = [sys.executable, str(ROOT / "jobs" / "finetune.py"), "--dataset", definition.name, "--data", str(path)]
         command += ["--registry", registry, "--compact", "--workers", str(workers)]
         subprocess.run(command, check=True)
         enter(definition, Path(registry) / definition.name)
@@ -75,7 +75,7 @@ def enter(definition: Definition, folder: Path) -> None:
         "n": ours[definition.metric]["n"],
         "train": info["data"]["splits"]["train"],
         "split": info["data"]["split"],
-        **({"networks": info["recipe"]["networks"]} if "networks" in info["recipe"] else {}),
+        **({"cnn_ensemble_size": info["recipe"]["cnn_ensemble_size"]} if "cnn_ensemble_size" in info["recipe"] else {}),
         "seconds": info["training"]["seconds"],
         "made": info["created"][:10],
         **(
@@ -133,7 +133,7 @@ def page(results: dict[str, dict[str, Any]]) -> str:
         lines += [
             f"{found['model']}; {found['train']:,} training rows, {found['seconds'] / 60:.1f} minutes on two cores, "
             f"{found['made']}. Split: {found['split']}."
-            + (f" The CNN is the mean of {found['networks']} networks." if "networks" in found else "")
+            + (f" The CNN is the mean of {found['cnn_ensemble_size']} networks." if "cnn_ensemble_size" in found else "")
             + (
                 " The figures are of test rows whose sequence does not stand in training."
                 if found["rows"] == UNSEEN

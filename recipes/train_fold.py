@@ -14,7 +14,7 @@
   their clans and kinds (all ribosomal and transfer RNA, introns, RNase P and MRP, SRP, tmRNA, telomerase), and rows that
   are near-identical to anything of ArchiveII; chosen by Rfam families that training has not seen.
 
-`--networks 3` trains three, whose mean answers (`OUT/0` to `OUT/2` get their checkpoints).
+`--ensemble-size 3` trains three, whose mean answers (`OUT/0` to `OUT/2` get their checkpoints).
 
 `OUT` gets checkpoints, `pred.tsv` (id, dot-bracket) and `result.json`; the same command goes on after a kill. Score with
 `score_structure.py --pred OUT/pred.tsv --truth …`. Needs MMseqs2 for `bprna` and `archive-unseen`.
@@ -62,7 +62,7 @@ class Config:
     start: Path | None = None
     """A predictor whose loops and network training begins with; by default the published energies and no
     network. Give --training.energy-steps 0 with it."""
-    networks: int = 1
+    ensemble_size: int = 1
     """So many are trained, each with its loops, with seeds from that of the training up; the mean of their scores answers.
     Such a predictor is measured and not kept."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -86,9 +86,9 @@ def main(config: Config) -> None:
     if config.start is not None and config.training.energy_steps:
         raise SystemExit("--start has loops and network that fit together: give --training.energy-steps 0")
     trainers = []
-    for number in range(config.networks):
+    for number in range(config.ensemble_size):
         training = replace(config.training, seed=config.training.seed + number)
-        out = config.out / str(number) if config.networks > 1 else config.out
+        out = config.out / str(number) if config.ensemble_size > 1 else config.out
         trainers.append(Trainer(encoder, train, valid, training, out, weights))
         if config.start is not None:
             first = load_structure_predictor(config.start)
@@ -97,7 +97,7 @@ def main(config: Config) -> None:
                 trainers[-1].flat.copy_(torch.from_numpy(first.energies.flat()))
         trainers[-1].train_on(partial(_say, time.monotonic()))
     trainer = trainers[0]
-    if config.networks > 1:
+    if config.ensemble_size > 1:
         trainer.out = config.out
         trainer.network = Mean([each.network for each in trainers])  # type: ignore[assignment]
         with torch.no_grad():
@@ -106,7 +106,7 @@ def main(config: Config) -> None:
     predictor = trainer.predictor(
         {"name": "secondary-structure", "protocol": config.protocol, "part": config.part, **result}
     )
-    if config.networks == 1:
+    if config.ensemble_size == 1:
         predictor.save(config.out / "predictor")
     seconds, lines = predict(predictor, test, use_network=config.training.network)
     (config.out / "pred.tsv").write_text(lines, encoding="utf-8")

@@ -147,7 +147,7 @@ def test_values_and_classes_are_refused_alike(ask: Ask) -> None:
     assert isinstance(load, sdk.Estimate) and "expected exactly 50 nt (the last 50 nt of a 5'UTR" in str(load.reason)
     (kind,) = ask("ncrna_class", [WINDOW])
     assert isinstance(kind, sdk.Prediction) and kind.applicable and kind.label and len(kind.probabilities) == 13
-    assert ask("ncrna_class", [WINDOW[:20]])[0].usual_length is False
+    assert ask("ncrna_class", [WINDOW[:20]])[0].in_training_length_range is False
     assert len(ask("ncrna_class", [WINDOW]).to_pandas().filter(like="rRNA").columns) == 2
 
 
@@ -216,7 +216,7 @@ def test_profiles_and_pairs_are_refused_alike(store: str, nano_model_path: Path,
             return prediction_result(found, task)
 
         profiles = both("each", ["ACGUA", WINDOW, "ACGU", SIRNA])
-        assert [len(one.values) for one in profiles] == [0, 41, 0, 21] and profiles[1].usual_length is False
+        assert [len(one.values) for one in profiles] == [0, 41, 0, 21] and profiles[1].in_training_length_range is False
         assert "expected at least 10 nt (a test), got 5 nt" in profiles[0].reason and "not applicable" in repr(profiles)
         assert profiles.to_pandas()["values"].map(len).tolist() == [0, 41, 0, 21]
         assert [one.applicable for one in both("each", ["ACGU"])] == [False]

@@ -31,6 +31,7 @@ from unirna.tasks import (
     TaskError,
     evaluate,
     finetune,
+    list_predictors,
     load_predictor,
 )
 from unirna.tasks.kinds.classification import sureness
@@ -174,6 +175,16 @@ def test_predictors_of_the_first_format_answer_alone(registry: Path, tmp_path: P
         load_predictor(registry / "alone")
 
 
+def test_settings_of_older_recipes_are_read_under_their_present_names() -> None:
+    # The shipped predictors were written by 0.1.0: `networks` and `reads`.
+    recipes = {name: load_predictor(folder).info["recipe"] for name, folder in list_predictors(None).items()}
+    assert recipes["m6a"]["cnn_ensemble_size"] == 3
+    assert recipes["ncrna_class"]["full"]["head_input"] == "vector"
+    assert not [
+        recipe for recipe in recipes.values() if {"networks", "tries", "reads"} & {*recipe, *recipe.get("full", {})}
+    ]
+
+
 # ---- none of these -------------------------------------------------------------------------------------------------
 
 
@@ -220,7 +231,7 @@ def test_simple_models_are_added_to_what_was_trained(tmp_path: Path, nano_model_
     with pytest.raises(TaskError, match="blend was None"):
         finetune(replace(plain, blend=True))
     capsys.readouterr()
-    finetune(replace(plain, blend=True, cnn=True, networks=2, replace=True))
+    finetune(replace(plain, blend=True, cnn=True, cnn_ensemble_size=2, replace=True))
     assert "was trained alike" in capsys.readouterr().err
     after = load_predictor(tmp_path / "registry" / "s")
     assert after.blend is not None and CNN in after.metrics["test"]

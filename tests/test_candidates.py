@@ -94,7 +94,7 @@ def test_settings_are_searched_on_ray_tune(wanted: FinetuneConfig, ray_cluster: 
         seen.extend(Run(FullConfig(**each["full"]), Path(each["work"])) for each in settings)
         assert all(run.loss < float("inf") for run in seen)
 
-    finetune(replace(wanted, tries=3, full=replace(wanted.full, epochs=3)), search=search)
+    finetune(replace(wanted, num_trials=3, full=replace(wanted.full, epochs=3)), search=search)
     assert not capsys.readouterr().out  # there the summary goes
     training = load_predictor(Path(wanted.registry) / "share").info["training"]
     assert len(seen) == len(training["runs"]) == 3

@@ -56,7 +56,7 @@ def test_each_definition_is_whole_and_short() -> None:
         assert bool(definition.unit) == definition.numeric, name
         settings = dict(definition.training)
         assert settings.pop("mode") in ("frozen", "lora", "full") and settings.pop("pooling", "mean") in ("mean", "centre")
-        assert settings.pop("networks", 1) >= 1 and settings.pop("coding", True)
+        assert settings.pop("cnn_ensemble_size", 1) >= 1 and settings.pop("coding", True)
         FullConfig(**settings)
     for path in (Path(tasks.__file__).parent / "datasets").glob("[!_]*.py"):
         text = path.read_text()
@@ -120,7 +120,7 @@ def test_the_job_makes_a_defined_task(tmp_path: Path, nano_model_path: Path) -> 
     pq.write_table(
         pa.table({"sequence": [a for a, _ in rows], "label_name": [b for _, b in rows]}), tmp_path / "uci.parquet"
     )
-    command = ["--define", "splice_site", "--data", str(tmp_path / "uci.parquet"), "--model", str(nano_model_path)]
+    command = ["--dataset", "splice_site", "--data", str(tmp_path / "uci.parquet"), "--model", str(nano_model_path)]
     command += ["--registry", str(tmp_path / "registry"), "--mode", "frozen", "--no-cnn"]
     job = [sys.executable, str(ROOT / "jobs" / "finetune.py"), *command]
     summary = json.loads(subprocess.run(job, capture_output=True, text=True, check=True, timeout=300).stdout)

@@ -138,7 +138,7 @@ def test_words_are_read_back_as_they_were_asked(tmp_path: Path) -> None:
     config = parsed(command(tune, PLACE, [tmp_path / "in.csv"], tmp_path))
     assert (config.task, config.label_columns, config.about) == ("t", ("a", "b c"), "--replace")
     assert (config.mode, config.epochs, config.cnn, config.replace) == ("lora", 2, False, False)
-    assert config.data == (str(tmp_path / "in.csv"),) and config.registry == "/registry" and not config.define
+    assert config.data == (str(tmp_path / "in.csv"),) and config.registry == "/registry" and not config.dataset
 
 
 # ---- the application over a stand-in for the cluster -------------------------------------------------------------------

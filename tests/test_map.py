@@ -140,7 +140,7 @@ def test_of_a_large_collection_a_sample_is_shown(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(projection, "POINTS", 50)
     ids = []
     for seed in (0, 0, 1):
-        told = make_map(uri, "c", method="pca", seed=seed, anew=True)
+        told = make_map(uri, "c", method="pca", seed=seed, rebuild=True)
         assert (told["points"], told["rows"]) == (50, 240)
         found = vectorstore.read_map(uri, "c")
         assert found is not None and len(set(found.ids.to_pylist())) == 50
@@ -204,7 +204,7 @@ def test_it_is_made_again_only_where_rows_have_changed(tmp_path: Path) -> None:
     told = make_map(uri, "c", method="pca")
     assert told["made"] and told["points"] == 45 and vectorstore.name_of_map(uri, "c") != named
     assert make_map(uri, "c", method="pca", seed=1)["made"]
-    assert make_map(uri, "c", method="pca", seed=1, anew=True)["made"]
+    assert make_map(uri, "c", method="pca", seed=1, rebuild=True)["made"]
     with pytest.raises(StoreError, match="no collection 'x'"):
         make_map(uri, "x", method="pca")
 
@@ -381,7 +381,7 @@ def test_records_are_checked(mapped: str) -> None:
         with pytest.raises(RequestError) as error:
             maps.records("c", points)
         assert (error.value.status, error.value.errors[0].field) == (422, field)
-    make_map(mapped, "c", method="pca", anew=True)
+    make_map(mapped, "c", method="pca", rebuild=True)
     with pytest.raises(RequestError, match="made anew"):
         maps.records("c", [7], named)
 

@@ -106,7 +106,7 @@ def test_a_predictor_of_pairs_is_made_and_served(tmp_path: Path, library: Any) -
     with TestClient(create_app(engine, Settings(library.store)), base_url="http://localhost") as http:
         answer = http.post("/v1/predict/gain", json={"sequences": pairs})
         assert [one["value"] for one in answer.json()["predictions"]] == pytest.approx(values, abs=1e-4)
-        assert {one["usual_length"] for one in answer.json()["predictions"]} == {True}
+        assert {one["in_training_length_range"] for one in answer.json()["predictions"]} == {True}
         for sequences, where in (
             ([wild], "sequences[0]"),
             ([f"{wild}&"], "sequences[0]"),

@@ -220,7 +220,7 @@ def test_a_frozen_predictor_of_values(wanted: FinetuneConfig, tmp_path: Path, ca
 
 
 def test_full_training_on_values(wanted: FinetuneConfig) -> None:
-    summary = finetune(replace(wanted, mode="full", full=FullConfig(epochs=4, batch_size=16, reads="state")))
+    summary = finetune(replace(wanted, mode="full", full=FullConfig(epochs=4, batch_size=16, head_input="state")))
     assert summary["R2"] > 0.8
     predictor = load_predictor(Path(wanted.registry) / "load")
     epochs = predictor.info["training"]["epochs"]
@@ -250,12 +250,12 @@ def test_every_task_has_a_name_and_a_primary_metric() -> None:
 # ---- adapters
 
 
-@pytest.mark.parametrize("reads", ["vector", pytest.param("state", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("head_input", ["vector", pytest.param("state", marks=pytest.mark.slow)])
 def test_adapters_are_trained_stored_and_added_to_a_shipped_model(
-    tmp_path: Path, reads: Literal["vector", "state"]
+    tmp_path: Path, head_input: Literal["vector", "state"]
 ) -> None:
     data = DataConfig((write(tmp_path / "toy.csv", rows(120)),), "load", numeric=True)
-    full = FullConfig(epochs=3, batch_size=16, rank=2, reads=reads)
+    full = FullConfig(epochs=3, batch_size=16, rank=2, head_input=head_input)
     config = FinetuneConfig(
         "load", "unirna-mini", data, str(tmp_path / "registry"), mode="lora", full=full, compact=True, cnn=False
     )

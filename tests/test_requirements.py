@@ -242,7 +242,7 @@ def test_a_trained_predictor_takes_what_is_declared_or_the_one_length_of_its_dat
     assert declared.requirements == takes and "- Reported as cap: `A@start`." in declared.card
     found = declared.predict(["ACGG", "ACGU", "ACG"])
     assert isinstance(found, Predictions) and [one is None for one in found.labels] == [False, True, True]
-    assert [check.usual_length for check in found.checks] == [False, False, False]
+    assert [check.in_training_length_range for check in found.checks] == [False, False, False]
     with pytest.raises(TaskError, match="requirements was"):  # the same name, other requirements
         finetune(FinetuneConfig("declared", data=data, **settings))
     wrong = InputRequirements(required=(Motif.parse("A@start"),))

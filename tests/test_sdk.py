@@ -135,7 +135,15 @@ def test_both_clients_predict_the_same_values(clients: dict[str, sdk.Client], li
     assert len(http) == 70 and all(isinstance(p, sdk.Estimate) and p.unit == "%" for p in http)
     np.testing.assert_allclose([p.value for p in http], [p.value for p in local], atol=1e-3)
     assert all(p.low < p.value < p.high for p in local)
-    assert list(local.to_pandas().columns) == ["value", "low", "high", "unit", "applicable", "reason", "usual_length"]
+    assert list(local.to_pandas().columns) == [
+        "value",
+        "low",
+        "high",
+        "unit",
+        "applicable",
+        "reason",
+        "in_training_length_range",
+    ]
     assert "gc (%)" in local._repr_html_() and "90 % interval" in str(local)
 
 
@@ -867,8 +875,8 @@ def test_what_later_services_say_besides_is_passed_over() -> None:
         {"label": "a", "probability": 1.0, "probabilities": {"a": 1.0}, "later": 1},
         {"labels": ["a"], "probabilities": {"a": 1.0}, "later": 1},
         {"value": 1.0, "low": None, "high": None, "unit": "", "later": 1},
-        {"values": [1.0], "half_width": None, "unit": "", "usual_length": False, "later": 1},
+        {"values": [1.0], "half_width": None, "unit": "", "in_training_length_range": False, "later": 1},
     ]
-    assert [one.usual_length for one in prediction_result(answers, "t")] == [True, True, True, False]
+    assert [one.in_training_length_range for one in prediction_result(answers, "t")] == [True, True, True, False]
     hit = {"id": "a", "similarity": 1.0, "sequence": "A", "length": 1, "labels": {}, "rank": 1, "later": 1}
     assert search_result({"hits": [hit], "collection": "c", "model": "m"})[0].id == "a"

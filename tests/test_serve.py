@@ -160,7 +160,7 @@ def test_predicted_values(http: httpx2.Client, library: Any) -> None:
         assert answer["value"] == pytest.approx(value, abs=1e-3) and answer["unit"] == "%"
         assert answer["low"] < answer["value"] < answer["high"]
         assert answer["value"] == pytest.approx(100 * (letters.count("G") + letters.count("C")) / len(letters), abs=10)
-        assert set(answer) == {"value", "low", "high", "unit", "applicable", "reason", "motifs", "usual_length"}
+        assert set(answer) == {"value", "low", "high", "unit", "applicable", "reason", "motifs", "in_training_length_range"}
 
 
 def test_models_collections_and_records(http: httpx2.Client, library: Any) -> None:

@@ -399,7 +399,7 @@ def test_the_small_cnn_learns_what_depends_on_place_and_is_kept(tmp_path: Path, 
     truth: Truth = 5.0 + 2.0 * inside if numeric else inside.astype(np.int64)
     task = SEQUENCE_REGRESSION if numeric else SEQUENCE_CLASSIFICATION
     count = 1 if numeric else 2
-    cnn = fit_cnn(task, sequences, truth, np.arange(800), np.arange(800, 1000), count, networks=count)
+    cnn = fit_cnn(task, sequences, truth, np.arange(800), np.arange(800, 1000), count, ensemble_size=count)
     answers = task.answer(cnn.outputs(sequences[1000:]))
     assert task.primary.compute(truth[1000:], answers) > 0.9
     cnn.save(tmp_path / "cnn.safetensors")
@@ -455,7 +455,7 @@ def losses(work: Path) -> list[tuple[float, float]]:
 def test_full_training_learns_and_is_the_same_when_killed_between(
     tmp_path: Path, nano_model_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = FullConfig(epochs=3, batch_size=16, reads="state")
+    config = FullConfig(epochs=3, batch_size=16, head_input="state")
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     for work in (whole, broken):
         prepare(work, nano_model_path)
@@ -482,7 +482,7 @@ def test_full_training_learns_and_is_the_same_when_killed_between(
 
 def test_training_stops_when_validation_no_longer_falls(tmp_path: Path, nano_model_path: Path) -> None:
     prepare(tmp_path / "work", nano_model_path, count=48)
-    config = FullConfig(epochs=9, patience=2, batch_size=8, reads="state", learning_rate=0.0, head_learning_rate=0.0)
+    config = FullConfig(epochs=9, patience=2, batch_size=8, head_input="state", learning_rate=0.0, head_learning_rate=0.0)
     encoder_training.train_full(config, tmp_path / "work", SEQUENCE_CLASSIFICATION, 3)
     curve = [valid for _, valid in losses(tmp_path / "work")]
     assert curve == pytest.approx([np.log(3)] * 3, abs=1e-5)  # the first epoch and two more without a lower loss
@@ -515,7 +515,7 @@ def test_training_begins_with_the_frozen_head_and_makes_it_no_worse(tmp_path: Pa
     assert not without  # several workers would wait for them
 
     # ---- a step far too long: the best is the beginning
-    spoilt = FullConfig(epochs=1, batch_size=30, rank=rank, reads="vector", learning_rate=1.0, head_learning_rate=1.0)
+    spoilt = FullConfig(epochs=1, batch_size=30, rank=rank, head_input="vector", learning_rate=1.0, head_learning_rate=1.0)
     encoder_training.train_full(spoilt, work, SEQUENCE_CLASSIFICATION, 3)
     (record,) = encoder_training.read_epochs(work)
     encoder, kept, _ = encoder_training.read_best(work)

@@ -144,7 +144,9 @@ def test_held_out_outputs_come_from_models_that_never_saw_the_row() -> None:
     assert folds is not None
 
     def fitted(values: Any) -> Any:
-        return cross_fit(SEQUENCE_REGRESSION, vectors, sequences, None, values, folds, Units(np.arange(60)), 1, networks=0)
+        return cross_fit(
+            SEQUENCE_REGRESSION, vectors, sequences, None, values, folds, Units(np.arange(60)), 1, ensemble_size=0
+        )
 
     before, row = fitted(truth), int(folds.held(0)[0])
     changed = truth.copy()

@@ -65,7 +65,7 @@ class Embedder:
         rows_of = self._rows if self.recipe.level == "sequence" else self._nucleotides
         plan = self.plan
         fragments = write_rows(
-            plan.store, plan.collection, self._watched(rows_of(chunk, first, which)), plan.schema, anew=plan.anew
+            plan.store, plan.collection, self._watched(rows_of(chunk, first, which)), plan.schema, overwrite=plan.overwrite
         )
         lengths = chunk["length"].to_numpy()
         counts = {

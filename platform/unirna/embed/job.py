@@ -256,7 +256,7 @@ def _attempt(config: EmbedConfig, started: float) -> dict[str, Any]:
         against, pack_schema(schema), lambda *records: still_good(state, store, name, against, *records)
     )
     size = min(_chunk_nucleotides(encoder.config.flops([1]), nucleotides, workers), CHUNK_NUCLEOTIDES[config.level])
-    plan = Plan(state, store, name, schema, against, run, parts, size, anew=config.switch_model)
+    plan = Plan(state, store, name, schema, against, run, parts, size, overwrite=config.switch_model)
     with ThreadPoolExecutor(16) as pool:
         before = list(pool.map(lambda record: read_record(state, record), earlier))
     at_first = sum(note["nucleotides"] for note in before)

@@ -24,7 +24,7 @@ class Plan:
         state: of the job. store, collection: where the rows go. schema: of the collection.
         against: the version of the collection that the input was compared with (`version_name`). run: name of this run.
         parts: over which the records are spread. chunk_nucleotides: about how much one chunk holds.
-        anew: the rows take the place of all that the collection holds.
+        overwrite: the rows replace all rows of the collection.
     """
 
     state: State
@@ -35,7 +35,7 @@ class Plan:
     run: str
     parts: int
     chunk_nucleotides: int
-    anew: bool = False
+    overwrite: bool = False
 
 
 @dataclass(frozen=True)

@@ -57,14 +57,14 @@ def check_method(method: str) -> None:
         raise JobError('a map needs umap-learn, which is not installed: pip install "unirna[map]"')
 
 
-def make_map(store: str, name: str, *, method: str = "umap", seed: int = 0, anew: bool = False) -> dict[str, Any]:
+def make_map(store: str, name: str, *, method: str = "umap", seed: int = 0, rebuild: bool = False) -> dict[str, Any]:
     """Make the map of a collection, and put it beside it.
 
     Args:
         store: its URI. name: the collection.
         method: "umap", or "pca", which is quick, needs no umap-learn, and shows less.
         seed: of what is drawn at random.
-        anew: make it also where there is one of these rows, by this method and with this seed.
+        rebuild: make it even if there is a map of these rows by this method and with this seed.
 
     Returns:
         What it was made of (`MapInfo`), and whether it was `made` now.
@@ -77,7 +77,7 @@ def make_map(store: str, name: str, *, method: str = "umap", seed: int = 0, anew
     dataset, fingerprint = collection.dataset, collection.provenance.fingerprint
     there = vectorstore.map_info(store, name)
     alike = there is not None and (there.method, there.seed, there.fingerprint) == (method, seed, fingerprint)
-    if there is not None and alike and not anew and vectorstore.map_is_current(store, name, there):
+    if there is not None and alike and not rebuild and vectorstore.map_is_current(store, name, there):
         return _told(there, made=False)
     started = time.monotonic()
     rows = int(dataset.count_rows())

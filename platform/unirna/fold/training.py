@@ -33,7 +33,7 @@ SHARES: Final = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)
 TEMPERATURES: Final = (0.9, 1.0, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0)
 """By which scores may be divided at the end, so that probabilities are right on validation structures (Guo et al. 2017)."""
 SCALE: Final = 100.0
-"""Gradients are those of the loss of a hundred nucleotides, so that Adam's epsilon and the pull have a fixed meaning."""
+"""Gradients are of the loss per hundred nucleotides, so that Adam's epsilon and `l2_to_published` have a fixed meaning."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ class TrainingConfig:
         steps: of loops and network together. energy_steps: of the loops alone before.
         batch: sequences of a step. longest: nucleotides of a sequence that is trained on; longer ones are left out.
         learning_rate: of the network; it falls to 0 over the last `decay` of the steps.
-        energy_rate: of the loops' scores. pull: how strongly they are held at the published energies.
+        energy_rate: of the loops' scores. l2_to_published: weight of the L2 penalty that holds them
+            near the published energies.
         seed: of the order and of the network. valid_every, checkpoint_every: steps.
         network: whether there is one; without it the loops' scores are all.
     """
@@ -68,7 +69,7 @@ class TrainingConfig:
     longest: int = 320
     learning_rate: float = 2e-3
     energy_rate: float = 0.01
-    pull: float = 0.002
+    l2_to_published: float = 0.002
     decay: float = 0.4
     weight_decay: float = 0.01
     seed: int = 0
@@ -242,7 +243,7 @@ class Trainer:
             torch.autograd.backward([s for s in scores if s is not None], slopes)
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         even = Energies.from_flat(gradient).flat() * SCALE / nucleotides
-        self.flat.grad = torch.from_numpy(even) + self.config.pull * (self.flat.detach() - self.start)
+        self.flat.grad = torch.from_numpy(even) + self.config.l2_to_published * (self.flat.detach() - self.start)
         self._optimiser.step()
         self.losses.append(loss / nucleotides)
 

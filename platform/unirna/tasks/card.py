@@ -119,7 +119,7 @@ def _input(info: dict[str, Any]) -> list[str]:
         f"- Length: {requirements.lengths()}."
         if requirements.lengths()
         else f"- Length: no limit; made from {lengths['min']:,} to {lengths['max']:,} nt, answers for others are flagged "
-        "(`usual_length` false).",
+        "(`in_training_length_range` false).",
         *motifs,
         "- Other sequences get no answer but the reason (`applicable` false).",
     ]

@@ -54,7 +54,7 @@ class Definition:
         goals: what the AUC of one of several labels should reach, by the label.
         published: figures of others.
         requires: what a sequence must be that is asked of the predictor.
-        training: settings of `jobs/finetune.py` by their flags' names, as mode, reads, pooling, epochs.
+        training: settings of `jobs/finetune.py` by their flags' names, as mode, head_input, pooling, epochs.
     """
 
     name: str

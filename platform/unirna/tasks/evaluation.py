@@ -150,7 +150,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     fresh: list[dict[str, Any]] = []
     models = _models(predictor, task)
     recipe = predictor.info["recipe"]
-    seeds = {next(iter(models)): max(recipe.get("seeds", 1), recipe.get("tries", 1))}
+    seeds = {next(iter(models)): max(recipe.get("seeds", 1), recipe.get("num_trials", 1))}
     for model, answer in models.items():
         started = time.monotonic()
         predicted = those.gather(answer(sequences))

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
@@ -207,7 +207,7 @@ class Predictor:
         found = []
         for text in letters:
             length = len(text.rpartition(PAIR_MARK)[2])  # of pairs the second
-            found.append(replace(self.requirements.check(text), usual_length=shortest <= length <= longest))
+            found.append(replace(self.requirements.check(text), in_training_length_range=shortest <= length <= longest))
         return found
 
     def check_prior(self, prior: Prior | None) -> NDArray[np.float64] | None:
@@ -519,6 +519,18 @@ def nucleotides_at_once(letters: Sequence[str]) -> Iterator[Sequence[str]]:
             first, size = i + 1, 0
 
 
+RENAMED: Final = {"networks": "cnn_ensemble_size", "tries": "num_trials", "reads": "head_input"}
+"""Settings of a recipe: their names in unirna 0.1.0 -> now."""
+
+
+def current_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe as any version wrote it, under the names of this version."""
+    found = {RENAMED.get(name, name): value for name, value in recipe.items()}
+    if "full" in found:
+        found["full"] = {RENAMED.get(name, name): value for name, value in found["full"].items()}
+    return found
+
+
 def load_predictor(folder: str | Path, device: str | torch.device | None = None) -> Predictor:
     """Read a predictor from its folder.
 
@@ -534,6 +546,8 @@ def load_predictor(folder: str | Path, device: str | torch.device | None = None)
         raise TaskError(f"{folder}/predictor.json is damaged ({error}). Fine-tune again") from error
     if info.get("format") not in range(1, FORMAT + 1):
         raise TaskError(f"{folder}: predictor format {info.get('format')!r}; this version of unirna reads 1 to {FORMAT}")
+    if "recipe" in info:
+        info["recipe"] = current_recipe(info["recipe"])
     head = LinearHead.load(folder / "head.safetensors")
     if info["task"] not in TASKS:
         raise TaskError(f"{folder}: task {info['task']!r}; this version of unirna knows {', '.join(TASKS)}")

@@ -95,13 +95,13 @@ class Applicability:
         reason: why it does not apply; "" where it does.
         kind: what the sequence lacks, "length" or "nucleotides"; "" where the predictor applies.
         motifs: reported motif -> whether the sequence has it.
-        usual_length: whether the sequence is within the lengths of the training data.
+        in_training_length_range: whether the sequence is within the lengths of the training data.
     """
 
     reason: str = ""
     kind: Literal["", "length", "nucleotides"] = ""
     motifs: Mapping[str, bool] = field(default_factory=dict)
-    usual_length: bool = True
+    in_training_length_range: bool = True
 
     @property
     def applicable(self) -> bool:

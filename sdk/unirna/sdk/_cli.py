@@ -200,7 +200,9 @@ class Predict(ReadsSequences):
         if labels and answered.parts[0].base_rates and not prior:
             rates = ", ".join(f"{label} {percent(share)}" for label, share in answered.parts[0].base_rates.items())
             say(f"probabilities hold for the prevalence of the training data ({rates}); --prior states another")
-        unusual = [name for (name, _), p in zip(named, predictions, strict=True) if p.applicable and not p.usual_length]
+        unusual = [
+            name for (name, _), p in zip(named, predictions, strict=True) if p.applicable and not p.in_training_length_range
+        ]
         unlike = [name for (name, _), p in zip(named, predictions, strict=True) if getattr(p, "out_of_distribution", None)]
         for what, names in (
             (f"of other lengths than what {self.task} was made from, so take the answers for guesses", unusual),

@@ -430,7 +430,7 @@ class Map(InStore):
     """umap wants umap-learn: pip install "unirna[map]". pca is quick, needs nothing more, and shows less."""
     seed: int = 0
     """Of what is drawn at random."""
-    anew: bool = False
+    rebuild: bool = False
     """Make it even if there is one of these rows."""
 
     def run(self) -> None:
@@ -440,11 +440,11 @@ class Map(InStore):
         from unirna.job import JobError
 
         try:
-            done = make_map(self.store, self.name, method=self.method, seed=self.seed, anew=self.anew)
+            done = make_map(self.store, self.name, method=self.method, seed=self.seed, rebuild=self.rebuild)
         except JobError as error:
             raise InvalidRequestError(str(error)) from error
         if not done["made"]:
-            say(f"{self.name} has a map of its {done['points']:,} points already (--anew makes it again)")
+            say(f"{self.name} has a map of its {done['points']:,} points already (--rebuild makes it again)")
             return
         say(f"{self.name}: {done['points']:,} of {done['rows']:,} rows on the map, in {done['seconds']:,.0f} s")
 

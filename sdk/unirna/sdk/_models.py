@@ -69,13 +69,14 @@ class Answer:
             value or probability.
         reason: why it does not apply, None where it does.
         motifs: motifs that the predictor reports -> whether the sequence has them.
-        usual_length: whether the predictor was made from sequences as short and as long; if not, take it for a guess.
+        in_training_length_range: whether the length is within that of the training sequences; if not, treat the answer as a
+            guess.
     """
 
     applicable: bool = True
     reason: str | None = None
     motifs: Mapping[str, bool] = field(default_factory=dict, repr=False)
-    usual_length: bool = True
+    in_training_length_range: bool = True
 
 
 @dataclass(frozen=True)

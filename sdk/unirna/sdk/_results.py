@@ -372,8 +372,8 @@ class PredictionResult(_Rows[Prediction | LabelSet | Estimate | Profile]):
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Keys: label, probability, probabilities, conformal_p_value, out_of_distribution; or labels, probabilities; or
-        value, low, high, unit; or values, half_width, unit; and applicable, reason, motifs, usual_length. All labels have
-        their probability."""
+        value, low, high, unit; or values, half_width, unit; and applicable, reason, motifs, in_training_length_range. All
+        labels have their probability."""
         return [_flat(p) for p in self]
 
     def _columns(self) -> dict[str, list[Any]]:
@@ -554,7 +554,7 @@ def _listed(probabilities: Mapping[str, float]) -> list[dict[str, Any]]:
 
 
 def _doubt(prediction: Prediction | LabelSet | Estimate | Profile) -> str:
-    return "" if prediction.usual_length else " (a guess: of another length than what it was made from)"
+    return "" if prediction.in_training_length_range else " (a guess: its length is outside the training range)"
 
 
 def _label(prediction: Prediction) -> str:

@@ -58,7 +58,7 @@ def rejects_name(name: str) -> str:
 
 
 def write_rows(
-    uri: str, name: str, rows: pa.Table | Iterable[pa.RecordBatch], schema: pa.Schema, *, anew: bool = False
+    uri: str, name: str, rows: pa.Table | Iterable[pa.RecordBatch], schema: pa.Schema, *, overwrite: bool = False
 ) -> list[str]:
     """Write rows beside a table that need not exist yet, without making them part of it.
 
@@ -66,13 +66,13 @@ def write_rows(
         uri: the store. name: the table.
         rows: columns as in `schema`.
         schema: of the table.
-        anew: they are to take the place of all there are (`overwrite`), so they may have other columns.
+        overwrite: the rows will replace all that are there (`overwrite`), so their columns may differ.
 
     Returns:
         What `commit` or `overwrite` needs to add them: one JSON text for each file.
     """
     reader = rows.to_reader() if isinstance(rows, pa.Table) else pa.RecordBatchReader.from_batches(schema, rows)
-    mode = ("overwrite" if anew else "append") if exists(uri, name) else "create"
+    mode = ("overwrite" if overwrite else "append") if exists(uri, name) else "create"
     fragments = write_fragments(reader, table_uri(uri, name), schema=schema, mode=mode)
     return [json.dumps(fragment.to_json()) for fragment in fragments]
 
@@ -142,7 +142,7 @@ def overwrite(uri: str, name: str, schema: pa.Schema, fragments: Sequence[str], 
     What it held stays as a version with the tag `model-<fingerprint>`, which `restore` brings back. Indexes go.
 
     Args:
-        uri, name, schema, fragments, key, read_version: as for `commit`; the rows are written with `anew`.
+        uri, name, schema, fragments, key, read_version: as for `commit`; the rows are written with `overwrite=True`.
 
     Returns:
         The new version.

@@ -200,7 +200,7 @@ class _Answer(_Response):
     applicable: bool = Field(True, description="Whether the sequence is what the predictor takes; else it has no answer.")
     reason: str | None = Field(None, description="Why it does not apply, or null.")
     motifs: dict[str, bool] = Field({}, description="Motifs that the predictor reports, and whether the sequence has them.")
-    usual_length: bool = Field(
+    in_training_length_range: bool = Field(
         True,
         description="Whether the predictor was made from sequences as short and as long; else take it for a guess.",
     )

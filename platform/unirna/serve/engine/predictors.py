@@ -115,7 +115,7 @@ def about(predictor: Predictor, prior: Any = None) -> dict[str, Any]:
 def answers_of(predictions: Predictions | LabelSets | Estimates | Profiles, top: int | None = None) -> list[dict[str, Any]]:
     """Predictions as the service gives them.
 
-    All: applicable, reason (None where applicable), usual_length, and motifs, those that the predictor reports.
+    All: applicable, reason (None where applicable), in_training_length_range, and motifs, those that the predictor reports.
     Classes: label, probability, the `top` most probable classes, conformal_p_value and out_of_distribution (None where they
     were not measured).
     Of several labels: labels, and probabilities as above. Values: value, low, high (None where the interval has no
@@ -131,7 +131,7 @@ def answers_of(predictions: Predictions | LabelSets | Estimates | Profiles, top:
         | {
             "applicable": check.applicable,
             "reason": check.reason or None,
-            "usual_length": check.usual_length,
+            "in_training_length_range": check.in_training_length_range,
             "motifs": dict(check.motifs),
         }
         for answer, check in zip(_answers(predictions, top), predictions.checks, strict=True)

@@ -100,7 +100,7 @@ DEFINITIONS = (
             Published("RNA-FM (BEACON)", "accuracy", 0.968, "all test rows"),
         ),
         requires=InputRequirements("a whole non-coding RNA of one of the 13 classes"),
-        training={"mode": "lora", "reads": "vector", "epochs": 3, "batch_size": 64, "learning_rate": 5e-4},
+        training={"mode": "lora", "head_input": "vector", "epochs": 3, "batch_size": 64, "learning_rate": 5e-4},
     ),
     Definition(
         name="rna_type",

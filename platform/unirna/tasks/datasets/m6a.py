@@ -65,6 +65,7 @@ DEFINITIONS = (
             ),
             {"DRACH": Motif("DRACH", offset=-2, why="the motif of the m6A methyltransferase")},
         ),
-        training={"mode": "lora", "pooling": "centre", "batch_size": 64, "epochs": 3, "learning_rate": 4e-4, "networks": 3},
+        training={"mode": "lora", "pooling": "centre", "epochs": 3, "cnn_ensemble_size": 3}
+        | {"batch_size": 64, "learning_rate": 4e-4},
     ),
 )

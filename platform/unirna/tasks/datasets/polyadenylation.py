@@ -34,6 +34,6 @@ DEFINITIONS = (
         metric="Pearson",
         published=(Published("APARENT", "Pearson", 0.811, "all 1,818 variants, trained on millions of other sequences"),),
         requires=InputRequirements("a 3'UTR of 164 nt with its polyadenylation signal, and a variant of it"),
-        training={"mode": "frozen", "networks": 5},
+        training={"mode": "frozen", "cnn_ensemble_size": 5},
     ),
 )

@@ -72,7 +72,7 @@ DEFINITIONS = (
         goal=0.72,
         published=(Published("k-mers, linear", "R2", 0.406), Published("another 1D CNN", "R2", 0.681)),
         requires=InputRequirements("the last 50 nt of a 5'UTR, up to the start codon (not included)", 50, 50),
-        training={"mode": "lora", "batch_size": 64, "networks": 5},
+        training={"mode": "lora", "batch_size": 64, "cnn_ensemble_size": 5},
     ),
     *map(_efficiency, CELLS),
 )

@@ -156,7 +156,7 @@ def cross_fit(
     units: Units,
     num_outputs: int,
     *,
-    networks: int,
+    ensemble_size: int,
     coding: bool = False,
 ) -> CrossFit:
     """Fit the head and the simple models with settings that suit rows which were held out in turn.
@@ -173,7 +173,7 @@ def cross_fit(
         folds: how rows are divided.
         units: what is predicted one by one.
         num_outputs: C.
-        networks: of the CNN, in each fold; 0 for none, as with fewer than `FEWEST_FOR_CNN` units.
+        ensemble_size: number of networks of the CNN, in each fold; 0 for none, as with fewer than `FEWEST_FOR_CNN` units.
         coding: the sequences are coding ones, from their first codon on.
     """
     held_of = [units.within(folds.held(fold)) for fold in range(folds.count)]
@@ -185,9 +185,9 @@ def cross_fit(
     linear, outputs = _linear(task, features, truth, folds, units, held_of, num_outputs, whiten=False)
     simple = SimpleModels(task, linear.head, None)
     found = {simple.names[0]: outputs}
-    if networks and len(units.within(folds.train)) >= FEWEST_FOR_CNN:
+    if ensemble_size and len(units.within(folds.train)) >= FEWEST_FOR_CNN:
         known = truth if profiles is None else profiles
-        fitting = FoldNetworks(task, sequences, known, folds.train, num_outputs, networks, folds.count)
+        fitting = FoldNetworks(task, sequences, known, folds.train, num_outputs, ensemble_size, folds.count)
         checked = []
         for fold in range(folds.count):
             checked.append(fitting.train(fold, folds.fitted(fold), folds.held(fold)))

@@ -54,8 +54,8 @@ class FullConfig:
         patience: epochs without a lower validation loss after which training stops.
         batch_size: sequences of one optimiser step, over all workers.
         rank: of adapters that are trained in place of the encoder's own matrices (`unirna.model.add_adapters`); 0 for none.
-        reads: what the head reads: "vector", the model's own vector, beginning with the head of the frozen mode (Kumar et
-            al. 2022, arXiv:2202.10054), or "state", the mean of the last layer's states, beginning with nothing.
+        head_input: input of the head. "vector": the model's own vector, starting from the head of the frozen mode (Kumar et
+            al. 2022, arXiv:2202.10054). "state": the mean of the last layer's states, starting from scratch.
         learning_rate: peak, of the encoder or its adapters; 0 takes 3e-4, with adapters 2e-3.
         head_learning_rate: of the head.
         weight_decay: of the matrices (AdamW). clip: largest norm of the gradient.
@@ -67,7 +67,7 @@ class FullConfig:
     patience: int = 3
     batch_size: int = 32
     rank: int = 0
-    reads: Literal["vector", "state"] = "state"
+    head_input: Literal["vector", "state"] = "state"
     learning_rate: float = 0.0
     head_learning_rate: float = 3e-3
     weight_decay: float = 0.01
@@ -174,7 +174,7 @@ def _train(
     base = load(work / "base")
     device, windows, budget = base.device, base.windows, base.batch_tokens
     torch.manual_seed(config.seed)
-    start = LinearHead.load(work / START) if config.reads == "vector" else None
+    start = LinearHead.load(work / START) if config.head_input == "vector" else None
     classifier = EncoderWithHead(base.encoder, num_outputs, config.rank, start).to(device)
     optimizer = _optimizer(classifier, config)
     history, best = _restore(work, classifier, optimizer)

@@ -50,7 +50,7 @@ from unirna.tasks.verdict import Verdict, judge
 
 MOST_NETWORKS = 50
 """Of one predictor, whose mean answers."""
-NOT_TRAINED = {"blend", "cnn", "networks", "coding", "requirements", "threshold"}
+NOT_TRAINED = {"blend", "cnn", "cnn_ensemble_size", "coding", "requirements", "threshold"}
 """Settings of a recipe that the trained encoder and head do not depend on."""
 UNSEEN = "test, unseen sequences"
 """Test rows whose sequence stands neither in train nor in validation."""
@@ -78,10 +78,10 @@ class FinetuneConfig:
         pooling: which nucleotides the head reads: all ("mean") or the middle one ("centre"), for what is true of that.
         full: settings of the full and the lora mode.
         seeds: trainings with seeds from that of `full` up; the one with the lowest validation loss is kept, all reported.
-        tries: settings of training that are tried, those of `full` and random ones; the best on validation rows is kept.
+        num_trials: settings of training to try: those of `full` and random ones. The best on validation rows is kept.
         compact: keep the name of a shipped encoder (and the adapters), not a copy; not for the full mode.
         cnn: train a small convolutional network on the same rows, beside the regression on 4-mers.
-        networks: so many of them, from different random weights; their mean is the answer.
+        cnn_ensemble_size: number of them, from different random weights; the mean of their outputs is the answer.
         coding: the sequences are coding ones, from their first codon on: the linear model reads codons and length.
         requirements: what the sequences must be; training sequences that are all of one length require that length.
         threshold: probability above which a label is said to be true, where there are several.
@@ -99,10 +99,10 @@ class FinetuneConfig:
     pooling: Pooling = "mean"
     full: FullConfig = field(default_factory=FullConfig)
     seeds: int = 1
-    tries: int = 0
+    num_trials: int = 0
     compact: bool = False
     cnn: bool = True
-    networks: int = 1
+    cnn_ensemble_size: int = 1
     coding: bool = False
     requirements: InputRequirements = field(default_factory=InputRequirements)
     threshold: float = 0.5
@@ -121,15 +121,15 @@ class FinetuneConfig:
             raise TaskError(f"level nucleotide reads each nucleotide: there is nothing to pool by {self.pooling!r}")
         if self.data.reference_column and self.mode != "frozen":
             raise TaskError(f"mode {self.mode} knows no reference column: wanted mode frozen")
-        if self.mode == "frozen" and (self.seeds > 1 or self.tries > 1):
-            raise TaskError("mode frozen fits its head in one way: several seeds or tries are for modes lora and full")
+        if self.mode == "frozen" and (self.seeds > 1 or self.num_trials > 1):
+            raise TaskError("mode frozen fits its head in one way: several seeds or trials are for modes lora and full")
         if self.coding and (self.data.level != "sequence" or self.data.reference_column):
             raise TaskError("coding sequences have one answer each: leave out coding for nucleotides and pairs")
-        if not 1 <= self.networks <= MOST_NETWORKS:
-            raise TaskError(f"networks={self.networks}: wanted 1 to {MOST_NETWORKS}, or no cnn")
+        if not 1 <= self.cnn_ensemble_size <= MOST_NETWORKS:
+            raise TaskError(f"cnn_ensemble_size={self.cnn_ensemble_size}: wanted 1 to {MOST_NETWORKS}, or no cnn")
         if not 0 < self.threshold < 1:
             raise TaskError(f"threshold={self.threshold}: expected a probability between 0 and 1")
-        candidates(self.full, self.seeds, self.tries)
+        candidates(self.full, self.seeds, self.num_trials)
         if (self.mode == "lora") != bool(self.full.rank):
             raise TaskError(
                 f"mode {self.mode} with rank {self.full.rank}: adapters have a rank from 1 up, other modes have 0"
@@ -224,7 +224,7 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
         features = embed_rows(model, table, units, registry)
         truth = censoring.expected(table.values, table.sides, features, at["train"], at["valid"])
     folds = _folds(config, table, truth, rows, len(classes))
-    networks = config.networks if config.cnn else 0
+    ensemble_size = config.cnn_ensemble_size if config.cnn else 0
     profiles = table.profiles if task.level == "nucleotide" else None
     if config.mode == "frozen":
         vectors = embed_rows(model, table, units, registry)
@@ -249,7 +249,7 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
         )
         fitted = fit_in_folds(
             task, vectors, table.sequences, profiles, truth, folds, units, num_outputs,
-            networks=networks, coding=config.coding,
+            ensemble_size=ensemble_size, coding=config.coding,
         )  # fmt: skip
         details = dict(fitted.story or {})
         rows |= {"train": folds.train, "valid": folds.train[:0]}
@@ -262,7 +262,15 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
             head = trained.head
         say("fitting the simple models on the same rows")
         simple = SimpleModels.fit(
-            task, table.sequences, profiles, truth, rows, units, num_outputs, networks=networks, coding=config.coding
+            task,
+            table.sequences,
+            profiles,
+            truth,
+            rows,
+            units,
+            num_outputs,
+            ensemble_size=ensemble_size,
+            coding=config.coding,
         )
         letters = {name: units.gather(simple.outputs(name, table.sequences)) for name in simple.names}
         calibrated = calibration is not None
@@ -367,7 +375,7 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
         info["base_rates"] = base_rates_of(info)
     if task.several:
         info["thresholds"] = dict.fromkeys(classes, config.threshold)
-    whitened = config.mode == "lora" and config.full.reads == "vector"
+    whitened = config.mode == "lora" and config.full.head_input == "vector"
     compact = (config.model, base, adapters, whitened) if config.compact else None
     kept = None if trained is None else folder / "encoder"
     publish(folder, info, model, compact, kept, fitted.head, fitted.simple, detector, training, plot)
@@ -552,8 +560,8 @@ def _is_small(config: FinetuneConfig, table: LabelledTable) -> bool:
 def _recipe(config: FinetuneConfig, table: LabelledTable, model: Model) -> dict[str, Any]:
     """Everything that decides a predictor, as plain JSON values."""
     full = asdict(config.full)
-    if config.full.reads == "state":  # as all did before there was a choice
-        del full["reads"]
+    if config.full.head_input == "state":  # as all did before there was a choice
+        del full["head_input"]
     recipe = {
         "mode": config.mode,
         "encoder": model.fingerprint,
@@ -565,11 +573,11 @@ def _recipe(config: FinetuneConfig, table: LabelledTable, model: Model) -> dict[
         **({"pooling": config.pooling} if config.pooling != "mean" else {}),
         **({"blend": True, "cnn": config.cnn} if config.blend else {}),
         **({"coding": True} if config.coding else {}),
-        **({"networks": config.networks} if config.cnn and config.networks > 1 else {}),
+        **({"cnn_ensemble_size": config.cnn_ensemble_size} if config.cnn and config.cnn_ensemble_size > 1 else {}),
         **({"requirements": config.requirements.to_json()} if config.requirements != InputRequirements() else {}),
         **({"threshold": config.threshold} if config.threshold != 0.5 else {}),
         **({"seeds": config.seeds} if config.seeds > 1 else {}),
-        **({"tries": config.tries} if config.tries > 1 else {}),
+        **({"num_trials": config.num_trials} if config.num_trials > 1 else {}),
         **({"folds": FOLDS} if _is_small(config, table) else {}),
     }
     plain: dict[str, Any] = json.loads(json.dumps(recipe))

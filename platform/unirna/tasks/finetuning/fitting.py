@@ -128,12 +128,12 @@ def fit_in_folds(
     units: Units,
     num_outputs: int,
     *,
-    networks: int,
+    ensemble_size: int,
     coding: bool,
 ) -> Fitted:
     """Models that were fitted on all rows, with the units of all folds as the held-out ones; arguments as `cross_fit`."""
     found = cross_fit(
-        task, vectors, sequences, profiles, truth, folds, units, num_outputs, networks=networks, coding=coding
+        task, vectors, sequences, profiles, truth, folds, units, num_outputs, ensemble_size=ensemble_size, coding=coding
     )
     held_outputs = {ENCODER: found.encoder, **found.outputs}
     scales = dict.fromkeys(held_outputs, 1.0)

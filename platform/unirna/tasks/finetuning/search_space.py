@@ -24,19 +24,19 @@ Search = Callable[[Callable[[dict[str, Any], Report], None], list[dict[str, Any]
 """Runs a function of plain settings for each of a list, on a cluster or here, and waits; the poor ones may be stopped."""
 
 
-def candidates(full: FullConfig, seeds: int, tries: int) -> list[FullConfig]:
+def candidates(full: FullConfig, seeds: int, num_trials: int) -> list[FullConfig]:
     """The settings of each training: as given with so many seeds, or so many random ones beside those that are given.
 
     Args:
-        full: settings. seeds: trainings with seeds full.seed and up. tries: settings that are tried, drawn by full.seed.
+        full: settings. seeds: trainings with seeds full.seed and up. num_trials: settings to try, drawn by full.seed.
 
     Raises:
-        TaskError: both are asked for, less than one seed, or a negative number of tries.
+        TaskError: both are asked for, less than one seed, or a negative number of trials.
     """
-    if seeds > 1 and tries > 1:
-        raise TaskError(f"{seeds} seeds and {tries} tries: search for settings first, then train with several seeds")
-    if seeds < 1 or tries < 0:
-        raise TaskError(f"{seeds} seeds, {tries} tries: wanted at least one seed, and no negative number")
+    if seeds > 1 and num_trials > 1:
+        raise TaskError(f"{seeds} seeds and {num_trials} trials: search for settings first, then train with several seeds")
+    if seeds < 1 or num_trials < 0:
+        raise TaskError(f"{seeds} seeds, {num_trials} trials: wanted at least one seed, and no negative number")
     random = np.random.default_rng([full.seed, 1])
 
     def drawn() -> FullConfig:
@@ -49,8 +49,8 @@ def candidates(full: FullConfig, seeds: int, tries: int) -> list[FullConfig]:
             rank=int(random.choice(RANKS)) if full.rank else 0,
         )
 
-    if tries > 1:
-        return [full, *(drawn() for _ in range(tries - 1))]
+    if num_trials > 1:
+        return [full, *(drawn() for _ in range(num_trials - 1))]
     return [replace(full, seed=full.seed + i) for i in range(seeds)]
 
 

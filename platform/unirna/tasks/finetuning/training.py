@@ -93,7 +93,7 @@ def train_encoder(
         known = truth[units.within(rows["train"])]
         centre, spread = float(known.mean()), float(known.std())
         truth = (truth - centre) / spread
-    if config.full.reads == "vector":
+    if config.full.head_input == "vector":
         vectors = embed_rows(model, table, units, Path(config.registry).absolute())
         at = {split: units.within(chosen) for split, chosen in rows.items()}
         fit_head(task, vectors, truth, at, num_outputs, whiten=True).head.save(work / START)
@@ -104,11 +104,11 @@ def train_encoder(
             of_split = (np.concatenate([profiles[i] for i in rows[split]]) - centre) / spread
         write_rows(work / f"{split}.npz", [table.sequences[i] for i in rows[split]], of_split)
     model.save(work / "base")
-    runs = lay_out(work, candidates(config.full, config.seeds, config.tries))
+    runs = lay_out(work, candidates(config.full, config.seeds, config.num_trials))
     with following(runs):
         common = {"task": task.name, "num_outputs": num_outputs, "pooling": config.pooling}
         settings = [{"full": asdict(run.full), "work": str(run.work), **common} for run in runs]
-        if config.tries > 1:
+        if config.num_trials > 1:
             search(train_on_worker, settings, work)
         else:
             for run, each in zip(runs, settings, strict=True):

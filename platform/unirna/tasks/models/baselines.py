@@ -50,7 +50,7 @@ class SimpleModels:
         units: Units,
         num_outputs: int,
         *,
-        networks: int,
+        ensemble_size: int,
         coding: bool = False,
     ) -> SimpleModels:
         """Fit them on the rows of `train`; those of `valid` choose penalty, epoch and temperature.
@@ -59,7 +59,7 @@ class SimpleModels:
             task: classes or values, of sequences or nucleotides.
             sequences: all N, normalised. profiles: values of the nucleotides of each, for a task of nucleotides.
             truth: of all U units. rows: split -> sequences. units: what is predicted one by one. num_outputs: C.
-            networks: of the CNN, whose mean answers; 0 for none.
+            ensemble_size: number of networks of the CNN, whose mean answers; 0 for none.
             coding: the sequences are coding ones, from their first codon on.
         """
         features = units.gather(linear_features(task, sequences, coding=coding))
@@ -68,8 +68,8 @@ class SimpleModels:
         found, _ = task.calibrated(found, features[valid], truth[valid])
         known = truth if profiles is None else profiles
         cnn = None
-        if networks:
-            cnn = fit_cnn(task, sequences, known, rows["train"], rows["valid"], num_outputs, networks)
+        if ensemble_size:
+            cnn = fit_cnn(task, sequences, known, rows["train"], rows["valid"], num_outputs, ensemble_size)
         return cls(task, found, cnn)
 
     @property

@@ -158,7 +158,7 @@ def fit_cnn(
     train: NDArray[np.int64],
     valid: NDArray[np.int64],
     num_outputs: int,
-    networks: int = 1,
+    ensemble_size: int = 1,
 ) -> CNN:
     """Train on some rows; the epoch with the lowest validation loss is taken (the last one without validation rows).
 
@@ -167,16 +167,16 @@ def fit_cnn(
         sequences: normalised, of all rows, or pairs.
         truth: theirs [N]; of nucleotides [L] for each, NaN where there is no value.
         train, valid: which rows. num_outputs: C.
-        networks: how many are trained, with seeds from 0 up; their mean is the answer.
+        ensemble_size: how many are trained, with seeds from 0 up; their mean is the answer.
     """
     data = _Data(task, sequences, truth, train, num_outputs)
     trained = []
-    for seed in range(networks):
+    for seed in range(ensemble_size):
         network = data.network(seed)
         _train(network, partial(data.loss, network), data.longer, train, valid, data.per_row, seed)
         trained.append(network)
-        if networks > 1:
-            say(f"trained {seed + 1} of {networks} small networks")
+        if ensemble_size > 1:
+            say(f"trained {seed + 1} of {ensemble_size} small networks")
     fitted = CNN(trained, data.centre, data.spread)
     if task.calibrate is not None and len(valid):
         fitted.temperature = task.calibrate(fitted.outputs([sequences[row] for row in valid]), np.asarray(truth)[valid])
@@ -205,7 +205,7 @@ class FoldNetworks:
         truth: as for `fit_cnn`.
         rows: all that are trained on in some fold.
         num_outputs: C.
-        networks: how many of each fold; seeds differ between folds too.
+        ensemble_size: how many of each fold; seeds differ between folds too.
         num_folds: how many folds share the budget of nucleotides.
     """
 
@@ -216,14 +216,14 @@ class FoldNetworks:
         truth: Truth | list[Truth],
         rows: NDArray[np.int64],
         num_outputs: int,
-        networks: int,
+        ensemble_size: int,
         num_folds: int,
     ) -> None:
-        self.sequences, self.networks, self.num_outputs = sequences, networks, num_outputs
+        self.sequences, self.ensemble_size, self.num_outputs = sequences, ensemble_size, num_outputs
         self.data = _Data(task, sequences, truth, rows, num_outputs)
         read = sum(len(self.data.longer[row]) for row in rows)
         epochs = min(FEW_EPOCHS, math.ceil(FEW_STEPS * FEW_BATCH / len(rows)))
-        self.epochs = max(1, min(epochs, FEW_NUCLEOTIDES // max(num_folds * networks * read, 1)))
+        self.epochs = max(1, min(epochs, FEW_NUCLEOTIDES // max(num_folds * ensemble_size * read, 1)))
         self.checks = sorted({round(self.epochs * check / FEW_CHECKS) for check in range(1, FEW_CHECKS + 1)} - {0})
 
     def train(self, fold: int, train: NDArray[np.int64], held: NDArray[np.int64]) -> CheckedNetworks:
@@ -232,8 +232,8 @@ class FoldNetworks:
         found: list[list[dict[str, Tensor]]] = [[] for _ in self.checks]
         said: list[list[Any]] = [[] for _ in self.checks]
         letters = [self.sequences[row] for row in held]
-        for number in range(self.networks):
-            seed = fold * self.networks + number
+        for number in range(self.ensemble_size):
+            seed = fold * self.ensemble_size + number
             network, place = data.network(seed), 0
             for epoch in _epochs(
                 network,
