@@ -4,7 +4,7 @@
     python benchmarks/corpus.py --sizes 2000000 20000000 --folder /scratch --out corpus.json
 
 Each collection is random RNA of 30 to 1,000 nt (log-normal, median 120), a fifth of it copies of earlier records, half of
-those in DNA letters, and one record in a thousand no RNA at all. It runs through `jobs/corpus.py` in a process of its own:
+those as DNA, and one record in a thousand no RNA at all. It runs through `jobs/corpus.py` in a process of its own:
 scanning, removal of copies, exclusion (against `--members` planted sequences, if any), splitting, weighing and writing;
 `--clustering` adds the clustering. The manifest's sums are checked against what was generated.
 

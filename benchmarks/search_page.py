@@ -63,7 +63,7 @@ class Config:
 
     def __post_init__(self) -> None:
         if not self.results:
-            raise SystemExit("wanted one or more files of results")
+            raise SystemExit("expected one or more files of results")
 
 
 def main(config: Config) -> None:

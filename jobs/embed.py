@@ -11,7 +11,7 @@ unchanged when its id and its sequence are there; new labels for it are not take
 it is embedded once. Exit code 2 where no record of the input could be stored.
 
     python jobs/embed.py sequences.fasta --collection rfam --level nucleotide --layer -2    # a vector of each nucleotide
-    python jobs/embed.py --collection rfam --model L16 --switch-model          # all it holds anew, with another model
+    python jobs/embed.py --collection rfam --model L16 --switch-model          # all rows again, with another model
 """
 
 from __future__ import annotations

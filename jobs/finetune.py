@@ -121,7 +121,7 @@ class Config:
     """What the head reads (lora, full): the model's own vector, beginning with the frozen mode's head, or the mean of the
     last layer's states, beginning with nothing (the default)."""
     compact: bool = False
-    """Keep the name of a shipped encoder, and the adapters, in place of a copy of it (frozen, lora)."""
+    """Keep the name of a shipped encoder, and the adapters, instead of a copy of it (frozen, lora)."""
     sequence_column: str = "sequence"
     """Column of the RNA or DNA letters."""
     id_column: str = "id"

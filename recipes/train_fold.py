@@ -209,7 +209,7 @@ def archive_families(data: Path, config: Config) -> Data:
     rows = pd.read_parquet(data / "archiveII/data.parquet")
     size = rows.family.value_counts()
     if config.part not in size:
-        raise SystemExit(f"no family {config.part!r}: wanted one of {', '.join(size.index)}")
+        raise SystemExit(f"no family {config.part!r}: expected one of {', '.join(size.index)}")
     return _archive(rows, (rows.famfold_test == config.part).to_numpy(), lambda row: 1 / size[row.family], config)
 
 

@@ -541,12 +541,12 @@ def test_rejects_are_counted_by_reason(tmp_path: Path) -> None:
     [
         (
             {"valid_share": 0.7, "test_share": 0.3},
-            "valid share 0.7, test share 0.3: wanted 0 or more, together less than 1",
+            "valid share 0.7, test share 0.3: expected 0 or more, together less than 1",
         ),
-        ({"identity": 0.2}, "identity 0.2: wanted 0.5 up to 1"),
+        ({"identity": 0.2}, "identity 0.2: expected 0.5 up to 1"),
         ({"exclude_coverage": 1.2}, "exclude coverage 1.2"),
-        ({"cluster_exponent": 2}, "cluster exponent 2: wanted 0 up to 1"),
-        ({"clustering": "cdhit"}, "wanted one of auto, mmseqs2, minhash, none"),
+        ({"cluster_exponent": 2}, "cluster exponent 2: expected 0 up to 1"),
+        ({"clustering": "cdhit"}, "expected one of auto, mmseqs2, minhash, none"),
         ({"clustering": "mmseqs2"}, "no program `mmseqs` is installed"),
         ({"group_column": "family"}, "no input has a column 'family'. Name another with --group-column"),
         ({"drop": ("in_test",)}, "no input has a column 'in_test'. Name another with --drop"),

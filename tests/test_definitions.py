@@ -70,7 +70,7 @@ def test_a_file_of_another_kind_is_told_from_the_right_one(tmp_path: Path) -> No
     pq.write_table(pa.table({"sequence": ["ACGU"], "kind": ["ei"]}), tmp_path / "other.parquet")
     (tmp_path / "text.csv").write_text("sequence,label_name\nACGU,ei\n")
     for name in ("other.parquet", "text.csv", "absent.parquet"):
-        with pytest.raises(InputError, match=r"is not what splice_site reads .*Wanted the UCI"):
+        with pytest.raises(InputError, match=r"is not what splice_site reads .*Expected the UCI"):
             prepare(definition, tmp_path / name, tmp_path / "work")
     pq.write_table(
         pa.table({"sequence": pa.array([], pa.string()), "label_name": pa.array([], pa.string())}),
@@ -176,7 +176,7 @@ def test_folders_of_beacon_are_read(tmp_path: Path) -> None:
     (tmp_path / "modification" / "val.csv").write_text("sequence,a,b,c,d,e,f,g,h,i,j,k,l\n")
     with pytest.raises(InputError, match=r"is not what modification_type reads \(could not convert"):
         prepare(find_definition("modification_type"), tmp_path / "modification", tmp_path / "other")
-    with pytest.raises(InputError, match=r"is not what isoform_usage reads .*Wanted the folder Isoform of BEACON"):
+    with pytest.raises(InputError, match=r"is not what isoform_usage reads .*Expected the folder Isoform of BEACON"):
         prepare(find_definition("isoform_usage"), tmp_path / "work", tmp_path / "other")
 
 
@@ -184,7 +184,7 @@ def test_folders_of_fasta_are_read(tmp_path: Path) -> None:
     for name in ("lncrna_localisation", "pirna"):
         folder = tmp_path / name
         folder.mkdir()
-        with pytest.raises(InputError, match="wanted a file for each class, there are 0"):
+        with pytest.raises(InputError, match="expected a file for each class, there are 0"):
             prepare(find_definition(name), folder, tmp_path / "work")
         for number, kind in enumerate(("Nucleus", "Cytosol")):
             records = [f">r{i} words\n{letters_of(30, 1000 * number + i)}" for i in range(40)]

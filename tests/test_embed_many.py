@@ -326,7 +326,7 @@ def test_the_job_builds_the_index_that_is_asked_for(
     assert embed_collection(replace(settings, index="ivf_flat", min_recall=0.9))["index"] == summary["index"]
     refused = embed_collection(replace(settings, index="hnsw", min_recall=1.5))
     assert "finds" in refused["index"] and len(vectorstore.open(str(tmp_path / "store"), "c")) == 1200
-    with pytest.raises(JobError, match="--index tree: wanted auto, none, hnsw"):
+    with pytest.raises(JobError, match="--index tree: expected auto, none, hnsw"):
         embed_collection(replace(settings, index="tree"))
     collection = vectorstore.open(str(tmp_path / "store"), "c")
     assert not collection.has_kmer_index
@@ -351,7 +351,7 @@ def test_a_model_with_unsound_weights_is_named(ray_cluster: None, tmp_path: Path
 def test_settings_that_contradict_each_other(nano_model_path: Path, tmp_path: Path) -> None:
     with pytest.raises(JobError, match="no input"):
         embed_collection(config(tmp_path, nano_model_path))
-    with pytest.raises(JobError, match="--level letter: wanted sequence or nucleotide"):
+    with pytest.raises(JobError, match="--level letter: expected sequence or nucleotide"):
         embed_collection(replace(config(tmp_path, nano_model_path, tmp_path), level="letter"))
     with pytest.raises(model.CheckpointError, match="no layer 9"):
         embed_collection(EmbedConfig(("x.fasta",), "c", str(tmp_path), str(nano_model_path), layer=9))

@@ -94,7 +94,7 @@ def test_labels_are_read_and_what_is_unknown_stays_so(tmp_path: Path) -> None:
     true = int(np.nansum(table.flags[:, 0]))
     assert f"several labels: rich_in_a {true} of 20" in said
     found[3]["rich_in_g"] = "perhaps"
-    with pytest.raises(TaskError, match=r"column 'rich_in_g' holds 'perhaps': wanted 1 or 0"):
+    with pytest.raises(TaskError, match=r"column 'rich_in_g' holds 'perhaps': expected 1 or 0"):
         read_labelled(write(tmp_path / "t.parquet", found))
     with pytest.raises(InputError, match=r"no column 'other'.*--label-columns"):
         read_labelled(replace(write(tmp_path / "t.parquet", rows(9)), label_columns=("rich_in_a", "other")))

@@ -79,13 +79,13 @@ def test_rows_that_do_not_fit_are_named_and_nothing_is_added(store: str) -> None
         "no column colour": good.append_column("colour", pa.array(["red"] * 3)),
         "more than once: 'r030'": pa.concat_tables([good, good.slice(0, 1)]),
         "1 rows have no id": good.set_column(0, "id", pa.array(["a", None, "b"])),
-        "rows 'r031': wanted a sequence": good.set_column(1, "sequence", pa.array(["ACGU", "", "A"])),
-        "rows 'r032': wanted a sequence": good.set_column(1, "sequence", pa.array(["ACGU", "N", "ACGT"])),
-        "wanted 8 finite numbers": good.set_column(
+        "rows 'r031': expected a sequence": good.set_column(1, "sequence", pa.array(["ACGU", "", "A"])),
+        "rows 'r032': expected a sequence": good.set_column(1, "sequence", pa.array(["ACGU", "N", "ACGT"])),
+        "expected 8 finite numbers": good.set_column(
             2, "vector", vectorstore.vector_array(np.full((3, D), np.nan, np.float32))
         ),
         "column vector": good.set_column(2, "vector", vectorstore.vector_array(np.ones((3, D + 1), np.float32))),
-        "column family: wanted string": good.append_column("family", pa.array([[1], [2], [3]])),
+        "column family: expected string": good.append_column("family", pa.array([[1], [2], [3]])),
     }
     for says, table in bad.items():
         for change in (vectorstore.add, vectorstore.upsert):
@@ -136,7 +136,7 @@ def test_labels_come_later_by_id(store: str) -> None:
     assert opened.search(vectors(20)[0], where="organism = 'E. coli'")["id"].to_pylist() == ["r001"]
     for table, says in (
         (labels, "organism already"),
-        (labels.rename_columns(["name", "x"]), "wanted id"),
+        (labels.rename_columns(["name", "x"]), "expected id"),
         (pa.concat_tables([labels, labels]).rename_columns(["id", "x"]), "more than once"),
     ):
         with pytest.raises(StoreError, match=says):

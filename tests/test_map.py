@@ -382,7 +382,7 @@ def test_records_are_checked(mapped: str) -> None:
             maps.records("c", points)
         assert (error.value.status, error.value.errors[0].field) == (422, field)
     make_map(mapped, "c", method="pca", rebuild=True)
-    with pytest.raises(RequestError, match="made anew"):
+    with pytest.raises(RequestError, match="rebuilt"):
         maps.records("c", [7], named)
 
 

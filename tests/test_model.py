@@ -336,7 +336,7 @@ def test_whitening_is_part_of_the_vector_and_survives_saving(nano: Model, rfam_s
         ({"max_position_embeddings": 2}, "max_positions is 2"),
         ({"layer_norm_eps": 0.0}, "layer_norm_eps is 0"),
         ({"hidden_act": "relu"}, "hidden_act is 'relu'"),
-        (None, "wanted an object"),
+        (None, "expected an object"),
     ],
 )
 def test_a_configuration_that_makes_no_encoder_is_refused(

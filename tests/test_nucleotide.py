@@ -147,7 +147,7 @@ def test_lists_of_other_types_are_lists(tmp_path: Path) -> None:
         ([[1.0, 2.0], [1.0]], r"label has not one value for each nucleotide: 2"),
         ([[None] * 4, ["nan"] * 4], r"no nucleotide has a value: 2"),
         (["1 2 3 4", "[1, 2]"], r"label has not one value for each nucleotide: 2"),
-        ([1.0, 2.0], r"wanted a list with one value for each nucleotide"),
+        ([1.0, 2.0], r"expected a list with one value for each nucleotide"),
     ],
 )
 def test_what_is_no_profile_is_told(tmp_path: Path, column: list[Any], message: str) -> None:

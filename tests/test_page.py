@@ -163,7 +163,7 @@ def test_several_labels_are_listed(browser: Browser, service: Any, library: Any,
             browser.run("document.querySelector('#task').value = 'rich'; document.querySelector('#value').textContent = ''")
             browser.click("#predict")
             browser.wait(f"document.querySelector('#value').innerText.startsWith({said!r})")
-            assert len(browser.texts("#classes .share")) == 6  # all of them, in the place of the five best classes
+            assert len(browser.texts("#classes .share")) == 6  # all of them, instead of the five best classes
         assert browser.console() == []
     finally:
         shutil.rmtree(Path(library.registry) / "rich")

@@ -40,7 +40,7 @@ def said(page: Browser, text: str) -> None:
 def test_pasted_text_is_read_as_people_paste_it(page: Browser) -> None:
     for text, note in (
         ("ACGU ACG-U*", "8 nucleotides; 1 gap removed; final * removed"),
-        ("  1 gatcctccat atacaacggt\n 21 acgt", "24 nucleotides; numbers between the letters removed"),
+        ("  1 gatcctccat atacaacggt\n 21 acgt", "24 nucleotides; numbers within the sequence removed"),
         ("@r1\nA\n+\nI\n", "1 nucleotide of r1"),
         ("hello world", "Protein letter 'e' at line 1, column 2"),
         ("GGG\nACGU", "3 nucleotides; 2 sequences, one on each line"),

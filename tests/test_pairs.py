@@ -59,7 +59,7 @@ def test_pairs_are_read_and_a_reference_stands_on_one_side(tmp_path: Path) -> No
         sides.setdefault(pair.split("&")[0], set()).add(split)
     assert len(sides) == 300 and all(len(where) == 1 for where in sides.values())
     assert "random by reference" in read.split and "all of one reference on one side" in read.split
-    with pytest.raises(TaskError, match="wanted values of sequences"):
+    with pytest.raises(TaskError, match="expected values of sequences"):
         replace(config, numeric=False)
     assert (difference(lambda letters: np.array([float(len(one)) for one in letters]), ["A&AA", "AC&A"]) == [1, -1]).all()
     named = (tmp_path / "pairs.csv").read_text().replace("wild,variant", "sequence,variant", 1)
@@ -68,7 +68,7 @@ def test_pairs_are_read_and_a_reference_stands_on_one_side(tmp_path: Path) -> No
     assert again.sequences == read.sequences
     with pytest.raises(InputError, match=r"no column 'sequence'.* with --reference-column"):
         read_labelled(replace(config, reference_column="sequence"))
-    with pytest.raises(TaskError, match="sequence 1: wanted two sequences as FIRST&SECOND, got 3"):
+    with pytest.raises(TaskError, match="sequence 1: expected two sequences as FIRST&SECOND, got 3"):
         split_pairs(["A&C", "A&C&G"])
 
 
@@ -89,7 +89,7 @@ def test_a_predictor_of_pairs_is_made_and_served(tmp_path: Path, library: Any) -
     assert evaluate(EvaluateConfig(config.registry, "gain", config.data.data))["scores"][0]["value"] == pytest.approx(
         summary["R2"], abs=1e-3
     )
-    with pytest.raises(TaskError, match="wanted two sequences"):
+    with pytest.raises(TaskError, match="expected two sequences"):
         predictor.predict([wild])
     with pytest.raises(TypeError, match="wants a list"):
         predictor.predict(wild)
@@ -117,5 +117,5 @@ def test_a_predictor_of_pairs_is_made_and_served(tmp_path: Path, library: Any) -
         assert http.post("/v1/predict/rna_type", json={"sequences": pairs}).status_code == 422
     with sdk.connect(library.store, model=library.model, registry=config.registry, collection="rfam") as client:
         assert [one.value for one in client.predict("gain", pairs)] == pytest.approx(values, abs=1e-4)
-        with pytest.raises(sdk.InvalidRequestError, match="wanted two sequences"):
+        with pytest.raises(sdk.InvalidRequestError, match="expected two sequences"):
             client.predict("gain", [wild])

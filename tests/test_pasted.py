@@ -66,7 +66,7 @@ def test_every_format(text: str, format: str, records: list[tuple[str, str]]) ->
 
 def test_what_is_removed_is_said() -> None:
     assert parse_text(">a\nAC-GU.\n>b\nAC*\n").notes == ("2 gaps removed", "final * removed")
-    assert parse_text("1 gatcctccat").notes == ("numbers between the letters removed",)
+    assert parse_text("1 gatcctccat").notes == ("numbers within the sequence removed",)
     assert parse_text(">a\nACGU\n").notes == ()
 
 
@@ -80,7 +80,7 @@ def test_what_is_removed_is_said() -> None:
         ("id,sequence\na,ACGU\nb,ACXU\n", "protein letter 'X' at line 3, column 'sequence', position 3"),
         ("MKLVEEFIPQ", "It looks like a protein"),
         (">a\n>b\nACGU\n", "no sequence at line 1"),
-        ("@r\nACGU\n+\nII\n", "4 letters and 2 qualities; the record at line 1 is cut short or damaged"),
+        ("@r\nACGU\n+\nII\n", "4 nucleotides and 2 qualities; the record at line 1 is cut short or damaged"),
         ("CLUSTAL W\n\na  ACGX\n", "line 3, column 7"),
     ],
 )

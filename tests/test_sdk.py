@@ -636,7 +636,7 @@ def test_samples_are_alike_everywhere(clients: dict[str, sdk.Client], library: A
     assert len(clients["http"].sample(1000, collection="rfam")) == len(library.rows)
     assert list(http[:0].to_pandas().columns) == ["id", "length", "sequence"]
     for client in clients.values():
-        with pytest.raises(sdk.InvalidRequestError, match="count: wanted a whole number from 0 to 1,000, got 1001"):
+        with pytest.raises(sdk.InvalidRequestError, match="count: expected a whole number from 0 to 1,000, got 1001"):
             client.sample(1001, collection="rfam")
         with pytest.raises(sdk.NotFoundError):
             client.sample(collection="none")
@@ -649,7 +649,7 @@ def test_command_models_and_doctor(service: Any, library: Any, tmp_path: Path, m
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     assert _cli.main(["doctor", "--url", service.url]) == 0
     said = capsys.readouterr().out
-    assert "✓ unirna[platform]: complete" in said and "✓ its collection rfam" in said and "nothing to mend" in said
+    assert "✓ unirna[platform]: complete" in said and "✓ its collection rfam" in said and "nothing to fix" in said
     assert "· its collection other" in said  # of another model
     assert _cli.main(["doctor", "--store", library.store]) == 0
     assert "✓ collection rfam" in capsys.readouterr().out
@@ -659,10 +659,10 @@ def test_command_models_and_doctor(service: Any, library: Any, tmp_path: Path, m
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:9")
     assert _cli.main(["doctor", "--store", str(tmp_path / "empty")]) == 1
     said = capsys.readouterr().out
-    assert "has no collection\n    make one with" in said and "does not answer" in said and "2 to mend" in said
+    assert "has no collection\n    make one with" in said and "does not answer" in said and "2 to fix" in said
     assert _cli.main(["doctor", "--store", library.store, "--url", service.url]) == 1  # both, and Ray as before
     said = capsys.readouterr().out
-    assert "✓ collection rfam" in said and "✓ its collection rfam" in said and "1 to mend" in said
+    assert "✓ collection rfam" in said and "✓ its collection rfam" in said and "1 to fix" in said
     assert _cli.main(["doctor", "--url", "http://127.0.0.1:9", "--timeout", "5"]) == 1
     assert "✗ service: nothing answers" in capsys.readouterr().out
 

@@ -534,13 +534,13 @@ def test_one_turn_at_a_time_and_few_wait() -> None:
 def test_settings_come_from_variables() -> None:
     settings = Settings.from_environment({"UNIRNA_PORT": "9000", "UNIRNA_STORE": "s", "UNIRNA_GPUS": "0.5", "OTHER": "x"})
     assert (settings.port, settings.store, settings.gpus) == (9000, "s", 0.5)
-    with pytest.raises(SettingsError, match=r"UNIRNA_MAX_K is 'many': wanted a whole number"):
+    with pytest.raises(SettingsError, match=r"UNIRNA_MAX_K is 'many': expected a whole number"):
         Settings.from_environment({"UNIRNA_MAX_K": "many"})
     with pytest.raises(SettingsError, match="UNIRNA_MAXK is no setting: did you mean UNIRNA_MAX_K"):
         Settings.from_environment({"UNIRNA_MAXK": "5", "UNIRNA_API_KEY": "x", "UNIRNA_URL": "y"})
     for text, on in (("1", True), ("True", True), ("0", False), ("off", False)):
         assert Settings.from_environment({"UNIRNA_LOG_REQUESTS": text}).log_requests is on
-    with pytest.raises(SettingsError, match=r"UNIRNA_LOG_REQUESTS is 'maybe': wanted 1 or 0"):
+    with pytest.raises(SettingsError, match=r"UNIRNA_LOG_REQUESTS is 'maybe': expected 1 or 0"):
         Settings.from_environment({"UNIRNA_LOG_REQUESTS": "maybe"})
 
 
@@ -625,7 +625,7 @@ def test_keys_have_scopes_and_come_and_go(engine: Engine, library: Any, tmp_path
         file.unlink()
         assert status("GET", "/v1/models", again) == 401
         file.write_text("alice read\n")
-    with pytest.raises(SettingsError, match=r"--keys-file .*line 1: wanted NAME SCOPE SHA256"):
+    with pytest.raises(SettingsError, match=r"--keys-file .*line 1: expected NAME SCOPE SHA256"):
         settings.key_digest({})
 
 

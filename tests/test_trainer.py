@@ -229,7 +229,7 @@ def test_validation_per_source_adds_up(two_sources: Path, tmp_path: Path) -> Non
     assert summary["markov_loss"] <= summary["unigram_loss"] + 1e-9
     assert "Markov" in format_record(record)
     card = (tmp_path / "run" / "model" / "card.md").read_text()
-    assert "letters on each side" in card
+    assert "nucleotides on each side" in card
     assert "| short |" in card
     best = json.loads((tmp_path / "run" / "best" / "best.json").read_text())
     curve = {r["step"]: r["valid_loss"] for r in read_metrics(tmp_path / "run") if "valid_loss" in r}

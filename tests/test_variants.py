@@ -86,12 +86,12 @@ def test_a_place_is_read_in_the_window_in_which_it_counts_most(nano: Model) -> N
         ("A1G", "the sequence has G at 1, not A"),
         ("G9A", "there is no place 9"),
         ("G0A", "there is no place 0"),
-        ("G1", "wanted such as A10G"),
-        ("", "wanted such as A10G"),
+        ("G1", "expected a form such as A10G"),
+        ("", "expected a form such as A10G"),
         ("G1G", "changes nothing"),
         ("G1A+G1C", "names a place twice"),
-        ("G1N", "wanted such as A10G"),
-        ("G" + "9" * 5000 + "A", "wanted such as A10G"),
+        ("G1N", "expected a form such as A10G"),
+        ("G" + "9" * 5000 + "A", "expected a form such as A10G"),
     ],
 )
 def test_bad_variants_are_named(text: str, message: str) -> None:

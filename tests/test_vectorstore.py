@@ -166,7 +166,7 @@ def test_a_bad_filter_names_itself_and_the_columns(collection: Collection, where
 @pytest.mark.parametrize(
     ("where", "says"),
     [
-        ("length = " + "+".join(["1"] * 1000), "2,008 letters, at most 2,000"),
+        ("length = " + "+".join(["1"] * 1000), "2,008 characters, at most 2,000"),
         (" OR ".join(["length=1"] * 200_000), "at most 2,000"),
         ("length = " + "+".join(["1"] * 500), "1,001 words, numbers and operators, at most 100"),
         ("NOT " * 400 + "length = 1", "at most 100"),

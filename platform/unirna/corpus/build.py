@@ -1,6 +1,6 @@
 """The corpus builder: scan, resolve, cluster, weigh, write; bucket by bucket, through files, in bounded memory.
 
-1. Scan: each unit of the input is read once; good records are spread over buckets by the hash of their letters.
+1. Scan: each unit of the input is read once; good records are spread over buckets by the hash of their sequence.
 2. Resolve: in each bucket copies become one, and what rules or exclusion sets keep out is set aside and listed.
 3. Cluster: near-duplicates of all buckets get one representative.
 4. Weigh: each cluster goes to one split by the hash of its representative; each sequence gets its sampling weight.
@@ -64,7 +64,7 @@ def build_corpus(config: BuildConfig, map_pieces: Mapper = lambda f, items: map(
 
     Raises:
         InputError: input that cannot be read, or a column that no input has. CorpusError: settings that make no sense,
-            another corpus in the folder, MMseqs2 wanted but not installed, or no sequence left.
+            another corpus in the folder, MMseqs2 requested but not installed, or no sequence left.
     """
     config.check()
     out = Path(config.out)

@@ -1,6 +1,6 @@
 """Third stage: near-duplicates become clusters, each with a representative that its members resemble.
 
-Either way a member has at least the wanted identity to its representative over at least the wanted share of itself, and
+Either way a member has at least the required identity to its representative over at least the required share of itself, and
 representatives are at least as long as their members.
 
 MMseqs2: `linclust`, one process on one machine, its memory bounded by itself; about as fast as the disk.
@@ -9,7 +9,7 @@ MinHash: the same idea as linclust's in our own steps over buckets on disk, each
 
 1. Sketch: of each sequence the `SKETCH` 14-mers of least hash. Sequences that share one of them meet in a part.
 2. Pair: among those that share a 14-mer, each is paired with the longest (of equals with the first).
-3. Verify: a pair counts when the share of common 10-mers speaks of the wanted identity (`kmers.py`).
+3. Verify: a pair counts when the share of common 10-mers implies the required identity (`kmers.py`).
 4. Settle, in rounds: who has no longer partner left that could take it is a representative; who has one that is a
    representative joins the longest. This gives what going through all sequences from the longest would give, without a
    step that sees all, and without chains: a member always resembles its representative itself.

@@ -72,20 +72,20 @@ class BuildConfig:
         """
         if min(self.valid_share, self.test_share) < 0 or self.valid_share + self.test_share >= 1:
             raise CorpusError(
-                f"valid share {self.valid_share}, test share {self.test_share}: wanted 0 or more, together less than 1"
+                f"valid share {self.valid_share}, test share {self.test_share}: expected 0 or more, together less than 1"
             )
         for name in ("identity", "coverage", "exclude_identity", "exclude_coverage"):
             if not 0.5 <= getattr(self, name) <= 1:
-                raise CorpusError(f"{name.replace('_', ' ')} {getattr(self, name)}: wanted 0.5 up to 1")
+                raise CorpusError(f"{name.replace('_', ' ')} {getattr(self, name)}: expected 0.5 up to 1")
         for name in ("cluster_exponent", "source_exponent"):
             if not 0 <= getattr(self, name) <= 1:
-                raise CorpusError(f"{name.replace('_', ' ')} {getattr(self, name)}: wanted 0 up to 1")
+                raise CorpusError(f"{name.replace('_', ' ')} {getattr(self, name)}: expected 0 up to 1")
         if self.clustering not in CLUSTERINGS:
-            raise CorpusError(f"clustering {self.clustering!r}: wanted one of {', '.join(CLUSTERINGS)}")
+            raise CorpusError(f"clustering {self.clustering!r}: expected one of {', '.join(CLUSTERINGS)}")
         if self.drop_groups and not self.group_column:
             raise CorpusError("groups to drop need the column that names them: give --group-column too")
         if self.shard_nucleotides < 1:
-            raise CorpusError(f"shard nucleotides {self.shard_nucleotides}: wanted 1 or more")
+            raise CorpusError(f"shard nucleotides {self.shard_nucleotides}: expected 1 or more")
 
 
 def parse_source(spec: str, *, weighted: bool = True) -> CorpusSource:
@@ -108,9 +108,9 @@ def parse_source(spec: str, *, weighted: bool = True) -> CorpusSource:
         except ValueError:
             weight = 0.0
         if not 0 < weight < float("inf"):
-            raise CorpusError(f"{spec}: weight {match[2]!r} is not a positive number. Wanted [NAME=]PATH[@WEIGHT]")
+            raise CorpusError(f"{spec}: weight {match[2]!r} is not a positive number. Expected [NAME=]PATH[@WEIGHT]")
     if not path:
-        raise CorpusError(f"{spec!r}: no path. Wanted [NAME=]PATH[@WEIGHT]")
+        raise CorpusError(f"{spec!r}: no path. Expected [NAME=]PATH[@WEIGHT]")
     return CorpusSource(name or _name_of(path), path, weight)
 
 
@@ -129,7 +129,7 @@ def parse_sources(specs: tuple[str, ...], *, weighted: bool = True) -> list[Corp
                 "Give its inputs one weight, or name them apart: NAME=PATH@WEIGHT"
             )
     if len(weights) > 65_535:
-        raise CorpusError(f"{len(weights):,} sources: wanted 65,535 at most. Give inputs that belong together one name")
+        raise CorpusError(f"{len(weights):,} sources: expected 65,535 at most. Give inputs that belong together one name")
     return sources
 
 

@@ -1,8 +1,9 @@
 """Sequence sets that must stay out of a corpus, such as test data: what is identical or near-identical to a member.
 
-Near-identical means a local alignment, forward strand, of at least `MIN_ALIGNED` columns, with the wanted identity, that
-holds the wanted share of the shorter of the two. So a long sequence that contains a member goes, and so does a fragment of
-a member. Members shorter than `MIN_ALIGNED` exclude identical sequences only: by chance they resemble parts of much else.
+Near-identical means a local alignment, forward strand, of at least `MIN_ALIGNED` columns, with the required identity, that
+covers the required share of the shorter of the two. So a long sequence that contains a member goes, and so does a
+fragment of a member. Members shorter than `MIN_ALIGNED` exclude identical sequences only: by chance they resemble parts
+of much else.
 
 With MMseqs2 this is a nucleotide search. Without it the alignment is replaced by an estimate: two 12-mers in common make a
 pair, and the share of common 10-mers decides (`kmers.py`).
@@ -84,7 +85,7 @@ def write_references(work: Work, sets: list[CorpusSource], config: BuildConfig) 
 
 
 def write_fasta(path: Path, names: Any, sequences: pa.ChunkedArray) -> None:
-    """Write FASTA in DNA letters, a line to a sequence."""
+    """Write FASTA of DNA sequences, a line to a sequence."""
     letters = pc.replace_substring(sequences, "U", "T")
     with appearing(path) as beside, beside.open("w", encoding="utf-8") as sink:
         for name, sequence in zip(names.to_pylist(), letters.to_pylist(), strict=True):

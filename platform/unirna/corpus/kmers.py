@@ -1,10 +1,11 @@
-"""k-mers of many sequences at once, and the identity that the share of common k-mers speaks of.
+"""k-mers of many sequences at once, and the identity that the share of common k-mers implies.
 
 A k-mer of the shorter of two sequences stands in the longer one, under independent substitutions, with probability
-identity^k, and only if it lies in the part that both share; so two sequences of at least the wanted identity over at least
-the wanted coverage have about coverage * identity^k of the shorter one's k-mers in common (Mash, Ondov et al. 2016, uses
-the same relation). This is an estimate: near the threshold it errs on either side, the more so for short sequences, and it
-cannot tell a short identical part from a long similar one, so a tenth of a sequence that is identical passes for the whole.
+identity^k, and only if it lies in the part that both share; so two sequences of at least the required identity over at
+least the required coverage have about coverage * identity^k of the shorter one's k-mers in common (Mash, Ondov et al.
+2016, uses the same relation). This is an estimate: near the threshold it errs on either side, the more so for short
+sequences, and it cannot tell a short identical part from a long similar one, so a tenth of a sequence that is identical
+passes for the whole.
 """
 
 from __future__ import annotations
@@ -20,23 +21,23 @@ VERIFY_K: Final = 10
 """Length for comparing two sequences: by chance 1,500 nucleotides hold .1 % of all 10-mers."""
 _DIGITS: Final = np.full(256, 4, np.uint8)
 _DIGITS[np.frombuffer(b"ACGU", np.uint8)] = np.arange(4)
-_LETTERS: Final = 4_000_000
-"""Letters whose k-mers are in memory at once."""
+_NUCLEOTIDES: Final = 4_000_000
+"""Nucleotides whose k-mers are in memory at once."""
 
 
 def text_of(sequences: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Letters of large strings end to end, uint8 [T], and where each starts, int64 [n + 1]."""
+    """Large strings end to end, uint8 [T], and where each starts, int64 [n + 1]."""
     offsets = np.frombuffer(sequences.buffers()[1], np.int64, len(sequences) + 1, 8 * sequences.offset)
     data = sequences.buffers()[2]
     text = np.frombuffer(data, np.uint8) if data is not None and data.size else np.array([], np.uint8)
     return text[offsets[0] : offsets[-1]], offsets - offsets[0]
 
 
-def blocks(offsets: NDArray[np.int64], letters: int = _LETTERS) -> list[tuple[int, int]]:
-    """Ranges of sequences of about so many letters each."""
+def blocks(offsets: NDArray[np.int64], nucleotides: int = _NUCLEOTIDES) -> list[tuple[int, int]]:
+    """Ranges of sequences with about this many nucleotides each."""
     cuts, start = [0], 0
     while start < len(offsets) - 1:
-        start = max(start + 1, int(np.searchsorted(offsets, offsets[start] + letters, side="right")) - 1)
+        start = max(start + 1, int(np.searchsorted(offsets, offsets[start] + nucleotides, side="right")) - 1)
         cuts.append(start)
     return list(pairwise(cuts))
 
@@ -48,8 +49,8 @@ def distinct_kmers(sequences: pa.Array, k: int) -> tuple[NDArray[np.uint64], NDA
         sequences: large strings, normalised. k: at most 16.
 
     Returns:
-        k-mers as numbers of 2 bits a letter, uint64 [m], sorted within each sequence; and the row of each, int64 [m],
-        ascending. A k-mer with a letter other than A C G U is left out.
+        k-mers as numbers of 2 bits per nucleotide, uint64 [m], sorted within each sequence; and the row of each, int64 [m],
+        ascending. A k-mer with an ambiguity code is left out.
     """
     text, offsets = text_of(sequences)
     count = len(text) - k + 1

@@ -26,11 +26,11 @@ def search(
 ) -> None:
     """Local alignments of queries with references, as a table.
 
-    Columns, without a header: query, target, identity of the aligned part, first and last aligned letter and length of the
-    query, and the same of the target.
+    Columns, without a header: query, target, identity of the aligned part, first and last aligned position and length
+    of the query, and the same of the target.
 
     Args:
-        queries, references: FASTA in DNA letters. hits: table to write. scratch: folder for temporary files.
+        queries, references: FASTA of DNA sequences. hits: table to write. scratch: folder for temporary files.
         identity: least share of identical positions of an alignment, gaps counted.
         least: shortest alignment, in columns. threads: to use.
     """
@@ -56,7 +56,7 @@ def linclust(
     """Cluster sequences in linear time; write (representative, member), a cluster's lines one after the other.
 
     Args:
-        inputs: FASTA in DNA letters. clusters: table to write. scratch: folder for temporary files.
+        inputs: FASTA of DNA sequences. clusters: table to write. scratch: folder for temporary files.
         nucleotides: how many there are in all. identity: least, to the representative.
         coverage: least share of the member in the alignment. threads: to use.
     """

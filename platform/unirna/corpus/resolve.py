@@ -86,7 +86,7 @@ def resolve_bucket(
 
 
 def _first_where(wanted: NDArray[Any], order: NDArray[Any], starts: NDArray[Any]) -> pa.Array:
-    """Of each run of the ordered rows the first wanted one, as a row; null where there is none."""
+    """The first selected row of each run of the ordered rows; null if there is none."""
     none = len(order)
     if not none:
         return pa.array([], pa.int64())

@@ -28,7 +28,7 @@ from unirna.sequence import (
 
 UNIT_BYTES: Final = 64 << 20
 CHUNK_BYTES: Final = 64 << 20
-"""Letters held in memory before they are spread over the buckets."""
+"""Bytes held in memory before they are spread over the buckets."""
 ROW_SCHEMA: Final = pa.schema(
     [
         ("sha", pa.binary(16)),
@@ -79,7 +79,8 @@ def plan_units(sources: list[CorpusSource], spool: str, encoding: str = "") -> t
 
 
 def num_buckets(units: list[CorpusUnit], shard_nucleotides: int) -> int:
-    """Buckets, so that each holds about a shard. Compressed files and Parquet are taken to hold four letters a byte."""
+    """Buckets, so that each holds about a shard. Compressed files and Parquet are assumed to hold four nucleotides per
+    byte."""
     letters = sum(p.bytes * (4 if p.compression or p.format == "parquet" else 1) for unit in units for p in unit.pieces)
     return 1 + letters // shard_nucleotides
 

@@ -57,7 +57,7 @@ def _page(m: dict[str, Any]) -> str:
     if m["rejected"]:
         sections += ["<h2>Rejected</h2>", _table(["reason", "records"], m["rejected_by_reason"].items())]
         sections += [
-            "<p class=note>rejects.parquet lists them: file, number and id of the record, and the letter at fault.</p>"
+            "<p class=note>rejects.parquet lists them: file, number and id of the record, and the invalid letter.</p>"
         ]
     made = f"Made by unirna {m['unirna']}" + (f", MMseqs2 {m['mmseqs2']}" if m["mmseqs2"] else "")
     sections.append(f"<p class=note>{escape(made)}. Every setting and checksum: manifest.json.</p>")

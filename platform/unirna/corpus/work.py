@@ -134,7 +134,7 @@ class Kept:
         self._arrays: dict[tuple[str, int], NDArray[Any]] = {}
 
     def sequences(self, indices: NDArray[np.int64]) -> pa.Array:
-        """Letters of sequences, in any order."""
+        """Sequences, in any order."""
         return self._gather(indices, lambda bucket, rows: self._table(bucket)["sequence"].combine_chunks().take(rows))
 
     def shas(self, indices: NDArray[np.int64]) -> pa.Array:

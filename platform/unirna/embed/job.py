@@ -59,9 +59,9 @@ SWITCH_ROWS: Final = 200_000
 """Rows of the collection for each unit that is read where a collection is switched to another model."""
 DEFAULT_INDEX: Final = "hnsw"
 STATE_FORMAT: Final = 3
-"""Of the files of a job's state: a job begun by a version with another format starts anew."""
+"""Format of the files of a job's state: a job that a version with another format began starts over."""
 TRIES: Final = 10
-"""How often the rows are compared anew, where others change the collection all the time."""
+"""How often the rows are compared again if others keep changing the collection."""
 CHUNK_FLOPS: Final = {"cpu": (1e11, 3e12), "cuda": (1e13, 3e14)}
 """Least and most work of a chunk: about 1 s and 30 s. A killed job loses the chunks it was at; files are one to a chunk."""
 CHUNK_NUCLEOTIDES: Final = {"sequence": 4_000_000, "nucleotide": 500_000}
@@ -132,9 +132,9 @@ def embed_collection(config: EmbedConfig) -> dict[str, Any]:
     """
     started = time.monotonic()
     if config.level not in CHUNK_NUCLEOTIDES:
-        raise JobError(f"--level {config.level}: wanted {' or '.join(CHUNK_NUCLEOTIDES)}")
+        raise JobError(f"--level {config.level}: expected {' or '.join(CHUNK_NUCLEOTIDES)}")
     if config.index not in ("auto", "none", *vectorstore.KINDS):
-        raise JobError(f"--index {config.index}: wanted auto, none, {', '.join(vectorstore.KINDS)}")
+        raise JobError(f"--index {config.index}: expected auto, none, {', '.join(vectorstore.KINDS)}")
     if config.map and config.level != "sequence":
         raise JobError("--map is of the vectors of sequences: give it without --level nucleotide")
     if config.map:
@@ -213,7 +213,7 @@ def _attempt(config: EmbedConfig, started: float) -> dict[str, Any]:
             return _switched_before(config, store, len(collection), encoder.fingerprint)
         begun = state.read_json("job.json")["version"] if state.has("job.json") else label
         if begun != label and not vectorstore.same_rows(store, name, begun):
-            say("the collection has other rows than when this began: starting anew")
+            say("the collection has changed since this job began: starting over")
             state.clear()
             begun = label
         label = begun
@@ -281,7 +281,7 @@ def _attempt(config: EmbedConfig, started: float) -> dict[str, Any]:
     if (written := sum(note["rows"] for note in notes)) != new:
         raise JobError(
             f"{written:,} rows were written of {new:,}: files of the job's state in {state.uri} are gone. Remove that "
-            "folder, and run the same command again: it starts anew"
+            "folder, and run the same command again: it starts over"
         )
     totals = {count: sum(note[count] for note in notes) for count in COUNTS}
     embedded = totals["distinct_nucleotides"] - sum(note["distinct_nucleotides"] for note in before)
@@ -310,7 +310,7 @@ def _attempt(config: EmbedConfig, started: float) -> dict[str, Any]:
     assert summary["read"] == summary["stored"] + summary["rejected"]
     if new:
         if version and vectorstore.version_name(store, name, version) != label:
-            raise vectorstore.ChangedError(f"{name!r} was dropped and made anew while this job ran. Run it again")
+            raise vectorstore.ChangedError(f"{name!r} was dropped and created again while this job ran. Run it again")
         state.write_json("commit.json", {"read_version": version, "against": against, "summary": summary})
         fragments = [text for note in notes for text in note["fragments"]]
         put = vectorstore.overwrite if config.switch_model else vectorstore.commit

@@ -52,7 +52,7 @@ def check_method(method: str) -> None:
         JobError: no such method, or umap-learn is not installed.
     """
     if method not in METHODS:
-        raise JobError(f"method {method!r}: wanted {' or '.join(METHODS)}")
+        raise JobError(f"method {method!r}: expected {' or '.join(METHODS)}")
     if method == "umap" and find_spec("umap") is None:
         raise JobError('a map needs umap-learn, which is not installed: pip install "unirna[map]"')
 

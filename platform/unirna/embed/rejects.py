@@ -24,7 +24,7 @@ REJECT_SCHEMA: Final = pa.schema(
         ("detail", pa.string()),
     ]
 )
-"""`number` is the record's 1-based place in its source, `position` that of the letter at fault (0: the whole record)."""
+"""`number` is the record's 1-based place in its source, `position` that of the invalid letter (0: the whole record)."""
 
 
 def with_job(rejects: pa.Table, job: str) -> pa.Table:
@@ -35,7 +35,7 @@ def with_job(rejects: pa.Table, job: str) -> pa.Table:
 
 
 def save_rejects(state: State, store: str, collection: str, job: str, against: str, sources: list[str]) -> None:
-    """Put the rejects of a job into the sidecar table, in place of those of the same sources read before.
+    """Write the rejects of a job to the sidecar table, replacing earlier ones from the same sources.
 
     Args:
         state: of the job. store, collection: whose rejects they are.

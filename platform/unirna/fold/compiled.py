@@ -12,7 +12,7 @@ def compiled(**options: Any) -> Callable[[Any], Any]:
     """A decorator that compiles a function at its first call; it lets go of Python's lock while it runs.
 
     What was compiled is kept for later processes, beside the module or in the user's cache; where neither can be written,
-    each process compiles anew.
+    each process compiles again.
 
     Args:
         options: further ones of `numba.njit`.

@@ -20,7 +20,7 @@ class ConstraintError(FoldError):
     """A constraint that is not one, or that no structure satisfies; the message names the position, from 1.
 
     Attributes:
-        message: what is wrong. number: whose constraint it is among several sequences, from 0; None for a single one.
+        message: the problem. number: which of several sequences the constraint is for, from 0; None for a single one.
     """
 
     def __init__(self, message: str, number: int | None = None) -> None:

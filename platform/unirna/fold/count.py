@@ -13,7 +13,7 @@ def count_structure(sequence: str, pairs: NDArray[np.int64]) -> Energies:
     """Counts of the loops of one nested structure, in the shape of the scores.
 
     Args:
-        sequence: normalised letters.
+        sequence: normalised.
         pairs: int64 [P, 2], nested, of A-U, C-G and G-U alone, at least 4 apart.
     """
     codes = codes_of(sequence)

@@ -77,7 +77,7 @@ def plot(
 
 
 def _axes(sequence: str, unit: float, side: float) -> list[str]:
-    """Numbers at the top and left, with lines; letters at the bottom and right of a short sequence."""
+    """Numbers at the top and left, with lines; nucleotides at the bottom and right if the sequence is short."""
     length = len(sequence)
     every = next((tick for tick in TICKS if length / tick <= MOST_TICKS), TICKS[-1])
     parts = []

@@ -47,20 +47,20 @@ _INTERIOR: Final = (0.5, 1.6, 1.1, 2.0, 2.0)
 
 @dataclass
 class Energies:
-    """The scores. Sizes count unpaired nucleotides; letters are A, C, G, U and "other".
+    """The scores. Sizes count unpaired nucleotides; nucleotides are A, C, G, U and "other".
 
     Attributes:
         stack: [6, 6], of two neighbouring pairs: kind of the outer, kind of the inner read from its other end; symmetric.
         hairpin: [31] by size. hairpin_slope: [1], times ln(size / 30) above 30.
-        hairpin_mismatch: [6, 5, 5], closing pair, first letter, last letter of the loop.
-        tetraloop: [256], of a hairpin of four, by its letters as a number to the base 4.
+        hairpin_mismatch: [6, 5, 5], closing pair, first and last nucleotide of the loop.
+        tetraloop: [256], of a hairpin of four, by its nucleotides as a base-4 number.
         bulge: [31] by size. interior: [31] by the size of both sides. asymmetry: [31] by the difference of the sides.
         explicit: [5, 5], by both sides up to 4; symmetric.
         interior_mismatch: [6, 5, 5], each pair of a loop of two or more on both sides, seen from the loop.
         one_mismatch: the same where one side is of one nucleotide.
         close: [6], of a pair at the end of a helix that is no hairpin's and no interior loop's.
         multi: [3], of a multiloop, of each unpaired nucleotide in it, of each pair of it.
-        multi_mismatch, outer_mismatch: [6, 5, 5], pairs of multiloops and of the outside, the letters beside them.
+        multi_mismatch, outer_mismatch: [6, 5, 5], pairs of multiloops and of the outside, the nucleotides beside them.
         pair: [6], of each pair.
     """
 
@@ -185,12 +185,12 @@ def _by_size(given: tuple[float, ...], first: int) -> Array:
 CODES: Final = np.full(256, OTHER, np.int64)
 CODES[np.frombuffer(LETTERS.encode(), np.uint8)] = np.arange(4)
 KIND: Final = np.full((5, 5), -1, np.int64)
-"""Kind of a pair of two letters; -1 for none."""
+"""Kind of a pair of two nucleotides; -1 for none."""
 for _number, _pair in enumerate(PAIRS):
     KIND[LETTERS.index(_pair[0]), LETTERS.index(_pair[1])] = _number
 
 
 def codes_of(sequence: str) -> NDArray[np.int64]:
-    """Letters of a normalised sequence as codes: A 0, C 1, G 2, U 3, others 4. int64 [L]."""
+    """A normalised sequence as codes: A 0, C 1, G 2, U 3, others 4. int64 [L]."""
     codes: NDArray[np.int64] = CODES[np.frombuffer(sequence.encode("ascii"), np.uint8)]
     return codes

@@ -129,7 +129,7 @@ class Weights(NamedTuple):
 
     Attributes:
         hairpin: by size. loops: by the sizes of both sides, symmetric; mirrored: with the right side from 30 down to 0.
-        branch: [6, 5, 5], of a pair in a multiloop, the letters beside it. closing: of the pair that closes it.
+        branch: [6, 5, 5], of a pair in a multiloop, the nucleotides beside it. closing: of the pair that closes it.
         unpaired: of so many unpaired nucleotides of a multiloop. outer: of a pair outside all others. free: of a nucleotide
             there. The others: as in `Energies`.
     """
@@ -178,7 +178,7 @@ def _weights(energies: Energies, length: int, mu: float) -> Weights:
 
 @_jit
 def tetraloop_number(codes: Any, i: int) -> Any:
-    """The four letters after i as a number to the base 4; -1 where one is no letter."""
+    """The four nucleotides after i as a base-4 number; -1 if one is ambiguous."""
     for place in range(i + 1, i + 5):
         if codes[place] > 3:
             return -1

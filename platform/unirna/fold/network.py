@@ -68,7 +68,7 @@ class PairNetwork(nn.Module):
         """Scores of the pairs.
 
         Args:
-            states_LF: of the nucleotides. codes_L: their letters, int64 (`codes_of`). kinds_LL: of the pairs, -1 for none.
+            states_LF: of the nucleotides. codes_L: their codes, int64 (`codes_of`). kinds_LL: of the pairs, -1 for none.
 
         Returns:
             float32 [L, L]; what is below the diagonal means nothing.

@@ -200,7 +200,7 @@ class StructurePredictor:
         """What the network says of each pair of a normalised sequence: float64 [L, L].
 
         Args:
-            sequence: L letters. states: float32 [L, D], `Model.nucleotides`.
+            sequence: L nucleotides. states: float32 [L, D], `Model.nucleotides`.
         """
         codes = codes_of(sequence)
         kinds = torch.from_numpy(KIND[codes[:, None], codes[None, :]])

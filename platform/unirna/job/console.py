@@ -18,7 +18,7 @@ EXIT_CODES: Final[Mapping[int, str]] = {
     0: "done; the summary is on stdout",
     1: "an unexpected error; run the same command again to go on",
     2: "wrong usage or input that cannot be read; the message names it",
-    74: "a disk is full, or a store or an input cannot be reached; mend it and run the same command again to go on",
+    74: "a disk is full, or a store or an input cannot be reached; fix it and run the same command again to go on",
     75: "stopped on request (SIGTERM) with its work saved; run the same command again to go on",
     130: "interrupted; run the same command again to go on",
 }
@@ -29,7 +29,7 @@ class JobStopped(Exception):  # noqa: N818 - it is no error
 
 
 class JobError(RuntimeError):
-    """A job that cannot go on, for a reason that its user can mend; the message says how."""
+    """A job that cannot go on, for a reason that the user can fix; the message says how."""
 
 
 def say(message: str) -> None:
@@ -45,8 +45,8 @@ def emit_summary(summary: Mapping[str, Any]) -> None:
 def run_job(job: Callable[[], Mapping[str, Any]]) -> int:
     """Run a job's main function, print its summary, and give the exit code (`EXIT_CODES`).
 
-    A `ValueError`, `JobError`, or a path that is missing, taken or not allowed is the user's to mend and shown as one line,
-    so is a disk or a store that fails; anything else comes with its trace, what a store refuses for another reason too.
+    Errors that the user can fix are shown as one line: a `ValueError`, a `JobError`, a path that is missing, taken or not
+    allowed, a disk or store that fails. Any other error is shown with its traceback.
     """
     try:
         with contextlib.redirect_stdout(sys.stderr):  # Ray prints what its workers say to standard output
@@ -60,7 +60,7 @@ def run_job(job: Callable[[], Mapping[str, Any]]) -> int:
         say(f"{stopped}. Run the same command again to go on")
         return 75
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-        say(f"error: {error.filename or error}: a file where a folder is wanted, or the reverse. Give another path")
+        say(f"error: {error.filename or error}: a file where a folder is expected, or the reverse. Give another path")
         return 2
     except (ValueError, JobError, FileNotFoundError, PermissionError) as error:
         say(f"error: {error}")
@@ -89,7 +89,7 @@ TOLD: Final = (JobError, ValueError, FileNotFoundError, PermissionError)
 
 
 WRONG_PATHS: Final = (errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP, errno.EROFS, errno.ENOTEMPTY, errno.EXDEV)
-"""Errors of the operating system that a retry does not fix: the message says what is wrong with a path."""
+"""Errors of the operating system that a retry does not fix: the path itself is the problem, and the message says why."""
 
 
 def is_io_failure(error: BaseException) -> bool:
@@ -114,7 +114,7 @@ def _remedy(text: str) -> str:
 def tell(error: Exception) -> str:
     """A failure of a disk or a store, or a `JobError`, as text for the driver; others are raised again.
 
-    Ray Data keeps of an error in a worker no more than its trace, so what a user can mend is told as a result instead.
+    Ray Data keeps only the traceback of an error in a worker, so errors that the user can fix are returned as results.
     """
     if isinstance(error, (JobError, ValueError)) or is_io_failure(error):
         kind = next((kind for kind in TOLD if isinstance(error, kind)), OSError)

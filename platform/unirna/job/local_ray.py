@@ -81,7 +81,7 @@ def plan_workers(workers: int | None, cpus_per_worker: int = 1) -> tuple[int, in
     import ray
 
     if cpus_per_worker < 1 or (workers is not None and workers < 1):
-        raise JobError(f"--workers {workers}, --cpus-per-worker {cpus_per_worker}: wanted 1 or more of each")
+        raise JobError(f"--workers {workers}, --cpus-per-worker {cpus_per_worker}: expected 1 or more of each")
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cpus, gpus = (int(sum(node.get(kind, 0) for node in nodes)) for kind in ("CPU", "GPU"))
     fit = sum(int(min(n.get("CPU", 0) // cpus_per_worker, n.get("GPU", 0) if gpus else cpus)) for n in nodes)

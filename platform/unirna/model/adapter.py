@@ -54,7 +54,7 @@ def add_adapters(encoder: Encoder, rank: int) -> None:
         ValueError: a rank below 1.
     """
     if rank < 1:
-        raise ValueError(f"rank is {rank}: wanted at least 1")
+        raise ValueError(f"rank is {rank}: expected at least 1")
     encoder.requires_grad_(False)
     for layer in encoder.layers:
         for name in ADAPTED:

@@ -191,7 +191,7 @@ def _read_whitening(folder: Path, config: EncoderConfig) -> Whitening | None:
     known = sorted(set(layers)) == layers and all(1 <= number <= config.num_layers for number in layers)
     if not known or shapes.get("mean") != (width,) or shapes.get("matrix", ())[:1] != (width,) or len(shapes) != 2:
         raise CheckpointError(
-            f"{path}: wanted mean [{width}] and matrix [{width}, size of a vector] for layers {layers} of "
+            f"{path}: expected mean [{width}] and matrix [{width}, size of a vector] for layers {layers} of "
             f"{config.num_layers}, got {shapes}"
         )
     return Whitening(tensors["mean"], tensors["matrix"], layers)

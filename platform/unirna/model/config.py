@@ -33,12 +33,12 @@ class EncoderConfig:
         least = {"num_layers": 1, "hidden_size": 2, "num_heads": 1, "intermediate_size": 1, "max_positions": 3}
         for name, smallest in least.items():
             if getattr(self, name) < smallest:
-                raise ValueError(f"{name} is {getattr(self, name)}: wanted {smallest} or more")
+                raise ValueError(f"{name} is {getattr(self, name)}: expected {smallest} or more")
         if not 0 < self.layer_norm_eps < 1:
-            raise ValueError(f"layer_norm_eps is {self.layer_norm_eps}: wanted a small number above 0")
+            raise ValueError(f"layer_norm_eps is {self.layer_norm_eps}: expected a small number above 0")
         if self.hidden_size % self.num_heads or (self.hidden_size // self.num_heads) % 2:
             raise ValueError(
-                f"hidden_size {self.hidden_size} over {self.num_heads} heads: wanted a whole, even head size "
+                f"hidden_size {self.hidden_size} over {self.num_heads} heads: expected a whole, even head size "
                 "(rotary positions turn pairs of channels)"
             )
 
@@ -110,7 +110,7 @@ class EncoderConfig:
             "hidden_act": "gelu",
         }
         if not isinstance(values, Mapping):
-            raise ValueError(f"config.json: wanted an object of fields, got {type(values).__name__}")
+            raise ValueError(f"config.json: expected an object of fields, got {type(values).__name__}")
         for key, wanted in fixed.items():
             if values.get(key, wanted) != wanted:
                 raise ValueError(f"config.json: {key} is {values[key]!r}, this encoder has {wanted!r} only")
@@ -127,7 +127,7 @@ class EncoderConfig:
         for key in counts:
             value = values.get(key, 1026)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"config.json: {key} is {value!r}, wanted a whole number above 0")
+                raise ValueError(f"config.json: {key} is {value!r}, expected a whole number above 0")
         return cls(
             **{ours: int(values[theirs]) for theirs, ours in names.items()},
             max_positions=int(values.get("max_position_embeddings", 1026)),

@@ -166,7 +166,7 @@ class Encoder(nn.Module):
         return scale[segments.index].masked_fill(masked_T, 0.0)
 
     def initialise(self, seed: int) -> Encoder:
-        """Draw every weight anew.
+        """Initialise every weight at random.
 
         Matrices are normal with standard deviation 0.7 / sqrt(H), biases 0, norms 1. Many heads of the lower layers
         start by looking at one neighbour each (`local_offsets`): their query and key biases are set so that the score

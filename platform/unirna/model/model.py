@@ -136,7 +136,7 @@ class Model:
         return self._vectors_and_rows(tokens, [False] * len(tokens), batch_tokens)[0]
 
     def nucleotides(self, sequence: str) -> Vectors:
-        """One row per nucleotide: float32 [L, D], row i for letter i. Windows are blended as for `embed`.
+        """One row per nucleotide: float32 [L, D], row i for nucleotide i. Windows are blended as for `embed`.
 
         Raises:
             SequenceError: a sequence that is not RNA or DNA.
@@ -156,7 +156,7 @@ class Model:
         """Of some sequences the vector, of others the rows of their nucleotides, in the same passes.
 
         Args:
-            sequences: RNA or DNA, either case. nucleotides: for each whether its rows are wanted.
+            sequences: RNA or DNA, either case. nucleotides: for each whether to return the rows of its nucleotides.
             batch_tokens: tokens of one pass.
 
         Returns:
@@ -172,7 +172,7 @@ class Model:
     def _vectors_and_rows(
         self, tokens: Sequence[Tokens], nucleotides: Sequence[bool], batch_tokens: int | None
     ) -> tuple[Vectors, list[Vectors]]:
-        """Vectors [N, D], and rows [L, D] of each sequence; each sequence has what is wanted of it, and not the other."""
+        """Vectors [N, D], and rows [L, D] of each sequence; each sequence has the one that was asked for, not both."""
         # Summed in float64: whitening raises the rounding of a long float32 sum above 1e-5.
         sums = torch.zeros(len(tokens), self._num_features, dtype=torch.float64, device=self.device)
         starts = np.cumsum([0, *(len(ids) * each for ids, each in zip(tokens, nucleotides, strict=True))])
@@ -241,7 +241,7 @@ class Model:
         return float(np.exp(-self.pseudo_log_likelihood(ids, batch_tokens=batch_tokens) / len(places)))
 
     def pseudo_log_likelihood(self, tokens: Tokens, *, batch_tokens: int | None = None) -> float:
-        """Sum of ln p(letter | all others) over the A, C, G and U of a sequence, from its tokens (`tokenise`).
+        """Sum of ln p(nucleotide | all others) over the A, C, G and U of a sequence, from its tokens (`tokenise`).
 
         Raises:
             CheckpointError: the checkpoint has no language-model head.
@@ -361,7 +361,7 @@ def _batches(pieces: list[tuple[int, Window]], budget: int) -> Iterator[list[tup
 
 
 def _pooled(window: Window, length: int, pooling: Pooling, nucleotides: bool) -> NDArray[np.float32]:
-    """Share of each nucleotide of a window in its sequence's vector; none where rows are wanted in its place."""
+    """Share of each nucleotide of a window in its sequence's vector; none if rows are returned instead."""
     share = pooling_weights(window, length, pooling)
     return np.zeros_like(share) if nucleotides else share
 
@@ -407,7 +407,7 @@ def _load(name: str, device: str | torch.device | None) -> Model:
                 pyarrow.fs.copy_files(name, folder)
             except (OSError, pa.ArrowException) as error:
                 raise CheckpointError(
-                    f"{name} cannot be read ({error}). Wanted the URI of a checkpoint's folder"
+                    f"{name} cannot be read ({error}). Expected the URI of a checkpoint's folder"
                 ) from error
             return Model(load_checkpoint(folder), name, device)
     if (Path(name) / BASE_FILE).is_file():

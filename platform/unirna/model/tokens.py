@@ -50,7 +50,7 @@ class Packed:
 
 
 def tokenise(sequence: str) -> Tokens:
-    """Token ids of the L letters alone, uint8 [L]: T as U, every letter but A C G U as `N`."""
+    """Token ids of the L nucleotides alone, uint8 [L]: T as U, every other code as `N`."""
     return _IDS[np.frombuffer(sequence.encode("latin-1", "replace"), np.uint8)]
 
 

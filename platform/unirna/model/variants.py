@@ -1,8 +1,8 @@
-"""What the language model says of substitutions: how much less likely a variant's letters are where they stand.
+"""Scores of substitutions by the language model: how much less likely the new nucleotides are in their place.
 
-The score of a variant is the sum over its sites of ln p(new letter) - ln p(old letter), all its sites hidden (masked
-marginals, Meier et al. 2021); or ln of the pseudo-likelihood of the whole variant less that of the sequence (Salazar et al.
-2020). Positive: the model finds the variant more likely.
+The score of a variant is the sum over its sites of ln p(new nucleotide) - ln p(old nucleotide), all its sites hidden
+(masked marginals, Meier et al. 2021); or ln of the pseudo-likelihood of the whole variant less that of the sequence
+(Salazar et al. 2020). Positive: the model finds the variant more likely.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ LETTERS: Final = "ACGU"
 Method = Literal["masked", "pseudo-likelihood"]
 SUBSTITUTION: Final = re.compile(r"([ACGTU])([0-9]{1,9})([ACGTU])", re.IGNORECASE)
 SHOWN: Final = 60
-"""Letters of a bad variant that its error repeats."""
+"""Characters of an invalid variant that the error repeats."""
 SEPARATORS: Final = re.compile(r"[,;+:\s]+")
 
 
 class VariantError(ValueError):
-    """A variant that is not one of the sequence; the message says what was wanted."""
+    """A variant that does not fit the sequence; the message says what was expected."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class Variant:
     """Substitutions in a sequence.
 
     Attributes:
-        name: as it was given. sites: of each substitution its place (from 0), old and new letter, in the order of places.
+        name: as it was given. sites: of each substitution its position (from 0), old and new nucleotide, ordered by
+            position.
     """
 
     name: str
@@ -51,14 +52,14 @@ def parse_variant(text: str, sequence: str) -> Variant:
         text: substitutions, with `+`, `,`, `;`, `:` or spaces between them. sequence: normalised.
 
     Raises:
-        VariantError: it is none, or the sequence has another letter there.
+        VariantError: it is not a variant, or the sequence has another nucleotide there.
     """
     sites: dict[int, tuple[int, str, str]] = {}
     shown = f"variant {text if len(text) <= SHOWN else text[:SHOWN] + '…'!r}"
     for part in SEPARATORS.split(text.strip()):
         found = SUBSTITUTION.fullmatch(part)
         if found is None:
-            raise VariantError(f"{shown}: wanted such as A10G, or G3C+C70G for several substitutions at once")
+            raise VariantError(f"{shown}: expected a form such as A10G, or G3C+C70G for several substitutions at once")
         old, new = (found[i].upper().replace("T", "U") for i in (1, 3))
         place = int(found[2]) - 1
         if not 0 <= place < len(sequence):
@@ -77,7 +78,7 @@ def score_variants(
     """Score variants of a sequence, or all its single substitutions.
 
     Args:
-        model: with a language-model head. sequence: RNA or DNA letters, either case; L nucleotides.
+        model: with a language-model head. sequence: RNA or DNA, upper or lower case; L nucleotides.
         variants: such as "A10G"; None for all 3 L single substitutions, in the order of places, then A, C, G, U.
         method: "masked" takes one pass for each site of a variant; "pseudo-likelihood" L for each variant, and L for the
             sequence.
@@ -118,7 +119,7 @@ def score_variants(
 
 
 def substitutions(scored: Sequence[tuple[Variant, float]], length: int) -> NDArray[np.float32]:
-    """Scores of single substitutions as float32 [L, 4]: A, C, G, U at each place; 0 for the letter that is there."""
+    """Scores of single substitutions as float32 [L, 4]: A, C, G, U at each place; 0 for the nucleotide that is there."""
     table = np.zeros((length, len(LETTERS)), np.float32)
     for variant, score in scored:
         ((place, _, new),) = variant.sites
@@ -137,7 +138,7 @@ def heat_map(sequence: str, table: NDArray[np.float32], title: str = "") -> str:
     """A table of substitutions as an SVG document: blue more likely, red less; 60 places a row.
 
     Args:
-        sequence: L letters. table: [L, 4] (`substitutions`). title: read out by screen readers.
+        sequence: L nucleotides. table: [L, 4] (`substitutions`). title: read out by screen readers.
     """
     width, cell, gap = 60, 14, 26
     largest = max(float(np.abs(table).max(initial=0)), 1e-9)
@@ -165,7 +166,7 @@ def heat_map(sequence: str, table: NDArray[np.float32], title: str = "") -> str:
                 f"<title>{escape(letter)}{place + 1}{new} {score:+.2f}</title></rect>"
             )
     parts.append(
-        f'<text x="30" y="{high - 6}" fill="#555">blue: more likely than the letter that is there; red: less; '
+        f'<text x="30" y="{high - 6}" fill="#555">blue: more likely than the nucleotide that is there; red: less; '
         f"full colour {largest:.1f} nats</text>"
     )
     return "\n".join([*parts, "</svg>"])

@@ -1,7 +1,7 @@
 """Whitening of vectors: an affine map after the mean over nucleotides, fitted once on training sequences.
 
 Mean vectors of a masked language model point almost all the same way, and the few directions in which they differ most
-are the composition of the letters; the cosine sees little else. After whitening every principal direction counts alike
+are the nucleotide composition; the cosine sees little else. After whitening every principal direction counts alike
 (Su et al. 2021, arXiv:2103.15316). Where the sequences come in groups, such as Rfam families, the map whitens the scatter
 within the groups instead and keeps the directions that tell groups apart best: Fisher's linear discriminants.
 

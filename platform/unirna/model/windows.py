@@ -39,7 +39,7 @@ def plan_windows(length: int, context: int, overlap: int = OVERLAP) -> list[Wind
     if length <= context:
         return [Window(0, length, np.ones(length, np.float32))]
     if not 0 <= overlap < context:
-        raise ValueError(f"overlap {overlap}: wanted 0 up to less than the context, {context} nucleotides")
+        raise ValueError(f"overlap {overlap}: expected 0 up to less than the context, {context} nucleotides")
     count = -(-(length - overlap) // (context - overlap))
     starts = np.linspace(0, length - context, count).round().astype(int).tolist()
     ramp = np.minimum(np.arange(1, context + 1), np.arange(context, 0, -1)).astype(np.float64)

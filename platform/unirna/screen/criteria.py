@@ -1,6 +1,6 @@
 """What a record is scored on: likeness to references, probability of labels, and the one number that ranks.
 
-Each criterion is a desirability from 0 (useless) to 1 (as wanted), and the score of a record is their geometric mean
+Each criterion is a desirability from 0 (useless) to 1 (as desired), and the score of a record is their geometric mean
 (Derringer & Suich 1980): a record must do well on every criterion, and its score depends on nothing but itself.
 
 - A label's desirability is its probability. A value's is the share of the values of the predictor's table that it exceeds
@@ -32,7 +32,7 @@ RANDOM_SEQUENCES = 200
 LEAST_UNIT = 1e-5
 """Least unit of distance: below it cosines are rounding."""
 WANTED = {"high": 1.0, "low": -1.0}
-"""What may be wanted of a value."""
+"""Targets for a value."""
 CHUNK = 8192
 """References compared at once."""
 
@@ -183,7 +183,7 @@ def parse_label_criterion(text: str, registry: str) -> LabelCriterion:
     if predictor.level == "nucleotide":
         raise ScreenError(f"predictor {name!r} gives a value for each nucleotide, by which sequences have no order")
     if predictor.numeric and label not in WANTED:
-        raise ScreenError(f"predictor {name!r} predicts values: wanted {name}=high or {name}=low, got {text!r}")
+        raise ScreenError(f"predictor {name!r} predicts values: expected {name}=high or {name}=low, got {text!r}")
     if not predictor.numeric and label not in predictor.labels:
         shown = ", ".join(predictor.labels[:40]) + (" …" if len(predictor.labels) > 40 else "")
         near = [own for own in predictor.labels if own.endswith(label.rpartition(";")[2])] or get_close_matches(

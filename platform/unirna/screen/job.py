@@ -56,7 +56,7 @@ SAVE_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class ScreenConfig:
-    """A library and what is wanted of it.
+    """A library and the criteria to screen it by.
 
     Attributes:
         library: files, folders, globs or URIs. out: the folder of the outputs.
@@ -87,9 +87,9 @@ class ScreenConfig:
 
     def __post_init__(self) -> None:
         if self.top < 1:
-            raise ScreenError(f"top is {self.top}: wanted at least 1")
+            raise ScreenError(f"top is {self.top}: expected at least 1")
         if self.workers is not None and self.workers < 1:
-            raise ScreenError(f"workers is {self.workers}: wanted at least 1")
+            raise ScreenError(f"workers is {self.workers}: expected at least 1")
 
 
 def screen_library(config: ScreenConfig) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def screen_library(config: ScreenConfig) -> dict[str, Any]:
         InputError: input that cannot be read. ScreenError, TaskError: a criterion that does not exist.
         JobError: no record left to rank.
     """
-    # ---- what is wanted, and is it there already
+    # ---- criteria, and whether the result is there already
     out = Path(config.out)
     work = out / ".work"
     criteria = _criteria(config)

@@ -1,4 +1,4 @@
-"""RNA sequences: reading them from files, bringing their letters to one form, and secondary structures.
+"""RNA sequences: reading from files, normalising, and secondary structures.
 
 Knows Arrow and nothing of torch or Ray. Lengths are in nucleotides; positions in error messages count from 1.
 """

@@ -59,7 +59,7 @@ def fasta_records(path: str, stream: IO[bytes], start: int = 0, end: int | None 
 
 def _fasta_record(path: str, header: bytes, letters: list[bytes], line: int, start: int) -> tuple[str, str, str]:
     text = _header_text(path, header, line, start)
-    if "\r" in text:  # a line end that was lost: letters may stand in the header, so the record is rejected
+    if "\r" in text:  # a lost line end: part of the sequence may stand in the header, so the record is rejected
         text, _, lost = text.partition("\r")
         letters = ["␍".encode(), lost.encode(), *letters]
     name, description = _named(text)

@@ -38,7 +38,7 @@ class SequenceError(ValueError):
 
     Attributes:
         reason: one of `REASONS`.
-        position: 1-based position of the offending letter, 0 when the whole record is at fault.
+        position: 1-based position of the invalid letter, 0 if the whole record is invalid.
         letter: that letter, or an empty string.
     """
 
@@ -47,7 +47,7 @@ class SequenceError(ValueError):
         where = f" at position {position}: {letter!r}" if position else ""
         who = f"{name}: " if name else ""
         super().__init__(
-            f"{who}{reason}{where}. Wanted RNA or DNA letters (A C G U T and the IUPAC codes {LETTERS[4:]}), either case."
+            f"{who}{reason}{where}. Expected RNA or DNA (A C G U T and the IUPAC codes {LETTERS[4:]}), upper or lower case."
         )
 
     def __reduce__(self) -> tuple[type[SequenceError], tuple[str, int, str, str]]:  # survives the way between processes
@@ -55,10 +55,10 @@ class SequenceError(ValueError):
 
 
 def normalise(letters: str, name: str = "") -> str:
-    """Bring a sequence to upper-case RNA letters.
+    """Bring a sequence to upper-case RNA.
 
     Args:
-        letters: RNA or DNA letters in either case; white space at both ends is ignored.
+        letters: RNA or DNA, upper or lower case; white space at both ends is ignored.
         name: what to call the sequence in an error message.
 
     Returns:

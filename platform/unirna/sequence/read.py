@@ -25,11 +25,11 @@ TABLE_ROWS: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record as it stands in its file: letters not yet normalised.
+    """One record as it stands in its file, not yet normalised.
 
     Attributes:
         id: the FASTA name up to the first white space, or the id column.
-        sequence: the letters as read; None where a table has no value.
+        sequence: as read; None if the table has no value.
         labels: the rest of the FASTA header as `description`, or the table's other columns.
         source: the file. number: the record's 1-based place in it.
     """

@@ -8,13 +8,13 @@ import numpy as np
 
 
 def shuffle_dinucleotides(sequence: str, random: np.random.Generator) -> str:
-    """A random sequence with the same first and last letter and the same dinucleotides (Altschul & Erickson 1985).
+    """A random sequence with the same first and last nucleotide and the same dinucleotides (Altschul & Erickson 1985).
 
     Args:
-        sequence: letters of any kind, L of them; one of fewer than four comes back as it is. random: the source of chance.
+        sequence: L characters of any alphabet; fewer than four are returned unchanged. random: the source of chance.
 
     Returns:
-        L letters; each such sequence is equally probable.
+        L characters; each such sequence is equally probable.
     """
     if len(sequence) < 4:
         return sequence
@@ -22,7 +22,7 @@ def shuffle_dinucleotides(sequence: str, random: np.random.Generator) -> str:
     following: dict[str, list[str]] = {}
     for one, other in pairwise(sequence):
         following.setdefault(one, []).append(other)
-    while True:  # last edges that lead from every letter to the end make an Eulerian walk
+    while True:  # last edges that lead from every character to the end make an Eulerian walk
         last = {one: str(random.choice(others)) for one, others in following.items() if one != end}
         if all(_leads(one, last, end) for one in last):
             break
@@ -39,7 +39,7 @@ def shuffle_dinucleotides(sequence: str, random: np.random.Generator) -> str:
 
 
 def _leads(letter: str, last: dict[str, str], end: str) -> bool:
-    """Whether last edges lead from a letter to the end."""
+    """Whether last edges lead from a character to the end."""
     for _ in range(len(last)):
         if letter == end:
             return True

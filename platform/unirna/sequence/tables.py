@@ -144,7 +144,7 @@ def _batches(
                 read_options=pyarrow.csv.ReadOptions(block_size=TABLE_BYTES, column_names=inner),
                 parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
                 convert_options=pyarrow.csv.ConvertOptions(
-                    # As bytes, so that one letter that is not UTF-8 costs its own record, and is said where it costs more.
+                    # As bytes, so that a byte that is not UTF-8 costs only its own record, or is reported if it costs more.
                     column_types={inner[i]: pa.binary() for i in places},
                     include_columns=[inner[i] for i in places],
                     strings_can_be_null=False,
@@ -201,7 +201,7 @@ def _named(names: Sequence[str]) -> list[str]:
 
 
 def _told(problem: str, lines: int) -> str:
-    """Arrow's message with the line of the file in the place of a row of what it saw."""
+    """Arrow's message with the line of the file instead of the row of the block."""
     return re.sub(r"Row #(\d+)", lambda found: f"line {int(found[1]) + lines}", " ".join(problem.split()))
 
 

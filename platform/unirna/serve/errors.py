@@ -8,7 +8,7 @@ from typing import Any, Final
 
 TITLES: Final = {
     400: "The request cannot be read",
-    401: "A key is wanted",
+    401: "A key is required",
     403: "Not allowed",
     404: "Not found",
     405: "This address does not take this method",
@@ -27,14 +27,14 @@ TITLES: Final = {
 
 @dataclass(frozen=True)
 class FieldError:
-    """A field of the request and what is wrong with it; an item of a list is written `sequences[3]`."""
+    """A field of the request and its problem; an item of a list is written `sequences[3]`."""
 
     field: str
     message: str
 
 
 class RequestError(ValueError):
-    """A request that cannot be answered, for a reason that its sender can mend.
+    """A request that cannot be answered, for a reason that the sender can fix.
 
     Attributes:
         status: the HTTP status that fits. errors: the fields at fault, if any.

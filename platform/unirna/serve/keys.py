@@ -64,7 +64,7 @@ def read_keys(path: str | Path, *, strict: bool = True) -> tuple[Key, ...]:
         )
         if not good:
             raise KeysError(
-                f"{path}, line {number}: wanted NAME SCOPE SHA256, the scope one of {', '.join(SCOPES)}; `unirna key NAME` "
+                f"{path}, line {number}: expected NAME SCOPE SHA256, scope one of {', '.join(SCOPES)}; `unirna key NAME` "
                 "makes such a line"
             )
         keys.append(Key(*words))
@@ -94,7 +94,7 @@ class Keyring:
 
     @property
     def open(self) -> bool:
-        """Whether no key is wanted."""
+        """Whether the service needs no key."""
         return not self._own and not self._path
 
     def find(self, given: str) -> Key | None:

@@ -115,7 +115,7 @@ class Settings:
                 values[field.name] = SWITCH[text.lower()] if kind is bool else kind(text)
             except (ValueError, KeyError) as error:
                 kind = {bool: "1 or 0, true or false", int: "a whole number"}.get(kind, "a number")
-                raise SettingsError(f"{variable(field.name)} is {text!r}: wanted {kind}") from error
+                raise SettingsError(f"{variable(field.name)} is {text!r}: expected {kind}") from error
         return cls(**values)
 
     def check(self) -> None:
@@ -156,18 +156,18 @@ class Settings:
         for name, smallest in least.items():
             value = getattr(self, name)
             if value < smallest:
-                raise SettingsError(f"{_name(name)} is {value}: wanted {smallest} or more")
+                raise SettingsError(f"{_name(name)} is {value}: expected {smallest} or more")
         if self.max_fold_length > MAX_LENGTH:
-            raise SettingsError(f"{_name('max_fold_length')} is {self.max_fold_length}: wanted at most {MAX_LENGTH}")
+            raise SettingsError(f"{_name('max_fold_length')} is {self.max_fold_length}: expected at most {MAX_LENGTH}")
         if 0 < self.max_replicas < self.replicas:
             raise SettingsError(
-                f"{_name('max_replicas')} is {self.max_replicas}: wanted 0, or at least --replicas, {self.replicas}"
+                f"{_name('max_replicas')} is {self.max_replicas}: expected 0, or at least --replicas, {self.replicas}"
             )
         if self.port > 65535:
-            raise SettingsError(f"{_name('port')} is {self.port}: wanted 1 to 65535")
+            raise SettingsError(f"{_name('port')} is {self.port}: expected 1 to 65535")
         if self.max_waiting_nucleotides < self.max_sequence_length:
             raise SettingsError(
-                f"{_name('max_waiting_nucleotides')} is {self.max_waiting_nucleotides}: wanted at least "
+                f"{_name('max_waiting_nucleotides')} is {self.max_waiting_nucleotides}: expected at least "
                 f"max_sequence_length, {self.max_sequence_length}, or the longest sequence could never be embedded"
             )
 
@@ -202,7 +202,7 @@ class Settings:
                 "127.0.0.1"
             )
         if len(key) < MIN_KEY_LENGTH or not key.isascii():
-            raise SettingsError(f"{source}: wanted a key of at least {MIN_KEY_LENGTH} ASCII characters, got {len(key)}")
+            raise SettingsError(f"{source}: expected a key of at least {MIN_KEY_LENGTH} ASCII characters, got {len(key)}")
         return hashlib.sha256(key.encode()).hexdigest()
 
 

@@ -41,7 +41,7 @@ class Definition:
         name: of the task, and of the predictor that is made.
         predicts: what an answer says, in words.
         level: what one answer is given for. each: whether a label is a list with a value for each nucleotide.
-        labels: columns of several labels (1, 0 or null), which `read` then gives in place of `label`.
+        labels: columns of several labels (1, 0 or null), which `read` then returns instead of `label`.
         numeric: whether the answers are measured values rather than classes. unit: theirs.
         about: source, paper and licence of the data, for the card.
         get: where the data are to be had. file: where they lie in a folder of such data; empty where no copy is kept.

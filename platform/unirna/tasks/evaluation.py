@@ -82,7 +82,7 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         if self.split not in ("train", "valid", "test", "all"):
-            raise TaskError(f"split {self.split!r}: wanted train, valid, test or all")
+            raise TaskError(f"split {self.split!r}: expected train, valid, test or all")
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
@@ -304,8 +304,8 @@ def _markdown(rows: list[dict[str, Any]]) -> str:
         "# Results",
         "",
         "Measured by `jobs/evaluate.py`; intervals are bootstrap 95 % over rows. Unseen sequences stand neither in the "
-        "training nor in the validation rows of the predictor. Rows without an interval are figures of others, with their "
-        "protocol in the place of the rows.",
+        "training nor in the validation rows of the predictor. Rows without an interval are published figures of others; "
+        "the protocol stands instead of the number of rows.",
         "",
         "| data | split | rows | n | predictor | model | seeds | metric | value | 95 % interval | seconds |",
         "|---|---|---|--:|---|---|--:|---|--:|---|--:|",

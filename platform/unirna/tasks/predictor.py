@@ -450,7 +450,7 @@ class Predictor:
         checks = self.check(letters)
         chosen = [i for i, fit in enumerate(checks) if fit.applicable]
         if len(rows) != len(letters) or any(len(rows[i]) != len(letters[i]) for i in chosen):
-            raise TaskError("wanted one row for each nucleotide of each sequence")
+            raise TaskError("expected one row for each nucleotide of each sequence")
         outputs = self.outputs_of_nucleotides([rows[i] for i in chosen], [letters[i] for i in chosen])
         return self._profiles([TASKS[self.task].answer(one) for one in outputs], checks)
 

@@ -184,7 +184,7 @@ class InputRequirements:
         """Whether a normalised sequence, or pair FIRST&SECOND, is what is taken.
 
         Args:
-            sequence: upper-case RNA letters, as `unirna.sequence.normalise` gives them.
+            sequence: upper-case RNA, as `unirna.sequence.normalise` returns it.
 
         Returns:
             The `Applicability`; motifs are reported of the last sequence of a pair.

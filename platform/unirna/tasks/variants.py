@@ -193,7 +193,7 @@ def _listed(config: VariantsConfig) -> dict[str, list[str]]:
     found: dict[str, list[str]] = defaultdict(list)
     for piece in plan_pieces((config.variants,), encoding=config.encoding):
         if piece.format not in ("parquet", "csv", "tsv"):
-            raise InputError(piece.path, "wanted a table (CSV, TSV or Parquet) of id and variant")
+            raise InputError(piece.path, "expected a table (CSV, TSV or Parquet) of id and variant")
         for table in read_tables(piece, id_column="id", sequence_column="variant", columns=()):
             for name, text in zip(table["id"].to_pylist(), table["sequence"].to_pylist(), strict=True):
                 found[str(name)].append(str(text or ""))

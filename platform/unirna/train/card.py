@@ -129,9 +129,9 @@ def _held_out(last: dict[str, Any], baselines: dict[str, Any]) -> str:
     if "valid_loss" not in last:
         return ""
     titles = {
-        "unigram": "frequency of the letter",
-        "markov": "Markov model, {} letters before",
-        "markov_both": "the same, {} letters on each side",
+        "unigram": "nucleotide frequencies",
+        "markov": "Markov model, {} nucleotides before",
+        "markov_both": "the same, {} nucleotides on each side",
     }
     rows = [("this model", last["valid_loss"], last["valid_accuracy"])]
     for name, found in baselines.items():
@@ -139,7 +139,7 @@ def _held_out(last: dict[str, Any], baselines: dict[str, Any]) -> str:
     lines = [
         "## Held-out sequences",
         "15 % of the nucleotides hidden, the same places for all. The baselines are counted on the training split, with",
-        "context length and smoothing chosen on these places, and see all letters around a hidden one.",
+        "context length and smoothing chosen on these places, and see all nucleotides around a hidden one.",
         "",
         "| predictor | loss, nats | perplexity | accuracy |",
         "|---|---|---|---|",

@@ -115,7 +115,7 @@ class TrainConfig:
                 raise TrainError(f"no {field} {getattr(self, field)!r}. {field.capitalize()}s: {', '.join(names)}")
         for field in ("steps", "batch_tokens", "micro_tokens", "checkpoint_every", "keep", "log_every", "valid_every"):
             if getattr(self, field) < 1:
-                raise TrainError(f"{field} is {getattr(self, field)}: wanted at least 1")
+                raise TrainError(f"{field} is {getattr(self, field)}: expected at least 1")
         if self.batch_tokens % self.micro_tokens:
             raise TrainError(
                 f"batch_tokens {self.batch_tokens} is no multiple of micro_tokens {self.micro_tokens}: an optimiser step "
@@ -124,10 +124,10 @@ class TrainConfig:
         if self.warmup_share + self.decay_share > 1:
             raise TrainError("warmup_share and decay_share are more than 1 together")
         if not 0 < self.mask_rate < 1:
-            raise TrainError(f"mask_rate is {self.mask_rate}: wanted a share between 0 and 1, such as 0.15")
+            raise TrainError(f"mask_rate is {self.mask_rate}: expected a share between 0 and 1, such as 0.15")
         for field in ("group_share", "mutation_rate"):
             if not 0 <= getattr(self, field) <= 1:
-                raise TrainError(f"{field} is {getattr(self, field)}: wanted a share between 0 and 1")
+                raise TrainError(f"{field} is {getattr(self, field)}: expected a share between 0 and 1")
         longest = SIZES[self.size].context
         if not 0 <= self.context <= longest:
             raise TrainError(

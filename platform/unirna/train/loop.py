@@ -112,7 +112,7 @@ class _Training:
         self.corpus, self.valid = Corpus(corpus), Corpus(corpus, "valid")
         self.objective = build_objective(config, self.encoder, self.corpus).train()
         if config.compile and device.type == "cpu":
-            log.warning("compile is left out on the CPU: each batch's lengths of attention would be compiled anew")
+            log.warning("not compiling on the CPU: every batch's attention lengths would be compiled again")
         elif config.compile:
             for layer in self.encoder.layers:
                 layer.compile(dynamic=True)

@@ -1,11 +1,11 @@
 """What counting k-mers predicts: the baselines that a language model must beat to have learned anything.
 
-Three predictors of a nucleotide, fitted on the training split: its frequency alone (unigram); the k letters before it (a
-Markov chain of order k); and the k letters on either side, which is fair to a model that sees both. Longer contexts fall
-back on shorter ones (interpolation with a Dirichlet prior, MacKay and Peto 1995):
-p_k(x | c) = (n(c, x) + a p_{k-1}(x | c')) / (n(c) + a), where c' is c without its farthest letters.
-k and a are chosen on the held-out sequences themselves, which flatters these baselines. They also see the
-true letters around the place in question, where the model sees masks.
+Three predictors of a nucleotide, fitted on the training split: its frequency alone (unigram); the k nucleotides before
+it (a Markov chain of order k); and the k nucleotides on either side, which is fair to a model that sees both. Longer
+contexts fall back on shorter ones (interpolation with a Dirichlet prior, MacKay and Peto 1995):
+p_k(x | c) = (n(c, x) + a p_{k-1}(x | c')) / (n(c) + a), where c' is c without its farthest nucleotides.
+k and a are chosen on the held-out sequences themselves, which flatters these baselines. They also see the true
+nucleotides around the position in question, where the model sees masks.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BOTH = 5
 """Longest context on each side of a nucleotide: 4^11 counts."""
 PRIORS = (1.0, 4.0, 16.0, 64.0, 256.0)
 """Weights of the shorter context among which the best is taken."""
-LETTERS = 20_000_000
+NUM_COUNTED = 20_000_000
 """Nucleotides that are counted: the whole training split, or sequences drawn from it."""
 CHUNK = 1 << 20
 """Nucleotides that are counted at once."""
@@ -50,8 +50,8 @@ class Prediction:
     """What a baseline gave for each place.
 
     Attributes:
-        name: "unigram", "markov" or "markov_both". context: letters before, or on each side.
-        losses: negative log probability in nats, float64 [M]. right: whether the likeliest letter was it, bool [M].
+        name: "unigram", "markov" or "markov_both". context: nucleotides before, or on each side.
+        losses: negative log probability in nats, float64 [M]. right: whether the likeliest nucleotide was right, bool [M].
     """
 
     name: str
@@ -60,20 +60,21 @@ class Prediction:
     right: NDArray[np.bool_]
 
 
-def sample_sequences(corpus: Corpus, seed: int, letters: int = LETTERS) -> Iterator[Tokens]:
-    """All sequences of a split if they have at most so many letters, else sequences drawn evenly until they do."""
-    if corpus.num_tokens <= letters:
+def sample_sequences(corpus: Corpus, seed: int, nucleotides: int = NUM_COUNTED) -> Iterator[Tokens]:
+    """All sequences of a split if they have at most this many nucleotides, else sequences drawn at random up to that
+    many."""
+    if corpus.num_tokens <= nucleotides:
         yield from (corpus[i] for i in range(len(corpus)))
         return
     random = np.random.default_rng(seed)
-    while letters > 0:
+    while nucleotides > 0:
         tokens = corpus[int(random.integers(len(corpus)))]
-        letters -= len(tokens)
+        nucleotides -= len(tokens)
         yield tokens
 
 
 def count_kmers(sequences: Iterable[Tokens], longest: int = max(LEFT + 1, 2 * BOTH + 1)) -> KmerCounts:
-    """How often each k-mer of 0 to `longest` letters stands in the sequences: entry k is int64 [4^k], A C G U as digits.
+    """Counts of each k-mer of 0 to `longest` nucleotides in the sequences: entry k is int64 [4^k], A C G U as digits.
 
     K-mers with an `N`, and k-mers that cross the end of a sequence, are not counted.
     """
@@ -82,7 +83,7 @@ def count_kmers(sequences: Iterable[Tokens], longest: int = max(LEFT + 1, 2 * BO
         kmers, good = np.zeros(len(chunk) + 1, np.int64), np.ones(len(chunk) + 1, bool)
         counts[0][0] += len(chunk)
         for k in range(1, longest + 1):
-            last = chunk[k - 1 :]  # each k-mer of k - 1 letters, and the one after it
+            last = chunk[k - 1 :]  # each (k - 1)-mer, and the one after it
             if not len(last):
                 break
             kmers, good = 4 * kmers[: len(last)] + last, good[: len(last)] & (last < 4)
@@ -106,17 +107,17 @@ def _chunks(sequences: Iterable[Tokens]) -> Iterator[NDArray[np.int64]]:
 
 
 def tables_left(counts: KmerCounts, longest: int, prior: float) -> list[Floats]:
-    """P(x | the k letters before): float64 [4^k, 4] for k from 0 to `longest`."""
+    """P(x | the k nucleotides before): float64 [4^k, 4] for k from 0 to `longest`."""
     tables = [_unigram(counts)]
     for k in range(1, longest + 1):
         seen = counts[k + 1].reshape(4**k, 4)
-        shorter = np.tile(tables[-1], (4, 1))  # the first digit, the farthest letter, left out
+        shorter = np.tile(tables[-1], (4, 1))  # the first digit, the farthest nucleotide, left out
         tables.append((seen + prior * shorter) / (seen.sum(1, keepdims=True) + prior))
     return tables
 
 
 def tables_both(counts: KmerCounts, longest: int, prior: float) -> list[Floats]:
-    """P(x | the k letters before and after): float64 [4^k, 4^k, 4] for k from 0 to `longest`."""
+    """P(x | the k nucleotides before and after): float64 [4^k, 4^k, 4] for k from 0 to `longest`."""
     tables = [_unigram(counts).reshape(1, 1, 4)]
     for k in range(1, longest + 1):
         seen = counts[2 * k + 1].reshape(4**k, 4, 4**k).swapaxes(1, 2)

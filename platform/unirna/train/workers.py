@@ -86,7 +86,7 @@ def _worker(config: dict[str, Any]) -> None:
 
 
 def _worker_error(error: Exception) -> BaseException:
-    """The workers' own error inside Ray Train's: one that its user can mend before a lost connection."""
+    """The worker's own error inside Ray Train's; one that the user can fix comes before a lost connection."""
     failures = list((getattr(error, "worker_failures", None) or {}).values()) or [error]
     errors: list[BaseException] = [getattr(failure, "cause", None) or failure for failure in failures]
     return next((e for e in errors if isinstance(e, ValueError)), errors[0])

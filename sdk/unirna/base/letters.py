@@ -1,4 +1,4 @@
-"""Nucleotide letters, and one sequence that is gathered from lines as people paste them."""
+"""Nucleotide codes, and a sequence gathered from pasted lines."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Final
 
 NUCLEOTIDES: Final = frozenset("ACGUTRYKMSWBDHVNacgutrykmswbdhvn")
-"""Letters of RNA and DNA in either case: the nucleotides and the IUPAC ambiguity codes."""
+"""Letters of RNA and DNA, upper and lower case: the nucleotides and the IUPAC ambiguity codes."""
 GAPS: Final = frozenset("-.~_\u2010\u2011\u2013\u2014\u2212")
 """What alignments put where a sequence has nothing; hyphens and dashes of word processors included."""
 INVISIBLE: Final = frozenset("\u00ad\u200b\u200c\u200d\u2060\ufeff")
@@ -18,7 +18,7 @@ _ENDS: Final = re.compile(r"^\s*5\s*['\u2032\u2019]\s*[-\u2013]?|[-\u2013]?\s*3\
 
 
 def reason_of(letter: str) -> str:
-    """Why a letter is no nucleotide, in words that can be counted."""
+    """Why a letter is not a nucleotide code: fixed texts, so that they can be counted."""
     if letter in GAPS:
         return "gap"
     if letter.isspace():
@@ -47,7 +47,7 @@ class Gathered:
         self._protein: set[str] = set()
 
     def add(self, text: str, line: int, where: str = "line {line}, column {column}") -> None:
-        """Add a line of letters.
+        """Add a line of the sequence.
 
         Args:
             text: as it stands.
@@ -87,7 +87,7 @@ class Gathered:
         return sequence
 
     def refuse(self, problem: str) -> None:
-        """Say what is wrong with it; the first thing counts."""
+        """Record a problem; only the first is kept."""
         self.problem = self.problem or problem
 
     def _refuse(self, letter: str, place: str) -> None:
@@ -102,7 +102,7 @@ def notes_of(removed: Counter[str]) -> list[str]:
     if removed["gaps"]:
         said.append(f"{removed['gaps']:,} gap{'s' * (removed['gaps'] > 1)} removed")
     if removed["numbers"]:
-        said.append("numbers between the letters removed")
+        said.append("numbers within the sequence removed")
     if removed["stars"]:
         said.append("final * removed" + (f" from {removed['stars']:,} sequences" if removed["stars"] > 1 else ""))
     if removed["ends"]:

@@ -30,7 +30,7 @@ class PastedRecord:
 
     Attributes:
         name: its identifier, "" where the text gives none.
-        sequence: its letters, either case, without white space, numbers, gaps and a final '*'.
+        sequence: upper or lower case, without white space, numbers, gaps and a final '*'.
         line: where it begins, from 1.
         problem: why it cannot be used, with line and column; "" for nothing.
     """
@@ -106,7 +106,7 @@ def parse_text(text: str, *, id_column: str = "", sequence_column: str = "") -> 
 
 
 def is_name(letters: str) -> bool:
-    """Whether letters that could be nucleotides are rather a name, as tRNA, KRAS or DNA: short, and of ambiguity codes."""
+    """Whether text of nucleotide codes is more likely a name, such as tRNA, KRAS or DNA: short, with ambiguity codes."""
     text = letters.strip()
     return 0 < len(text) <= SHORT and 3 * sum(letter.upper() not in "ACGUT" for letter in text) >= len(text)
 
@@ -205,7 +205,9 @@ def _fastq(lines: list[Numbered], removed: Counter[str]) -> Iterator[Gathered]:
             qualities += len(lines[at][1].strip())
             at += 1
         if qualities != size:
-            made.refuse(f"{size} letters and {qualities} qualities; the record at line {number} is cut short or damaged")
+            made.refuse(
+                f"{size} nucleotides and {qualities} qualities; the record at line {number} is cut short or damaged"
+            )
         yield made
 
 

@@ -30,7 +30,7 @@ from unirna.sdk._exceptions import InvalidRequestError, UniRNAError
 from unirna.sdk._models import CollectionInfo, ModelInfo, Record, Structure
 from unirna.sdk._results import MapResult, PredictionResult, SampleResult, SearchResult, SearchResults, VariantResult
 
-if TYPE_CHECKING:  # numpy takes longer to import than all of this package, and a search by letters needs none of it
+if TYPE_CHECKING:  # numpy takes longer to import than all of this package, and a search by sequence needs none of it
     import numpy as np
     from numpy.typing import NDArray
 
@@ -340,9 +340,9 @@ def as_vector(vector: Any) -> Vectors | None:
     try:
         array = np.asarray(vector, np.float32)
     except (TypeError, ValueError) as error:
-        raise InvalidRequestError.of("vector", f"wanted numbers ({error})") from error
+        raise InvalidRequestError.of("vector", f"expected numbers ({error})") from error
     if array.ndim != 1 or not np.isfinite(array).all():
-        raise InvalidRequestError.of("vector", f"wanted one list of finite numbers, got shape {list(array.shape)}")
+        raise InvalidRequestError.of("vector", f"expected one list of finite numbers, got shape {list(array.shape)}")
     return array
 
 
@@ -364,8 +364,8 @@ def as_list(sequences: Any) -> list[str]:
     """Sequences as a list.
 
     Raises:
-        TypeError: one string, which would be taken letter by letter.
+        TypeError: one string, which would be read as a list of single characters.
     """
     if isinstance(sequences, (str, bytes)):
-        raise TypeError("wanted a list of sequences, got one string. Write [sequence]")
+        raise TypeError("expected a list of sequences, got one string. Write [sequence]")
     return list(sequences)

@@ -385,7 +385,7 @@ class NewKey:
     def run(self) -> None:
         """Make it."""
         if not self.name or set(self.name) - NAME_LETTERS:
-            raise InvalidRequestError(f"name {self.name!r}: wanted letters, digits, and . _ - @ alone")
+            raise InvalidRequestError(f"name {self.name!r}: expected only letters, digits, and . _ - @")
         key = secrets.token_urlsafe(32)
         say(f"key of {self.name} ({self.scope}); it is shown this once:\n{key}")
         print(self.name, self.scope, hashlib.sha256(key.encode()).hexdigest())

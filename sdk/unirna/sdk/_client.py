@@ -69,10 +69,10 @@ class Client:
         """The k stored sequences most similar to a sequence.
 
         Args:
-            similar_to: RNA or DNA letters, either case; or instead of it
+            similar_to: RNA or DNA, upper or lower case; or instead
             vector: the vector [H] of one, from `embed`; or
             id: the id of a stored sequence, which will be its own first hit.
-            k: hits wanted. offset: hits to pass over first.
+            k: number of hits. offset: hits to skip first.
             where: SQL condition on the collection's columns, such as "length < 200 AND rna_type = 'Gene;tRNA'".
             collection: which; by default the service's.
             hybrid: search by shared 8-mers as well as by the vector, without alignment; each hit says what found it.
@@ -213,7 +213,7 @@ class Client:
         """How much more or less likely the language model finds variants of a sequence.
 
         Args:
-            sequence: RNA or DNA letters, either case.
+            sequence: RNA or DNA, upper or lower case.
             variants: such as "A10G" (places from 1), or "G3C+C70G" for several substitutions at once; None for all single
                 ones, with a heat map.
             method: "masked" hides the sites of a variant; "pseudo-likelihood" compares whole sequences, which takes longer.

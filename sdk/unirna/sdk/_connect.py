@@ -42,7 +42,7 @@ def connect(
 
     Raises:
         ImportError: a store, but `unirna[platform]` is not installed.
-        UniRNAError: a store or model that is not to be found.
+        UniRNAError: a store or model that was not found.
     """
     return Client(_Target.of(url_or_path, api_key, timeout, model, registry, collection).transport(), collection, progress)
 

@@ -1,4 +1,4 @@
-"""`unirna doctor`: is everything there, and if not, what to mend."""
+"""`unirna doctor`: check the installation and say what to fix."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class Finding:
     what: str
     state: State
     found: str
-    mend: str = ""
+    fix: str = ""
 
 
 @dataclass(frozen=True)
 class Doctor:
-    """Check the installation, the cluster, the store and the service, and say what to mend."""
+    """Check the installation, the cluster, the store and the service, and say what to fix."""
 
     source: tyro.conf.OmitArgPrefixes[ConnectionOptions] = field(default_factory=ConnectionOptions)
 
@@ -49,9 +49,9 @@ class Doctor:
             for finding in check():
                 problems += finding.state == "problem"
                 print(f"{MARKS[finding.state]} {finding.what}: {finding.found}")
-                if finding.mend:
-                    print(f"    {finding.mend}")
-        print("nothing to mend" if not problems else f"{problems} to mend")
+                if finding.fix:
+                    print(f"    {finding.fix}")
+        print("nothing to fix" if not problems else f"{problems} to fix")
         return 1 if problems else 0
 
 
@@ -78,13 +78,13 @@ def installation() -> Iterator[Finding]:
                 lacking.append(name)
                 continue
             if least and _numbers(there) < _numbers(least):
-                wrong.append(f"{name} {there}, wanted {least}")
+                wrong.append(f"{name} {there}, expected {least}")
         label = f"unirna[{extra}]" if extra else "base packages"
-        mend = f"pip install --upgrade '{label if extra else 'unirna'}'"
+        fix = f"pip install --upgrade '{label if extra else 'unirna'}'"
         if wrong or (lacking and not extra):
-            yield Finding(label, "problem", "; ".join([*wrong, *(f"no {name}" for name in lacking)]), mend)
+            yield Finding(label, "problem", "; ".join([*wrong, *(f"no {name}" for name in lacking)]), fix)
         elif lacking:
-            yield Finding(label, "note", f"not installed (no {', '.join(lacking)}): for {purpose}", mend)
+            yield Finding(label, "note", f"not installed (no {', '.join(lacking)}): for {purpose}", fix)
         else:
             yield Finding(label, "ok", f"complete: {purpose}")
 
@@ -143,8 +143,8 @@ def store(source: ConnectionOptions) -> Iterator[Finding]:
         )
         return
     if not names:
-        mend = "make one with jobs/embed.py or make demo"
-        yield Finding("store", "problem", f"{source.store} has no collection", mend)
+        fix = "make one with jobs/embed.py or make demo"
+        yield Finding("store", "problem", f"{source.store} has no collection", fix)
     for name in names:
         try:
             info = vectorstore.open(source.store, name).info
@@ -164,12 +164,12 @@ def service(source: ConnectionOptions) -> Iterator[Finding]:
         with connect(source.url or None, timeout=source.timeout) as client:
             models, collections = client.models(), client.collections()
     except AuthenticationError as error:
-        mend = "set UNIRNA_API_KEY to a key of this service (whoever runs it makes one with: unirna key NAME)"
-        yield Finding("service", "problem", error.detail.partition(". Set")[0].partition(". Send")[0], mend)
+        fix = "set UNIRNA_API_KEY to a key of this service (whoever runs it makes one with: unirna key NAME)"
+        yield Finding("service", "problem", error.detail.partition(". Set")[0].partition(". Send")[0], fix)
         return
     except (UniRNAError, ValueError) as error:
-        mend = "start one with unirna serve, or name another with --url or UNIRNA_URL"
-        yield Finding("service", "problem" if asked else "note", str(error).partition(". Start")[0], mend)
+        fix = "start one with unirna serve, or name another with --url or UNIRNA_URL"
+        yield Finding("service", "problem" if asked else "note", str(error).partition(". Start")[0], fix)
         return
     yield Finding("service", "ok", f"{client!r}: model {models[0].name}, {len(models) - 1} predictors")
     for found in collections:
@@ -177,8 +177,8 @@ def service(source: ConnectionOptions) -> Iterator[Finding]:
         if found.searchable:
             yield Finding(f"its collection {found.name}", "ok", words)
         else:
-            mend = f"serve it with --model {found.model}, or switch it to the other model with jobs/embed.py --switch-model"
-            yield Finding(f"its collection {found.name}", "note", f"{words}, which is not the service's model", mend)
+            fix = f"serve it with --model {found.model}, or switch it to the other model with jobs/embed.py --switch-model"
+            yield Finding(f"its collection {found.name}", "note", f"{words}, which is not the service's model", fix)
 
 
 def _requirement(line: str) -> tuple[str, str, str]:

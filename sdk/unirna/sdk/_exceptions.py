@@ -12,7 +12,7 @@ class UniRNAError(Exception):
     Attributes:
         status: the HTTP status that fits, None where nothing answered.
         detail: what went wrong, in words.
-        errors: pairs of a field ("where", "sequences[3]") and what is wrong with it.
+        errors: pairs of a field ("where", "sequences[3]") and its problem.
         request_id: by which the service's log names the request; "" where no service answered.
     """
 
@@ -34,7 +34,7 @@ class UniRNAError(Exception):
 
 
 class InvalidRequestError(UniRNAError, ValueError):
-    """An argument that is not valid: a letter that is no nucleotide, k out of range, a filter that cannot be read."""
+    """An invalid argument: a letter that is not a nucleotide code, k out of range, a filter that cannot be read."""
 
 
 class NotFoundError(UniRNAError, LookupError):

@@ -61,11 +61,15 @@ class Address:
         try:
             host = httpx2.URL(url).host
         except httpx2.InvalidURL as error:
-            raise ValueError(f"{url!r} is no address ({error}). Wanted such as http://127.0.0.1:8000") from error
+            raise ValueError(
+                f"{url!r} is not a valid address ({error}). Expected a form such as http://127.0.0.1:8000"
+            ) from error
         if not host:
-            raise ValueError(f"{url!r} is no address: it names no machine. Wanted such as http://127.0.0.1:8000")
+            raise ValueError(
+                f"{url!r} is not a valid address: it names no host. Expected a form such as http://127.0.0.1:8000"
+            )
         if api_key and not api_key.isascii():
-            raise ValueError("the key (api_key, UNIRNA_API_KEY) has letters beyond ASCII: it is none that a service takes")
+            raise ValueError("the key (api_key, UNIRNA_API_KEY) has characters beyond ASCII, which no service accepts")
         headers = {"accept": ", ".join(("application/json", *BINARY))}
         options = {
             "headers": headers | ({"authorization": f"Bearer {api_key}"} if api_key else {}),

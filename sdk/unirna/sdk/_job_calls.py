@@ -73,7 +73,7 @@ def download(id: str, name: str, to: str | os.PathLike[str]) -> tuple[str, Path]
     target = Path(to)
     if target.is_dir():
         if Path(name).name != name:
-            raise InvalidRequestError.of("name", f"wanted the name of a file, got {name!r}")
+            raise InvalidRequestError.of("name", f"expected the name of a file, got {name!r}")
         target = target / name
     return f"{_path(id)}/results/{quote(name, safe='')}", target
 

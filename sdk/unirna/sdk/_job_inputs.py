@@ -1,7 +1,7 @@
 """A look at the input of a job before it is sent: its format, its columns, and its first records.
 
-Jobs read strictly: a record with a gap or another letter that is no nucleotide is rejected with its reason, and the others
-go on. Here it is said of the first one, and refused where none of the first records could be used.
+Jobs read strictly: a record with a gap or another character that is not a nucleotide code is rejected with its reason,
+and the others go on. Here it is said of the first one, and refused where none of the first records could be used.
 """
 
 from __future__ import annotations

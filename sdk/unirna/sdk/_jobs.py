@@ -185,7 +185,7 @@ class Jobs:
 
         Args:
             library: as the records of `embed`; or instead `file`.
-            similar_to: references, as the records of `embed`. predict: labels that are wanted, as "task=label".
+            similar_to: references, as the records of `embed`. predict: target labels, as "task=label".
             top: length of the shortlist.
             file, name, parameters: as of `embed`.
 

@@ -239,7 +239,7 @@ class SubmitScreen(Submission):
     similar_to: str = ""
     """A file of references."""
     predict: tuple[str, ...] = ()
-    """Labels that are wanted, as task=label."""
+    """Target labels, as task=label."""
     prior: tuple[str, ...] = ()
     """Prevalence of labels, as task=label=0.05 or task=0.05; by default as in training."""
     top: int = 100

@@ -25,7 +25,7 @@ class LocalTransport:
 
     Args:
         store, model, registry, collection: as `connect` takes them.
-        opened: whether the store is opened at once, and what is wrong with it found.
+        opened: whether to open the store at once, so that its problems show immediately.
     """
 
     whole = True

@@ -14,11 +14,11 @@ class Alignment:
     """The best local alignment of the query and a hit.
 
     Attributes:
-        alignment_score: match 5, mismatch -4, a gap of n letters -(8 + 6 n).
-        identity: share of its columns with equal letters. query_coverage, target_coverage: share of each sequence that it
+        alignment_score: match 5, mismatch -4, a gap of n nucleotides -(8 + 6 n).
+        identity: share of columns with equal nucleotides. query_coverage, target_coverage: share of each sequence that it
             spans.
         query_start, query_end, target_start, target_end: half-open, from 0.
-        cigar: with = and X; I are letters of the query that the hit lacks.
+        cigar: with = and X; I are nucleotides of the query that the hit lacks.
 
     All but the score is None for two sequences so long that only their score is worked out.
     """
@@ -41,7 +41,7 @@ class Hit:
     Attributes:
         id: as it stands in the collection.
         similarity: cosine of the two vectors; 1 = same direction.
-        sequence: RNA letters. length: in nucleotides.
+        sequence: the RNA sequence. length: in nucleotides.
         labels: the collection's other columns.
         rank: from 1.
         found_by: "vector", or in a hybrid search also "kmers" or "both".
@@ -152,7 +152,7 @@ class Structure:
     """The secondary structure of a sequence of L nucleotides.
 
     Attributes:
-        sequence: RNA letters. structure: in brackets; helices that cross the others, pseudoknots, in [].
+        sequence: the RNA sequence. structure: in brackets; helices that cross the others, pseudoknots, in [].
         pairs: pairs (from 0) with their probability over all nested structures, those of .05 and more.
         certainty: of each nucleotide, to be paired if it is, unpaired if not.
         svg: a drawing, coloured by the certainty.
@@ -208,7 +208,7 @@ class Record:
     """A stored sequence.
 
     Attributes:
-        id: as it stands in the collection. sequence: RNA letters. length: in nucleotides.
+        id: as it stands in the collection. sequence: the RNA sequence. length: in nucleotides.
         labels: the collection's other columns.
     """
 

@@ -141,7 +141,7 @@ def _arrow_type(values: Sequence[Any]) -> pyarrow.DataType:
         return pyarrow.list_(_arrow_type([item for value in present for item in value]))
     if all(isinstance(value, int) for value in present):
         return pyarrow.uint64() if min(present) >= 0 and max(present) < 2 * LARGE else pyarrow.decimal128(38)
-    return pyarrow.array(present).type  # values of several kinds: Arrow says what is wrong with them
+    return pyarrow.array(present).type  # values of several kinds: Arrow's error names them
 
 
 class _Rows(_Table, Sequence[Item]):
@@ -460,7 +460,7 @@ class VariantResult(_Rows[VariantScore]):
     """Scores of variants, in their order: a sequence of `VariantScore`.
 
     Attributes:
-        sequence: RNA letters, whose variants they are. model, method: what scored them.
+        sequence: the RNA sequence, whose variants they are. model, method: what scored them.
         svg: a heat map, where all single substitutions were scored; else empty.
     """
 

@@ -23,7 +23,7 @@ def find_scripts() -> Path:
     for folder in (here.parents[1] / "jobs", here.parents[3] / "jobs"):
         if (folder / "embed.py").is_file():
             return folder
-    raise FileNotFoundError("the jobs' scripts are not to be found: install the package anew, or work in a checkout of it")
+    raise FileNotFoundError("the job scripts were not found: reinstall the package, or work in a checkout of it")
 
 
 def run_script(name: str, arguments: Sequence[str]) -> int:

@@ -13,9 +13,9 @@ MATCH: Final = 5
 MISMATCH: Final = -4
 GAP_OPEN: Final = 8
 GAP_EXTEND: Final = 6
-"""One of blastn's sets of scores, for distant sequences: a gap of n letters costs 8 + 6 n."""
+"""One of blastn's sets of scores, for distant sequences: a gap of n nucleotides costs 8 + 6 n."""
 CELLS: Final = 16_000_000
-"""Query times target letters up to which an alignment is traced; that takes up to 4 bytes each."""
+"""Query length times target length up to which an alignment is traced; it takes up to 4 bytes per cell."""
 LETTERS: Final = "ACGUNRYSWKMBDHV"
 STEP: Final = re.compile(r"(\d+)(\D)")
 
@@ -25,11 +25,11 @@ class Alignment:
     """The best local alignment of a query and a target.
 
     Attributes:
-        score: in units of `MATCH` 5, `MISMATCH` -4, gaps of n letters -(8 + 6 n).
-        identity: share of its columns with equal letters. query_coverage, target_coverage: share of each one's letters that
+        score: in units of `MATCH` 5, `MISMATCH` -4, gaps of n nucleotides -(8 + 6 n).
+        identity: share of columns with equal nucleotides. query_coverage, target_coverage: share of each sequence that
             it spans.
         query_start, query_end, target_start, target_end: half-open, from 0.
-        cigar: with `=` and `X`; insertions are letters of the query that the target lacks. Empty where nothing aligns.
+        cigar: with `=` and `X`; insertions are nucleotides of the query that the target lacks. Empty where nothing aligns.
 
     All but the score is None for two sequences so long that only their score is worked out (`CELLS`).
     """
@@ -59,11 +59,11 @@ class Aligner:
     """Aligns one query with many targets. Smith-Waterman with affine gaps, by parasail (Daily 2016).
 
     Args:
-        query: normalised letters. N and the other IUPAC codes match nothing, not even themselves.
+        query: the normalised sequence. N and the other IUPAC codes match nothing, not even themselves.
     """
 
     def __init__(self, query: str) -> None:
-        import parasail  # here: it is wanted for verified searches alone
+        import parasail  # here: only verified searches need it
 
         self._parasail: Any = parasail
         self.query = query
@@ -76,7 +76,7 @@ class Aligner:
 
     def score(self, target: str) -> int:
         """Score of the best local alignment; 0 where nothing aligns."""
-        # parasail counts the first letter of a gap in the opening.
+        # parasail counts the first nucleotide of a gap in the opening penalty.
         found = self._parasail.sw_striped_profile_sat(self._profile, target, GAP_OPEN + GAP_EXTEND, GAP_EXTEND)
         return int(found.score)
 
@@ -111,7 +111,7 @@ class Aligner:
 
 
 def _marked(steps: list[tuple[int, str]], query: str, target: str) -> Iterator[tuple[int, str]]:
-    """Steps with `=` for equal letters of A C G U alone: parasail calls two N equal."""
+    """Steps with `=` for equal A, C, G or U only: parasail also calls two N equal."""
     columns: list[str] = []
     i = j = 0
     for count, step in steps:

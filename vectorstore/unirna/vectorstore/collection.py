@@ -123,7 +123,7 @@ def open(uri: str, name: str, *, version: int | str | None = None) -> Collection
 class Collection:
     """A collection opened for reading. Every call sees the newest commit. Safe to share between threads.
 
-    A row is `id`, `sequence` (normalised letters, IUPAC codes verbatim), `length` (nucleotides), `sha` (of the sequence),
+    A row is `id`, `sequence` (normalised, IUPAC codes kept), `length` (nucleotides), `sha` (of the sequence),
     `vector` (float32 [H]) and the user's label columns.
 
     Attributes:
@@ -221,7 +221,7 @@ class Collection:
         """
         queries = self.check_queries(vectors)
         if k < 1 or offset < 0:
-            raise ValueError(f"k={k}, offset={offset}: wanted k of 1 or more and an offset of 0 or more")
+            raise ValueError(f"k={k}, offset={offset}: expected k of 1 or more and an offset of 0 or more")
         wanted = self.check_columns(columns)
         dataset = self.dataset
         condition = check_filter(dataset, where)
@@ -387,7 +387,9 @@ class Collection:
         if queries.ndim == 1:
             queries = queries[None]
         if queries.ndim != 2 or queries.shape[1] != self._dimension or not len(queries):
-            raise ValueError(f"vectors of shape {np.shape(vectors)}: wanted [{self._dimension}] or [Q, {self._dimension}]")
+            raise ValueError(
+                f"vectors of shape {np.shape(vectors)}: expected [{self._dimension}] or [Q, {self._dimension}]"
+            )
         if not np.isfinite(queries).all() or not queries.any(axis=1).all():
             raise ValueError("a query vector has NaN or infinite values, or only zeros: it has no direction to compare")
         return queries

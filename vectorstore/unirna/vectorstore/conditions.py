@@ -68,7 +68,7 @@ class Token:
 
 
 class UnclearError(ValueError):
-    """A filter that cannot be taken apart, or a name in it that is no column; the message says what is wrong."""
+    """A filter that cannot be taken apart, or a name in it that is no column; the message says why."""
 
 
 def id_in(ids: Iterable[str]) -> str:

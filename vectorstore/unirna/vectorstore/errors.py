@@ -28,7 +28,7 @@ class FilterError(StoreError):
         self.where, self.problem, self.columns = where, problem, list(columns)
         shown = where if len(where) <= 200 else f"{where[:200]}…"
         super().__init__(
-            f"filter {shown!r}: {problem}. Wanted an SQL condition on the columns {', '.join(columns)}, "
+            f"filter {shown!r}: {problem}. Expected an SQL condition on the columns {', '.join(columns)}, "
             'such as "length < 200"; text stands in single quotes, a name with a space or a sign in double quotes'
         )
 
@@ -48,7 +48,7 @@ class ModelMismatchError(StoreError):
         super().__init__(
             f"collection {collection!r} was made with model {recorded[0]} ({recorded[1]}), got {given[0]} ({given[1]}). "
             "Vectors of two models cannot be compared: use the first model, embed into another collection, or embed this "
-            "whole collection anew with the second (jobs/embed.py --switch-model)"
+            "whole collection again with the second (jobs/embed.py --switch-model)"
         )
 
     def __reduce__(self) -> tuple[type[ModelMismatchError], tuple[str, tuple[str, str], tuple[str, str]]]:

@@ -14,7 +14,7 @@ from unirna.vectorstore.errors import FilterError, StoreError
 
 FILTER_LETTERS: Final = 2_000
 FILTER_MARKS: Final = 100
-"""Most letters, and most words and operators, of a filter. The parser and the planner recurse, and end the whole process
+"""Most characters, and most words and operators, of a filter. The parser and the planner recurse, and end the whole process
 where the stack does: at some hundred operators."""
 FUNCTIONS: Final = frozenset(
     """abs cast ceil character_length char_length coalesce contains date ends_with floor ifnull isnan length lower ltrim
@@ -51,7 +51,7 @@ def check_filter(dataset: lance.LanceDataset, where: str | None) -> str | None:
             raise UnclearError("is empty; leave it out for no filter")
         if len(where) > FILTER_LETTERS:
             raise UnclearError(
-                f"has {len(where):,} letters, at most {FILTER_LETTERS:,} are read. "
+                f"has {len(where):,} characters, at most {FILTER_LETTERS:,} are read. "
                 "Look ids up with get(), or filter the result"
             )
         tokens = tokens_of(where)

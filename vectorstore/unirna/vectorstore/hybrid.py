@@ -1,6 +1,6 @@
 """Search by vectors and by k-mers together, and alignments of what was found.
 
-Vectors find relatives whose letters have drifted apart, k-mers (8-mers) find what shares a stretch. The best of both are
+Vectors find relatives whose sequences have diverged, k-mers (8-mers) find those that share a stretch. The best of both are
 ranked by the sum of the two cosines; aligned, by the score of the local alignment.
 """
 
@@ -29,9 +29,9 @@ from unirna.vectorstore.vector_cache import VECTOR_CACHE, Matrix, RowNumbers, co
 DEPTH: Final = 200
 """Hits of each ranking that are joined."""
 ALIGNED: Final = 50
-"""Hits of each ranking that are aligned and ranked anew: with all of them the nearest is no better (docs/log.md)."""
+"""Hits of each ranking that are aligned and re-ranked: aligning all of them finds no better nearest hit (docs/log.md)."""
 CELLS: Final = 2_000_000_000
-"""Letters of the query times those of all candidates that are aligned: some seconds of one core."""
+"""Query length times the summed length of the candidates that are aligned: a few seconds of one core."""
 TAKEN: Final = 10_000
 """Hits whose columns are put together at a time."""
 FOUND_BY: Final = ("vector", "kmers", "both")
@@ -72,9 +72,9 @@ def search_hybrid(
     """
     queries = collection.check_queries(vectors)
     if len(sequences) != len(queries):
-        raise ValueError(f"{len(sequences)} sequences and {len(queries)} vectors: wanted one vector for each sequence")
+        raise ValueError(f"{len(sequences)} sequences and {len(queries)} vectors: expected one vector for each sequence")
     if k < 1 or depth < 1:
-        raise ValueError(f"k={k}, depth={depth}: wanted 1 or more")
+        raise ValueError(f"k={k}, depth={depth}: expected 1 or more")
     wanted = collection.check_columns(columns)
     dataset = collection.dataset
     condition = check_filter(dataset, where)
@@ -109,8 +109,8 @@ class _Candidates:
 
     Attributes:
         places: where each stands, in the matrix or in `rows`. ids, cosines, shared: of each, by vector and by k-mers.
-        by: 1 found by its vector, 2 by its k-mers, 3 by both. sequences: letters of some, by their ascending numbers.
-        rows: the columns that are wanted, where they have been read already.
+        by: 1 found by its vector, 2 by its k-mers, 3 by both. sequences: of some, by their ascending numbers.
+        rows: the requested columns, if they have been read already.
     """
 
     places: RowNumbers
@@ -218,7 +218,7 @@ class _Found:
 
 
 def _table(found: Sequence[_Found], rows: pa.Table, verify: bool) -> pa.Table:
-    """The hits of all queries as rows of the result, with the columns that are wanted."""
+    """The hits of all queries as rows of the result, with the requested columns."""
     counts = [len(part.places) for part in found]
     by = np.concatenate([part.by for part in found])
     result: dict[str, Any] = {

@@ -42,7 +42,7 @@ def check_name(name: str) -> None:
     """
     if not _NAME.fullmatch(name) or name.endswith((*SIDECARS, ".lance")):
         raise StoreError(
-            f"a collection cannot be called {name!r}: wanted letters, digits, '_', '-' and '.', a letter or digit first, "
+            f"a collection cannot be called {name!r}: expected letters, digits, '_', '-' and '.', a letter or digit first, "
             f"and not the ending {', '.join(SIDECARS)} or .lance"
         )
 
@@ -137,7 +137,7 @@ def commit(uri: str, name: str, schema: pa.Schema, fragments: Sequence[str], *, 
 
 
 def overwrite(uri: str, name: str, schema: pa.Schema, fragments: Sequence[str], *, key: str, read_version: int) -> int:
-    """Put rows in the place of all that a collection holds, in one step; the columns may be others, and the model.
+    """Replace all rows of a collection in one commit; the columns and the model may differ.
 
     What it held stays as a version with the tag `model-<fingerprint>`, which `restore` brings back. Indexes go.
 
@@ -184,7 +184,7 @@ def tidy_overwritten(uri: str, name: str, before: int) -> None:
 
 
 def until_swapped(name: str, attempt: Callable[[], Result]) -> Result:
-    """Do what reads a table and ends in `swap`, anew each time that somebody else was faster.
+    """Do what reads a table and ends in `swap`, again each time another commit came first.
 
     Raises:
         StoreError: they always were.
@@ -255,7 +255,7 @@ def _check_files(target: str, name: str, fragments: Sequence[FragmentMetadata]) 
     if missing:
         raise StoreError(
             f"{len(missing)} of {len(paths)} files written for {name!r} are gone (such as {missing[0]}): it was "
-            "dropped, or compacted more than a week after they were written. Run the job anew"
+            "dropped, or compacted more than a week after they were written. Run the job again"
         )
 
 
@@ -279,7 +279,7 @@ def _same_rows(dataset: lance.LanceDataset, since: int) -> bool:
 
 
 def _same_table(dataset: lance.LanceDataset, schema: pa.Schema) -> bool:
-    """Whether it has the columns and the model for which rows were prepared: it may have been dropped and made anew."""
+    """Whether it has the columns and the model for which rows were prepared: it may have been dropped and created again."""
     there: pa.Schema = dataset.schema
     return bool(there.names == schema.names and there.metadata == schema.metadata)
 
@@ -320,7 +320,7 @@ def table_version(uri: str, name: str) -> int:
 
 
 def version_name(uri: str, name: str, version: int) -> str:
-    """A name of one version of a table that a table dropped and made anew does not have; "0" for an absent table."""
+    """A name of one version of a table that a table dropped and created again does not have; "0" for an absent table."""
     if not version:
         return "0"
     (transaction,) = lance.dataset(table_uri(uri, name), version=version).get_transactions(1)

@@ -22,7 +22,7 @@ from unirna.vectorstore.kmers import K, distinct_kmers
 from unirna.vectorstore.schema import KMER_INDEX, OLD_KMER_INDEX
 
 STRETCH: Final = 200
-"""Letters of a sequence that the index is asked for at once."""
+"""Nucleotides of a query that the index is asked for at once."""
 STRETCHES: Final = 16
 """Most of them: of a sequence of more than 3,100 nucleotides parts are not looked for."""
 

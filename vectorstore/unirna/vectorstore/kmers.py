@@ -15,14 +15,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 K: Final = 8
-"""Letters of a k-mer: of 5 to 9, 7 and 8 find most on the retrieval benchmark (docs/log.md)."""
+"""k: of 5 to 9, 7 and 8 find most on the retrieval benchmark (docs/log.md)."""
 NUM_KMERS: Final = 4**K
 _DIGITS: Final = np.full(256, 4, np.uint8)
 _DIGITS[np.frombuffer(b"ACGU", np.uint8)] = np.arange(4)
 
 
-PIECE_LETTERS: Final = 8_000_000
-"""Letters whose k-mers are sorted at once: some 300 MB."""
+PIECE_NUCLEOTIDES: Final = 8_000_000
+"""Nucleotides whose k-mers are sorted at once: about 300 MB."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class KmerBlock:
     """Some neighbouring rows of a collection and their k-mers.
 
     Attributes:
-        ids: of the rows. letters: of all their sequences, uint8 [T]. starts: where each begins, int64 [n + 1].
+        ids: of the rows. nucleotides: all their sequences end to end, uint8 [T]. starts: where each begins, int64 [n + 1].
         kmer_starts, kmer_rows: k-mer w occurs in the rows `kmer_rows[kmer_starts[w] : kmer_starts[w + 1]]`.
     """
 
     ids: pa.Array
-    letters: NDArray[np.uint8]
+    nucleotides: NDArray[np.uint8]
     starts: NDArray[np.int64]
     kmer_starts: NDArray[np.int64]
     kmer_rows: NDArray[np.int32]
@@ -46,15 +46,15 @@ class KmerBlock:
         texts = sequences.cast(pa.large_string()).combine_chunks()
         starts = np.frombuffer(texts.buffers()[1], np.int64, len(texts) + 1, 8 * texts.offset)
         data = texts.buffers()[2]
-        letters = np.frombuffer(data, np.uint8)[starts[0] : starts[-1]] if data is not None else np.zeros(0, np.uint8)
+        nucleotides = np.frombuffer(data, np.uint8)[starts[0] : starts[-1]] if data is not None else np.zeros(0, np.uint8)
         starts = starts - starts[0]
-        kmers = _kmers(letters)
+        kmers = _kmers(nucleotides)
         row = np.repeat(np.arange(len(texts)), np.diff(starts))
         whole = (kmers >= 0) & (row[: len(kmers)] == row[K - 1 :][: len(kmers)])  # not across two sequences
         pairs = np.unique(kmers[whole] * len(texts) + row[: len(kmers)][whole])
         counts = np.bincount(pairs // max(len(texts), 1), minlength=NUM_KMERS)
         rows = (pairs % max(len(texts), 1)).astype(np.int32)
-        return cls(ids.combine_chunks(), letters, starts, np.concatenate([[0], np.cumsum(counts)]), rows)
+        return cls(ids.combine_chunks(), nucleotides, starts, np.concatenate([[0], np.cumsum(counts)]), rows)
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -62,22 +62,22 @@ class KmerBlock:
     def sequences(self, rows: NDArray[np.int64]) -> list[str]:
         """The sequences of some rows."""
         starts, ends = self.starts[rows].tolist(), self.starts[rows + 1].tolist()
-        return [self.letters[start:end].tobytes().decode("ascii") for start, end in zip(starts, ends, strict=True)]
+        return [self.nucleotides[start:end].tobytes().decode("ascii") for start, end in zip(starts, ends, strict=True)]
 
 
 def pieces_of(scanner: Any) -> list[KmerBlock]:
-    """Index the rows of a scan of `id` and `sequence`, about `PIECE_LETTERS` at a time."""
+    """Index the rows of a scan of `id` and `sequence`, about `PIECE_NUCLEOTIDES` at a time."""
     pieces: list[KmerBlock] = []
     waiting: list[pa.RecordBatch] = []
-    letters = 0
+    nucleotides = 0
     for batch in [*scanner.to_batches(), None]:
         if batch is not None:
             waiting.append(batch)
-            letters += batch["sequence"].nbytes
-        if waiting and (batch is None or letters >= PIECE_LETTERS):
+            nucleotides += batch["sequence"].nbytes
+        if waiting and (batch is None or nucleotides >= PIECE_NUCLEOTIDES):
             table = pa.Table.from_batches(waiting)
             pieces.append(KmerBlock.of(table["id"], table["sequence"]))
-            waiting, letters = [], 0
+            waiting, nucleotides = [], 0
     return pieces
 
 
@@ -133,9 +133,9 @@ def distinct_kmers(sequence: str) -> NDArray[np.int64]:
     return np.unique(kmers[kmers >= 0])
 
 
-def _kmers(letters: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """The k-mer that starts at each letter, as a number; -1 where another letter than A C G U is in it. int64 [T - 7]."""
-    digits = _DIGITS[letters].astype(np.int64)
+def _kmers(nucleotides: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """The k-mer that starts at each nucleotide, as a number; -1 if it has an ambiguity code. int64 [T - 7]."""
+    digits = _DIGITS[nucleotides].astype(np.int64)
     count = max(len(digits) - K + 1, 0)
     kmers, bad = np.zeros(count, np.int64), np.zeros(count, bool)
     for i in range(K):

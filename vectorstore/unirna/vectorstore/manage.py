@@ -88,7 +88,7 @@ def tag(uri: str, name: str, label: str, version: int | None = None) -> None:
     """
     dataset = _dataset(uri, name)
     if not _TAG.fullmatch(label):
-        raise StoreError(f"a tag cannot be {label!r}: wanted a letter, then letters, digits, '_', '-' and '.'")
+        raise StoreError(f"a tag cannot be {label!r}: expected a letter, then letters, digits, '_', '-' and '.'")
     number = int(dataset.version) if version is None else version
     there = [int(entry["version"]) for entry in dataset.versions()]
     if number not in there:

@@ -65,7 +65,7 @@ def map_name(name: str) -> str:
 
 
 def write_map(uri: str, name: str, ids: pa.Array, places: MapPositions, info: MapInfo) -> None:
-    """Put a map beside a collection, in the place of the one that is there; one commit.
+    """Store the map of a collection, replacing any map that is there, in one commit.
 
     Raises:
         StoreError: no such collection.

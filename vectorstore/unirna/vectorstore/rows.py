@@ -50,7 +50,7 @@ def add(uri: str, name: str, rows: pa.Table, *, fingerprint: str) -> int:
 
 
 def upsert(uri: str, name: str, rows: pa.Table, *, fingerprint: str) -> dict[str, int]:
-    """Add rows, in the place of those that have their ids; these are replaced whole, labels that are left out become null.
+    """Add rows and replace those with the same ids. A row is replaced whole: labels that are left out become null.
 
     Arguments and errors as for `add`.
 
@@ -109,7 +109,7 @@ def add_labels(uri: str, name: str, labels: pa.Table) -> dict[str, Any]:
     """
     dataset = open(uri, name).dataset
     if "id" not in labels.column_names or len(labels.column_names) < 2:
-        raise StoreError(f"the labels have the columns {', '.join(labels.column_names)}: wanted id and one more at least")
+        raise StoreError(f"the labels have the columns {', '.join(labels.column_names)}: expected id and one more at least")
     if twice := sorted(name for name, count in Counter(labels.column_names).items() if count > 1):
         raise StoreError(f"the labels have two columns called {', '.join(twice)}: rename or remove one")
     names = safe_names(column for column in labels.column_names if column != "id")
@@ -162,7 +162,7 @@ def _prepared(uri: str, name: str, rows: pa.Table, fingerprint: str) -> pa.Table
     fits = pc.fill_null(pc.match_substring_regex(sequences, _LETTERS), False)
     if bad := ids.filter(pc.invert(fits)).to_pylist():
         raise StoreError(
-            f"rows {_named(bad)}: wanted a sequence of RNA letters in upper case, as unirna.sequence.normalise gives it"
+            f"rows {_named(bad)}: expected a sequence in upper-case RNA, as unirna.sequence.normalise returns it"
         )
     texts = sequences.to_pylist()
     worked_out: dict[str, Any] = {
@@ -180,14 +180,14 @@ def _prepared(uri: str, name: str, rows: pa.Table, fingerprint: str) -> pa.Table
                 columns.append(rows[field.name].cast(field.type))
             except pa.ArrowException as error:
                 raise StoreError(
-                    f"column {field.name}: wanted {field.type}, got {rows[field.name].type} ({error})"
+                    f"column {field.name}: expected {field.type}, got {rows[field.name].type} ({error})"
                 ) from error
         else:
             columns.append(pa.nulls(len(rows), field.type))
     vectors = columns[schema.names.index("vector")]
     flat = pc.list_flatten(vectors)
     if vectors.null_count or len(flat) != len(rows) * collection.info.dimension or not np.isfinite(flat.to_numpy()).all():
-        raise StoreError(f"column vector: wanted {collection.info.dimension} finite numbers in every row")
+        raise StoreError(f"column vector: expected {collection.info.dimension} finite numbers in every row")
     return pa.table(columns, schema=schema)
 
 

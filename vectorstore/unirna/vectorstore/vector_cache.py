@@ -36,7 +36,7 @@ FEW: Final = 8
 ROWS: Final = 8192
 """Rows compared in float64 at once."""
 KMER_BYTES: Final = 7
-"""Memory of the k-mers of a sequence, for each of its letters: its text, its id, and four bytes for each k-mer."""
+"""Memory of the k-mers of a sequence, in bytes per nucleotide: its text, its id, and four bytes for each k-mer."""
 
 Floats = NDArray[np.float32]
 RowNumbers = NDArray[np.int64]
@@ -46,7 +46,7 @@ RowNumbers = NDArray[np.int64]
 class Block:
     """Whole fragments of a table: `key` says which; `vectors` float32 [n, D], lengths `norms` [n], row ids `rows` [n].
 
-    `kmers` are read when they are first wanted.
+    `kmers` are read when they are first needed.
     """
 
     key: tuple[str, ...]
@@ -123,7 +123,7 @@ class Matrix:
 
     @property
     def bytes(self) -> int:
-        """About what is held: the vectors, and the k-mers once they were wanted."""
+        """About what is held: the vectors, and the k-mers once they were read."""
         return _bytes(self.dataset) + (self.kmers_bytes if self._kmers is not None else 0)
 
     def places(self, where: str) -> RowNumbers:

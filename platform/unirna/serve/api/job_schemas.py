@@ -12,13 +12,13 @@ FASTA: Final = ">my_rna a description\nGGGAAACCC\n"
 
 def _word(text: str) -> str:
     if len(text) > 200 or not text.isprintable():
-        raise ValueError("wanted at most 200 characters, all of them printable")
+        raise ValueError("expected at most 200 characters, all of them printable")
     return text
 
 
 def _no_flag(text: str) -> str:
     if not text or text.startswith("-"):
-        raise ValueError("wanted a name that is not empty and does not begin with '-'")
+        raise ValueError("expected a name that is not empty and does not begin with '-'")
     return _word(text)
 
 
@@ -67,7 +67,7 @@ class EmbedParameters(_Request):
 class ScreenParameters(_Request):
     """What to rank by: likeness to `references`, labels in `predict`, or both."""
 
-    predict: list[Item] = Field([], description="Labels that are wanted, as 'task=label'.", max_length=100)
+    predict: list[Item] = Field([], description="Target labels, as 'task=label'.", max_length=100)
     prior: list[Item] = Field(
         [],
         description="Prevalence of labels, as 'task=label=0.05' or 'task=0.05'; by default as in training.",

@@ -215,7 +215,7 @@ class Guard:
             return problem_response(scope, 413, self._too_large(), FieldError("body", self._too_large())), key
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()  # media types have no case
         if scope["method"] == "POST" and kind != "application/json":
-            return problem_response(scope, 415, "wanted a JSON body and the header Content-Type: application/json"), key
+            return problem_response(scope, 415, "expected a JSON body and the header Content-Type: application/json"), key
         return None, key
 
     def _measured(self, receive: Receive) -> Receive:

@@ -1,4 +1,4 @@
-"""What a browser shows of a request that cannot be answered: a page with the way on, in place of a JSON object."""
+"""The page that a browser shows for a request that cannot be answered, instead of a JSON object."""
 
 from __future__ import annotations
 

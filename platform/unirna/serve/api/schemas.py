@@ -59,15 +59,15 @@ class SearchRequest(_Request):
 class Alignment(_Response):
     """The best local alignment of the query and a hit. All but the score is null for sequences too long to trace."""
 
-    alignment_score: int = Field(description="Match 5, mismatch -4, a gap of n letters -(8 + 6 n).")
-    identity: float | None = Field(description="Share of the alignment's columns with equal letters.")
+    alignment_score: int = Field(description="Match 5, mismatch -4, a gap of n nucleotides -(8 + 6 n).")
+    identity: float | None = Field(description="Share of the alignment's columns with equal nucleotides.")
     query_coverage: float | None = Field(description="Share of the query that the alignment spans.")
     target_coverage: float | None = Field(description="Share of the hit that the alignment spans.")
     query_start: int | None = Field(description="Half-open, from 0.")
     query_end: int | None
     target_start: int | None
     target_end: int | None
-    cigar: str | None = Field(description="With = and X; I are letters that the hit lacks.")
+    cigar: str | None = Field(description="With = and X; I are nucleotides that the hit lacks.")
 
 
 class Hit(_Response):
@@ -472,7 +472,7 @@ EXPORT = (
 MAP = (
     "A line of JSON (padded with spaces to a multiple of 4 bytes, its end included), then little-endian numbers: x and y "
     "of each point in turn as float32, then, with `label`, one number for each. The line says `points`, their number; "
-    "`map`, a name that changes when the map is made anew; `rows` of the collection then and `num_rows` now, `added` since "
+    "`map`, a name that changes when the map is rebuilt; `rows` of the collection then and `num_rows` now, `added` since "
     "and `gone` (their x and y are NaN), and whether the map is `current`, of these very "
     "rows; `bounds` (left, bottom, right, top); `method`, `seed`, `model`, `fingerprint`; "
     "`columns` to colour by, with their kind; `label`, its `column` and `kind`. Of kind `classes` the numbers are uint16 "

@@ -17,7 +17,7 @@ from unirna.serve.errors import bad_field
 
 Vectors = NDArray[np.float32]
 Embed = Callable[[list[str], list[bool]], Sequence[Vectors]]
-"""Sequences, and for each whether the rows of its nucleotides are wanted -> float32 [H] or [L, H] of each."""
+"""Sequences, and for each whether to return the rows of its nucleotides -> float32 [H] or [L, H] of each."""
 Result = TypeVar("Result")
 
 

@@ -157,7 +157,7 @@ class Catalogue:
         """
         for field, value, most in (("count", count, MOST_SAMPLED), ("seed", seed, 2**63 - 1)):
             if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
-                raise bad_field(field, f"wanted a whole number from 0 to {most:,}, got {value!r}")
+                raise bad_field(field, f"expected a whole number from 0 to {most:,}, got {value!r}")
         return [plain_row(row, OWN_COLUMNS) for row in rows_of(self.open(collection).sample(count, seed=seed))]
 
     def export(self, collection: str | None, where: str | None) -> Iterator[bytes]:
@@ -203,6 +203,6 @@ def check_text(value: object, field: str) -> None:
         RequestError: no text, or text that is no Unicode.
     """
     if not isinstance(value, str):
-        raise bad_field(field, f"wanted text, got {type(value).__name__}")
+        raise bad_field(field, f"expected text, got {type(value).__name__}")
     if not value.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in value):
         raise bad_field(field, "half a character (a lone surrogate) cannot be looked up")

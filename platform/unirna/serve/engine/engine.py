@@ -94,7 +94,7 @@ class Engine:
             raise StoreError(f"no collection {default_collection!r} in {store!r}. There are: {', '.join(names)}")
         if registry is not None and not Path(registry).is_dir():
             raise TaskError(
-                f"no registry at {str(registry)!r}: wanted a folder of predictors, as jobs/finetune.py makes it"
+                f"no registry at {str(registry)!r}: expected a folder of predictors, as jobs/finetune.py makes it"
             )
         first = default_collection or vectorstore.default_collection(store) or names[0]
         loaded = load(model) if model else _recorded_model(store, first)
@@ -114,7 +114,7 @@ class Engine:
     # ---- the map ---------------------------------------------------------------------------------------------------
 
     def plan_place(self, name: str | None, sequence: str) -> tuple[Collection, str, Model]:
-        """See that a sequence can be placed on a collection's map; the collection, the letters, and what embeds them.
+        """See that a sequence can be placed on a collection's map; the collection, the sequence, and the encoder for it.
 
         Raises:
             RequestError: a sequence that is not valid (422), no such collection or map (404), another model's (409).
@@ -242,7 +242,7 @@ def _recorded_model(store: str, collection: str) -> Model:
         model = load(made.model, layer=made.layer)
     except CheckpointError as error:
         raise CheckpointError(
-            f"collection {collection!r} was made with the model {made.model!r}, which is not to be found from here. "
+            f"collection {collection!r} was made with the model {made.model!r}, which was not found. "
             f"Say where it is (model=…, --model): {error}"
         ) from error
     if model.fingerprint != made.fingerprint:

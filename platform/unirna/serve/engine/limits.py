@@ -30,16 +30,16 @@ class Limits:
         """Bring sequences to one spelling.
 
         Args:
-            sequences: RNA or DNA letters, either case.
+            sequences: RNA or DNA, upper or lower case.
             field: what to call them in errors; the i-th is `field[i]`.
 
         Raises:
             RequestError: no sequence, or any that is not RNA or DNA or is too long. All bad ones are named.
         """
         if isinstance(sequences, str) or not isinstance(sequences, Sequence):
-            raise bad_field(field, f"wanted a list of sequences, got {type(sequences).__name__}")
+            raise bad_field(field, f"expected a list of sequences, got {type(sequences).__name__}")
         if not sequences:
-            raise bad_field(field, "wanted at least one sequence, got none")
+            raise bad_field(field, "expected at least one sequence, got none")
         good: list[str] = []
         bad: list[FieldError] = []
         for i, letters in enumerate(sequences):
@@ -59,11 +59,11 @@ class Limits:
             RequestError: what is no pair, or as `check_sequences`.
         """
         if isinstance(sequences, str) or not isinstance(sequences, Sequence):
-            raise bad_field(field, f"wanted a list of pairs, got {type(sequences).__name__}")
+            raise bad_field(field, f"expected a list of pairs, got {type(sequences).__name__}")
         parts = [text.split(PAIR_MARK) if isinstance(text, str) else [] for text in sequences]
         for i, part in enumerate(parts):
             if len(part) != 2:
-                raise bad_field(f"{field}[{i}]", f"wanted two sequences as FIRST{PAIR_MARK}SECOND, got {len(part)}")
+                raise bad_field(f"{field}[{i}]", f"expected two sequences as FIRST{PAIR_MARK}SECOND, got {len(part)}")
         sides = [self.check_sequences([part[side] for part in parts], field) for side in (0, 1)]
         return [PAIR_MARK.join(pair) for pair in zip(*sides, strict=True)]
 
@@ -80,7 +80,7 @@ class Limits:
 
     def _checked(self, letters: object) -> str:
         if not isinstance(letters, str):
-            raise ValueError(f"wanted a sequence as text, got {type(letters).__name__}")
+            raise ValueError(f"expected a sequence as text, got {type(letters).__name__}")
         letters = letters.strip()
         if len(letters) > self.max_sequence_length:
             raise ValueError(
@@ -96,10 +96,10 @@ class Limits:
             RequestError: it is not.
         """
         if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= self.max_k:
-            raise bad_field("k", f"wanted a whole number from 1 to {self.max_k:,} (max_k), got {k!r}")
+            raise bad_field("k", f"expected a whole number from 1 to {self.max_k:,} (max_k), got {k!r}")
         if isinstance(offset, bool) or not isinstance(offset, int) or not 0 <= offset <= self.max_k - k:
             most = f"from 0 to {self.max_k - k:,}, so that offset and k are at most {self.max_k:,} (max_k)"
-            raise bad_field("offset", f"wanted a whole number {most}, got {offset!r}")
+            raise bad_field("offset", f"expected a whole number {most}, got {offset!r}")
 
 
 DEFAULT_LIMITS: Final = Limits()

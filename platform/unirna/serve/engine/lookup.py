@@ -19,7 +19,7 @@ def find_id(collection: Collection, text: str) -> tuple[str | None, list[str]]:
 
     Args:
         collection: where to look.
-        text: an identifier, with its version or without, or a part of one in which all letters stand as they do there.
+        text: an identifier, with its version or without, or a part of one, with the same upper and lower case.
 
     Returns:
         The identifier, None where there is none or several; and in the latter case the first of these.

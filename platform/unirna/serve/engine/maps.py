@@ -93,7 +93,7 @@ class Maps:
     def answer(self, name: str | None, label: str | None = None, *, ids: bool = False) -> bytes:
         """A map as it is sent: a line of JSON, padded to a multiple of 4 bytes, then x and y of each point in turn
         (float32), then of each point the code (uint16) or the value (float32) of the label, all little-endian; then, where
-        `ids` are wanted, a JSON list of them.
+        `ids` are requested, a JSON list of them.
 
         The place of a point whose row is gone is NaN, and so is a value that is missing.
 
@@ -172,7 +172,7 @@ class Maps:
         count = len(held.offsets)
         for i, point in enumerate(points):
             if isinstance(point, bool) or not isinstance(point, int) or not 0 <= point < count:
-                raise bad_field(f"points[{i}]", f"wanted a whole number from 0 to {count - 1:,}, got {point!r}")
+                raise bad_field(f"points[{i}]", f"expected a whole number from 0 to {count - 1:,}, got {point!r}")
         wanted = [point for point in points if held.offsets[point] >= 0]
         at = np.unique(held.offsets[wanted]) if wanted else np.zeros(0, np.int64)
         columns = [column for column in held.dataset.schema.names if column != "vector"]
@@ -239,7 +239,7 @@ class Maps:
 
     def _check_map(self, held: LoadedMap, map: str | None) -> None:
         if map is not None and map != held.map.name:
-            raise bad_field("map", "it has been made anew, with other points: read it again")
+            raise bad_field("map", "the map has been rebuilt with other points: read it again")
 
     def _shrink(self) -> None:
         while self._answers and self._bytes() > self.budget:

@@ -100,7 +100,7 @@ def check_options(predictor: Predictor, top: object, prior: object) -> None:
         RequestError: it is not.
     """
     if top is not None and (isinstance(top, bool) or not isinstance(top, int) or top < 0):
-        raise bad_field("top", f"wanted a whole number of classes, 0 for all, got {top!r}")
+        raise bad_field("top", f"expected a whole number of classes, 0 for all, got {top!r}")
     try:
         predictor.check_prior(prior)  # type: ignore[arg-type]
     except TaskError as error:

@@ -30,9 +30,9 @@ class Variants:
                 language-model head (409).
         """
         if method not in METHODS:
-            raise bad_field("method", f"wanted {' or '.join(METHODS)}, got {method!r}")
+            raise bad_field("method", f"expected {' or '.join(METHODS)}, got {method!r}")
         if variants is not None and (isinstance(variants, str) or not isinstance(variants, Sequence) or not variants):
-            raise bad_field("variants", "wanted a list of variants such as A10G, or none for all single substitutions")
+            raise bad_field("variants", "expected a list of variants such as A10G, or none for all single substitutions")
         sites = 0
         errors: list[FieldError] = []
         for i, text in enumerate(variants or ()):

@@ -56,7 +56,7 @@ def check_job(request: EmbedJob | ScreenJob | FinetuneJob, registry: str, tasks:
         except StoreError as error:
             raise bad_field("parameters.collection", str(error)) from error
         if len(request.parameters.collection) > 100:
-            raise bad_field("parameters.collection", "wanted at most 100 characters")
+            raise bad_field("parameters.collection", "expected at most 100 characters")
     elif isinstance(request, ScreenJob):
         if not request.parameters.predict and request.references is None:
             raise bad_field("references", "name what the hits should be like: references, parameters.predict, or both")
@@ -65,17 +65,17 @@ def check_job(request: EmbedJob | ScreenJob | FinetuneJob, registry: str, tasks:
             if task not in tasks or not label:
                 raise bad_field(
                     f"parameters.predict[{i}]",
-                    f"wanted task=label, the task one of {', '.join(tasks) or 'none'}; got {text!r}",
+                    f"expected task=label, the task one of {', '.join(tasks) or 'none'}; got {text!r}",
                 )
     else:
         chosen = request.parameters
         if not registry:
             raise bad_field("kind", "this service has no registry to put a predictor into (--registry)")
         if not TASK.fullmatch(chosen.task):
-            message = "wanted a name of letters, digits, '_', '-' and '.', a letter or digit first, at most 64"
+            message = "expected a name of letters, digits, '_', '-' and '.', a letter or digit first, at most 64"
             raise bad_field("parameters.task", message)
         if [bool(chosen.label_column), bool(chosen.label_columns), bool(chosen.target_column)].count(True) != 1:
-            raise bad_field("parameters.label_column", "wanted one of label_column, label_columns and target_column")
+            raise bad_field("parameters.label_column", "expected one of label_column, label_columns and target_column")
 
 
 def command(
@@ -195,7 +195,7 @@ def find_file(name: str, inputs_folder: str, field: str) -> Path:
     if not inputs_folder:
         raise bad_field(field, "this service has no folder of inputs (--inputs-folder): send the text as fasta or csv")
     parts = name.split("/")
-    wanted = "wanted the path of a file within the folder of inputs, such as plate1/reads.fasta"
+    wanted = "expected the path of a file within the folder of inputs, such as plate1/reads.fasta"
     if not name.isprintable() or set(name) & set("\\*?[]:") or any(part in ("", ".", "..") for part in parts):
         raise bad_field(field, f"{wanted}; got {name[:200]!r}")
     root = Path(inputs_folder).resolve()

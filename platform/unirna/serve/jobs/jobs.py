@@ -119,7 +119,7 @@ class Jobs(JobRecords):
         if (left := shutil.disk_usage(self.folder).free) < FREE_BYTES:
             raise RequestError(
                 507,
-                f"the disk for jobs has {left / 1e6:,.0f} MB left; {FREE_BYTES / 1e6:,.0f} are wanted. Whoever runs "
+                f"the disk for jobs has {left / 1e6:,.0f} MB left; {FREE_BYTES / 1e6:,.0f} are needed. Whoever runs "
                 "this service may remove folders of jobs that have ended, or give it a larger one (--jobs-folder)",
             )
         states, unended = self._states(), list[str]()
@@ -141,7 +141,7 @@ class Jobs(JobRecords):
     def _reserved(self, id: str, by: str, key: str, body: str) -> str:
         """The id that belongs to a caller's key: the one that was given it first."""
         if not IDEMPOTENCY_KEY.fullmatch(key):
-            raise bad_field("Idempotency-Key", "wanted 1 to 200 visible ASCII characters")
+            raise bad_field("Idempotency-Key", "expected 1 to 200 visible ASCII characters")
         place = self._reservation(by, key)
         keys = place.parent
         keys.mkdir(exist_ok=True)

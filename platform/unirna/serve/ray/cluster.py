@@ -84,7 +84,7 @@ def open_jobs(settings: Settings, engine: Engine) -> Jobs:
     """The jobs that these settings describe.
 
     Raises:
-        SettingsError: the scripts of jobs are not to be found.
+        SettingsError: the scripts of jobs were not found.
     """
     place = JobEnvironment(
         python=sys.executable,
@@ -116,7 +116,7 @@ def find_scripts() -> Path:
     for folder in (here.parents[1] / "jobs", here.parents[3] / "jobs", Path.cwd() / "jobs"):
         if (folder / "embed.py").is_file():
             return folder
-    raise SettingsError("--jobs-folder: jobs/embed.py is not to be found. Start the service in the project's folder")
+    raise SettingsError("--jobs-folder: jobs/embed.py was not found. Start the service in the project's folder")
 
 
 def _first_line(text: str) -> str:

@@ -32,7 +32,7 @@ ONGOING = 8
 ASKED: Final = 5
 """How often an encoder is asked, a second apart, before a request is told to come back."""
 ANSWERED: Final = 60.0
-"""Seconds that a batch may take, the start of an encoder in the place of one that went included."""
+"""Seconds that a batch may take, including the start of an encoder that replaces a lost one."""
 STOPS: Final[dict[str, Any]] = {"graceful_shutdown_timeout_s": 30, "graceful_shutdown_wait_loop_s": 0.2}
 
 

@@ -95,8 +95,8 @@ class ToCommand(logging.StreamHandler[TextIO]):
 
 class _Format(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        """Lines of JSON, which have their own time, as they are; of others no letter that steers a terminal, and no line
-        that could be taken for another record."""
+        """Lines of JSON, which have their own time, as they are; of others no character that controls a terminal, and
+        no line that could be taken for another record."""
         if record.name in ("unirna.access", "unirna.audit"):
             return record.getMessage()
         text = super().format(record).replace("\n", "\n    ")

@@ -25,7 +25,7 @@ def _rows(folder: Path, train: str = "train.csv") -> Iterator[tuple[str, list[st
 
 
 def read_modifications(folder: Path) -> pa.Table:
-    """Letters, then twelve columns of 0 and 1, without a heading; rows of several modifications are left out."""
+    """The sequence, then twelve columns of 0 and 1, without a heading; rows of several modifications are left out."""
     rows = []
     for split, (letters, *flags) in _rows(folder):
         found = [name for name, flag in zip(MODIFICATIONS, flags, strict=True) if float(flag)]
@@ -35,7 +35,7 @@ def read_modifications(folder: Path) -> pa.Table:
 
 
 def read_isoforms(folder: Path) -> pa.Table:
-    """A heading, then number, letters, share of the proximal isoform and one more column; the share as log-odds."""
+    """A heading, then number, sequence, share of the proximal isoform and one more column; the share as log-odds."""
     rows = []
     for split, row in _rows(folder, "train_new.csv"):
         try:
@@ -47,7 +47,7 @@ def read_isoforms(folder: Path) -> pa.Table:
 
 
 def read_splice(folder: Path) -> pa.Table:
-    """A heading, then letters and as many digits: 0 for neither, 1 for acceptor, 2 for donor; as 1 for either site."""
+    """A heading, then the sequence and as many digits: 0 for neither, 1 for acceptor, 2 for donor; as 1 for either site."""
     rows = []
     for split, (letters, digits, *_) in _rows(folder):
         if digits.isdigit() and len(digits) == len(letters):

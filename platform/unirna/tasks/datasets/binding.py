@@ -15,7 +15,7 @@ from unirna.tasks.requirements import InputRequirements
 
 PROTEINS = ("ELAVL1", "FUS", "NSUN2", "PUM2", "QKI", "TDP43", "U2AF65", "hnRNPC")
 ROWS = {"train": 3_000, "test": 1_000}
-"""Windows of an experiment that are taken, drawn by their letters."""
+"""Windows taken from an experiment, drawn by a hash of their sequence."""
 
 
 def read(path: Path) -> pa.Table:

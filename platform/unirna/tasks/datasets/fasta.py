@@ -18,7 +18,7 @@ def read(folder: Path) -> pa.Table:
     """
     paths = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     if len(paths) < 2:
-        raise OSError(f"wanted a file for each class, there are {len(paths)}")
+        raise OSError(f"expected a file for each class, there are {len(paths)}")
     rows = [
         {"id": f"{path.stem}/{record.id}", "sequence": record.sequence, "label": path.stem}
         for path in paths

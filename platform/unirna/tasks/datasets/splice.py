@@ -24,7 +24,7 @@ DEFINITIONS = (
         level="nucleotide",
         about="3,186 windows of 60 nt around exon-intron and intron-exon boundaries of primates, and around "
         "neither: Noordewier, Towell & "
-        "Shavlik 1991 (UCI Molecular Biology, CC BY 4.0; StatLog coding, which forced ambiguous letters to T).",
+        "Shavlik 1991 (UCI Molecular Biology, CC BY 4.0; StatLog coding, which forced ambiguity codes to T).",
         get="the UCI splice-junction data (StatLog coding) as one table of sequence and label_name",
         file="data/uci_splice/data.parquet",
         read=read,

@@ -20,7 +20,7 @@ from unirna.tasks.models.head import Features, Fit, LinearHead
 from unirna.tasks.table.units import Units
 
 FEW_ROWS: Final = 1000
-"""With fewer training and validation rows together, cross-validation of all takes the place of one validation split."""
+"""With fewer training and validation rows together, cross-validation replaces the single validation split."""
 FEW_VALID: Final = 100
 MOST_ROWS: Final = 10_000
 """With fewer validation rows too, up to so many rows: above, fitting all models several times takes long."""

@@ -53,7 +53,7 @@ class FullConfig:
         epochs: passes over the training rows, at most.
         patience: epochs without a lower validation loss after which training stops.
         batch_size: sequences of one optimiser step, over all workers.
-        rank: of adapters that are trained in place of the encoder's own matrices (`unirna.model.add_adapters`); 0 for none.
+        rank: of adapters that are trained instead of the encoder's own matrices (`unirna.model.add_adapters`); 0 for none.
         head_input: input of the head. "vector": the model's own vector, starting from the head of the frozen mode (Kumar et
             al. 2022, arXiv:2202.10054). "state": the mean of the last layer's states, starting from scratch.
         learning_rate: peak, of the encoder or its adapters; 0 takes 3e-4, with adapters 2e-3.
@@ -78,9 +78,9 @@ class FullConfig:
     def __post_init__(self) -> None:
         for field in ("epochs", "patience", "batch_size"):
             if getattr(self, field) < 1:
-                raise TaskError(f"{field} is {getattr(self, field)}: wanted at least 1")
+                raise TaskError(f"{field} is {getattr(self, field)}: expected at least 1")
         if self.rank < 0 or self.learning_rate < 0:
-            raise TaskError(f"rank {self.rank}, learning rate {self.learning_rate}: wanted numbers from 0 up")
+            raise TaskError(f"rank {self.rank}, learning rate {self.learning_rate}: expected numbers from 0 up")
 
     @property
     def peak_learning_rate(self) -> float:
@@ -98,7 +98,7 @@ class EncoderWithHead(nn.Module):
 
     def __init__(self, encoder: Encoder, num_outputs: int, rank: int = 0, start: LinearHead | None = None) -> None:
         super().__init__()
-        encoder.lm_head = None  # predicts letters, has no part here
+        encoder.lm_head = None  # predicts nucleotides, has no part here
         if start is None:
             encoder.whitening = None
         if rank:
@@ -163,7 +163,7 @@ def _train(
     # ---- where we are
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     if config.batch_size < 2 * world:
-        raise TaskError(f"batch size {config.batch_size} over {world} workers: wanted at least {2 * world}")
+        raise TaskError(f"batch size {config.batch_size} over {world} workers: expected at least {2 * world}")
     for earlier in read_epochs(work):
         report(earlier["valid_loss"])
     if (work / "done").exists():

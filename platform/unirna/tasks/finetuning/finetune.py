@@ -114,19 +114,19 @@ class FinetuneConfig:
             raise TaskError(f"task name {self.name!r}: it names a folder and a URL, so no leading dot and none of / \\ = :")
         if self.compact and (self.mode == "full" or not (SHIPPED / self.model / "config.json").is_file()):
             raise TaskError(
-                f"compact keeps the name of a shipped encoder in place of a copy: wanted mode frozen or lora on one, got "
+                f"compact keeps the name of a shipped encoder instead of a copy: expected mode frozen or lora on one, got "
                 f"mode {self.mode} on {self.model}"
             )
         if self.data.level == "nucleotide" and self.pooling != "mean":
             raise TaskError(f"level nucleotide reads each nucleotide: there is nothing to pool by {self.pooling!r}")
         if self.data.reference_column and self.mode != "frozen":
-            raise TaskError(f"mode {self.mode} knows no reference column: wanted mode frozen")
+            raise TaskError(f"mode {self.mode} knows no reference column: expected mode frozen")
         if self.mode == "frozen" and (self.seeds > 1 or self.num_trials > 1):
             raise TaskError("mode frozen fits its head in one way: several seeds or trials are for modes lora and full")
         if self.coding and (self.data.level != "sequence" or self.data.reference_column):
             raise TaskError("coding sequences have one answer each: leave out coding for nucleotides and pairs")
         if not 1 <= self.cnn_ensemble_size <= MOST_NETWORKS:
-            raise TaskError(f"cnn_ensemble_size={self.cnn_ensemble_size}: wanted 1 to {MOST_NETWORKS}, or no cnn")
+            raise TaskError(f"cnn_ensemble_size={self.cnn_ensemble_size}: expected 1 to {MOST_NETWORKS}, or no cnn")
         if not 0 < self.threshold < 1:
             raise TaskError(f"threshold={self.threshold}: expected a probability between 0 and 1")
         candidates(self.full, self.seeds, self.num_trials)
@@ -160,7 +160,7 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
     Raises:
         InputError, TaskError, CheckpointError: data, settings or model that cannot be used.
     """
-    # ---- what is wanted, and is it there already
+    # ---- the settings, and whether the predictor is there already
     table = read_labelled(config.data)
     for line in describe(table):
         say(line)
@@ -200,7 +200,7 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
             and all(was.get(key) == recipe.get(key) for key in {*was, *recipe} - NOT_TRAINED)
         ):
             trained = there
-            say(f"{folder} was trained alike: its encoder and head are kept, the simple models made anew")
+            say(f"{folder} was trained with the same settings: keeping its encoder and head, refitting the baselines")
     registry.mkdir(parents=True, exist_ok=True)
 
     # ---- train
@@ -539,7 +539,7 @@ def _check_labels(table: LabelledTable, units: Units, classes: list[str]) -> Non
         if "bounds" in table.counts:
             values = values[table.sides[trained] == 0]
             if not len(values):
-                raise TaskError("all values of the training rows are bounds: wanted some that were measured")
+                raise TaskError("all values of the training rows are bounds: expected some that were measured")
         if values.min() == values.max():
             raise TaskError(f"all {len(values):,} values of the training rows are {values[0]:g}: there is nothing to learn")
     elif table.label_names:
@@ -547,10 +547,10 @@ def _check_labels(table: LabelledTable, units: Units, classes: list[str]) -> Non
             if not 0 < found["true"] < found["known"]:
                 raise TaskError(
                     f"label {name!r} is true in {found['true']:,} of the {found['known']:,} training rows where it is "
-                    "known: wanted some where it is and some where it is not"
+                    "known: expected some where it is and some where it is not"
                 )
     elif len(classes) < 2:
-        raise TaskError(f"the training rows have one class, {classes[0]!r}: wanted at least two")
+        raise TaskError(f"the training rows have one class, {classes[0]!r}: expected at least two")
 
 
 def _is_small(config: FinetuneConfig, table: LabelledTable) -> bool:

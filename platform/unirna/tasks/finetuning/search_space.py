@@ -36,7 +36,7 @@ def candidates(full: FullConfig, seeds: int, num_trials: int) -> list[FullConfig
     if seeds > 1 and num_trials > 1:
         raise TaskError(f"{seeds} seeds and {num_trials} trials: search for settings first, then train with several seeds")
     if seeds < 1 or num_trials < 0:
-        raise TaskError(f"{seeds} seeds, {num_trials} trials: wanted at least one seed, and no negative number")
+        raise TaskError(f"{seeds} seeds, {num_trials} trials: expected at least one seed, and no negative number")
     random = np.random.default_rng([full.seed, 1])
 
     def drawn() -> FullConfig:

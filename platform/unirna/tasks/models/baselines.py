@@ -1,4 +1,4 @@
-"""The simple models that every predictor is set against, fitted on the same rows: linear on letters, and a small CNN."""
+"""The baselines of every predictor, fitted on the same rows: a linear model of sequence features, and a small CNN."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ Outputs = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class SimpleModels:
-    """Models that read letters alone.
+    """Models that read the sequence alone.
 
     Attributes:
         task: what they were fitted for.
-        linear: on the shares of 4-mers, on codons and length or, of nucleotides, on the letters around each.
+        linear: on the shares of 4-mers, on codons and length or, of nucleotides, on the nucleotides around each.
         cnn: the network or networks, where any was asked for.
     """
 

@@ -1,4 +1,4 @@
-"""A small convolutional network on the letters alone: what a predictor has to beat, trained on the same rows."""
+"""A small convolutional network on the sequence alone: what a predictor has to beat, trained on the same rows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NAME: Final = "1D CNN"
 CHANNELS: Final = 64
 WIDTH: Final = 7
 INPUTS: Final = 9
-"""Four letters, the place's phase of three and distance, both from the 3' end, and its share of the length."""
+"""One of four nucleotides, the place's phase of three and distance, both from the 3' end, and its share of the length."""
 EPOCHS: Final = 20
 PATIENCE: Final = 3
 NUCLEOTIDES: Final = 20_000_000
@@ -68,7 +68,7 @@ class SmallCNN(nn.Module):
         self.out = nn.Linear(CHANNELS, num_outputs)
 
     def forward(self, codes_NL: Tensor, lengths_N: Tensor) -> Tensor:
-        """Letters as 0 to 4, padded at the end, and lengths -> outputs [N, C], or of each place [N, L, C]."""
+        """Nucleotides as 0 to 4, padded at the end, and lengths -> outputs [N, C], or of each place [N, L, C]."""
         place = torch.arange(codes_NL.shape[1])
         to_end = lengths_N[:, None] - 1 - place  # negative behind the end
         inside = (to_end >= 0)[:, None].float()
@@ -366,7 +366,7 @@ def _epochs(
 
 
 def _sides(sequences: Sequence[str]) -> list[list[NDArray[np.int64]]]:
-    """The letters of the sequences; of pairs, of the first and of the second ones."""
+    """The sequences; of pairs, the first and the second ones."""
     pairs = bool(sequences) and PAIR_MARK in sequences[0]
     return [[_codes(letters) for letters in side] for side in (split_pairs(sequences) if pairs else (sequences,))]
 

@@ -1,5 +1,5 @@
 """What the simple models that every predictor is set against read: the shares of a sequence's 4-mers, or of its codons, or
-the letters around a nucleotide."""
+the nucleotides around one."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ for _digit, _letter in enumerate("ACGU"):
 
 
 def letter_digits(sequence: str) -> NDArray[np.int64]:
-    """A, C, G, U as 0 to 3 and any other letter as -1, int64 [L]."""
+    """A, C, G, U as 0 to 3 and any other code as -1, int64 [L]."""
     digits: NDArray[np.int64] = _DIGIT[np.frombuffer(sequence.encode("ascii"), np.uint8)]
     return digits
 
 
 def kmer_frequencies(sequences: Sequence[str]) -> NDArray[np.float32]:
-    """Shares of the 256 4-mers in each sequence, float32 [N, 256]; 4-mers with an ambiguous letter are not counted."""
+    """Shares of the 256 4-mers in each sequence, float32 [N, 256]; 4-mers with an ambiguity code are not counted."""
     out = np.zeros((len(sequences), 4**K), np.float32)
     for row, sequence in enumerate(sequences):
         digits = letter_digits(sequence)
@@ -39,8 +39,8 @@ def kmer_frequencies(sequences: Sequence[str]) -> NDArray[np.float32]:
 
 
 def codon_features(sequences: Sequence[str]) -> NDArray[np.float32]:
-    """Shares of the 64 codons, read from the first letter on, and ln of the length, float32 [N, 65]; codons with an
-    ambiguous letter are not counted."""
+    """Shares of the 64 codons, read from the first nucleotide on, and ln of the length, float32 [N, 65]; codons with an
+    ambiguity code are not counted."""
     out = np.zeros((len(sequences), CODON_FEATURES), np.float32)
     for row, sequence in enumerate(sequences):
         digits = letter_digits(sequence)
@@ -52,7 +52,7 @@ def codon_features(sequences: Sequence[str]) -> NDArray[np.float32]:
 
 
 def letters_around(sequences: Sequence[str]) -> list[NDArray[np.float32]]:
-    """The letters within 7 of each nucleotide, one of four each: float32 [L, 60] for each sequence, 0 beyond its ends."""
+    """The nucleotides within 7 of each one, one of four each: float32 [L, 60] for each sequence, 0 beyond its ends."""
     out = []
     for sequence in sequences:
         digits = letter_digits(sequence)

@@ -34,7 +34,7 @@ def expected(
     train: NDArray[np.int64],
     valid: NDArray[np.int64],
 ) -> NDArray[np.float64]:
-    """The values, with what is expected beyond the bound in the place of each bound among the training rows.
+    """The values, with each bound among the training rows replaced by the expected value beyond it.
 
     Ridge regression on the features and these expectations, with normal errors, are worked out in turns until they agree
     (Schmee & Hahn 1979, Technometrics 21:417).

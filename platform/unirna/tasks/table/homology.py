@@ -85,7 +85,7 @@ def _families(whole: Any, sizes: NDArray[np.int64], large: NDArray[np.bool_]) ->
 
 
 def _kmers(sequence: str) -> NDArray[np.int64]:
-    """The distinct k-mers of a sequence; those with an ambiguous letter are not counted."""
+    """The distinct k-mers of a sequence; those with an ambiguity code are not counted."""
     digits = letter_digits(sequence)
     if len(digits) < K:
         return np.empty(0, np.int64)

@@ -26,7 +26,7 @@ def split_pairs(pairs: Sequence[str]) -> tuple[list[str], list[str]]:
     parts = [pair.split(PAIR_MARK) for pair in pairs]
     for number, part in enumerate(parts):
         if len(part) != 2:
-            raise TaskError(f"sequence {number}: wanted two sequences as FIRST{PAIR_MARK}SECOND, got {len(part)}")
+            raise TaskError(f"sequence {number}: expected two sequences as FIRST{PAIR_MARK}SECOND, got {len(part)}")
     return [part[0] for part in parts], [part[1] for part in parts]
 
 
@@ -50,8 +50,8 @@ def difference(read: Callable[[list[str]], NDArray[Number]], pairs: Sequence[str
 
 
 def paired(table: pa.Table) -> tuple[pa.Table, list[str]]:
-    """A table whose `sequence` is the pair of the row's `reference` and its sequence, and what is wrong with each
-    reference, empty where nothing is."""
+    """A table whose `sequence` is the pair of the row's `reference` and its sequence, and the problem of each
+    reference, empty if there is none."""
     pairs, problems = [], []
     for first, second in zip(table["reference"].to_pylist(), table["sequence"].to_pylist(), strict=True):
         problem = ""

@@ -54,7 +54,7 @@ class DataConfig:
     Attributes:
         data: files, folders, globs or URIs.
         label_column, sequence_column, id_column: its columns; rows of a table without the id column are named by number.
-        label_columns: in place of a label column, one for each of several labels: 1 or 0 (true or false, yes or no), empty
+        label_columns: instead of a label column, one for each of several labels: 1 or 0 (true or false, yes or no), empty
             where it is not known.
         numeric: the labels are measured values, not names of classes; ">1000" and "<0.5" of sequences are bounds, which
             training alone uses.
@@ -96,18 +96,18 @@ class DataConfig:
     def __post_init__(self) -> None:
         if self.reference_column and not (self.numeric and self.level == "sequence"):
             raise TaskError(
-                f"reference column {self.reference_column}: wanted values of sequences, named with --target-column"
+                f"reference column {self.reference_column}: expected values of sequences, named with --target-column"
             )
         if self.label_columns and (self.numeric or self.label_column or len(set(self.label_columns)) < 2):
             raise TaskError(
-                f"label columns {', '.join(self.label_columns)}: wanted two or more, of labels that are true or false, and "
+                f"label columns {', '.join(self.label_columns)}: expected two or more of true or false labels, and "
                 "no other column of labels or values"
             )
         if self.level == "nucleotide" and not self.numeric:
             raise TaskError("level nucleotide predicts a value for each nucleotide: name their column with --target-column")
         if not (self.valid_share > 0 and self.test_share > 0 and self.valid_share + self.test_share < 1):
             raise TaskError(
-                f"valid_share {self.valid_share} and test_share {self.test_share}: wanted both above 0, their sum below 1"
+                f"valid_share {self.valid_share} and test_share {self.test_share}: expected both above 0, their sum below 1"
             )
 
 
@@ -347,7 +347,7 @@ def _wanted_columns(table: pa.Table, piece: InputPiece, config: DataConfig) -> p
     is_list = any(kind(label.type) for kind in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list))
     if config.level == "nucleotide" and not is_list and not _is_text(label.type):
         raise TaskError(
-            f"{piece.path}: column {config.label_column!r} is of type {label.type}: wanted a list with one value for each "
+            f"{piece.path}: column {config.label_column!r} has type {label.type}: expected a list with one value for each "
             "nucleotide. For one value for each sequence leave out --level"
         )
     if config.level == "sequence" and config.numeric and is_list:
@@ -360,7 +360,7 @@ def _wanted_columns(table: pa.Table, piece: InputPiece, config: DataConfig) -> p
         and config.numeric
         and not (pa.types.is_integer(label.type) or pa.types.is_floating(label.type) or _is_text(label.type))
     ):
-        raise TaskError(f"{piece.path}: column {config.label_column!r} is of type {label.type}: wanted numbers")
+        raise TaskError(f"{piece.path}: column {config.label_column!r} has type {label.type}: expected numbers")
     if (
         not config.numeric
         and pa.types.is_floating(label.type)
@@ -398,7 +398,7 @@ def _flag(value: object, column: str, path: str) -> str:
     found = FLAGS.get(text.removesuffix(".0"))
     if found is None:
         raise TaskError(
-            f"{path}: column {column!r} holds {value!r}: wanted 1 or 0, true or false, yes or no, or nothing where it is "
+            f"{path}: column {column!r} holds {value!r}: expected 1 or 0, true or false, yes or no, or nothing where it is "
             "not known"
         )
     return found
