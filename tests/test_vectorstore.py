@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from unirna import vectorstore
-from unirna.vectorstore import Collection, FilterError, ModelMismatchError, Provenance, StoreError, memory
+from unirna.vectorstore import Collection, FilterError, ModelMismatchError, Provenance, StoreError, vector_cache
 from unirna.vectorstore import collection as collections
 from unirna.vectorstore.filters import check_filter
 from unirna.vectorstore.vector_cache import VECTOR_CACHE
@@ -272,15 +272,15 @@ def test_nothing_shows_before_the_commit_and_an_open_collection_sees_the_next(tm
 
 
 def test_memory_follows_commits_deletions_and_a_table_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "BLOCK_ROWS", 8)
+    monkeypatch.setattr(vector_cache, "BLOCK_ROWS", 8)
     read: list[int] = []
-    real = memory._read
+    real = vector_cache._read
 
-    def counted(dataset: Any, fragments: list[Any], key: tuple[str, ...]) -> memory.Block:
+    def counted(dataset: Any, fragments: list[Any], key: tuple[str, ...]) -> vector_cache.Block:
         read.append(len(fragments))
         return real(dataset, fragments, key)
 
-    monkeypatch.setattr(memory, "_read", counted)
+    monkeypatch.setattr(vector_cache, "_read", counted)
     uri, table = str(tmp_path), rows(vectors(40))
     parts = [text for i in range(5) for text in vectorstore.write_rows(uri, "c", table.slice(4 * i, 4), SCHEMA)]
     vectorstore.commit(uri, "c", SCHEMA, parts, key="a", read_version=0)
@@ -321,12 +321,12 @@ def test_memory_holds_what_was_searched_last_and_no_more_than_its_budget(tmp_pat
     for name in ("a", "b", "c"):
         vectorstore.append_rows(str(tmp_path), name, table, key=name)
     a, b, c = (lance.dataset(f"{tmp_path}/{name}.lance") for name in "abc")
-    held = memory.Memory(2 * 40 * H * 4)
+    held = vector_cache.VectorCache(2 * 40 * H * 4)
     first = held.matrix(a)
     assert first is not None and held.matrix(b) is not None and held.matrix(a) is first
     assert held.matrix(c) is not None and held.matrix(a) is first  # b was searched longest ago
     assert sorted(held._held) == sorted([(a.uri, None), (c.uri, None)])
-    assert memory.Memory(40 * H * 4 - 1).matrix(a) is None
+    assert vector_cache.VectorCache(40 * H * 4 - 1).matrix(a) is None
 
 
 def test_a_filter_that_fails_on_a_row_says_so(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
