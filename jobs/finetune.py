@@ -250,7 +250,7 @@ def _wanted(config: Config) -> FinetuneConfig:
         given = [name for name in OF_THE_FILE if getattr(config, name) != getattr(Config, name)]
         if given or len(config.data) != 1:
             flags = ", ".join(f"--{name.replace('_', '-')}" for name in given) or "several files"
-            raise TaskError(f"--dataset {config.dataset} knows what its one file is made of: leave out {flags}")
+            raise TaskError(f"--dataset {config.dataset} defines the contents of its one file: leave out {flags}")
         data = prepare(defined, config.data[0], Path(config.registry) / ".data")
         data = replace(data, allow_copies=data.allow_copies or config.allow_copies)
     full = FullConfig(rank=config.rank if mode == "lora" else 0, seed=config.seed, **training)

@@ -44,7 +44,7 @@ def serve_store(settings: Settings) -> dict[str, Any]:
         if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1" and is_loopback(settings.host):
             raise SettingsError(
                 "RAY_SERVE_ENABLE_HA_PROXY=1: HAProxy shows its own pages (ports 8404 and 9101) on every address, and this "
-                f"service is to listen on {settings.host} alone. Leave the variable out, or choose another --host"
+                f"service should listen on {settings.host} only. Leave the variable out, or choose another --host"
             )
         check_port(settings.host, settings.port)
     for_jobs = settings.job_workers if settings.jobs_folder else 0  # or a job would wait for the replicas' cores for ever

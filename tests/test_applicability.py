@@ -199,7 +199,7 @@ def test_profiles_and_pairs_are_refused_alike(store: str, nano_model_path: Path,
     settings: dict[str, Any] = {"model": str(nano_model_path), "registry": str(tmp_path), "cnn": False, "blend": False}
     takes = InputRequirements("a test", 10, None, (Motif("A", "start"),))
     each = DataConfig((str(tmp_path / "t.parquet"),), "value", numeric=True, level="nucleotide")
-    with pytest.raises(TaskError, match="rows are not what the predictor is declared to take"):
+    with pytest.raises(TaskError, match="rows do not meet the declared requirements"):
         finetune(FinetuneConfig("each", data=each, requirements=takes, **settings))
     takes = replace(takes, required=())
     finetune(FinetuneConfig("each", data=each, requirements=takes, **settings))

@@ -75,7 +75,7 @@ def test_the_shipped_head_knows_the_clover_leaf_and_is_read_back(tmp_path: Path)
     again = load_structure_predictor(predictor.save(tmp_path / "kept"), model=predictor.model)
     np.testing.assert_array_equal(again.contacts(found), close)
     (tmp_path / "kept" / "contacts.safetensors").write_bytes(b"no")
-    with pytest.raises(FoldError, match=r"no sound contacts.safetensors.*recipes/contacts.py"):
+    with pytest.raises(FoldError, match=r"no valid contacts.safetensors.*recipes/contacts.py"):
         load_structure_predictor(tmp_path / "kept", model=predictor.model)
     (tmp_path / "kept" / "contacts.safetensors").unlink()
     with pytest.raises(FoldError, match="no head for contacts"):

@@ -61,7 +61,7 @@ def test_each_definition_is_whole_and_short() -> None:
     for path in (Path(tasks.__file__).parent / "datasets").glob("[!_]*.py"):
         text = path.read_text()
         assert len(text.splitlines()) < LINES * text.count("Definition("), path.name
-    with pytest.raises(TaskError, match=r"no task 'splice' is defined. Defined are: .*splice_site"):
+    with pytest.raises(TaskError, match=r"no data set 'splice'. There are: .*splice_site"):
         find_definition("splice")
 
 
@@ -110,7 +110,7 @@ def test_what_is_true_of_the_middle_is_learnt_from_the_middle(tmp_path: Path, na
         assert isinstance(found, tasks.Predictions) and found.labels == ["pyrimidine"]
     assert load_predictor(tmp_path / "registry" / "mean").encoder_fingerprint != predictor.encoder_fingerprint
     assert finetune(FinetuneConfig("centre", pooling="centre", **settings)) == centre  # there already
-    with pytest.raises(TaskError, match="made otherwise"):
+    with pytest.raises(TaskError, match="with other settings"):
         finetune(FinetuneConfig("centre", **settings))
 
 

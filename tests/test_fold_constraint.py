@@ -141,8 +141,8 @@ def test_a_forced_pair_comes_and_others_are_kept_out(predictor: StructurePredict
         ("...........)", r"position 12: '\)' closes nothing"),
         ("(..)........", r"positions 1 and 4 \(G-G\) are too close"),
         ("(...).......", r"positions 1 and 5 \(G-A\) cannot pair"),
-        ("....|.......", "position 5: A has nothing that it may pair with"),
-        (">...........", "position 1: G has nothing that it may pair with"),
+        ("....|.......", "position 5: A has no nucleotide to pair with"),
+        (">...........", "position 1: G has no nucleotide to pair with"),
     ],
 )
 def test_constraints_that_are_not_valid(text: str, says: str) -> None:

@@ -72,5 +72,5 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
         labels(path, "number")
     with pytest.raises(InputError, match=r"has no column 'chrom'.*--column-type"):
         labels(path, "kind", column_type=("chrom=text",))
-    with pytest.raises(TaskError, match="it is no column of other sequences"):
+    with pytest.raises(TaskError, match="it must be another column than the sequence"):
         labels(path, "kind", numeric=True, reference_column="sequence")

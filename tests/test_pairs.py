@@ -91,13 +91,13 @@ def test_a_predictor_of_pairs_is_made_and_served(tmp_path: Path, library: Any) -
     )
     with pytest.raises(TaskError, match="expected two sequences"):
         predictor.predict([wild])
-    with pytest.raises(TypeError, match="wants a list"):
+    with pytest.raises(TypeError, match="expects a list"):
         predictor.predict(wild)
     long = predictor.simple.outputs("1D CNN", [f"{'ACGU' * 5000}&A", f"A&{'ACGU' * 5000}"] * 12)
     assert np.abs(np.asarray(long)[::2] + np.asarray(long)[1::2] - 2 * predictor.simple.cnn.centre).max() < 1e-3
     with pytest.raises(SequenceError, match="sequence 0: protein letter"):
         predictor.predict([f"{wild}&AXA"])
-    with pytest.raises(TaskError, match="mode lora knows no reference column"):
+    with pytest.raises(TaskError, match="mode lora does not support a reference column"):
         replace(config, mode="lora")
     with pytest.raises(ScreenError, match="compares two sequences"):
         parse_label_criterion("gain=high", config.registry)

@@ -257,7 +257,7 @@ def test_labels_are_read_from_tables(tmp_path: Path) -> None:
     assert table.to_pydict() == {"id": ["007", "008"], "käfer": [None, "b"], "n": [1, 2]}
     assert missing == {("käfer", "NA"): 1}
     (tmp_path / "a.fa").write_text(FASTA, encoding="utf-8")
-    with pytest.raises(InputError, match="is no table"):
+    with pytest.raises(InputError, match="is not a table"):
         read_labels(str(tmp_path / "a.fa"))
 
 

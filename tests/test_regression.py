@@ -284,7 +284,7 @@ def test_adapters_are_trained_stored_and_added_to_a_shipped_model(
     with pytest.raises(TaskError, match="'unirna-none', which does not come with this version"):
         load_predictor(folder).predict(sequences)
     (folder / "encoder" / "adapter.safetensors").write_bytes(b"no")
-    with pytest.raises(TaskError, match="no sound adapted model"):
+    with pytest.raises(TaskError, match="no valid adapted model"):
         load_predictor(folder).predict(sequences)
     with pytest.raises(TaskError, match="compact keeps the name of a shipped encoder"):
         replace(config, mode="full", full=FullConfig())

@@ -664,7 +664,7 @@ def test_command_models_and_doctor(service: Any, library: Any, tmp_path: Path, m
     said = capsys.readouterr().out
     assert "✓ collection rfam" in said and "✓ its collection rfam" in said and "1 to fix" in said
     assert _cli.main(["doctor", "--url", "http://127.0.0.1:9", "--timeout", "5"]) == 1
-    assert "✗ service: nothing answers" in capsys.readouterr().out
+    assert "✗ service: no service responds" in capsys.readouterr().out
 
 
 def test_an_error_names_the_request(service: Any) -> None:

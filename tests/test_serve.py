@@ -536,7 +536,7 @@ def test_settings_come_from_variables() -> None:
     assert (settings.port, settings.store, settings.gpus) == (9000, "s", 0.5)
     with pytest.raises(SettingsError, match=r"UNIRNA_MAX_K is 'many': expected a whole number"):
         Settings.from_environment({"UNIRNA_MAX_K": "many"})
-    with pytest.raises(SettingsError, match="UNIRNA_MAXK is no setting: did you mean UNIRNA_MAX_K"):
+    with pytest.raises(SettingsError, match="UNIRNA_MAXK is not a setting: did you mean UNIRNA_MAX_K"):
         Settings.from_environment({"UNIRNA_MAXK": "5", "UNIRNA_API_KEY": "x", "UNIRNA_URL": "y"})
     for text, on in (("1", True), ("True", True), ("0", False), ("off", False)):
         assert Settings.from_environment({"UNIRNA_LOG_REQUESTS": text}).log_requests is on

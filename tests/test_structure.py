@@ -56,7 +56,7 @@ def test_known_structures() -> None:
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("((.)", "position 1.*never closed"), (".)", "position 2.*closes nothing"), ("(?)", "position 2.*no dot-bracket")],
+    [("((.)", "position 1.*never closed"), (".)", "position 2.*closes nothing"), ("(?)", "position 2.*not a dot-bracket")],
 )
 def test_bad_dot_bracket(text: str, says: str) -> None:
     with pytest.raises(StructureError, match=says):
@@ -68,7 +68,7 @@ def test_bad_dot_bracket(text: str, says: str) -> None:
     [
         ("2 x\n1 G 0 2 2 1\n2 C 1 0 0 2\n", "line 2: nucleotide 1 pairs with 2, but 2 does not pair back"),
         ("3 x\n1 G 0 2 0 1\n", "line 1: the title says 3 nucleotides, 1 lines follow"),
-        ("1 x\n1 G 0 2 0 1\n2 C 1 0 0 2\n", "line 3: the title says 1 nucleotides, more lines follow"),
+        ("1 x\n1 G 0 2 0 1\n2 C 1 0 0 2\n", "line 3: the title says 1 nucleotides, but more lines follow"),
         ("2 x\n1 G 0 2 0 1\n3 C 1 0 0 2\n", "line 3: expected nucleotide 2, got 3"),
         ("1 x\n1 G 0 2 0 1\nand so on\n", "line 3: expected a title"),
         ("", "expected a title"),

@@ -281,7 +281,7 @@ def test_a_frozen_predictor_is_made_saved_and_read_back(wanted: FinetuneConfig, 
     capsys.readouterr()
     assert finetune(wanted) == summary and "nothing to do" in capsys.readouterr().err
     other = replace(wanted, data=replace(wanted.data, seed=5))
-    with pytest.raises(TaskError, match="made otherwise"):
+    with pytest.raises(TaskError, match="with other settings"):
         finetune(other)
     assert finetune(replace(other, replace=True))["accuracy"] > 0.8
     assert "150 taken from" in capsys.readouterr().err
@@ -325,7 +325,7 @@ def test_a_damaged_predictor_is_refused(wanted: FinetuneConfig) -> None:
     with pytest.raises(TaskError, match="the head was fitted on"):
         load_predictor(folder).predict(["ACGU"])
     (folder / "head.safetensors").write_bytes(b"cut")
-    with pytest.raises(TaskError, match=r"head.safetensors: no sound head"):
+    with pytest.raises(TaskError, match=r"head.safetensors: no valid head"):
         load_predictor(folder)
 
 
@@ -409,7 +409,7 @@ def test_the_small_cnn_learns_what_depends_on_place_and_is_kept(tmp_path: Path, 
     np.testing.assert_allclose(np.mean(parts, axis=0), cnn.outputs(sequences), atol=1e-5)
     np.testing.assert_allclose(again.outputs(sequences), cnn.outputs(sequences), atol=1e-5)
     (tmp_path / "cnn.safetensors").write_bytes(b"no")
-    with pytest.raises(TaskError, match="no sound network"):
+    with pytest.raises(TaskError, match="no valid network"):
         CNN.load(tmp_path / "cnn.safetensors")
     mixed = [sequences[0], "A", "N" * 200]
     alone = np.concatenate([again.outputs([sequence]) for sequence in mixed])

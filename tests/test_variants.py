@@ -84,8 +84,8 @@ def test_a_place_is_read_in_the_window_in_which_it_counts_most(nano: Model) -> N
     ("text", "message"),
     [
         ("A1G", "the sequence has G at 1, not A"),
-        ("G9A", "there is no place 9"),
-        ("G0A", "there is no place 0"),
+        ("G9A", "position 9 is outside"),
+        ("G0A", "position 0 is outside"),
         ("G1", "expected a form such as A10G"),
         ("", "expected a form such as A10G"),
         ("G1G", "changes nothing"),

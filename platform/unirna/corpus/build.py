@@ -236,7 +236,7 @@ def _start(work: Work, out: Path, recipe: dict[str, Any], config: BuildConfig) -
             "Install it, or give --clustering minhash"
         )
     if not installed and (config.exclude or config.clustering == "auto"):
-        say("MMseqs2 is not installed: near-duplicates are told by their k-mers, which finds fewer of the distant ones")
+        say("MMseqs2 is not installed: near-duplicates are found by shared k-mers, which misses more of the distant ones")
     exclusion = ("mmseqs2" if installed else "kmers") if config.exclude else ""
     uses = "mmseqs2" in (chosen, exclusion)
     tools = {"clustering": chosen, "exclusion": exclusion, "mmseqs2": installed if uses else ""}

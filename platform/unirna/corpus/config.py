@@ -76,10 +76,10 @@ class BuildConfig:
             )
         for name in ("identity", "coverage", "exclude_identity", "exclude_coverage"):
             if not 0.5 <= getattr(self, name) <= 1:
-                raise CorpusError(f"{name.replace('_', ' ')} {getattr(self, name)}: expected 0.5 up to 1")
+                raise CorpusError(f"{name.replace('_', ' ')} {getattr(self, name)}: expected 0.5 to 1")
         for name in ("cluster_exponent", "source_exponent"):
             if not 0 <= getattr(self, name) <= 1:
-                raise CorpusError(f"{name.replace('_', ' ')} {getattr(self, name)}: expected 0 up to 1")
+                raise CorpusError(f"{name.replace('_', ' ')} {getattr(self, name)}: expected 0 to 1")
         if self.clustering not in CLUSTERINGS:
             raise CorpusError(f"clustering {self.clustering!r}: expected one of {', '.join(CLUSTERINGS)}")
         if self.drop_groups and not self.group_column:

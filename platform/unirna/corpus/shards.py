@@ -56,7 +56,7 @@ def verify(folder: str | Path) -> int:
         if not path.exists():
             raise CorpusError(f"{path} is missing: the corpus is damaged, build it again")
         if path.stat().st_size != wanted["bytes"] or digest_file(path) != wanted["blake2b"]:
-            raise CorpusError(f"{path} does not have the checksum of the manifest: the corpus is damaged, build it again")
+            raise CorpusError(f"{path} does not match its checksum in the manifest: the corpus is damaged, build it again")
     return len(files)
 
 
@@ -106,7 +106,7 @@ class Corpus:
                 or any(len(array) != part["sequences"] for array in arrays.values())
             ):
                 raise CorpusError(
-                    f"{path} is not of the size that the manifest gives: the corpus is damaged, build it again"
+                    f"{path} does not have the size that the manifest states: the corpus is damaged, build it again"
                 )
             self._tokens.append(np.asarray(np.memmap(path, np.uint8, "r")))  # a plain view: slices cost less
             self._offsets.append(offsets)

@@ -70,7 +70,7 @@ def calibrate(
         encoder = load(made.model, layer=made.layer)
     collection.check_model(encoder.fingerprint, encoder.name)
     queries = random_queries(collection, seed)
-    say(f"searching {name} with {len(queries):,} random sequences, to say how often chance does as well as a hit")
+    say(f"searching {name} with {len(queries):,} random sequences, to measure how often chance matches a hit")
     found = vectorstore.measure_chance(collection, queries, encoder.embed(queries))
     found = replace(found, seconds=round(time.monotonic() - started, 2))
     vectorstore.keep_chance(store, name, found)

@@ -121,5 +121,5 @@ class Embedder:
         if not np.all(sound):
             bad = chunk["id"][int(first[np.flatnonzero(~sound)[0]])].as_py()
             raise JobError(
-                f"record {bad}: model {self.model.name} gives a vector with NaN or infinity; its weights are unsound"
+                f"record {bad}: model {self.model.name} returned a vector with NaN or infinity; its weights are damaged"
             )

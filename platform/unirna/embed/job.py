@@ -201,7 +201,7 @@ def _attempt(config: EmbedConfig, started: float) -> dict[str, Any]:
     if state.has("commit.json"):
         note = state.read_json("commit.json")
         if vectorstore.committed_version(store, name, key, note["read_version"]) is not None:
-            say("the collection has this input: finishing what was left to tidy up")
+            say("the collection already has this input: finishing the clean-up")
             if config.switch_model:
                 vectorstore.tidy_overwritten(store, name, note["read_version"])
             return _finish(state, store, name, key, note["against"], pieces, note["summary"], config, encoder)
@@ -419,7 +419,7 @@ def _labels(config: EmbedConfig, pieces: list[InputPiece], collection: vectorsto
     if told := tell_renamed({old: new for old, new in labels.items() if new}, unnamed):
         say(told)
     if replaced := [old for old, new in labels.items() if not new and old in OURS and old not in config.drop_labels]:
-        say(f"columns of an export, worked out again: {', '.join(replaced)}")
+        say(f"columns of an export, computed again: {', '.join(replaced)}")
     if collection is not None:
         check_labels([name for name in labels.values() if name], collection)
     return labels

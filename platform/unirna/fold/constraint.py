@@ -82,7 +82,7 @@ def read_constraint(text: str, sequence: str) -> Constraint | None:
     alone = np.flatnonzero(forced & ~(allowed.any(axis=0) | allowed.any(axis=1)))
     if len(alone):
         place = int(alone[0])
-        raise ConstraintError(f"position {place + 1}: {sequence[place]} has nothing that it may pair with")
+        raise ConstraintError(f"position {place + 1}: {sequence[place]} has no nucleotide to pair with")
     return Constraint(text, allowed, forced)
 
 

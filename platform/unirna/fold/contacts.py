@@ -73,7 +73,7 @@ class ContactHead:
         try:
             return cls(**load_file(Path(folder) / FILE))
         except (OSError, SafetensorError, TypeError) as error:
-            raise ValueError(f"{folder}: no sound {FILE} ({error}). Make it with recipes/contacts.py") from error
+            raise ValueError(f"{folder}: no valid {FILE} ({error}). Make it with recipes/contacts.py") from error
 
 
 def features(matrix: Matrix, crossing: NDArray[np.int64]) -> Iterator[Matrix]:

@@ -129,4 +129,4 @@ def read_adapted(folder: Path) -> tuple[str, str, dict[str, Tensor], bool]:
         adapters = load_file(folder / ADAPTER_FILE) if (folder / ADAPTER_FILE).exists() else {}
         return str(base["base"]), str(base["fingerprint"]), adapters, bool(base.get("whitened", False))
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise CheckpointError(f"{folder} holds no sound adapted model ({error}). Fine-tune again") from error
+        raise CheckpointError(f"{folder} holds no valid adapted model ({error}). Fine-tune again") from error

@@ -127,7 +127,7 @@ class Model:
             SequenceError: a sequence that is not RNA or DNA; it is named by its index.
         """
         if isinstance(sequences, str):
-            raise TypeError("embed wants a list of sequences, got one string. Write embed([sequence])")
+            raise TypeError("embed expects a list of sequences, got one string. Write embed([sequence])")
         tokens = [tokenise(normalise(s, f"sequence {i}")) for i, s in enumerate(sequences)]
         return self.embed_tokens(tokens, batch_tokens=batch_tokens)
 

@@ -63,7 +63,7 @@ def parse_variant(text: str, sequence: str) -> Variant:
         old, new = (found[i].upper().replace("T", "U") for i in (1, 3))
         place = int(found[2]) - 1
         if not 0 <= place < len(sequence):
-            raise VariantError(f"{shown}: there is no place {place + 1} in a sequence of {len(sequence):,}")
+            raise VariantError(f"{shown}: position {place + 1} is outside the sequence of {len(sequence):,} nucleotides")
         if sequence[place] != old:
             raise VariantError(f"{shown}: the sequence has {sequence[place]} at {place + 1}, not {old}")
         if old == new or place in sites:

@@ -181,7 +181,7 @@ def parse_label_criterion(text: str, registry: str) -> LabelCriterion:
     if predictor.pairs:
         raise ScreenError(f"predictor {name!r} compares two sequences, and a library has one in each record")
     if predictor.level == "nucleotide":
-        raise ScreenError(f"predictor {name!r} gives a value for each nucleotide, by which sequences have no order")
+        raise ScreenError(f"predictor {name!r} gives a value for each nucleotide, so sequences cannot be ranked by it")
     if predictor.numeric and label not in WANTED:
         raise ScreenError(f"predictor {name!r} predicts values: expected {name}=high or {name}=low, got {text!r}")
     if not predictor.numeric and label not in predictor.labels:

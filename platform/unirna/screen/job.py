@@ -188,7 +188,10 @@ def _criteria(config: ScreenConfig) -> Criteria:
     for criterion in labels:
         if criterion.fingerprint not in encoders:
             if encoders:
-                say(f"note: {criterion.predictor} reads another encoder's vectors, so every record is embedded once more")
+                say(
+                    f"note: {criterion.predictor} uses the vectors of another encoder, so every record is embedded with "
+                    "that one too"
+                )
             encoders[criterion.fingerprint] = criterion.folder
     return Criteria(references, labels, encoders)
 

@@ -103,7 +103,7 @@ def fastq_records(path: str, stream: IO[bytes]) -> Rows:
             problem = problem or f"{length} qualities for {wanted} nucleotides"
             shown = header[1:41].decode("utf-8", "replace")
             raise InputError(
-                path, f"is not sound FASTQ: record {shown!r} in line {first} is cut short or damaged: {problem}"
+                path, f"is not valid FASTQ: record {shown!r} in line {first} is cut short or damaged: {problem}"
             )
         name, description = _named(_header_text(path, header, first, 0))
         yield name, description, letters.decode("utf-8", "replace")

@@ -223,7 +223,7 @@ def _kind(path: str, encoding: str) -> tuple[str, str]:
             head = stream.read(4)
     kind = "parquet" if head == b"PAR1" else _text_kind(path, compression, encoding)
     if not kind:
-        raise InputError(path, "neither its name nor its first line tells the format. Known endings: " + " ".join(FORMATS))
+        raise InputError(path, "its format is not clear from its name or first line. Known endings: " + " ".join(FORMATS))
     return kind, compression
 
 

@@ -97,7 +97,7 @@ def read_labels(
     tables: list[pa.Table] = []
     for piece in plan_pieces(path, encoding=encoding):
         if piece.format not in ("csv", "tsv", "parquet"):
-            raise InputError(piece.path, "is no table: expected CSV, TSV or Parquet")
+            raise InputError(piece.path, "is not a table: expected CSV, TSV or Parquet")
         names = table_columns(piece)
         for column in types:
             if column not in names:

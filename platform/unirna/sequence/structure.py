@@ -77,7 +77,7 @@ def parse_dot_bracket(text: str) -> Pairs:
                 raise StructureError(f"position {j + 1}: {mark!r} closes nothing")
             pairs.append((stack.pop(), j))
         else:
-            raise StructureError(f"position {j + 1}: {mark!r} is no dot-bracket character")
+            raise StructureError(f"position {j + 1}: {mark!r} is not a dot-bracket character")
     for mark, stack in stacks.items():
         if stack:
             raise StructureError(f"position {stack[-1] + 1}: {mark!r} is never closed")
@@ -144,7 +144,7 @@ def parse_ct_all(text: str) -> list[Structure]:
         title = lines[place]
         if found and _is_ct_row(title.fields):
             raise StructureError(
-                f"CT line {title.number}: the title says {len(found[-1].sequence)} nucleotides, more lines follow"
+                f"CT line {title.number}: the title says {len(found[-1].sequence)} nucleotides, but more lines follow"
             )
         count = int(title.fields[0])
         rows: list[_Line] = []

@@ -154,7 +154,7 @@ def _batches(
                     yield pa.Table.from_batches([batch]), [names[i] for i in places]
         except pa.ArrowInvalid as error:
             if "Empty CSV" not in str(error):
-                raise InputError(piece.path, f"is not a sound {piece.format} table: {_told(str(error), lines)}") from error
+                raise InputError(piece.path, f"is not a valid {piece.format} table: {_told(str(error), lines)}") from error
 
 
 @contextmanager
@@ -162,7 +162,7 @@ def _problems_of(piece: InputPiece) -> Iterator[None]:
     try:
         yield
     except pa.ArrowInvalid as error:
-        raise InputError(piece.path, f"is not a sound {piece.format} table: {error}") from error
+        raise InputError(piece.path, f"is not a valid {piece.format} table: {error}") from error
 
 
 def _header(piece: InputPiece, stream: IO[bytes]) -> tuple[list[str], str, int]:

@@ -104,7 +104,7 @@ class Settings:
         for name in environment:
             if name.startswith("UNIRNA_") and name not in (*names, "UNIRNA_API_KEY"):
                 for meant in get_close_matches(name, names, 1, 0.85):
-                    raise SettingsError(f"{name} is no setting: did you mean {meant}?")
+                    raise SettingsError(f"{name} is not a setting: did you mean {meant}?")
         values: dict[str, Any] = {}
         for field in fields(cls):
             text = environment.get(variable(field.name), "").strip()
@@ -127,7 +127,7 @@ class Settings:
         if not self.store:
             raise SettingsError(f"{_name('store')}: no store given. Make one with make demo or jobs/embed.py")
         if self.inputs_folder and not Path(self.inputs_folder).is_dir():
-            raise SettingsError(f"{_name('inputs_folder')}: {self.inputs_folder!r} is no folder")
+            raise SettingsError(f"{_name('inputs_folder')}: {self.inputs_folder!r} is not a folder")
         if self.root_path and not ROOT_PATH.fullmatch(self.root_path):
             raise SettingsError(f"{_name('root_path')} is {self.root_path!r}: expected a path such as /unirna")
         least = {
@@ -168,7 +168,7 @@ class Settings:
         if self.max_waiting_nucleotides < self.max_sequence_length:
             raise SettingsError(
                 f"{_name('max_waiting_nucleotides')} is {self.max_waiting_nucleotides}: expected at least "
-                f"max_sequence_length, {self.max_sequence_length}, or the longest sequence could never be embedded"
+                f"max_sequence_length, {self.max_sequence_length}, so that the longest sequence can be embedded"
             )
 
     def key_digest(self, environment: Mapping[str, str] = os.environ) -> str | None:
@@ -197,7 +197,7 @@ class Settings:
             if is_loopback(self.host):
                 return None
             raise SettingsError(
-                f"{_name('host')} is {self.host}: a service that others can reach needs a key, and there is none. "
+                f"{_name('host')} is {self.host}: a service that others can reach needs a key, and none is set. "
                 "Set UNIRNA_API_KEY, --api-key-file or --keys-file (openssl rand -hex 32 makes a key), or listen on "
                 "127.0.0.1"
             )

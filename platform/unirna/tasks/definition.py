@@ -95,7 +95,7 @@ def find_definition(name: str) -> Definition:
     """
     have = definitions()
     if name not in have:
-        raise TaskError(f"no task {name!r} is defined. Defined are: {', '.join(have)}")
+        raise TaskError(f"no data set {name!r}. There are: {', '.join(have)}")
     return have[name]
 
 
@@ -113,9 +113,9 @@ def prepare(definition: Definition, path: str | Path, folder: Path) -> DataConfi
         raise
     except (OSError, ValueError, LookupError, pa.ArrowException) as error:
         cause = str(error).partition("\n")[0]
-        raise InputError(str(path), f"is not what {definition.name} reads ({cause}). Wanted {definition.get}") from error
+        raise InputError(str(path), f"is not what {definition.name} reads ({cause}). Expected {definition.get}") from error
     if not table.num_rows:
-        raise InputError(str(path), f"has no row for {definition.name}. Wanted {definition.get}")
+        raise InputError(str(path), f"has no row for {definition.name}. Expected {definition.get}")
     folder.mkdir(parents=True, exist_ok=True)
     out = folder / f"{definition.name}.parquet"
     pq.write_table(table, beside := folder / f".{definition.name}.tmp")

@@ -103,7 +103,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     if "bounds" in table.counts:
         rows = rows[table.sides[rows] == 0]
         if not len(rows):
-            raise TaskError(f"all labels of {config.split} are bounds, on which nothing can be measured")
+            raise TaskError(f"all labels of {config.split} are bounds, so nothing can be measured on them")
     checks = predictor.check([table.sequences[i] for i in rows])
     refused = [(table.ids[i], check.reason) for i, check in zip(rows, checks, strict=True) if not check.applicable]
     if refused:
@@ -126,9 +126,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     else:
         truth = np.array([index.get(table.labels[i], len(classes)) for i in rows], np.int64)
     if foreign:
-        say(
-            f"note: {foreign:,} of {len(rows):,} rows have a class that {predictor.name} does not know: they count as wrong"
-        )
+        say(f"note: {foreign:,} of {len(rows):,} rows have a class unknown to {predictor.name}: they count as wrong")
     training = set(pq.read_table(predictor.folder / "training_sequences.parquet")["sha"].to_pylist())
     unseen = table.unseen(rows, training)
     subsets = {"all": np.ones(len(at), bool), "unseen sequences": np.isin(units.rows[at], rows[unseen])}
@@ -230,13 +228,13 @@ def _read(config: EvaluateConfig, predictor: Predictor) -> LabelledTable:
     table = read_labelled(data)
     if not data.split_column and table.digest != made["digest"]:
         raise TaskError(
-            f"{', '.join(config.data)} is not the table that {predictor.name} was made from, so a random split of it means "
-            "nothing. Name its --split-column, or measure on all of it with --split all"
+            f"{', '.join(config.data)} is not the table that {predictor.name} was made from, so its random split "
+            "cannot be repeated. Name its --split-column, or measure on all rows with --split all"
         )
     if config.split == "valid" and "folds" in predictor.info["training"]:
         raise TaskError(
-            f"{predictor.name} was fitted on its validation rows too: they were few. Its card and predictor.json have what "
-            "cross-validation of them gave; measure on other rows with --split test"
+            f"{predictor.name} was also fitted on its validation rows, as they were few. Its card and predictor.json have "
+            "the results of cross-validation; measure on other rows with --split test"
         )
     if not len(table.rows(config.split)):
         raise TaskError(f"no row in split {config.split!r}: {table.counts['splits']}")

@@ -337,7 +337,7 @@ class Predictor:
             SequenceError: a sequence that is not RNA or DNA.
         """
         if isinstance(sequences, str):
-            raise TypeError("predict wants a list of sequences, got one")
+            raise TypeError("predict expects a list of sequences, got one")
         self.check_prior(prior)
         letters = self._normalised(sequences)
         checks = self.check(letters)

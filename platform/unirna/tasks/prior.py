@@ -38,7 +38,9 @@ def prior_of(
             return np.full(len(classes), _share(prior, "prior"))
         positive = [name for name in classes if name.lower() in POSITIVE]
         if len(classes) != 2 or len(positive) != 1:
-            raise TaskError(f"prior: one number does not say of which class. Name it, such as {classes[0]}=0.05")
+            raise TaskError(
+                f"prior: one number does not say which class it is for. Name the class, as in {classes[0]}=0.05"
+            )
         prior = {positive[0]: prior}
     if not prior:
         raise TaskError("prior: expected a share for at least one class or label, got none")

@@ -129,7 +129,7 @@ class InputRequirements:
     def __post_init__(self) -> None:
         shortest, longest = self.min_length, self.max_length
         if (shortest is not None and shortest < 1) or (longest is not None and longest < (shortest or 1)):
-            raise TaskError(f"lengths {shortest} to {longest}: expected at least 1 nt, the least not above the greatest")
+            raise TaskError(f"lengths {shortest} to {longest}: expected at least 1 nt, and a minimum not above the maximum")
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> InputRequirements:

@@ -84,7 +84,7 @@ def score_collection(config: VariantsConfig) -> dict[str, Any]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise JobError(f"another run writes into {out}: wait for its end, or give another --out") from error
+            raise JobError(f"another run is writing to {out}: wait until it ends, or give another --out") from error
         return _score_collection(config, out)
 
 

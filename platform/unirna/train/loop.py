@@ -259,7 +259,7 @@ def _check_workers(config: TrainConfig, workers: Workers) -> None:
             f"{workers.world} workers"
         )
     if uneven and workers.rank == 0:
-        log.warning("%d forward passes a step are no equal work for %d workers", config.num_micro, workers.world)
+        log.warning("%d forward passes a step cannot be shared equally by %d workers", config.num_micro, workers.world)
 
 
 def _start(config: TrainConfig) -> Encoder:
@@ -271,5 +271,5 @@ def _start(config: TrainConfig) -> Encoder:
         try:
             encoder.load_state_dict(given.state_dict())
         except RuntimeError as error:
-            raise CheckpointError(f"{config.init} is no start for {config.size}: {error}") from error
+            raise CheckpointError(f"{config.init} cannot start {config.size}: {error}") from error
     return encoder

@@ -73,7 +73,7 @@ def run_workers(
             cause = _worker_error(error)
             if isinstance(cause, ValueError) or not left:
                 raise cause from error
-            say(f"the workers failed ({type(cause).__name__}): starting them again")
+            say(f"the workers failed ({type(cause).__name__}): restarting them")
 
 
 def _worker(config: dict[str, Any]) -> None:

@@ -255,7 +255,7 @@ class Tag(InStore):
     def run(self) -> None:
         """Tag it."""
         _vectorstore().tag(self.store, self.name, self.label, self.version or None)
-        say(f"{self.name}: a version is called {self.label} now")
+        say(f"{self.name}: a version is now called {self.label}")
 
 
 @dataclass(frozen=True)
@@ -268,7 +268,7 @@ class Untag(InStore):
     def run(self) -> None:
         """Untag it."""
         _vectorstore().untag(self.store, self.name, self.label)
-        say(f"{self.name}: no version is called {self.label} any more")
+        say(f"{self.name}: the tag {self.label} is removed")
 
 
 @dataclass(frozen=True)
@@ -362,7 +362,7 @@ class Compact(InStore):
         """Compact it."""
         done = _vectorstore().compact(self.store, self.name, keep=timedelta(days=self.keep_days))
         say(
-            f"{self.name}: {done['files_before']:,} files are {done['files_after']:,} now, "
+            f"{self.name}: {done['files_before']:,} files became {done['files_after']:,}, "
             f"{done['versions_removed']:,} versions removed ({done['bytes_removed'] / 1e6:,.1f} MB)"
         )
 
@@ -391,7 +391,7 @@ class Index(InStore):
             return
         if self.drop:
             store.drop_index(self.store, self.name)
-            say(f"{self.name} has no index now: every search is exact")
+            say(f"{self.name} has no index any more: every search is exact")
             return
         index = store.build_index(self.store, self.name, kind=self.kind, min_recall=self.min_recall)
         found = index.measured
@@ -477,7 +477,7 @@ class Rename(InStore):
     def run(self) -> None:
         """Rename it."""
         _vectorstore().rename(self.store, self.name, self.to)
-        say(f"{self.name} is called {self.to} now")
+        say(f"{self.name} is now called {self.to}")
 
 
 @dataclass(frozen=True)

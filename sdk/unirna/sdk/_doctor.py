@@ -99,7 +99,7 @@ def machine() -> Iterator[Finding]:
     yield Finding("machine", "ok", f"{cores} cores" + (f", {memory:.0f} GB of memory" if memory else ""))
     room = shutil.disk_usage(".").free / 2**30
     low = room < 5
-    yield Finding("disk", "problem" if low else "ok", f"{room:.0f} GB free here", "jobs want a few GB" if low else "")
+    yield Finding("disk", "problem" if low else "ok", f"{room:.0f} GB free here", "jobs need a few GB" if low else "")
     if importlib.util.find_spec("torch") is not None:
         torch: Any = importlib.import_module("torch")
         gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]

@@ -183,7 +183,7 @@ class Try:
             raise ServiceError(f"{url}: {error}") from error
         if self.last:
             raise ServiceUnavailableError(
-                f"nothing answers at {url} ({error}). Start a service with: make serve (or jobs/serve.py), "
+                f"no service responds at {url} ({error}). Start a service with: make serve (or jobs/serve.py), "
                 "or set UNIRNA_URL to where one runs"
             ) from error
 

@@ -68,7 +68,7 @@ class LocalTransport:
             InvalidRequestError: always; it says what to do instead.
         """
         raise InvalidRequestError(
-            f"jobs want a service, connect('http://…'). Beside a store, run one by hand: jobs/embed.py, jobs/screen.py or "
+            f"jobs need a service, connect('http://…'). Beside a store, run one by hand: jobs/embed.py, jobs/screen.py or "
             f"jobs/finetune.py, such as: python jobs/embed.py FILE --collection NAME --store {self.store}"
         )
 

@@ -71,7 +71,7 @@ def read_sequences(given: str, how: ReadsSequences, *, identifiers: bool = False
         if identifiers:
             return Sequences([(found.identifier, found.identifier)])
         if found.records[0].problem and "/" in given:
-            raise InvalidRequestError(f"no file {given!r}, and it is no sequence: {found.records[0].problem}")
+            raise InvalidRequestError(f"no file {given!r}, and it is not a sequence: {found.records[0].problem}")
     good: list[tuple[str, str]] = []
     bad: list[str] = []
     for number, record in enumerate(found.records, 1):

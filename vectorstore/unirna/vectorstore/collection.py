@@ -83,7 +83,7 @@ def table_uri(uri: str, name: str) -> str:
         _process = os.getpid()
     elif _process != os.getpid():
         raise ForkedError(
-            f"store {uri!r}: this process was forked from one that had used a store; its threads are not here. "
+            f"store {uri!r}: this process was forked from one that had used a store, and lacks its threads. "
             "Start processes with multiprocessing.get_context('spawn'), or use stores only after the fork"
         )
     return f"{uri.rstrip('/')}/{name}.lance"
@@ -391,7 +391,7 @@ class Collection:
                 f"vectors of shape {np.shape(vectors)}: expected [{self._dimension}] or [Q, {self._dimension}]"
             )
         if not np.isfinite(queries).all() or not queries.any(axis=1).all():
-            raise ValueError("a query vector has NaN or infinite values, or only zeros: it has no direction to compare")
+            raise ValueError("a query vector has NaN or infinite values, or only zeros: such a vector has no direction")
         return queries
 
     # ---- inside ----------------------------------------------------------------------------------------------------

@@ -91,7 +91,7 @@ def tokens_of(where: str) -> list[Token]:
         match = _TOKEN.match(where, place)
         if match is None:
             shown = where[place : place + 12]
-            raise UnclearError(f"is not clear at {shown!r}: a comment, an escape, a placeholder or an open quote")
+            raise UnclearError(f"cannot be parsed at {shown!r}: a comment, an escape, a placeholder or an open quote")
         if match.lastgroup != "apart":
             found.append(Token(str(match.lastgroup), match[0], place))
         place = match.end()
@@ -168,7 +168,7 @@ class _Column:
                 raise UnclearError(f"{'.'.join(names)} has no field {token.name}")
             kind, names = kind.field(token.name).type, [*names, token.name]
         if any("`" in name for name in names):
-            raise UnclearError(f"the column {found} has a backtick in its name, which no filter can write: rename it")
+            raise UnclearError(f"the column {found} has a backtick in its name, which a filter cannot express: rename it")
         plain = all(token.kind != "quoted" or token.text[0] == "`" for token in tokens)
         return cls(tuple(names), kind, "".join(token.text for token in tokens) if plain else "")
 

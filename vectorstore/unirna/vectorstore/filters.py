@@ -66,7 +66,7 @@ def check_filter(dataset: lance.LanceDataset, where: str | None) -> str | None:
     try:
         dataset.scanner(columns=["id"], filter=f"({condition}\n)").explain_plan()
     except (ValueError, OSError) as error:
-        raise FilterError(where, "goes on after the end of a condition", columns) from error
+        raise FilterError(where, "continues after the end of a condition", columns) from error
     return condition
 
 

@@ -73,11 +73,11 @@ def build_index(
     rows = len(collection)
     if rows < LEAST_ROWS:
         raise StoreError(
-            f"collection {name!r} has {rows:,} rows: an index wants {LEAST_ROWS:,} or more. Exact search is fast"
+            f"collection {name!r} has {rows:,} rows: an index needs {LEAST_ROWS:,} or more. Exact search is fast"
         )
     probes = _probes(collection, queries, seed)
     if not probes:
-        raise StoreError(f"collection {name!r} has only vectors without direction: there is nothing to measure an index on")
+        raise StoreError(f"collection {name!r} has only zero vectors: an index cannot be measured on them")
     dataset = collection.dataset
     if INDEX_KEY in dataset.config():  # till the new one is measured searches are exact
         dataset.delete_config_keys([INDEX_KEY])

@@ -194,7 +194,7 @@ def until_swapped(name: str, attempt: Callable[[], Result]) -> Result:
             return attempt()
         except CommitConflictError:
             continue
-    raise StoreError(f"{name!r} is changed all the time: {COMMIT_TRIES} attempts to add to it failed. Try again later")
+    raise StoreError(f"{name!r} keeps changing: {COMMIT_TRIES} attempts to add to it failed. Try again later")
 
 
 def swap(

@@ -132,5 +132,5 @@ def place_among(places: MapPositions, similarities: NDArray[np.float32]) -> MapP
 def _info(schema: pa.Schema, table: str) -> MapInfo:
     raw = (schema.metadata or {}).get(MAP_KEY)
     if raw is None:
-        raise StoreError(f"table {table!r} does not say what it was made of, so it is no map of ours")
+        raise StoreError(f"table {table!r} does not say what it was made of, so unirna did not make it")
     return MapInfo(**{key: value for key, value in json.loads(raw).items() if key in MapInfo.__dataclass_fields__})

@@ -197,7 +197,7 @@ def _check_ids(ids: pa.ChunkedArray) -> None:
     counts = pc.value_counts(ids.combine_chunks())
     twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
     if twice:
-        raise StoreError(f"ids that stand there more than once: {_named(twice)}")
+        raise StoreError(f"duplicate ids: {_named(twice)}")
 
 
 def _named(ids: list[str]) -> str:

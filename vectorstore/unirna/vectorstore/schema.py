@@ -76,7 +76,7 @@ class Provenance:
         """
         raw = (schema.metadata or {}).get(PROVENANCE_KEY)
         if raw is None:
-            raise StoreError(f"table {name!r} does not say which model made it, so it is no collection of ours")
+            raise StoreError(f"table {name!r} does not say which model made it, so it is not a unirna collection")
         known = cls.__dataclass_fields__
         return cls(**{key: value for key, value in json.loads(raw).items() if key in known})
 

@@ -18,7 +18,7 @@ def _word(text: str) -> str:
 
 def _no_flag(text: str) -> str:
     if not text or text.startswith("-"):
-        raise ValueError("expected a name that is not empty and does not begin with '-'")
+        raise ValueError("expected a name that is not empty and does not start with '-'")
     return _word(text)
 
 

@@ -63,7 +63,7 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
     if any(e["type"] == "json_invalid" for e in found):
         place = found[0]["loc"][-1]
         reason = found[0].get("ctx", {}).get("error", "")
-        return problem_response(request.scope, 400, f"the body is not JSON: {reason} (at character {place})")
+        return problem_response(request.scope, 400, f"the body is not valid JSON: {reason} (at character {place})")
     errors = [FieldError(_field(e["loc"]), _wanted(e)) for e in found]
     return problem_response(request.scope, 422, f"{errors[0].field}: {errors[0].message}", *errors[:100])
 

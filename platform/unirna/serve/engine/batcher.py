@@ -53,7 +53,7 @@ class SerialExecutor:
             OverloadedError: too many wait already.
         """
         if self._pending >= self._most:
-            raise OverloadedError(f"{self._pending - 1} requests already wait for theirs", retry_after=2)
+            raise OverloadedError(f"{self._pending - 1} requests are already waiting", retry_after=2)
         self._pending += 1
         job = self._thread.submit(work)
         job.add_done_callback(self._count_down(asyncio.get_running_loop()))  # of work, not of its caller
@@ -86,7 +86,7 @@ class ConcurrencyLimiter:
 
     async def __aenter__(self) -> None:
         if self._pending >= self._most:
-            raise OverloadedError(f"{self._pending} such requests are at work or wait", retry_after=2)
+            raise OverloadedError(f"{self._pending} such requests are already running or waiting", retry_after=2)
         self._pending += 1
         try:
             await self._inside.acquire()
@@ -152,7 +152,7 @@ class Batcher:
             message = f"{size:,} nucleotides; a request takes at most {self._max_waiting:,} (max_waiting_nucleotides)"
             raise bad_field("sequences", f"{message}. Split it into several requests", 413)
         if self._waiting + size > self._max_waiting:
-            raise OverloadedError(f"{self._waiting:,} nucleotides already wait to be embedded", retry_after=2)
+            raise OverloadedError(f"{self._waiting:,} nucleotides are already waiting to be embedded", retry_after=2)
         job = _Job(sequences, nucleotides, asyncio.get_running_loop().create_future())
         self._jobs.append(job)
         self._waiting += size

@@ -102,7 +102,7 @@ class Catalogue:
         """
         self.open(name)
         if confirm != name:
-            raise bad_field("confirm", f"this cannot be undone: repeat the collection's name, {name!r}")
+            raise bad_field("confirm", f"this cannot be undone: confirm with the collection's name, {name!r}")
         others = [other for other in vectorstore.list_collections(self.store) if other != name]
         if others and self.default() == name:
             detail = (
@@ -205,4 +205,4 @@ def check_text(value: object, field: str) -> None:
     if not isinstance(value, str):
         raise bad_field(field, f"expected text, got {type(value).__name__}")
     if not value.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise bad_field(field, "half a character (a lone surrogate) cannot be looked up")
+        raise bad_field(field, "a lone surrogate is not a valid character")

@@ -85,7 +85,7 @@ class Limits:
         if len(letters) > self.max_sequence_length:
             raise ValueError(
                 f"{len(letters):,} nucleotides; this service takes sequences of at most "
-                f"{self.max_sequence_length:,} (max_sequence_length). Cut it into parts that mean something to you"
+                f"{self.max_sequence_length:,} (max_sequence_length). Split it into meaningful parts"
             )
         return normalise(letters)
 

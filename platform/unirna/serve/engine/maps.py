@@ -271,7 +271,7 @@ def _held(collection: Collection, dataset: lance.LanceDataset) -> LoadedMap:
         rows += batch.num_rows
     there = int((offsets >= 0).sum())
     if not there:
-        raise _no_map(f"no row of the map of {name!r} is there any more. {make}")
+        raise _no_map(f"none of the rows on the map of {name!r} exists any more. {make}")
     current = vectorstore.map_is_current(collection.uri, name, found.info)
     return LoadedMap(found, dataset, rows, offsets, there, current)
 

@@ -59,7 +59,7 @@ def check_job(request: EmbedJob | ScreenJob | FinetuneJob, registry: str, tasks:
             raise bad_field("parameters.collection", "expected at most 100 characters")
     elif isinstance(request, ScreenJob):
         if not request.parameters.predict and request.references is None:
-            raise bad_field("references", "name what the hits should be like: references, parameters.predict, or both")
+            raise bad_field("references", "give the criteria for hits: references, parameters.predict, or both")
         for i, text in enumerate(request.parameters.predict):
             task, _, label = text.partition("=")
             if task not in tasks or not label:
@@ -70,7 +70,7 @@ def check_job(request: EmbedJob | ScreenJob | FinetuneJob, registry: str, tasks:
     else:
         chosen = request.parameters
         if not registry:
-            raise bad_field("kind", "this service has no registry to put a predictor into (--registry)")
+            raise bad_field("kind", "this service has no registry for predictors (--registry)")
         if not TASK.fullmatch(chosen.task):
             message = "expected a name of letters, digits, '_', '-' and '.', a letter or digit first, at most 64"
             raise bad_field("parameters.task", message)
@@ -180,7 +180,7 @@ def find_input(given: JobInput, inputs_folder: str, field: str) -> tuple[str, st
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise bad_field(f"{field}.{kind}", "half a character (a lone surrogate) is no text") from error
+        raise bad_field(f"{field}.{kind}", "a lone surrogate is not valid text") from error
     if not value.strip():
         raise bad_field(f"{field}.{kind}", "it is empty")
     return kind, value

@@ -120,7 +120,7 @@ class Jobs(JobRecords):
             raise RequestError(
                 507,
                 f"the disk for jobs has {left / 1e6:,.0f} MB left; {FREE_BYTES / 1e6:,.0f} are needed. Whoever runs "
-                "this service may remove folders of jobs that have ended, or give it a larger one (--jobs-folder)",
+                "this service may remove folders of jobs that have ended, or use a larger disk (--jobs-folder)",
             )
         states, unended = self._states(), list[str]()
         for name in self._names()[:LOOKED_AT]:
@@ -153,7 +153,9 @@ class Jobs(JobRecords):
         except FileExistsError:
             first: dict[str, str] = json.loads(place.read_text(encoding="utf-8"))
             if first["body"] != ours["body"]:
-                raise bad_field("Idempotency-Key", f"it was used for another request, which made {first['id']}") from None
+                raise bad_field(
+                    "Idempotency-Key", f"it was already used for another request, which created {first['id']}"
+                ) from None
             return first["id"]
         except OSError as error:
             raise_if_full(error)

@@ -74,7 +74,7 @@ def ask(encoder: DeploymentHandle, model: Model, sequences: list[str], nucleotid
             break
         except (RayError, DeploymentUnavailableError):
             time.sleep(1)
-    raise OverloadedError("the processes that hold the model do not answer", retry_after=10)
+    raise OverloadedError("the model processes do not respond", retry_after=10)
 
 
 @serve.ingress()

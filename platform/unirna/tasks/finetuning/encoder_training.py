@@ -80,7 +80,7 @@ class FullConfig:
             if getattr(self, field) < 1:
                 raise TaskError(f"{field} is {getattr(self, field)}: expected at least 1")
         if self.rank < 0 or self.learning_rate < 0:
-            raise TaskError(f"rank {self.rank}, learning rate {self.learning_rate}: expected numbers from 0 up")
+            raise TaskError(f"rank {self.rank}, learning rate {self.learning_rate}: expected 0 or more")
 
     @property
     def peak_learning_rate(self) -> float:

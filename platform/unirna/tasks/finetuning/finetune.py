@@ -111,20 +111,25 @@ class FinetuneConfig:
 
     def __post_init__(self) -> None:
         if not self.name or self.name.startswith(".") or set(self.name) & set("/\\=:"):
-            raise TaskError(f"task name {self.name!r}: it names a folder and a URL, so no leading dot and none of / \\ = :")
+            raise TaskError(
+                f"task name {self.name!r}: it becomes a folder and part of a URL, so it may not start with a dot or "
+                "contain any of / \\ = :"
+            )
         if self.compact and (self.mode == "full" or not (SHIPPED / self.model / "config.json").is_file()):
             raise TaskError(
                 f"compact keeps the name of a shipped encoder instead of a copy: expected mode frozen or lora on one, got "
                 f"mode {self.mode} on {self.model}"
             )
         if self.data.level == "nucleotide" and self.pooling != "mean":
-            raise TaskError(f"level nucleotide reads each nucleotide: there is nothing to pool by {self.pooling!r}")
+            raise TaskError(f"level nucleotide predicts every nucleotide: there is nothing to pool by {self.pooling!r}")
         if self.data.reference_column and self.mode != "frozen":
-            raise TaskError(f"mode {self.mode} knows no reference column: expected mode frozen")
+            raise TaskError(f"mode {self.mode} does not support a reference column: use mode frozen")
         if self.mode == "frozen" and (self.seeds > 1 or self.num_trials > 1):
-            raise TaskError("mode frozen fits its head in one way: several seeds or trials are for modes lora and full")
+            raise TaskError("mode frozen always fits the same head: several seeds or trials need mode lora or full")
         if self.coding and (self.data.level != "sequence" or self.data.reference_column):
-            raise TaskError("coding sequences have one answer each: leave out coding for nucleotides and pairs")
+            raise TaskError(
+                "coding works for single sequences with one answer each: leave it out for nucleotides and pairs"
+            )
         if not 1 <= self.cnn_ensemble_size <= MOST_NETWORKS:
             raise TaskError(f"cnn_ensemble_size={self.cnn_ensemble_size}: expected 1 to {MOST_NETWORKS}, or no cnn")
         if not 0 < self.threshold < 1:
@@ -132,7 +137,7 @@ class FinetuneConfig:
         candidates(self.full, self.seeds, self.num_trials)
         if (self.mode == "lora") != bool(self.full.rank):
             raise TaskError(
-                f"mode {self.mode} with rank {self.full.rank}: adapters have a rank from 1 up, other modes have 0"
+                f"mode {self.mode} with rank {self.full.rank}: adapters need a rank of 1 or more, other modes a rank of 0"
             )
 
 
@@ -191,7 +196,8 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
                 if was.get(key) != recipe.get(key)
             ]
             raise TaskError(
-                f"{folder} holds a predictor made otherwise ({'; '.join(differ)}). Give another --task name, or --replace"
+                f"{folder} holds a predictor with other settings ({'; '.join(differ)}). Give another --task name, or "
+                "--replace"
             )
         alike = (there.folder / "encoder" / BASE_FILE).exists() == config.compact
         if (
@@ -491,8 +497,8 @@ def _check_copies(table: LabelledTable, data: DataConfig) -> None:
     seen, tested = table.counts["test_rows_seen"], table.counts["splits"]["test"]
     if seen and not data.allow_copies:
         raise TaskError(
-            f"{seen:,} of {tested:,} test rows have a sequence that also stands in train or validation, so the test would "
-            "flatter. Take them out, or say --allow-copies: results are then given with and without them"
+            f"{seen:,} of {tested:,} test rows have a sequence that also stands in train or validation, so the test figures "
+            "would be too good. Remove them, or give --allow-copies for results with and without them"
         )
 
 
@@ -509,8 +515,8 @@ def _requirements(config: FinetuneConfig, table: LabelledTable) -> InputRequirem
     wrong = [i for i, check in enumerate(checks) if not check.applicable]
     if wrong:
         raise TaskError(
-            f"{len(wrong):,} of {len(sequences):,} rows are not what the predictor is declared to take, the first is "
-            f"{table.ids[wrong[0]]}: {checks[wrong[0]].reason}. Take them out, or declare other requirements"
+            f"{len(wrong):,} of {len(sequences):,} rows do not meet the declared requirements, the first is "
+            f"{table.ids[wrong[0]]}: {checks[wrong[0]].reason}. Remove them, or declare other requirements"
         )
     if table.level == "nucleotide":
         return declared
@@ -539,7 +545,7 @@ def _check_labels(table: LabelledTable, units: Units, classes: list[str]) -> Non
         if "bounds" in table.counts:
             values = values[table.sides[trained] == 0]
             if not len(values):
-                raise TaskError("all values of the training rows are bounds: expected some that were measured")
+                raise TaskError("all values of the training rows are bounds: expected some measured values")
         if values.min() == values.max():
             raise TaskError(f"all {len(values):,} values of the training rows are {values[0]:g}: there is nothing to learn")
     elif table.label_names:
@@ -547,7 +553,7 @@ def _check_labels(table: LabelledTable, units: Units, classes: list[str]) -> Non
             if not 0 < found["true"] < found["known"]:
                 raise TaskError(
                     f"label {name!r} is true in {found['true']:,} of the {found['known']:,} training rows where it is "
-                    "known: expected some where it is and some where it is not"
+                    "known: expected both true and false ones"
                 )
     elif len(classes) < 2:
         raise TaskError(f"the training rows have one class, {classes[0]!r}: expected at least two")

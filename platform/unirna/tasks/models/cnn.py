@@ -147,7 +147,7 @@ class CNN:
             for number, network in enumerate(networks):
                 network.load_state_dict(states[number])
         except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
-            raise TaskError(f"{path}: no sound network ({error}). Fine-tune again") from error
+            raise TaskError(f"{path}: no valid network ({error}). Fine-tune again") from error
         return cls(networks, centre, spread, temperature)
 
 

@@ -49,7 +49,7 @@ class LinearHead:
         """
         features = np.asarray(features, np.float32)
         if features.ndim != 2 or features.shape[1] != self.weight.shape[1]:
-            raise TaskError(f"features of shape {list(features.shape)}: this head wants [N, {self.weight.shape[1]}]")
+            raise TaskError(f"features of shape {list(features.shape)}: this head expects [N, {self.weight.shape[1]}]")
         if not np.isfinite(features).all():
             raise TaskError("the features hold a value that is not finite")
         standard = ((features - self.mean) / self.scale).astype(np.float64)
@@ -85,7 +85,7 @@ class LinearHead:
         try:
             return cls(**load_file(path))
         except (SafetensorError, OSError, TypeError) as error:
-            raise TaskError(f"{path}: no sound head ({error}). Fine-tune again") from error
+            raise TaskError(f"{path}: no valid head ({error}). Fine-tune again") from error
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def similar_groups(sequences: Sequence[str]) -> list[str]:
     if len(distinct) > MOST:
         raise TaskError(
             f"{len(distinct):,} distinct sequences are too many to compare with each other here (at most {MOST:,}). "
-            "Cluster them with MMseqs2, and bring the split as a column"
+            "Cluster them with MMseqs2, and give the split as a column"
         )
     kmers = [_kmers(sequence) for sequence in distinct]
     sizes = np.array([len(found) for found in kmers])

@@ -262,7 +262,7 @@ def read_labelled(config: DataConfig, *, whole: bool = False) -> LabelledTable:
         )
         splits = splits[~outside]
         if not ids:
-            raise TaskError(f"{', '.join(config.data)}: all labels are bounds, on which nothing can be measured")
+            raise TaskError(f"{', '.join(config.data)}: all labels are bounds, so nothing can be measured on them")
     counts = {"read": read, "kept": len(ids), "rejected": sum(reasons.values()), "rejected_by_reason": dict(+reasons)}
     if missing:
         counts["read_as_missing"] = {f"{column} {word}": count for (column, word), count in sorted(missing.items())}
@@ -297,7 +297,7 @@ def read_labelled(config: DataConfig, *, whole: bool = False) -> LabelledTable:
 def _tables(piece: InputPiece, config: DataConfig, missing: Missing) -> list[pa.Table]:
     """The columns of one piece that are used, as `read_tables` gives them."""
     if config.reference_column in (config.id_column, config.sequence_column):
-        raise TaskError(f"--reference-column {config.reference_column}: it is no column of other sequences")
+        raise TaskError(f"--reference-column {config.reference_column}: it must be another column than the sequence")
     used = {
         **dict.fromkeys(config.label_columns, "--label-columns"),
         config.label_column: "--label-column",
@@ -368,7 +368,7 @@ def _wanted_columns(table: pa.Table, piece: InputPiece, config: DataConfig) -> p
     ):
         raise TaskError(
             f"{piece.path}: column {config.label_column!r} holds measured numbers such as {label[0].as_py()}. "
-            "Classification wants names of classes; to predict the numbers, name the column with --target-column"
+            "Classification needs names of classes; to predict the numbers, name the column with --target-column"
         )
     reference = table[column_of(config.reference_column)] if config.reference_column else None
     split, held_out = (
