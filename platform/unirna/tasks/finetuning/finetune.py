@@ -497,8 +497,8 @@ def _check_copies(table: LabelledTable, data: DataConfig) -> None:
     seen, tested = table.counts["test_rows_seen"], table.counts["splits"]["test"]
     if seen and not data.allow_copies:
         raise TaskError(
-            f"{seen:,} of {tested:,} test rows have a sequence that also stands in train or validation, so the test figures "
-            "would be too good. Remove them, or give --allow-copies for results with and without them"
+            f"{seen:,} of {tested:,} test rows have a sequence that also stands in train or validation, so the test "
+            "figures would be too good. Remove them, or give --allow-copies for results with and without them"
         )
 
 
