@@ -48,23 +48,23 @@ NAME_LETTERS = frozenset(string.ascii_letters + string.digits + "._-@")
 
 @dataclass(frozen=True)
 class Search(ReadsSequences):
-    """Find the stored sequences most similar to one or several."""
+    """Find the stored sequences most similar to a query."""
 
     sequence: tyro.conf.Positional[str]
     """An RNA or DNA sequence; or the identifier of a stored one; or a file (FASTA, FASTQ, GenBank, EMBL, CSV, TSV; plain or
     gzip); or - for standard input."""
     k: Annotated[int, tyro.conf.arg(aliases=["-k"])] = 10
-    """Hits of each sequence."""
+    """Number of hits for each sequence."""
     where: str = ""
     """SQL condition on the collection's columns, such as "length < 200"."""
     collection: str = ""
     """Which collection; by default the service's default."""
     hybrid: bool = False
-    """Search by shared 8-mers as well as by vectors, without alignment."""
+    """Search by shared 8-mers and by vectors, without alignment."""
     verify: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Align the hits of queries of more than 2,000 nucleotides too, which takes longer."""
+    """Also align the hits of queries longer than 2,000 nucleotides, which takes longer."""
     no_verify: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Search by vectors alone. By default hits of queries of up to 2,000 nucleotides are aligned."""
+    """Search by vectors only. By default, hits of queries of up to 2,000 nucleotides are aligned."""
     output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
     source: tyro.conf.OmitArgPrefixes[ConnectionOptions] = field(default_factory=ConnectionOptions)
 
@@ -123,7 +123,7 @@ class Embed(ReadsSequences):
     """File to write, by its ending: .npy (float32 [N, H], with the ids in a .csv beside it), .npz (arrays `ids` and
     `vectors`), .parquet, or .h5ad (AnnData; needs unirna[h5ad])."""
     force: bool = False
-    """Replace a file that is there."""
+    """Replace an existing file."""
     source: tyro.conf.OmitArgPrefixes[ConnectionOptions] = field(default_factory=ConnectionOptions)
 
     def run(self) -> int:
@@ -160,7 +160,7 @@ class Predict(ReadsSequences):
     sequences: tyro.conf.Positional[str]
     """An RNA or DNA sequence; or a file (FASTA, FASTQ, GenBank, EMBL, CSV, TSV; plain or gzip); or - for standard input."""
     prior: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """Prevalence that the probabilities are to hold for, instead of that of the training data: a share such as 0.05 for all
+    """Prevalence to compute the probabilities for, instead of that of the training data: a share such as 0.05 for all
     labels, or LABEL=0.05, once for each label or class."""
     output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
     source: tyro.conf.OmitArgPrefixes[ConnectionOptions] = field(default_factory=ConnectionOptions)
@@ -233,9 +233,9 @@ class Fold(ReadsSequences):
     format: Literal["auto", "brackets", "dbn", "ct", "bpseq", "tsv", "jsonl"] = "auto"
     """brackets, the default: as RNAfold prints them, with the free energy in kcal/mol; dbn: without it."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """The same as --format jsonl."""
+    """Same as --format jsonl."""
     tsv: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """The same as --format tsv."""
+    """Same as --format tsv."""
     source: tyro.conf.OmitArgPrefixes[ConnectionOptions] = field(default_factory=ConnectionOptions)
 
     def run(self) -> int:
@@ -289,12 +289,12 @@ class Fold(ReadsSequences):
 
 @dataclass(frozen=True)
 class ScoreVariants(ReadsSequences):
-    """Score variants of a sequence by the language model."""
+    """Score variants of a sequence with the language model."""
 
     sequence: tyro.conf.Positional[str]
     """An RNA or DNA sequence; or a file that holds one (FASTA, FASTQ, GenBank, CSV, …); or - for standard input."""
     variants: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Such as A10G, or G3C+C70G for several substitutions at once; without them all single ones."""
+    """Variants such as A10G, or G3C+C70G for several substitutions at once; by default all single substitutions."""
     method: Literal["masked", "pseudo-likelihood"] = "masked"
     """pseudo-likelihood compares whole sequences, which takes longer."""
     svg: Path | None = None
@@ -324,7 +324,7 @@ class Models:
     """List the encoder and the predictors with their verdicts, or print the card of one."""
 
     name: tyro.conf.Positional[str] = ""
-    """A predictor, for its verdict; with --card or --plot for these."""
+    """A predictor: shows its verdict, or its card or plot with --card or --plot."""
     card: bool = False
     """Print its card: data, verdict, metrics and limits, as Markdown."""
     plot: Path | None = None
@@ -378,9 +378,9 @@ class NewKey:
     """Make a key for a service: the line for its --keys-file on stdout, the key itself on stderr, once."""
 
     name: tyro.conf.Positional[str]
-    """Whose it is; a name may have several keys, so that a new one can be given out before the old one goes."""
+    """Owner of the key. A name may have several keys, so that a new one can be handed out before the old one is removed."""
     scope: Literal["read", "write", "admin"] = "read"
-    """What it allows."""
+    """Scope: what the key allows."""
 
     def run(self) -> None:
         """Make it."""
@@ -393,7 +393,7 @@ class NewKey:
 
 @dataclass(frozen=True)
 class Script:
-    """Where the arguments of a job's script are listed: `unirna serve --help`, `unirna screen --help`."""
+    """The arguments of a job script are listed by its own help: `unirna serve --help`, `unirna screen --help`."""
 
     arguments: tyro.conf.Positional[tuple[str, ...]] = ()
 

@@ -95,14 +95,14 @@ class InStore:
 
 @dataclass(frozen=True)
 class Show:
-    """Show how large a collection is and what made it; of a store also its index and its versions."""
+    """Show the size and the model of a collection; with --store also its index and versions."""
 
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
     """The collection."""
     version: str = ""
     """With --store: an older version, by number or tag."""
     json: bool = False
-    """One JSON object."""
+    """Print one JSON object."""
     source: tyro.conf.OmitArgPrefixes[ConnectionOptions] = field(default_factory=ConnectionOptions)
 
     def run(self) -> None:
@@ -143,14 +143,14 @@ class Show:
 
 @dataclass(frozen=True)
 class Sample:
-    """Print some of a collection's sequences, chosen at random."""
+    """Print sequences of a collection, chosen at random."""
 
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
     """The collection."""
     count: int = 10
-    """How many, at most 1,000."""
+    """Number of sequences, at most 1,000."""
     seed: int = 0
-    """Of the choice."""
+    """Random seed of the choice."""
     output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
     source: tyro.conf.OmitArgPrefixes[ConnectionOptions] = field(default_factory=ConnectionOptions)
 
@@ -163,7 +163,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Export:
-    """Write a collection, or what passes a filter, to a file: vectors, sequences and labels, some rows at a time."""
+    """Write a collection, or the rows that pass a filter, to a file: vectors, sequences and labels, some rows at a time."""
 
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
     """The collection."""
@@ -175,7 +175,7 @@ class Export:
     version: str = ""
     """With --store: an older version, by number or tag."""
     force: bool = False
-    """Replace a file that is there."""
+    """Replace an existing file."""
     source: tyro.conf.OmitArgPrefixes[ConnectionOptions] = field(default_factory=ConnectionOptions)
 
     def run(self) -> None:
@@ -245,7 +245,7 @@ class Versions(InStore):
 
 @dataclass(frozen=True)
 class Tag(InStore):
-    """Give a version a name, by which it can be opened and for which it is kept."""
+    """Give a version a name to open it by; tagged versions are kept."""
 
     label: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="LABEL")]
     """The name."""
@@ -260,7 +260,7 @@ class Tag(InStore):
 
 @dataclass(frozen=True)
 class Untag(InStore):
-    """Take a version's name away."""
+    """Remove the name of a version."""
 
     label: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="LABEL")]
     """The name."""
@@ -273,7 +273,7 @@ class Untag(InStore):
 
 @dataclass(frozen=True)
 class Restore(InStore):
-    """Make an older version the newest again; what came after stays as versions of its own."""
+    """Make an older version the newest again; the versions after it are kept."""
 
     version: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="VERSION")]
     """Its number or tag."""
@@ -286,14 +286,14 @@ class Restore(InStore):
 
 @dataclass(frozen=True)
 class Delete(InStore):
-    """Take rows out of a collection. Until `compact` removes the older versions, `restore` brings them back."""
+    """Delete rows of a collection. `restore` brings them back until `compact` removes the older versions."""
 
     where: str
     """SQL condition on the collection's columns, such as "length < 20"."""
     yes: bool = False
     """Delete more than half of the rows without asking."""
     dry_run: bool = False
-    """Say how many rows would be deleted, and delete none."""
+    """Print how many rows would be deleted, and delete none."""
 
     def run(self) -> None:
         """Delete them."""
@@ -327,7 +327,7 @@ class Label(InStore):
     table: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="TABLE")]
     """A CSV, TSV or Parquet file."""
     encoding: str = ""
-    """Of its text, such as latin-1; by default UTF-8, or what its byte-order mark says."""
+    """Encoding of its text, such as latin-1; by default UTF-8, or what its byte-order mark says."""
     column_type: tuple[str, ...] = ()
     """Types of columns of CSV and TSV, as chrom=text: text, integer, number, boolean, date or time. By default what all
     values of a column are."""
@@ -353,10 +353,10 @@ class Label(InStore):
 
 @dataclass(frozen=True)
 class Compact(InStore):
-    """Join small files and remove old versions that have no tag. Jobs may write and services read meanwhile."""
+    """Join small files and remove old versions without a tag. Jobs may write and services may read meanwhile."""
 
     keep_days: float = 14.0
-    """Versions younger than this stay."""
+    """Keep versions younger than this."""
 
     def run(self) -> None:
         """Compact it."""
@@ -369,13 +369,15 @@ class Compact(InStore):
 
 @dataclass(frozen=True)
 class Index(InStore):
-    """Build an index for approximate search, measure it, and keep it if it finds enough. Small collections need none."""
+    """Build an index for approximate search, measure its recall, and keep it if the recall is high enough.
+
+    Small collections need none."""
 
     kind: Literal["hnsw", "ivf_flat", "ivf_sq", "ivf_pq", "ivf_rq", "kmers"] = "hnsw"
     """hnsw: a graph, the fastest to search; the ivf kinds are built faster and smaller. kmers: of 8-mers, for hybrid and
     verified searches of a collection that does not fit in memory; it stands beside the others."""
     min_recall: float = 0.95
-    """Least share of the 10 nearest rows that it must find."""
+    """Minimum recall@10: share of the 10 nearest rows that the index must find."""
     drop: bool = False
     """Remove the index instead."""
 
@@ -403,12 +405,12 @@ class Index(InStore):
 
 @dataclass(frozen=True)
 class Calibrate(InStore):
-    """Measure what random sequences find in a collection, so that hits say how often chance does as well (p)."""
+    """Measure the hits of random sequences in a collection, so that its hits have a p-value."""
 
     model: str = ""
     """The model that made it; by default found by its name."""
     seed: int = 0
-    """Of the random sequences."""
+    """Random seed of the sequences."""
 
     def run(self) -> None:
         """Measure and keep it."""
@@ -424,14 +426,14 @@ class Calibrate(InStore):
 
 @dataclass(frozen=True)
 class Map(InStore):
-    """Lay a collection out on a plane, for the map on the service's page. Done again only where its rows have changed."""
+    """Lay a collection out on a plane, for the map on the service's page. Repeated only if the rows have changed."""
 
     method: Literal["umap", "pca"] = "umap"
-    """umap wants umap-learn: pip install "unirna[map]". pca is quick, needs nothing more, and shows less."""
+    """umap needs umap-learn: pip install "unirna[map]". pca is fast, needs nothing else, and shows less."""
     seed: int = 0
-    """Of what is drawn at random."""
+    """Random seed of the sample and the layout."""
     rebuild: bool = False
-    """Make it even if there is one of these rows."""
+    """Rebuild the map even if the rows have not changed."""
 
     def run(self) -> None:
         """Make it."""
@@ -485,7 +487,7 @@ class Drop(InStore):
     """Remove a collection for good."""
 
     confirm: str = ""
-    """Its name once more."""
+    """The name of the collection again, to confirm."""
 
     def run(self) -> None:
         """Drop it."""

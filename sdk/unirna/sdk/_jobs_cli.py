@@ -34,7 +34,7 @@ class At:
 
 @dataclass(frozen=True)
 class OfService:
-    """What every command knows."""
+    """Options of every command."""
 
     at: tyro.conf.OmitArgPrefixes[At] = field(default_factory=At, kw_only=True)
 
@@ -44,7 +44,7 @@ class List(OfService):
     """List the newest jobs, newest first."""
 
     limit: int = 50
-    """Most jobs to give."""
+    """Maximum number of jobs."""
     output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
 
     def run(self) -> None:
@@ -65,12 +65,12 @@ class List(OfService):
 
 @dataclass(frozen=True)
 class Show(OfService):
-    """Show all that is known of a job."""
+    """Show all details of a job."""
 
     id: Id
     """The job."""
     json: bool = False
-    """One JSON object."""
+    """Print one JSON object."""
 
     def run(self) -> None:
         """Show it."""
@@ -84,7 +84,7 @@ class Wait(OfService):
     id: Id
     """The job."""
     json: bool = False
-    """One JSON object."""
+    """Print one JSON object."""
 
     def run(self) -> None:
         """Wait."""
@@ -93,12 +93,12 @@ class Wait(OfService):
 
 @dataclass(frozen=True)
 class Log(OfService):
-    """Print the last lines that a job said."""
+    """Print the last lines of a job's log."""
 
     id: Id
     """The job."""
     lines: int = 100
-    """How many, at most 1,000."""
+    """Number of lines, at most 1,000."""
 
     def run(self) -> None:
         """Print them."""
@@ -108,7 +108,7 @@ class Log(OfService):
 
 @dataclass(frozen=True)
 class Cancel(OfService):
-    """Stop a job; what it has saved stays."""
+    """Stop a job; its saved work is kept."""
 
     id: Id
     """The job."""
@@ -121,7 +121,7 @@ class Cancel(OfService):
 
 @dataclass(frozen=True)
 class Resume(OfService):
-    """Go on with a job that failed, was stopped or is lost."""
+    """Resume a job that failed, was stopped or is lost."""
 
     id: Id
     """The job."""
@@ -134,7 +134,7 @@ class Resume(OfService):
 
 @dataclass(frozen=True)
 class Results(OfService):
-    """List the files that a job made."""
+    """List the result files of a job."""
 
     id: Id
     """The job."""
@@ -147,12 +147,12 @@ class Results(OfService):
 
 @dataclass(frozen=True)
 class Download(OfService):
-    """Save files that a job made."""
+    """Download the result files of a job."""
 
     id: Id
     """The job."""
     names: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="NAME")] = ()
-    """Which; by default all."""
+    """Names of the files; by default all."""
     to: Path = Path()
     """Folder to save them in."""
 
@@ -166,12 +166,12 @@ class Download(OfService):
 
 @dataclass(frozen=True)
 class Submission(OfService):
-    """What every submission knows."""
+    """Options of every submission."""
 
     file: str = field(default="", kw_only=True)
-    """Instead of an input of your own: a file of the service's folder of inputs, by its path within it."""
+    """A file in the service's folder of inputs, by its path within it, instead of an upload."""
     name: str = field(default="", kw_only=True)
-    """What you call the job."""
+    """Your name for the job."""
     wait: bool = field(default=False, kw_only=True)
     """Wait until it has ended, with its progress on stderr."""
     id_column: str = field(default="id", kw_only=True)
@@ -207,15 +207,15 @@ class SubmitEmbed(Submission):
     sequences: tyro.conf.Positional[str] = ""
     """A FASTA, FASTQ, CSV, TSV or Parquet file; or - for FASTA or FASTQ on standard input."""
     collection: str = field(kw_only=True)
-    """Made if it is absent, added to if it is there."""
+    """The collection; created if it does not exist, otherwise extended."""
     level: Literal["sequence", "nucleotide"] = "sequence"
-    """A vector of each sequence, or of each nucleotide."""
+    """One vector per sequence, or one per nucleotide."""
     drop_labels: tuple[str, ...] = ()
     """Label columns to leave out."""
     index: Literal["auto", "none", "hnsw", "ivf_flat", "ivf_sq", "ivf_pq", "ivf_rq"] = "auto"
     """Kind of index; auto builds one if vectors do not fit in memory."""
     map: bool = False
-    """Lay the collection out for the page's map when all is stored."""
+    """Build the map of the collection when all is stored."""
 
     def run(self) -> None:
         """Submit it."""
@@ -259,7 +259,7 @@ class SubmitScreen(Submission):
 
 @dataclass(frozen=True)
 class SubmitFinetune(Submission):
-    """Make a predictor from a labelled table."""
+    """Train a predictor on a labelled table."""
 
     table: tyro.conf.Positional[str] = ""
     """A CSV, TSV or Parquet file with a column of sequences."""
@@ -272,35 +272,35 @@ class SubmitFinetune(Submission):
     target_column: str = ""
     """Column of a measured value, to predict values."""
     level: Literal["sequence", "nucleotide"] = "sequence"
-    """What a value is given for."""
+    """Whether each sequence has a value, or each nucleotide."""
     mode: Literal["frozen", "lora", "full"] = "frozen"
     """Whether the encoder is trained too."""
     pooling: Literal["mean", "centre"] = "mean"
-    """Which nucleotides the head reads."""
+    """Which nucleotides the head uses: all, or the middle one."""
     split_column: str = ""
     """Column that says train, valid or test."""
     split_by: Literal["sequence", "similarity"] = "sequence"
-    """What a random split keeps on one side."""
+    """What a random split keeps together: identical or similar sequences."""
     unit: str = ""
     """Unit of the values."""
     about: str = ""
     """Source and licence of the data."""
     takes: str = ""
-    """What a sequence must be, in words; shown to users."""
+    """Description of valid sequences, shown to users."""
     min_length: int | None = None
-    """Least length in nucleotides; shorter ones get no answer."""
+    """Minimum length in nucleotides; shorter sequences get no answer."""
     max_length: int | None = None
-    """Greatest length in nucleotides; longer ones get no answer."""
+    """Maximum length in nucleotides; longer sequences get no answer."""
     require: tuple[str, ...] = ()
-    """Nucleotides that a sequence must have, as A@centre."""
+    """Nucleotides that a sequence must have, such as A@centre."""
     report: tuple[str, ...] = ()
-    """Motifs that answers tell of, as DRACH=DRACH@centre-2."""
+    """Motifs to report in answers, such as DRACH=DRACH@centre-2."""
     seed: int = 0
-    """Of the random split and of training."""
+    """Random seed of the split and of training."""
     seeds: int = 1
-    """Trainings, of which the best is kept (lora, full)."""
+    """Number of trainings; the best is kept (lora, full)."""
     epochs: int | None = None
-    """Most passes over the training rows (lora, full)."""
+    """Maximum number of passes over the training rows (lora, full)."""
     cnn: bool = True
     """Train a small convolutional network on the same rows, to compare with."""
 
@@ -330,7 +330,7 @@ ACTIONS = tuple(get_args(part)[1].name for part in get_args(Command))
 
 @dataclass(frozen=True)
 class JobsCommand:
-    """Submit jobs to a service, see how far they are, fetch what they made."""
+    """Submit jobs to a service, follow their progress, and download their results."""
 
     action: tyro.conf.OmitSubcommandPrefixes[Command]
 

@@ -22,14 +22,14 @@ SHOWN: Final = 5
 
 @dataclass(frozen=True)
 class ReadsSequences:
-    """What every command that reads sequences knows."""
+    """Options of every command that reads sequences."""
 
     encoding: str = field(default="", kw_only=True)
-    """Of the text of a file, such as latin-1; by default UTF-8, or what its byte-order mark says."""
+    """Encoding of the text of a file, such as latin-1; by default UTF-8, or what its byte-order mark says."""
     id_column: str = field(default="", kw_only=True)
-    """Of a table (CSV, TSV): the column of identifiers; by default one that is called so."""
+    """Column of identifiers in a table (CSV, TSV); by default recognised by its name."""
     sequence_column: str = field(default="", kw_only=True)
-    """Of a table: the column of sequences; by default the one that holds nucleotides."""
+    """Column of sequences in a table; by default the one that holds nucleotides."""
 
 
 @dataclass(frozen=True)

@@ -193,7 +193,7 @@ async def search(body: schemas.SearchRequest, request: Request, engine: EngineOf
 
 @api.post("/parse", response_model=schemas.ParseResponse, summary="The sequences of a text")
 def parse(body: schemas.ParseRequest) -> Any:
-    """Read text as people paste it, as the page and the command line do; the other operations want plain sequences."""
+    """Read text as people paste it, as the page and the command line do; the other operations need plain sequences."""
     try:
         found = parse_text(body.text, id_column=body.id_column, sequence_column=body.sequence_column)
     except PastedError as error:
@@ -293,7 +293,7 @@ async def score_variants(body: schemas.VariantsRequest, request: Request, engine
 
 
 async def _again_if_changed(act: Callable[[], Awaitable[Any]]) -> Any:
-    """Do it once more where the collection was switched to another model meanwhile."""
+    """Repeat once if the collection was switched to another model meanwhile."""
     try:
         return await act()
     except ChangedError:
@@ -341,7 +341,7 @@ def _too_many(count: int, settings: Settings, field: str) -> RequestError:
 
 @api.get("/models", response_model=schemas.ModelsResponse, summary="The encoder and the predictors")
 def models(engine: EngineOf) -> Any:
-    """The model that makes vectors, and the predictors with what was measured of them."""
+    """The encoder, and the predictors with their measured quality."""
     return engine.describe_models()
 
 
@@ -352,7 +352,7 @@ def models(engine: EngineOf) -> Any:
     summary="The card of a predictor",
 )
 def model_card(name: str, engine: EngineOf) -> Response:
-    """What a predictor is, what it was made from, its verdict and what was measured, as Markdown."""
+    """The card of a predictor as Markdown: training data, verdict and metrics."""
     return Response(engine.model_card(name), media_type="text/markdown; charset=utf-8")
 
 
@@ -383,8 +383,8 @@ def collection(name: str, engine: EngineOf) -> Any:
 def sample(
     name: str,
     engine: EngineOf,
-    count: Annotated[int, Query(description="How many, at most 1,000.", json_schema_extra={"minimum": 0})] = 10,
-    seed: Annotated[int, Query(description="Of the choice.", json_schema_extra={"minimum": 0})] = 0,
+    count: Annotated[int, Query(description="Number of sequences, at most 1,000.", json_schema_extra={"minimum": 0})] = 10,
+    seed: Annotated[int, Query(description="Random seed of the choice.", json_schema_extra={"minimum": 0})] = 0,
 ) -> Any:
     """Stored sequences chosen at random, each once; the same for the same seed as long as nothing is changed."""
     return {"records": engine.catalogue.sample(name, count, seed)}
@@ -406,16 +406,18 @@ def export(
 
 
 @api.delete("/collections/{name}", status_code=204, summary="Remove a collection for good")
-def drop(name: str, engine: EngineOf, confirm: Annotated[str, Query(description="Its name once more.")]) -> Response:
+def drop(
+    name: str, engine: EngineOf, confirm: Annotated[str, Query(description="The name of the collection again, to confirm.")]
+) -> Response:
     """Remove a collection with its rejects and the vectors of its nucleotides; the default one only when it is the last.
-    Wants a key with the scope admin."""
+    Needs a key with the scope admin."""
     engine.catalogue.drop(name, confirm)
     return Response(status_code=204)
 
 
 @api.put("/collections/{name}/default", status_code=204, summary="Make a collection the default")
 def set_default(name: str, engine: EngineOf) -> Response:
-    """Search this collection where a request names none. Wants a key with the scope admin."""
+    """Search this collection where a request names none. Needs a key with the scope admin."""
     engine.catalogue.set_default(name)
     return Response(status_code=204)
 
@@ -436,7 +438,7 @@ def collection_map(
     name: str,
     engine: EngineOf,
     label: Annotated[str | None, Query(description="Column to colour by.")] = None,
-    ids: Annotated[bool, Query(description="Give the ids too, behind the numbers.")] = False,
+    ids: Annotated[bool, Query(description="Also return the ids, after the numbers.")] = False,
 ) -> Response:
     """Places of up to 200,000 rows on a plane, and their labels. 404 where no map was made."""
     return Response(engine.maps.answer(name, label, ids=ids), media_type="application/octet-stream")
@@ -462,7 +464,7 @@ async def map_place(name: str, body: schemas.MapPlaceRequest, request: Request, 
     return await _again_if_changed(place)
 
 
-@health.get("/healthz", response_model=schemas.Status, summary="The process lives")
+@health.get("/healthz", response_model=schemas.Status, summary="The process is alive")
 async def healthz() -> Any:
     """Answers as long as the process does."""
     return {"status": "ok"}

@@ -43,7 +43,7 @@ def _jobs(request: Request) -> Jobs:
 JobsOf = Annotated[Jobs, Depends(_jobs)]
 
 
-@router.get("/service", response_model=schemas.Service, summary="What this service does for the caller")
+@router.get("/service", response_model=schemas.Service, summary="What this service offers the caller")
 def service(request: Request) -> Any:
     """Its version, whether it takes jobs, what the caller's key allows, and the largest request that it answers."""
     state = request.app.state
@@ -57,10 +57,11 @@ async def submit(
     request: Request,
     jobs: JobsOf,
     idempotency_key: Annotated[
-        str | None, Header(description="Of your own choosing; sent again with the same body, it starts no second job.")
+        str | None,
+        Header(description="A key of your choice; a repeated request with the same key and body starts no second job."),
     ] = None,
 ) -> Any:
-    """Embed sequences into a collection, screen a library, or fine-tune a predictor. Wants a key with the scope write."""
+    """Embed sequences into a collection, screen a library, or fine-tune a predictor. Needs a key with the scope write."""
     engine: Engine = request.app.state.engine
 
     def submitted() -> dict[str, Any]:
@@ -73,7 +74,7 @@ async def submit(
 
 
 @router.get("/jobs", response_model=schemas.JobsResponse, responses=OFF_ANSWER, summary="The jobs")
-def listed(jobs: JobsOf, limit: Annotated[int, Query(ge=1, le=500, description="Most jobs to give.")] = 50) -> Any:
+def listed(jobs: JobsOf, limit: Annotated[int, Query(ge=1, le=500, description="Maximum number of jobs.")] = 50) -> Any:
     """Newest first."""
     return {"jobs": jobs.newest(limit)}
 
@@ -84,7 +85,7 @@ def one(id: str, jobs: JobsOf) -> Any:
     return jobs.get(id)
 
 
-@router.get("/jobs/{id}/log", response_model=schemas.JobLog, responses=OFF_ANSWER, summary="What a job said last")
+@router.get("/jobs/{id}/log", response_model=schemas.JobLog, responses=OFF_ANSWER, summary="The end of a job's log")
 def log(id: str, jobs: JobsOf, lines: Annotated[int, Query(ge=1, le=1000, description="How many lines.")] = 100) -> Any:
     """The end of its log."""
     return {"lines": jobs.log(id, lines)}
@@ -92,31 +93,31 @@ def log(id: str, jobs: JobsOf, lines: Annotated[int, Query(ge=1, le=1000, descri
 
 @router.post("/jobs/{id}/cancel", response_model=schemas.Job, responses=ASKS_CLUSTER, summary="Stop a job")
 def cancel(id: str, body: schemas.Nothing, request: Request, jobs: JobsOf) -> Any:
-    """What it has saved stays; one that has ended stays as it is. Wants a key with the scope write."""
+    """Its saved work is kept; a job that has ended does not change. Needs a key with the scope write."""
     job = jobs.cancel(id, by=request.state.caller)
     request.state.job = job["id"]
     return job
 
 
-@router.post("/jobs/{id}/resume", response_model=schemas.Job, responses=STARTS, summary="Go on with a job")
+@router.post("/jobs/{id}/resume", response_model=schemas.Job, responses=STARTS, summary="Resume a job")
 def resume(id: str, body: schemas.Nothing, request: Request, jobs: JobsOf) -> Any:
-    """Runs the command of a job that failed, was stopped or is lost again. Wants a key with the scope write."""
+    """Run the command of a job that failed, was stopped or is lost again. Needs a key with the scope write."""
     job = jobs.resume(id, by=request.state.caller)
     request.state.job = job["id"]
     return job
 
 
-@router.get("/jobs/{id}/results", response_model=schemas.JobResults, responses=OFF_ANSWER, summary="Files that a job made")
+@router.get("/jobs/{id}/results", response_model=schemas.JobResults, responses=OFF_ANSWER, summary="Result files of a job")
 def results(id: str, jobs: JobsOf) -> Any:
     """Their names and sizes."""
     return {"files": jobs.results(id)}
 
 
 @router.get(
-    "/jobs/{id}/results/{name}", response_class=FileResponse, responses=OFF_ANSWER, summary="A file that a job made"
+    "/jobs/{id}/results/{name}", response_class=FileResponse, responses=OFF_ANSWER, summary="A result file of a job"
 )
 def result(id: str, name: str, jobs: JobsOf) -> Response:
-    """To save; a report is not shown as a page of this service."""
+    """Download a file; reports are not displayed as pages of this service."""
     path = jobs.result(id, name)
     if path.suffix == ".html":  # a report says where its input stands
         saved = DOWNLOAD_HEADERS | {"content-disposition": f'attachment; filename="{quote(name)}"'}

@@ -85,50 +85,64 @@ class FinetuneParameters(_Request):
     label_column: Word = Field("", description="Column of the class, to predict classes.")
     label_columns: list[Item] = Field([], description="Columns of labels that are each true or false.", max_length=1_000)
     target_column: Word = Field("", description="Column of a measured value, to predict values.")
-    level: Literal["sequence", "nucleotide"] = Field("sequence", description="What a value is given for.")
+    level: Literal["sequence", "nucleotide"] = Field(
+        "sequence", description="Whether each sequence has a value, or each nucleotide."
+    )
     mode: Literal["frozen", "lora", "full"] = Field("frozen", description="Whether the encoder is trained too.")
-    pooling: Literal["mean", "centre"] = Field("mean", description="Which nucleotides the head reads.")
+    pooling: Literal["mean", "centre"] = Field(
+        "mean", description="Which nucleotides the head uses: all, or the middle one."
+    )
     split_column: Word = Field("", description="Column that says train, valid or test.")
-    split_by: Literal["sequence", "similarity"] = Field("sequence", description="What a random split keeps on one side.")
+    split_by: Literal["sequence", "similarity"] = Field(
+        "sequence", description="What a random split keeps together: identical or similar sequences."
+    )
     id_column: Word = Field("id", description="Column of the identifiers.")
     sequence_column: Word = Field("sequence", description="Column of the sequences.")
     unit: Word = Field("", description="Unit of the values.")
     about: Word = Field("", description="Source and licence of the data.")
-    takes: Word = Field("", description="What a sequence must be, in words; shown to users.")
-    min_length: int | None = Field(None, description="Least length in nucleotides; shorter ones get no answer.", ge=1)
-    max_length: int | None = Field(None, description="Greatest length in nucleotides; longer ones get no answer.", ge=1)
-    require: list[Item] = Field([], description="Nucleotides that a sequence must have, as 'A@centre'.", max_length=100)
-    report: list[Item] = Field([], description="Motifs that answers tell of, as 'DRACH=DRACH@centre-2'.", max_length=100)
-    seed: int = Field(0, description="Of the random split and of training.", ge=0, lt=2**31)
-    seeds: int = Field(1, description="Trainings, of which the best is kept (lora, full).", ge=1, le=20)
-    epochs: int | None = Field(None, description="Most passes over the training rows (lora, full).", ge=1, le=1_000)
+    takes: Word = Field("", description="Description of valid sequences, shown to users.")
+    min_length: int | None = Field(
+        None, description="Minimum length in nucleotides; shorter sequences get no answer.", ge=1
+    )
+    max_length: int | None = Field(None, description="Maximum length in nucleotides; longer sequences get no answer.", ge=1)
+    require: list[Item] = Field(
+        [], description="Nucleotides that a sequence must have, such as 'A@centre'.", max_length=100
+    )
+    report: list[Item] = Field(
+        [], description="Motifs to report in answers, such as 'DRACH=DRACH@centre-2'.", max_length=100
+    )
+    seed: int = Field(0, description="Random seed of the split and of training.", ge=0, lt=2**31)
+    seeds: int = Field(1, description="Number of trainings; the best is kept (lora, full).", ge=1, le=20)
+    epochs: int | None = Field(
+        None, description="Maximum number of passes over the training rows (lora, full).", ge=1, le=1_000
+    )
     cnn: bool = Field(True, description="Train a small convolutional network on the same rows, to compare with.")
 
 
 class EmbedJob(_Request):
-    """Sequences into a collection of the service's store."""
+    """Embed sequences into a collection of the service's store."""
 
     kind: Literal["embed"]
-    name: Word = Field("", description="What you call it.")
+    name: Word = Field("", description="Your name for the job.")
     parameters: EmbedParameters
     input: JobInput
 
 
 class ScreenJob(_Request):
-    """A library into a ranked shortlist with a report."""
+    """Rank a library into a shortlist with a report."""
 
     kind: Literal["screen"]
-    name: Word = Field("", description="What you call it.")
+    name: Word = Field("", description="Your name for the job.")
     parameters: ScreenParameters
     input: JobInput = Field(description="The library.")
-    references: JobInput | None = Field(None, description="Sequences that the hits should be like.")
+    references: JobInput | None = Field(None, description="Reference sequences that the hits should resemble.")
 
 
 class FinetuneJob(_Request):
-    """A labelled table into a predictor of the service's registry."""
+    """Train a predictor of the service's registry on a labelled table."""
 
     kind: Literal["finetune"]
-    name: Word = Field("", description="What you call it.")
+    name: Word = Field("", description="Your name for the job.")
     parameters: FinetuneParameters
     input: JobInput
 
@@ -153,7 +167,7 @@ class Job(_Response):
     state: Literal["pending", "running", "succeeded", "failed", "stopped", "lost"] = Field(
         description="lost: the cluster that ran it is gone. A job that failed, was stopped or is lost may be resumed."
     )
-    message: str = Field(description="Why it failed, in its own words, or that it is being stopped; else empty.")
+    message: str = Field(description="Why it failed, or that it is being stopped; else empty.")
     submitted: str
     started: str | None
     ended: str | None

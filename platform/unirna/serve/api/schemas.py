@@ -33,24 +33,24 @@ class SearchRequest(_Request):
 
     similar_to: str | None = Field(
         None,
-        description="An RNA or DNA sequence, either case; or the identifier of a stored sequence, or its accession.",
+        description="An RNA or DNA sequence, or the identifier or accession of a stored sequence.",
         examples=[SEQUENCE],
     )
     queries: list[str] | None = Field(
         None,
-        description="Several of them, as many as `max_sequences`. The answer has `results`, one for each in this order.",
+        description="Several sequences, at most `max_sequences`. The answer has `results`, one for each in this order.",
         json_schema_extra={"minItems": 1},
     )
-    vector: list[float] | None = Field(None, description="A vector of this service's model, as /v1/embed gives it.")
+    vector: list[float] | None = Field(None, description="A vector of this service's model, as /v1/embed returns it.")
     id: str | None = Field(None, description="The id of a stored sequence; it will be its own first hit.")
-    k: int = Field(10, description="Hits of each query.", json_schema_extra={"minimum": 1})
-    offset: int = Field(0, description="Hits to pass over first.", json_schema_extra={"minimum": 0})
+    k: int = Field(10, description="Number of hits for each query.", json_schema_extra={"minimum": 1})
+    offset: int = Field(0, description="Number of hits to skip first.", json_schema_extra={"minimum": 0})
     where: str | None = Field(None, description="SQL condition on the collection's columns.", examples=["length < 200"])
     collection: str | None = Field(None, description="Which collection; by default the service's.")
-    hybrid: bool = Field(False, description="Search by shared 8-mers too, without alignment. Not with `vector`.")
+    hybrid: bool = Field(False, description="Also search by shared 8-mers, without alignment. Not with `vector`.")
     verify: bool | None = Field(
         None,
-        description="Search so, align the hits, and rank the best by the alignment's score. By default (null) this is done "
+        description="Hybrid search, then re-rank the best hits by local alignment score. By default (null) this is done "
         "for queries of up to 2,000 nucleotides where the collection's 8-mers fit in memory, and `hybrid` is false; false "
         "searches by the vector alone.",
     )
@@ -71,7 +71,7 @@ class Alignment(_Response):
 
 
 class Hit(_Response):
-    """A stored sequence and how near it is."""
+    """A stored sequence and its similarity to the query."""
 
     rank: int = Field(description="From 1.")
     id: str
@@ -80,11 +80,13 @@ class Hit(_Response):
         description="How often the best hit of a random sequence of the query's length is as good; null where that was not "
         "measured for the collection (unirna collections calibrate)."
     )
-    found_by: Literal["vector", "kmers", "both"] = Field(description="Which ranking it stood in.")
-    alignment: Alignment | None = Field(description="Of aligned searches.")
+    found_by: Literal["vector", "kmers", "both"] = Field(
+        description="Which ranking found it: by vector, by k-mers, or both."
+    )
+    alignment: Alignment | None = Field(description="The alignment, if hits were aligned.")
     length: int = Field(description="Nucleotides.")
     sequence: str
-    labels: dict[str, Any] = Field(description="The collection's other columns.")
+    labels: dict[str, Any] = Field(description="The other columns of the collection.")
 
 
 NOTES = "How the query was understood where that is not plain, and why a filter passes no row; mostly empty."
@@ -98,9 +100,9 @@ class SearchResponse(_Response):
     model: str = Field(description="The model that made the vectors.")
     hits: list[Hit]
     aligned: bool = Field(description=ALIGNED)
-    query_id: str | None = Field(description="The stored sequence that was searched with, where the query was one.")
-    better_than_chance: int | None = Field(description="How many hits have a p of at most .05; null where p is not known.")
-    verdict: str = Field(description="The same in words; empty where there is no hit.")
+    query_id: str | None = Field(description="Id of the stored sequence that was the query, if it was one.")
+    better_than_chance: int | None = Field(description="Number of hits with p of at most .05; null if p is not known.")
+    verdict: str = Field(description="The same as a sentence; empty if there is no hit.")
     notes: list[str] = Field(description=NOTES)
 
 
@@ -109,11 +111,11 @@ class QueryResult(_Response):
 
     hits: list[Hit]
     aligned: bool = Field(description=ALIGNED)
-    query_id: str | None = Field(description="The stored sequence that was searched with, where the query was one.")
-    better_than_chance: int | None = Field(description="How many hits have a p of at most .05; null where p is not known.")
-    verdict: str = Field(description="The same in words; empty where there is no hit.")
+    query_id: str | None = Field(description="Id of the stored sequence that was the query, if it was one.")
+    better_than_chance: int | None = Field(description="Number of hits with p of at most .05; null if p is not known.")
+    verdict: str = Field(description="The same as a sentence; empty if there is no hit.")
     notes: list[str] = Field(description=NOTES)
-    error: FieldProblem | None = Field(description="Why this query was not searched; null where it was.")
+    error: FieldProblem | None = Field(description="Why this query was not searched; null if it was.")
 
 
 class SearchManyResponse(_Response):
@@ -125,19 +127,19 @@ class SearchManyResponse(_Response):
 
 
 class ParseRequest(_Request):
-    """Text in which sequences stand: FASTA, FASTQ, GenBank, EMBL, an alignment, a table, or plain lines."""
+    """Text that contains sequences: FASTA, FASTQ, GenBank, EMBL, an alignment, a table, or plain lines."""
 
-    text: str = Field(description="As it was pasted or read from a file.", examples=[">my_rna\nGGGAAA-CCC\n"])
-    id_column: str = Field("", description="Of a table: the column of identifiers; by default it is recognised.")
-    sequence_column: str = Field("", description="Of a table: the column of sequences; by default it is recognised.")
+    text: str = Field(description="The text as pasted or read from a file.", examples=[">my_rna\nGGGAAA-CCC\n"])
+    id_column: str = Field("", description="Column of identifiers in a table; by default it is recognised.")
+    sequence_column: str = Field("", description="Column of sequences in a table; by default it is recognised.")
 
 
 class ParsedRecord(_Response):
     """A sequence of a text."""
 
-    name: str = Field(description="Its identifier, empty where the text gives none.")
+    name: str = Field(description="Its identifier; empty if the text has none.")
     sequence: str = Field(description="Without white space, numbers, gaps and a final '*'.")
-    line: int = Field(description="Where it begins, from 1.")
+    line: int = Field(description="Line on which it begins, from 1.")
     problem: str = Field(description="Why it cannot be used, with line and column; else empty.")
 
 
@@ -145,20 +147,24 @@ class ParseResponse(_Response):
     """What a text holds."""
 
     format: Literal["plain", "fasta", "fastq", "genbank", "embl", "stockholm", "clustal", "table"]
-    count: int = Field(description="Sequences in it.")
-    problems: int = Field(description="Of these, how many cannot be used.")
+    count: int = Field(description="Number of sequences in the text.")
+    problems: int = Field(description="Number of these that cannot be used.")
     records: list[ParsedRecord] = Field(description="The first 500 of them.")
     notes: list[str] = Field(description="What was removed or assumed.")
-    columns: list[str] = Field(description="Of a table.")
-    sequence_column: str = Field(description="Of a table: the column that was read, empty where `question` asks for it.")
-    question: str = Field(description="What has to be decided first, else empty.")
-    identifier: str = Field(description="The text, where it may be the identifier of a stored sequence; else empty.")
+    columns: list[str] = Field(description="Column names, if the text is a table.")
+    sequence_column: str = Field(
+        description="The column of sequences that was read from a table; empty if `question` asks for it."
+    )
+    question: str = Field(description="A question that must be answered first; else empty.")
+    identifier: str = Field(description="The text, if it may be the identifier of a stored sequence; else empty.")
 
 
 class EmbedRequest(_Request):
     """Sequences to turn into vectors."""
 
-    sequences: list[str] = Field(description="RNA or DNA sequences, either case.", examples=[["GGGAAACCC", SEQUENCE]])
+    sequences: list[str] = Field(
+        description="RNA or DNA sequences, upper or lower case.", examples=[["GGGAAACCC", SEQUENCE]]
+    )
     encoding: Literal["json", "base64", "arrow"] = Field(
         "json",
         description="'json': lists of numbers; 'base64': one text, little-endian float32 [N, H]; 'arrow': the answer is an "
@@ -171,7 +177,7 @@ class EmbedResponse(_Response):
 
     model: str
     fingerprint: str
-    dimension: int = Field(description="H, numbers of one vector.")
+    dimension: int = Field(description="H, the length of a vector.")
     vectors: list[list[float]] | str
 
 
@@ -179,7 +185,7 @@ class PredictRequest(_Request):
     """Sequences to predict for."""
 
     sequences: list[str] = Field(
-        description="RNA or DNA sequences, either case; for a predictor of what two differ by, FIRST&SECOND.",
+        description="RNA or DNA sequences, upper or lower case; for a predictor of what two differ by, FIRST&SECOND.",
         examples=[[SEQUENCE]],
     )
     top: int | None = Field(
@@ -190,31 +196,33 @@ class PredictRequest(_Request):
     )
     prior: float | dict[str, float] | None = Field(
         None,
-        description="Prevalence that the probabilities are to hold for, instead of that of the training data "
+        description="Prevalence to compute the probabilities for, instead of that of the training data "
         "(`base_rates`): a share for all labels, such as 0.05, or a share for each class or label that is named, such as "
         '{"Human Brain": 0.05}.',
     )
 
 
 class _Answer(_Response):
-    applicable: bool = Field(True, description="Whether the sequence is what the predictor takes; else it has no answer.")
-    reason: str | None = Field(None, description="Why it does not apply, or null.")
+    applicable: bool = Field(
+        True, description="Whether the sequence meets the predictor's requirements; otherwise it has no answer."
+    )
+    reason: str | None = Field(None, description="Why the predictor does not apply, or null.")
     motifs: dict[str, bool] = Field({}, description="Motifs that the predictor reports, and whether the sequence has them.")
     in_training_length_range: bool = Field(
         True,
-        description="Whether the predictor was made from sequences as short and as long; else take it for a guess.",
+        description="Whether the length is within that of the training sequences; if not, treat the answer as a guess.",
     )
 
 
 class Prediction(_Answer):
     """The most probable class of a sequence."""
 
-    label: str | None = Field(description="Null where the predictor does not apply, as all that follows.")
+    label: str | None = Field(description="Null if the predictor does not apply, as are the fields that follow.")
     probability: float | None
     probabilities: dict[str, float] = Field(description="The most probable classes, best first.")
     conformal_p_value: float | None = Field(
         None,
-        description="Share of held-out RNA of these classes that is no more like training than this sequence, or null.",
+        description="Conformal p-value: share of held-out RNA of these classes that is no closer to training, or null.",
     )
     out_of_distribution: bool | None = Field(
         None,
@@ -225,7 +233,7 @@ class Prediction(_Answer):
 
 
 class LabelSet(_Answer):
-    """The labels of a sequence, of several that are each true or not."""
+    """The labels of a sequence that are true, of several."""
 
     labels: list[str] = Field(description="Those whose probability is above their threshold (`thresholds`).")
     probabilities: dict[str, float] = Field(description="The most probable labels, best first.")
@@ -234,18 +242,18 @@ class LabelSet(_Answer):
 class Estimate(_Answer):
     """The value of a sequence."""
 
-    value: float | None = Field(description="Null where the predictor does not apply, as its interval.")
-    low: float | None = Field(description="Lower end of the interval that holds nine of ten new values, or null.")
-    high: float | None = Field(description="Its upper end.")
-    unit: str = Field(description="Unit of the three, empty where none was named.")
+    value: float | None = Field(description="Null if the predictor does not apply, as is its interval.")
+    low: float | None = Field(description="Lower end of the 90 % prediction interval, or null.")
+    high: float | None = Field(description="Upper end of the interval.")
+    unit: str = Field(description="Unit of value, low and high; empty if none was given.")
 
 
 class Profile(_Answer):
     """The values of a sequence's nucleotides."""
 
-    values: list[float] = Field(description="One for each nucleotide; none where the predictor does not apply.")
-    half_width: float | None = Field(description="Nine of ten new values are no further from these, or null.")
-    unit: str = Field(description="Unit of them all, empty where none was named.")
+    values: list[float] = Field(description="One for each nucleotide; empty if the predictor does not apply.")
+    half_width: float | None = Field(description="Half-width of the 90 % prediction interval, or null.")
+    unit: str = Field(description="Unit of the values; empty if none was given.")
 
 
 class PredictResponse(_Response):
@@ -254,40 +262,44 @@ class PredictResponse(_Response):
     task: str
     base_rates: dict[str, float] | None = Field(
         None,
-        description="Share of each class or label in the training data, which the probabilities hold for; or null.",
+        description="Share of each class or label in the training data, for which the probabilities are computed; or null.",
     )
-    thresholds: dict[str, float] | None = Field(None, description="Probability above which each label is said to be true.")
-    prior: float | dict[str, float] | None = Field(None, description="As asked for; the probabilities then hold for it.")
+    thresholds: dict[str, float] | None = Field(
+        None, description="Probability threshold above which each label counts as true."
+    )
+    prior: float | dict[str, float] | None = Field(
+        None, description="The prevalence in the request, for which the probabilities are computed."
+    )
     predictions: list[Prediction] | list[LabelSet] | list[Estimate] | list[Profile]
 
 
 class FoldRequest(_Request):
     """Sequences to fold."""
 
-    sequences: list[str] = Field(description="RNA or DNA sequences, either case.", examples=[[SEQUENCE]])
-    drawing: bool = Field(False, description="Give a drawing of each as SVG, too.")
-    contacts: bool = Field(False, description="Say which nucleotides are close in space, too.")
+    sequences: list[str] = Field(description="RNA or DNA sequences, upper or lower case.", examples=[[SEQUENCE]])
+    drawing: bool = Field(False, description="Also return a drawing of each structure as SVG.")
+    contacts: bool = Field(False, description="Also return the nucleotides that are close in space.")
     pseudoknots: bool = Field(True, description="Add helices that cross the nested structure.")
     constraints: list[str | None] | None = Field(
         None,
-        description="What the structure of each sequence has to satisfy, one character per nucleotide as in ViennaRNA: "
+        description="Constraint on the structure of each sequence, one character per nucleotide as in ViennaRNA: "
         "`.` free, `x` unpaired, `|` paired, `<` paired with a later nucleotide, `>` with an earlier one, `(` and `)` "
         "paired with each other. null or an empty text for none.",
     )
-    plot: bool = Field(False, description="Give a plot of the pair probabilities of each as SVG, too.")
+    plot: bool = Field(False, description="Also return a plot of the pair probabilities of each as SVG.")
 
 
 class Structure(_Response):
     """The secondary structure of a sequence of L nucleotides."""
 
     sequence: str
-    structure: str = Field(description="In brackets; helices that cross the others in [].")
+    structure: str = Field(description="Dot-bracket notation; crossing helices are in [].")
     pairs: list[tuple[int, int, float]] = Field(
         description="Pairs (from 0) with their probability over all nested structures, from .05 on."
     )
-    certainty: list[float] = Field(description="Of each nucleotide, to be paired if it is, unpaired if not.")
+    certainty: list[float] = Field(description="Probability of each nucleotide's state: that it is paired, or unpaired.")
     free_energy: float = Field(
-        description="Of the structure without its crossing helices, in kcal/mol at 37 °C, by the Turner 2004 parameters."
+        description="Free energy without the crossing helices, in kcal/mol at 37 °C, by the Turner 2004 parameters."
     )
     svg: str | None = Field(description="With drawing.")
     contacts: list[tuple[int, int, float]] | None = Field(
@@ -305,23 +317,23 @@ class FoldResponse(_Response):
 class VariantsRequest(_Request):
     """Variants of a sequence to score."""
 
-    sequence: str = Field(description="An RNA or DNA sequence, either case.", examples=[SEQUENCE])
+    sequence: str = Field(description="An RNA or DNA sequence, upper or lower case.", examples=[SEQUENCE])
     variants: list[str] | None = Field(
         None,
-        description="Such as A10G (from 1), or G1C+C72G for several substitutions at once; without it all single ones.",
+        description="Such as A10G (from 1), or G1C+C72G for several substitutions at once; by default all single ones.",
         examples=[["G1C", "G1C+C72G"]],
     )
     method: Literal["masked", "pseudo-likelihood"] = Field(
         "masked", description="'masked' hides the sites of a variant; 'pseudo-likelihood' compares whole sequences."
     )
-    drawing: bool = Field(False, description="Give a heat map of all single substitutions as SVG, too.")
+    drawing: bool = Field(False, description="Also return a heat map of all single substitutions as SVG.")
 
 
 class VariantScore(_Response):
     """A variant and its score."""
 
     variant: str
-    score: float = Field(description="In nats; positive: the model finds it more likely than the sequence.")
+    score: float = Field(description="In nats; positive if the model finds the variant more likely than the sequence.")
 
 
 class VariantsResponse(_Response):
@@ -338,7 +350,7 @@ class EncoderInfo(_Response):
     """The model that makes vectors."""
 
     name: str
-    fingerprint: str = Field(description="Names the shape and the weights.")
+    fingerprint: str = Field(description="Identifies the architecture and the weights.")
     dimension: int
     context: int = Field(description="Longest sequence embedded in one piece, in nucleotides.")
     parameters: int
@@ -354,13 +366,13 @@ class Motif(_Response):
 
 
 class Requirements(_Response):
-    """What a predictor takes."""
+    """Requirements of a predictor."""
 
-    what: str = Field(description="What the sequence must be, in words; it cannot be checked.")
+    what: str = Field(description="Description of valid sequences; it cannot be checked.")
     min_length: int | None = Field(description="Nucleotides; null for no limit.")
     max_length: int | None
     required: list[Motif] = Field(description="What a sequence must have.")
-    reported: dict[str, Motif] = Field(description="What an answer tells of, in `motifs`.")
+    reported: dict[str, Motif] = Field(description="Motifs that answers report in `motifs`.")
     text: str = Field(description="All of it in one line.")
 
 
@@ -375,23 +387,21 @@ class MetricValue(_Response):
 
 
 class VerdictInfo(_Response):
-    """What a predictor is worth."""
+    """The verdict on a predictor."""
 
     level: Literal["strong", "moderate", "weak", "none"] = Field(
         description="none: unseen rows are predicted no better than by a constant answer."
     )
-    text: str = Field(description="The verdict in words.")
-    measure: str = Field(
-        description="What value is: R2 of values, AUC of two classes, mean AUC of labels, kappa of classes."
-    )
+    text: str = Field(description="The verdict as text.")
+    measure: str = Field(description="The measure: R2 of values, AUC of two classes, mean AUC of labels, kappa of classes.")
     value: float | None
     low: float | None = Field(description="The lower end of its 95 % interval.")
     high: float | None
-    num_rows: int = Field(description="Rows (or nucleotides) that it was measured on, which the models never saw.")
+    num_rows: int = Field(description="Number of unseen rows (or nucleotides) that it was measured on.")
     rows: str = Field(description="Which rows: test, or test and cross-validation.")
-    baseline: str = Field(description="The best simple model.")
+    baseline: str = Field(description="The best baseline.")
     baseline_value: float | None
-    gain: float | None = Field(description="By how much the language model improves on the simple models; null if unknown.")
+    gain: float | None = Field(description="Improvement of the language model over the baselines; null if unknown.")
     gain_low: float | None
     gain_high: float | None
 
@@ -401,20 +411,20 @@ class PredictorInfo(_Response):
 
     name: str
     task: str
-    labels: list[str] = Field(description="Its classes; none where it predicts values.")
-    unit: str = Field("", description="Of its values, empty where none was named.")
-    lengths: tuple[int, int] = Field(description="Shortest and longest sequence it was made from, in nucleotides.")
-    requirements: Requirements = Field(description="What it takes; it gives no answer for other sequences.")
+    labels: list[str] = Field(description="Its classes; empty if it predicts values.")
+    unit: str = Field("", description="Unit of its values; empty if none was given.")
+    lengths: tuple[int, int] = Field(description="Shortest and longest training sequence, in nucleotides.")
+    requirements: Requirements = Field(description="Its requirements; other sequences get no answer.")
     base_rates: dict[str, float] | None = Field(description="Share of each class or label in its training data.")
     thresholds: dict[str, float] | None = Field(
-        description="Probability above which each label is said to be true, or null."
+        description="Probability threshold above which each label counts as true, or null."
     )
     mode: str
-    fingerprint: str = Field(description="Of the encoder that it reads.")
+    fingerprint: str = Field(description="Fingerprint of the encoder that it uses.")
     metrics: dict[str, Any]
-    primary_metric: MetricValue = Field(description="The metric by which it is judged, on its test rows.")
+    primary_metric: MetricValue = Field(description="The primary metric, on the test rows.")
     verdict: VerdictInfo
-    has_plot: bool = Field(description="Whether /v1/models/{name}/plot has one: of values, not of classes.")
+    has_plot: bool = Field(description="Whether /v1/models/{name}/plot exists: for values, not for classes.")
 
 
 class ModelsResponse(_Response):
@@ -440,7 +450,7 @@ class CollectionInfo(_Response):
 class CollectionsResponse(_Response):
     """The collections of the store."""
 
-    default: str | None = Field(description="What is searched when a request names none.")
+    default: str | None = Field(description="The collection that is searched if a request names none.")
     collections: list[CollectionInfo]
 
 
@@ -460,7 +470,7 @@ class SampleResponse(_Response):
 
 
 class CollectionResponse(CollectionInfo):
-    """A collection, and a few of its sequences to try."""
+    """A collection, and a few of its sequences as examples."""
 
     examples: list[Record]
 
@@ -505,7 +515,7 @@ class MapRecordsResponse(_Response):
 class MapPlaceRequest(_Request):
     """A sequence to place on the map."""
 
-    sequence: str = Field(description="An RNA or DNA sequence, either case.", examples=[SEQUENCE])
+    sequence: str = Field(description="An RNA or DNA sequence, upper or lower case.", examples=[SEQUENCE])
 
 
 class Neighbour(_Response):
