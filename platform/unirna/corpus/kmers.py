@@ -73,7 +73,7 @@ def least_shared(identity: float, coverage: float, k: int) -> float:
 
 
 def estimated_identity(shared: NDArray[np.float64], k: int) -> NDArray[np.float64]:
-    """Identity that a share of common k-mers speaks of, over the whole of the shorter sequence."""
+    """Identity that a share of common k-mers implies, over the whole of the shorter sequence."""
     return np.asarray(shared ** (1 / k))
 
 
@@ -81,7 +81,7 @@ def shared_kmers(left: pa.Array, right: pa.Array, pairs: NDArray[np.int64], k: i
     """Of pairs (row of left, row of right), int64 [p, 2]: share of the k-mers of the one with fewer that the other has too.
 
     Returns:
-        float64 [p]; 0 where a sequence is shorter than k.
+        float64 [p]; 0 if a sequence is shorter than k.
     """
     (codes_l, owners_l), (codes_r, owners_r) = distinct_kmers(left, k), distinct_kmers(right, k)
     codes, owners = np.concatenate([codes_l, codes_r]), np.concatenate([owners_l, owners_r + len(left)])

@@ -27,7 +27,7 @@ FORMAT: Final = 2
 
 
 class CorpusError(ValueError):
-    """A folder that is no corpus, or one whose files do not match its manifest; or settings that make none."""
+    """A folder that is not a corpus, or one whose files do not match its manifest; or settings that make none."""
 
 
 def is_corpus(folder: str | Path) -> bool:

@@ -351,7 +351,7 @@ def _finish(
 
 
 def _index(store: str, name: str, config: EmbedConfig) -> dict[str, Any] | str | None:
-    """Build the index that was asked for, or that the collection wants: what was measured, or why there is none."""
+    """Build the index that was requested or that the collection needs; returns its measurement, or why there is none."""
     collection = vectorstore.open(store, name)
     there = collection.index
     if config.index == "none":

@@ -44,7 +44,7 @@ class Constraint:
 
 
 def read_constraint(text: str, sequence: str) -> Constraint | None:
-    """Read a constraint; None where it asks for nothing.
+    """Read a constraint; None if it asks for nothing.
 
     Args:
         text: one character for each nucleotide: `.` free, `x` unpaired, `|` paired, `<` paired with a later nucleotide, `>`

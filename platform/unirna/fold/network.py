@@ -1,4 +1,4 @@
-"""What the encoder says of every pair of nucleotides: a score on top of the loops', from a small network of two dimensions.
+"""Scores of pairs of nucleotides from the encoder's states, on top of the loops', from a small network of two dimensions.
 
 Shape suffixes: L nucleotides, F features of a nucleotide, W width, C channels of a pair.
 """

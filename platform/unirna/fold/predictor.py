@@ -101,8 +101,8 @@ class StructurePredictor:
 
     Attributes:
         model: the encoder. network, energies: what was trained on its states. info: the content of `fold.json`.
-        contact_head: tells contacts in space from a structure; None where there is none.
-        crossing: says which helices across the nested structure are real; None where none are looked for.
+        contact_head: tells contacts in space from a structure; None if there is none.
+        crossing: says which helices across the nested structure are real; None if none are looked for.
     """
 
     def __init__(
@@ -197,7 +197,7 @@ class StructurePredictor:
         return self.contact_head.probabilities(found.matrix, found.crossing)
 
     def pair_scores(self, sequence: str, states: NDArray[np.float32]) -> Array:
-        """What the network says of each pair of a normalised sequence: float64 [L, L].
+        """Scores of each pair of a normalised sequence by the network: float64 [L, L].
 
         Args:
             sequence: L nucleotides. states: float32 [L, D], `Model.nucleotides`.

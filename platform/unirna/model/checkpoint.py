@@ -28,7 +28,7 @@ OF_TOKENS = ("embeddings.word_embeddings.weight", "lm_head.decoder.weight", "lm_
 
 
 class CheckpointError(ValueError):
-    """A folder that is no checkpoint, or one whose tensors do not fit its configuration."""
+    """A folder that is not a checkpoint, or one whose tensors do not fit its configuration."""
 
 
 def _names(config: EncoderConfig, lm_head: bool) -> dict[str, tuple[str, ...]]:

@@ -92,7 +92,7 @@ class Encoder(nn.Module):
     """Tokens [T] with sequence boundaries -> hidden states [T, H]. Empty until `initialise` or a checkpoint fills it.
 
     `lm_head` is the language-model head; it is None for a checkpoint that has none. `whitening` is the map from mean
-    states to the vectors that searches compare; it plays no part in the forward pass and is None where none was fitted.
+    states to the vectors that searches compare; it plays no part in the forward pass and is None if none was fitted.
     """
 
     inverse_frequencies: Tensor

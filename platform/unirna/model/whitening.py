@@ -89,7 +89,7 @@ def fit_whitening(
 
     Returns:
         Without groups, a map after which every kept direction above `FLOOR` has variance 1/D, D = `size`; with groups, one
-        after which the scatter within groups is about 1/D in all directions. None where no more than F of the vectors are
+        after which the scatter within groups is about 1/D in all directions. None if no more than F of the vectors are
         distinct: some direction then has no variance at all, and the map would raise what a new sequence has there by
         orders of magnitude.
 

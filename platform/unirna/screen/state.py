@@ -1,4 +1,4 @@
-"""What a screen knows so far: the best rows, counts and finished blocks. Saved on the way, so that a killed one goes on."""
+"""State of a screen: the best rows, counts and finished blocks. Saved on the way, so that a killed one goes on."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 The reader's own columns are `number`, `id` and `sequence`, and what `clean_table` adds. A column of the file stands under
 its name behind a mark, so that no name in a file can be that of a column of ours.
 
-A CSV or TSV file says nothing of types, so its columns are read as text. A reader that wants types passes over all of the
+A CSV or TSV file has no types, so its columns are read as text. A reader that needs types passes over all of the
 text first (`TextTypes`) and converts it then (`convert`); the first rows of a file decide nothing.
 """
 
@@ -72,7 +72,7 @@ def is_missing(text: str | None) -> bool:
 
 
 def without_missing(column: pa.ChunkedArray, declared: pa.DataType | None = None) -> tuple[pa.ChunkedArray, Counter[str]]:
-    """A column of text with null where a cell means "no value".
+    """A column of text with null if a cell means "no value".
 
     Args:
         column: as read.

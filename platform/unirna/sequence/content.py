@@ -1,4 +1,4 @@
-"""What an input file holds, by which a job knows whether it is the input of an earlier run."""
+"""Fingerprint of an input file's content, so that a job recognises the input of an earlier run."""
 
 from __future__ import annotations
 

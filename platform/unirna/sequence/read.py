@@ -89,7 +89,7 @@ def read_labels(
         `id` and the file's other columns under their names; and what was read as "no value".
 
     Raises:
-        InputError: see `read`; or a file that is no table.
+        InputError: see `read`; or a file that is not a table.
     """
     types = types or {}
     missing = Missing()
@@ -131,7 +131,7 @@ def read_tables(
     """Stream one piece as Arrow tables of records: `number`, `id`, `sequence` (as read), and the file's own columns.
 
     The file's columns stand under their names with a mark before them (`unirna.sequence.column_of`). In a text table (CSV,
-    TSV) they are text, null where there is no value (`unirna.sequence.MISSING`): a reader finds types with `TextTypes`.
+    TSV) they are text, null if there is no value (`unirna.sequence.MISSING`): a reader finds types with `TextTypes`.
     FASTA and FASTQ have one, `description`.
 
     Args:

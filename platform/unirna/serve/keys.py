@@ -32,7 +32,7 @@ class Key:
     digest: str
 
     def allows(self, scope: str) -> bool:
-        """Whether it allows what wants that scope."""
+        """Whether it allows requests that need that scope."""
         return SCOPES.index(self.scope) >= SCOPES.index(scope)
 
 

@@ -44,7 +44,7 @@ class Definition:
         labels: columns of several labels (1, 0 or null), which `read` then returns instead of `label`.
         numeric: whether the answers are measured values rather than classes. unit: theirs.
         about: source, paper and licence of the data, for the card.
-        get: where the data are to be had. file: where they lie in a folder of such data; empty where no copy is kept.
+        get: where the data are to be had. file: where they lie in a folder of such data; empty if no copy is kept.
         copies: whether the published test rows hold copies of training rows; they are measured with and without them.
         read: the file -> columns `sequence`, `label` (text or numbers) and `split` (train, valid, test), `id` if it has
             names, and `reference` where a sequence is compared with another; `held_out` ("families" or "members") where

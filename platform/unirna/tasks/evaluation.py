@@ -277,7 +277,7 @@ def _models(predictor: Predictor, task: Task) -> dict[str, Callable[[list[str]],
 
 
 def read_results(folder: str | Path) -> pa.Table:
-    """All rows of the results table in a folder (`SCHEMA`); empty where there is none."""
+    """All rows of the results table in a folder (`SCHEMA`); empty if there is none."""
     path = Path(folder) / "results.parquet"
     if not path.exists():
         return SCHEMA.empty_table()

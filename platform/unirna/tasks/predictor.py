@@ -44,11 +44,11 @@ class Predictions:
     """Predictions for N sequences.
 
     Attributes:
-        labels: the most probable class of each; None where the predictor does not apply.
-        probabilities: float32 [N, C], rows sum to 1; NaN where the predictor does not apply.
+        labels: the most probable class of each; None if the predictor does not apply.
+        probabilities: float32 [N, C], rows sum to 1; NaN if the predictor does not apply.
         classes: the C class names, in the order of the columns.
         conformal_p_value: float32 [N], the share of held-out RNA of these classes that is no more like training than this
-            one (Vovk et al. 2005). None where it was not measured.
+            one (Vovk et al. 2005). None if it was not measured.
         checks: whether the predictor applies to each, and why not.
         alpha: p-value below which a sequence is out of distribution.
     """
@@ -72,7 +72,7 @@ class LabelSets:
 
     Attributes:
         labels: those of each whose probability is above its threshold (`Predictor.thresholds`).
-        probabilities: float32 [N, C], each between 0 and 1 by itself; NaN where the predictor does not apply.
+        probabilities: float32 [N, C], each between 0 and 1 by itself; NaN if the predictor does not apply.
         classes: the C names, in the order of the columns.
         checks: whether the predictor applies to each, and why not.
     """
@@ -85,7 +85,7 @@ class LabelSets:
 
 @dataclass(frozen=True)
 class Estimates:
-    """Predicted values of N sequences, float64 [N] each; NaN where the predictor does not apply.
+    """Predicted values of N sequences, float64 [N] each; NaN if the predictor does not apply.
 
     Attributes:
         values: the predictions. low, high: ends of their interval, which holds a new value in about `coverage` of cases
@@ -166,7 +166,7 @@ class Predictor:
 
     @property
     def unit(self) -> str:
-        """Unit of the values, "" where none was named."""
+        """Unit of the values, "" if none was named."""
         return str(self.info.get("unit", ""))
 
     @property
@@ -240,7 +240,7 @@ class Predictor:
 
     @cached_property
     def blend(self) -> Blend | None:
-        """How the outputs of the head and of the simple models are weighted; None where the head answers alone."""
+        """How the outputs of the head and of the simple models are weighted; None if the head answers alone."""
         found = self.info.get("blend")
         return None if found is None else Blend.of_json(found)
 
@@ -279,7 +279,7 @@ class Predictor:
 
     @property
     def plot(self) -> Path | None:
-        """The plot of predicted against true values of test rows, SVG; None where it predicts no values."""
+        """The plot of predicted against true values of test rows, SVG; None if it predicts no values."""
         path = self.folder / "predicted.svg"
         return path if path.is_file() else None
 
@@ -355,7 +355,7 @@ class Predictor:
         """Vectors [M, H] of the sequences that it applies to, as [N, H] for `predict_vectors`; the others' are 0.
 
         Args:
-            vectors: of the M sequences, in their order; None where M is 0.
+            vectors: of the M sequences, in their order; None if M is 0.
             checks: of all N sequences.
         """
         applies = np.array([fit.applicable for fit in checks], bool)
@@ -498,7 +498,7 @@ class Predictor:
 
 
 def base_rates_of(info: Mapping[str, Any]) -> dict[str, float] | None:
-    """Share of each class or label in the training rows, of the counts in `predictor.json`; None where there are none."""
+    """Share of each class or label in the training rows, of the counts in `predictor.json`; None if there are none."""
     data = info["data"]
     if per_label := data.get("per_label"):
         return {name: found["true"] / found["known"] for name, found in per_label["train"].items()}

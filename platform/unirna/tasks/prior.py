@@ -24,7 +24,7 @@ def prior_of(
         prior: a share between 0 and 1 for all labels, or a share for each label or class that it names. Labels that it does
             not name keep their base rate; classes that it does not name share what is left as in training.
         classes: the C names.
-        base_rates: name -> share in the training data; None where it is not known.
+        base_rates: name -> share in the training data; None if it is not known.
         several: whether each is a label that is true or not by itself, rather than one class of several.
 
     Raises:

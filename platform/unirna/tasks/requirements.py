@@ -78,7 +78,7 @@ class Motif:
         An ambiguity code fits where all nucleotides that it stands for fit: N fits N only.
 
         Returns:
-            The index in the sequence (it may lie outside), or None where the sequence has the pattern.
+            The index in the sequence (it may lie outside), or None if the sequence has the pattern.
         """
         first = self.start(len(sequence))
         for at, code in enumerate(self.pattern, first):
@@ -92,7 +92,7 @@ class Applicability:
     """Whether a predictor applies to a sequence.
 
     Attributes:
-        reason: why it does not apply; "" where it does.
+        reason: why it does not apply; "" if it does.
         kind: what the sequence lacks, "length" or "nucleotides"; "" where the predictor applies.
         motifs: reported motif -> whether the sequence has it.
         in_training_length_range: whether the sequence is within the lengths of the training data.
@@ -161,11 +161,11 @@ class InputRequirements:
 
     @property
     def exact_length(self) -> int | None:
-        """The one length that is taken, None where there are several."""
+        """The one length that is taken, None if there are several."""
         return self.min_length if self.min_length == self.max_length else None
 
     def lengths(self) -> str:
-        """The lengths in words, "" where there is no limit."""
+        """The lengths in words, "" if there is no limit."""
         shortest, longest = self.min_length, self.max_length
         if self.exact_length is not None:
             return f"exactly {shortest:,} nt"
@@ -176,7 +176,7 @@ class InputRequirements:
         return "" if longest is None else f"at most {longest:,} nt"
 
     def describe(self) -> str:
-        """All of it as one line for a person, "" where nothing is required."""
+        """All of it as one line for a person, "" if nothing is required."""
         motifs = [f"{_place(motif)}{f' ({motif.why})' if motif.why else ''}" for motif in self.required]
         return "; ".join(part for part in (self.what, self.lengths(), *motifs) if part)
 

@@ -45,7 +45,7 @@ class Verdict:
         rows: which: "test", or "test and cross-validation" where rows are few and the split is random.
         baseline: name of the best simple model.
         baseline_value: its value of the measure on the same rows.
-        gain: the predictor's value less that of the simple models without the language model; None where not known.
+        gain: the predictor's value less that of the simple models without the language model; None if not known.
         gain_low, gain_high: its paired bootstrap 95 % interval.
     """
 

@@ -1,4 +1,5 @@
-"""Pre-training: the masked-language-model objective, one plain loop that knows nothing of Ray, and its Ray Train driver."""
+"""Pre-training: the masked-language-model objective, one plain loop that does not depend on Ray, and its Ray Train
+driver."""
 
 from unirna.train.batches import BatchSource, MaskedBatch
 from unirna.train.checkpoints import latest_checkpoint

@@ -125,7 +125,7 @@ def step_of(folder: Path) -> int:
 
 
 def latest_checkpoint(run: str | Path) -> Path | None:
-    """The folder of the last checkpoint of a run, None where there is none."""
+    """The folder of the last checkpoint of a run, None if there is none."""
     return next(reversed(checkpoints(run)), None)
 
 

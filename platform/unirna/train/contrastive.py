@@ -191,7 +191,7 @@ class Contrastive(Objective):
         assert self.encoder.lm_head is not None
         logits = self.encoder.lm_head(hidden_TH.index_select(0, places_M)).float()
         masked = F.cross_entropy(logits, targets_M)
-        with torch.autocast(hidden_TH.device.type, enabled=False):  # similarities over the temperature want their digits
+        with torch.autocast(hidden_TH.device.type, enabled=False):  # similarities over the temperature need their digits
             contrast, nearest = supervised_info_nce(batch_vectors(hidden_TH.float(), segments), labels_N)
         metrics = {
             "masked_loss": masked,

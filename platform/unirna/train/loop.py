@@ -1,4 +1,4 @@
-"""The training loop. It knows nothing of Ray: with torch.distributed it is one of several workers, without it runs alone.
+"""The training loop. It does not depend on Ray: with torch.distributed it is one of several workers, without it runs alone.
 
 Killed at any moment and called again with the same settings and folder, it goes on from the last checkpoint, and since
 batches are a function of the step, with the same numbers as if it had never stopped. docs/training.md says what becomes of
@@ -52,7 +52,7 @@ def train(config: TrainConfig, corpus: str | Path, run: str | Path) -> dict[str,
         The run's summary.
 
     Raises:
-        TrainError: another run's settings in the folder, workers that cannot share the batch, a loss that is no number,
+        TrainError: another run's settings in the folder, workers that cannot share the batch, a loss that is not a number,
             a checkpoint that cannot be written.
         CorpusError: no corpus.
         JobStopped: SIGTERM came; a checkpoint was written and the run can go on.
@@ -242,7 +242,7 @@ class _Training:
         self.since = _Since(done)
 
     def _save(self, done: int) -> None:
-        """Write a checkpoint, unless a weight is no number; all workers must call it."""
+        """Write a checkpoint, unless a weight is not a number; all workers must call it."""
         whole = plain_encoder(self.encoder, self.workers.rank)  # with shards a meeting of all workers, as is the state
         state = self.optimiser.state() if self.first or whole is not self.encoder else {}
         if self.first and whole is not None and all(bool(p.isfinite().all()) for p in whole.parameters()):

@@ -11,7 +11,7 @@ def keep_memory() -> None:
     """Have the C library keep freed blocks instead of giving them back to the system.
 
     Activations are blocks of megabytes that come and go with each step; returned and asked for again, every page of them
-    costs a fault and is zeroed. Does nothing where the C library is not glibc.
+    costs a fault and is zeroed. Does nothing if the C library is not glibc.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

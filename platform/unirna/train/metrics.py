@@ -1,4 +1,4 @@
-"""What a run says of itself: one record per log line, as JSONL, in TensorBoard and as text; and the matrix rate."""
+"""Metrics of a run: one record per log line, as JSONL, in TensorBoard and as text; and the matrix rate."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def corpus_whitening(
         sequences: how many are used, at most. seed: of their choice.
 
     Returns:
-        None where the sequences are too few for any (`fit_whitening`).
+        None if the sequences are too few for any (`fit_whitening`).
     """
     random = np.random.default_rng(seed)
     grouped = _group_members(corpus, random)

@@ -54,7 +54,7 @@ class Table:
 
 
 def delimiter_of(lines: Sequence[str]) -> str:
-    """The delimiter of a table, from its first lines; "" where it is no table."""
+    """The delimiter of a table, from its first lines; "" if it is not a table."""
     for delimiter in "\t,;|":
         rows = [len(row) for row in csv.reader(lines, delimiter=delimiter) if row]
         if rows and min(rows) > 1 and len(set(rows)) == 1 and (len(rows) > 1 or not _letters_alone(lines[0])):
@@ -122,7 +122,7 @@ def _sequence_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> l
 
 
 def _names(header: Sequence[str], rows: Sequence[Sequence[str]], sequences: int, id_column: str) -> list[str]:
-    """What each row is called: its identifier, "" where there is no such column."""
+    """What each row is called: its identifier, "" if there is no such column."""
     places = [header.index(id_column)] if id_column else []
     lowered = [name.lower() for name in header]
     places += [lowered.index(name) for name in ID_NAMES if name in lowered and lowered.index(name) != sequences]

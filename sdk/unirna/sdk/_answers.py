@@ -151,7 +151,7 @@ def collection_infos(answer: Mapping[str, Any]) -> list[CollectionInfo]:
 
 
 def _of_later_services(predictor: Mapping[str, Any]) -> tuple[str, tuple[int, int] | None]:
-    """What services of 0.1.0 do not tell of a predictor: its unit and lengths."""
+    """Defaults for what services of 0.1.0 do not send about a predictor: its unit and lengths."""
     lengths = predictor.get("lengths")
     return str(predictor.get("unit", "")), None if lengths is None else (int(lengths[0]), int(lengths[1]))
 

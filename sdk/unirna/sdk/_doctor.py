@@ -56,7 +56,7 @@ class Doctor:
 
 
 def installation() -> Iterator[Finding]:
-    """Python, and the packages of each extra in the versions that it wants."""
+    """Python, and the packages of each extra in the required versions."""
     have = ".".join(map(str, sys.version_info[:3]))
     fits = (3, 11) <= sys.version_info[:2] < (3, 14)
     yield Finding("Python", "ok" if fits else "problem", have, "" if fits else "UniRNA runs on Python 3.11 to 3.13")

@@ -1,4 +1,4 @@
-"""What can go wrong, each a subclass of the built-in error that fits."""
+"""Exceptions of the SDK, each a subclass of the matching built-in error."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ class UniRNAError(Exception):
     """Base of all errors of this package.
 
     Attributes:
-        status: the HTTP status that fits, None where nothing answered.
+        status: the HTTP status that fits, None if nothing answered.
         detail: what went wrong, in words.
         errors: pairs of a field ("where", "sequences[3]") and its problem.
-        request_id: by which the service's log names the request; "" where no service answered.
+        request_id: by which the service's log names the request; "" if no service answered.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class UniRNAError(Exception):
 
     @property
     def field(self) -> str | None:
-        """The first field at fault, None where it is none."""
+        """The first field at fault, None if it is none."""
         return self.errors[0][0] if self.errors else None
 
 
@@ -46,11 +46,11 @@ class ModelMismatchError(UniRNAError, ValueError):
 
 
 class AuthenticationError(UniRNAError, PermissionError):
-    """A service that wants a key, or another key."""
+    """The service needs a key, or another key."""
 
 
 class ServiceUnavailableError(UniRNAError, ConnectionError):
-    """Nothing answers there, or it is too busy; retries have been used up."""
+    """The service does not respond or is overloaded, after all retries."""
 
 
 class ServiceTimeoutError(UniRNAError, TimeoutError):
@@ -58,7 +58,7 @@ class ServiceTimeoutError(UniRNAError, TimeoutError):
 
 
 class ServiceError(UniRNAError, RuntimeError):
-    """The service failed, or what answers is no UniRNA service."""
+    """The service failed, or the address is not a UniRNA service."""
 
 
 class ForkedProcessError(UniRNAError, RuntimeError):

@@ -98,7 +98,7 @@ def wrong_encoding(encoding: str, byte: int) -> str:
 
 
 def undecoded(text: str) -> int | None:
-    """The first byte that a lenient `read_text` could not decode; None where all is sound."""
+    """The first byte that a lenient `read_text` could not decode; None if all is sound."""
     return next((ord(one) - 0xDC00 for one in text if "\udc80" <= one <= "\udcff"), None)
 
 

@@ -141,7 +141,7 @@ def collections() -> list[CollectionInfo]:
 
 
 def _service() -> Client:
-    """The default client, if it speaks to a service: jobs want one."""
+    """The default client, if it is connected to a service: jobs need one."""
     client = _default_client()
     client._transport.service()
     return client

@@ -79,7 +79,7 @@ class Address:
         return cls(url.rstrip("/"), options, timeout)
 
     def sent(self, request: Request) -> dict[str, Any]:
-        """What the HTTP client wants of a request.
+        """Arguments of the HTTP client for a request.
 
         Raises:
             InvalidRequestError: a value that cannot be sent.
@@ -95,7 +95,7 @@ class Address:
         return sent
 
     def tries(self) -> Iterator[Try]:
-        """As many as are made; wait for `pause` seconds after each that wants another."""
+        """As many as are made; wait for `pause` seconds before each retry."""
         for number in range(1, TRIES + 1):
             yield Try(self, last=number == TRIES, pause=min(0.2 * 2 ** (number - 1), LONGEST_PAUSE))
 
@@ -156,7 +156,7 @@ class Try:
         self.pause *= random.uniform(0.75, 1.25)
 
     def again(self, response: httpx2.Response) -> bool:
-        """Whether a response wants another try."""
+        """Whether a response asks for a retry."""
         # A 500 that is no problem object is not the service's own: a replica went while it answered.
         broken = response.status_code == 500 and "problem" not in response.headers.get("content-type", "")
         if self.last or not (broken or response.status_code in RETRIED):

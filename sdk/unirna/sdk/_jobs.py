@@ -61,8 +61,8 @@ class JobFacts:
         by: name of the key that submitted it.
         state: "pending", "running", "succeeded", "failed", "stopped", or "lost" with its cluster.
         message: why it failed, in its own words, or that it is being stopped.
-        submitted, started, ended: times in UTC, ISO 8601, None where they are still to come.
-        progress: the last line that it said. share: share of its present step that is done, None where it is not known.
+        submitted, started, ended: times in UTC, ISO 8601, None if they are still to come.
+        progress: the last line that it said. share: share of its present step that is done, None if it is not known.
         summary: what it says of its work when it has succeeded.
         parameters: as they were submitted.
     """

@@ -46,7 +46,7 @@ class Hit:
         rank: from 1.
         found_by: "vector", or in a hybrid search also "kmers" or "both".
         alignment: in an aligned search.
-        p: how often the best hit of a random sequence of the query's length is as good; None where that is not known.
+        p: how often the best hit of a random sequence of the query's length is as good; None if that is not known.
     """
 
     id: str
@@ -67,7 +67,7 @@ class Answer:
     Attributes:
         applicable: whether the sequence is what the predictor takes (`ModelInfo.requirements`); if not, there is no label,
             value or probability.
-        reason: why it does not apply, None where it does.
+        reason: why it does not apply, None if it does.
         motifs: motifs that the predictor reports -> whether the sequence has them.
         in_training_length_range: whether the length is within that of the training sequences; if not, treat the answer as a
             guess.
@@ -84,12 +84,12 @@ class Prediction(Answer):
     """The most probable class of a sequence.
 
     Attributes:
-        label: the class. probability: its share. Both are None where the predictor does not apply.
+        label: the class. probability: its share. Both are None if the predictor does not apply.
         probabilities: the most probable classes, best first.
         conformal_p_value: share of held-out RNA of these classes that is no more like training than this sequence. None
             where it was not measured.
         out_of_distribution: whether the sequence is unlike the RNA of these classes (p-value below a limit between .02
-            and .06 that stands on the card), so that the label is not to be trusted. None where it was not measured.
+            and .06 that stands on the card), so that the label is not to be trusted. None if it was not measured.
     """
 
     label: str | None
@@ -121,9 +121,9 @@ class Estimate(Answer):
     """The predicted value of a sequence.
 
     Attributes:
-        value: the prediction, None where the predictor does not apply.
-        low, high: its interval, which holds nine of ten new values; None where it has no bounds.
-        unit: of the three, "" where none was named.
+        value: the prediction, None if the predictor does not apply.
+        low, high: its interval, which holds nine of ten new values; None if it has no bounds.
+        unit: of the three, "" if none was named.
     """
 
     value: float | None
@@ -138,8 +138,8 @@ class Profile(Answer):
 
     Attributes:
         values: one for each nucleotide; none where the predictor does not apply.
-        half_width: nine of ten new values are no further from the prediction; None where there are no bounds.
-        unit: of these, "" where none was named.
+        half_width: nine of ten new values are no further from the prediction; None if there are no bounds.
+        unit: of these, "" if none was named.
     """
 
     values: tuple[float, ...] = field(repr=False)
@@ -193,7 +193,7 @@ class Structure:
 
 @dataclass(frozen=True)
 class VariantScore:
-    """A variant and what the language model says of it.
+    """A variant and its score by the language model.
 
     Attributes:
         variant: as it was asked for, such as "A10G". score: in nats; positive: more likely than the sequence.
@@ -248,7 +248,7 @@ class ModelInfo:
         kind: "encoder", or the predictor's task such as "sequence-classification".
         fingerprint: of the encoder. dimension: numbers of a vector, None for a predictor.
         labels: classes of a predictor, none where it predicts values. metrics: what was measured of it.
-        unit: of a predictor's values, "" where none was named.
+        unit: of a predictor's values, "" if none was named.
         lengths: shortest and longest sequence that a predictor was made from, in nucleotides.
         requirements: what a predictor takes: what, min_length, max_length, required and reported motifs; text has all of
             it in one line.

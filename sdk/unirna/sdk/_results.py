@@ -206,10 +206,10 @@ class SearchResult(_Rows[Hit]):
         model: what made the vectors.
         hybrid: whether k-mers were searched too.
         aligned: whether the best hits were aligned and ranked by that.
-        better_than_chance: how many hits have a p of at most .05; None where chance was not measured for the collection.
+        better_than_chance: how many hits have a p of at most .05; None if chance was not measured for the collection.
         verdict: the same in words.
         notes: what the service says of the search, such as that the filter passes no row and why; mostly empty.
-        error: of one of several queries, why it was not searched; None where it was.
+        error: of one of several queries, why it was not searched; None if it was.
     """
 
     _always = HIT_COLUMNS
@@ -487,7 +487,7 @@ class MapResult(_Table):
     Attributes:
         ids: of the rows. places: float32 [N, 2].
         values: of the label, if one was asked for: texts, of which those beyond the 250 most frequent are "other", or
-            numbers; None where a row has none.
+            numbers; None if a row has none.
         collection: its name. label: that was asked for. method: "umap" or "pca".
         rows: that the collection had when the map was made. added: that came since, and are not on it.
     """

@@ -75,7 +75,7 @@ class Aligner:
         return self._parasail.profile_create_sat(self.query, self._matrix)
 
     def score(self, target: str) -> int:
-        """Score of the best local alignment; 0 where nothing aligns."""
+        """Score of the best local alignment; 0 if nothing aligns."""
         # parasail counts the first nucleotide of a gap in the opening penalty.
         found = self._parasail.sw_striped_profile_sat(self._profile, target, GAP_OPEN + GAP_EXTEND, GAP_EXTEND)
         return int(found.score)

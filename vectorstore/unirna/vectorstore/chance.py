@@ -65,7 +65,7 @@ class Extremes:
 
         Args:
             scores: of hits [n].
-            length: of the query, in nucleotides; None where it is not known, for the largest p of all lengths.
+            length: of the query, in nucleotides; None if it is not known, for the largest p of all lengths.
             growth: rows of the collection now, by the rows it had when this was measured.
 
         Returns:
@@ -103,7 +103,7 @@ class Chance:
         rows: of the collection when this was measured.
         queries: how many random queries were searched for.
         cosine: the best cosine of the vectors, `stretched`.
-        joined: the best mean of the cosines of vectors and k-mers, `stretched`; None where the k-mers do not fit in memory.
+        joined: the best mean of the cosines of vectors and k-mers, `stretched`; None if the k-mers do not fit in memory.
         score: the best alignment score; None likewise.
         seconds: that it took.
     """
@@ -129,14 +129,14 @@ class Chance:
 
         Args:
             similarity: cosines of the vectors [n].
-            length: A, C, G and U of the query; None where only its vector is known.
+            length: A, C, G and U of the query; None if only its vector is known.
             rows: of the collection now.
             shared: cosines of the k-mers [n], of a hybrid search without alignment: the sum of both is judged.
             score: alignment scores, of an aligned search. The less probable of cosine and score is judged, and since that
                 makes two tries, p is 1 - (1 - p)^2. A hit without alignment is judged by its cosine.
 
         Returns:
-            p [n]; None where this kind of search was not measured.
+            p [n]; None if this kind of search was not measured.
         """
         growth = rows / max(self.rows, 1)
         cosine = self.cosine.p(stretched(similarity), length, growth)
@@ -209,7 +209,7 @@ def keep_chance(uri: str, name: str, chance: Chance) -> None:
 
 
 def chance_of(collection: Collection) -> Chance | None:
-    """What random queries find in a collection, None where it was not measured with its model (`keep_chance`)."""
+    """What random queries find in a collection, None if it was not measured with its model (`keep_chance`)."""
     record = collection.dataset.config().get(CHANCE_KEY)
     if record is None:
         return None

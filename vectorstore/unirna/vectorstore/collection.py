@@ -73,7 +73,7 @@ def filesystem_of(uri: str) -> tuple[pa.fs.FileSystem, str]:
 
 
 def table_uri(uri: str, name: str) -> str:
-    """Where the Lance table of a collection lies.
+    """Path of the Lance table of a collection.
 
     Raises:
         ForkedError: this process was forked from one that had used a store; whoever reads a table asks here first.
@@ -262,7 +262,7 @@ class Collection:
 
     @property
     def kmers_fit_in_memory(self) -> bool:
-        """Whether its k-mers fit beside them, which hybrid and verified searches want (else: `build_kmer_index`)."""
+        """Whether its k-mers fit too, as hybrid and verified searches need (otherwise: `build_kmer_index`)."""
         return VECTOR_CACHE.fits(self.dataset, kmers=True)
 
     def search_index(
@@ -370,7 +370,7 @@ class Collection:
             return int(dataset.count_rows(filter=condition))
 
     def check_columns(self, columns: Sequence[str] | None) -> list[str]:
-        """The columns that are asked for, by default all but `vector`; StoreError where there is no such one."""
+        """The requested columns, by default all but `vector`; StoreError if one does not exist."""
         names = self.schema.names
         if columns is None:
             return [name for name in names if name not in ("vector", "vectors")]

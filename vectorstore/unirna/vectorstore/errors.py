@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 
 class StoreError(ValueError):
-    """A collection that is absent, that is none of ours, or whose columns do not fit; the message says the way out."""
+    """A collection that does not exist, was not made by unirna, or whose columns do not fit; the message says what to
+    do."""
 
 
 class ChangedError(StoreError):

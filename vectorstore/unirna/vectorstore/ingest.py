@@ -103,7 +103,8 @@ def commit(uri: str, name: str, schema: pa.Schema, fragments: Sequence[str], *, 
         The table's version with the rows in it.
 
     Raises:
-        ChangedError: somebody else has changed the table since `read_version` (compaction and indexes are no change).
+        ChangedError: somebody else has changed the table since `read_version` (compaction and indexes do not count as
+            changes).
         StoreError: a file of the rows is gone. In both cases nothing is added.
     """
     done = committed_version(uri, name, key, read_version)
@@ -287,7 +288,7 @@ def _same_table(dataset: lance.LanceDataset, schema: pa.Schema) -> bool:
 def replace_rows(
     uri: str, name: str, rows: pa.Table | Iterable[pa.RecordBatch], schema: pa.Schema, where: pc.Expression, *, key: str
 ) -> int:
-    """Take out the rows that `where` selects, if any, and add others; the table is created if it is absent.
+    """Delete the rows that `where` selects, if any, and add others; the table is created if it is absent.
 
     Two commits where there is something to take out, so not for what readers rely on; done twice it is done once.
     """
@@ -333,7 +334,8 @@ def number_of(version_name: str) -> int:
 
 
 def same_rows(uri: str, name: str, since: str) -> bool:
-    """Whether a table holds the rows of a version (`version_name`) still: compaction and indexes are no change."""
+    """Whether a table holds the rows of a version (`version_name`) still: compaction and indexes do not count as
+    changes."""
     dataset = lance.dataset(table_uri(uri, name))
     number = number_of(since)
     try:

@@ -110,7 +110,7 @@ class Kmers:
             yield piece, places[first:end] - start
 
     def cosines(self, sequence: str) -> NDArray[np.float32]:
-        """What each row shares with a normalised sequence: tf-idf cosines, float32 [N]; 0 where it is no k-mer."""
+        """What each row shares with a normalised sequence: tf-idf cosines, float32 [N]; 0 if it is no k-mer."""
         kmers = distinct_kmers(sequence)
         scores = np.concatenate([np.zeros(0), *(self._scores(kmers, number) for number in range(len(self.pieces)))])
         length = np.sqrt(self._weights[kmers].sum()) or 1.0

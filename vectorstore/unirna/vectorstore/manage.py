@@ -43,7 +43,7 @@ class Version:
 
 @dataclass(frozen=True)
 class Statistics:
-    """How large a collection is and how it lies on the disk.
+    """Size of a collection, in rows and on disk.
 
     Attributes:
         rows: sequences in it. nucleotides: their sum. shortest, median, longest: of their lengths, in nucleotides.
@@ -99,7 +99,7 @@ def tag(uri: str, name: str, label: str, version: int | None = None) -> None:
 
 
 def untag(uri: str, name: str, label: str) -> None:
-    """Take a version's name away; the version stays.
+    """Remove the name of a version; the version is kept.
 
     Raises:
         StoreError: no such tag.
@@ -112,7 +112,7 @@ def untag(uri: str, name: str, label: str) -> None:
 
 
 def restore(uri: str, name: str, version: int | str) -> int:
-    """Make an older version the newest again. What came after it stays as versions of its own.
+    """Make an older version the newest again. The versions after it are kept.
 
     Returns:
         The new version.
@@ -288,7 +288,7 @@ def _dataset(uri: str, name: str) -> lance.LanceDataset:
 
 
 def _change(dataset: lance.LanceDataset, number: int) -> str:
-    """What made a version, in one word; empty where its record is gone."""
+    """The operation that made a version; empty if its record is gone."""
     try:
         transaction = dataset.read_transaction(number)
     except (OSError, ValueError):

@@ -81,13 +81,13 @@ def write_map(uri: str, name: str, ids: pa.Array, places: MapPositions, info: Ma
 
 
 def map_info(uri: str, name: str) -> MapInfo | None:
-    """What a collection's map was made of; None where it has none."""
+    """What a collection's map was made of; None if it has none."""
     table = map_name(name)
     return _info(lance.dataset(table_uri(uri, table)).schema, table) if exists(uri, table) else None
 
 
 def read_map(uri: str, name: str) -> Map | None:
-    """A collection's map, None where it has none."""
+    """A collection's map, None if it has none."""
     table = map_name(name)
     if not exists(uri, table):
         return None
@@ -105,7 +105,8 @@ def name_of_map(uri: str, name: str) -> str:
 
 
 def map_is_current(uri: str, name: str, info: MapInfo) -> bool:
-    """Whether the collection's rows are still those that a map was made of: compaction and indexes are no change."""
+    """Whether the collection's rows are still those that a map was made of: compaction and indexes do not count as
+    changes."""
     return same_rows(uri, name, info.of)
 
 

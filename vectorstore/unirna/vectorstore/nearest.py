@@ -18,7 +18,7 @@ from unirna.vectorstore.vector_cache import Matrix, RowNumbers, cosines_of, near
 SPARE: Final = 16
 """Rows fetched beyond those asked for, so that ties at the end are seen without asking again."""
 Near = tuple[RowNumbers, NDArray[np.float32]]
-"""RowNumbers of rows in a table, ascending, and their cosines."""
+"""Positions of rows in a table, ascending, and their cosines."""
 
 
 def by_index(

@@ -80,7 +80,7 @@ def _put(uri: str, name: str, rows: pa.Table, fingerprint: str, *, replace: bool
 
 
 def delete(uri: str, name: str, where: str) -> int:
-    """Take out the rows that pass a filter; they can be had again by an older version until `compact` removes it.
+    """Delete the rows that pass a filter; an older version still has them until `compact` removes it.
 
     Returns:
         How many they were.

@@ -52,7 +52,7 @@ def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
 
 
 def _storable(kind: pa.DataType) -> pa.DataType | None:
-    """None where there is no such type."""
+    """None if there is no such type."""
     types = pa.types
     if isinstance(kind, pa.BaseExtensionType):
         return kind if _storable(kind.storage_type) == kind.storage_type else None

@@ -127,7 +127,7 @@ class Matrix:
         return _bytes(self.dataset) + (self.kmers_bytes if self._kmers is not None else 0)
 
     def places(self, where: str) -> RowNumbers:
-        """RowNumbers of the rows that pass a filter, ascending."""
+        """Positions of the rows that pass a filter, ascending."""
         found = self.dataset.scanner(columns=[], filter=where, with_row_id=True).to_table()["_rowid"].to_numpy()
         return np.sort(self._order[np.searchsorted(self._rows, found)])
 
@@ -245,7 +245,7 @@ class VectorCache:
         self._loading: dict[tuple[str, int | None], threading.Lock] = {}
 
     def matrix(self, dataset: lance.LanceDataset, pinned: int | None = None) -> Matrix | None:
-        """The matrix of a version, read if it is not held; None where it does not fit the budget.
+        """The matrix of a version, read if it is not held; None if it does not fit the budget.
 
         Args:
             dataset: the version. pinned: its number, if it is not simply the newest: older ones are held apart.
@@ -279,7 +279,7 @@ class VectorCache:
         return _bytes(dataset) <= self.budget and (not kmers or _bytes(dataset) + _kmers_bytes(dataset) <= self.budget)
 
     def kmers(self, matrix: Matrix) -> Kmers | None:
-        """The k-mers of a matrix, read if they are not held; None where they do not fit the budget beside its vectors."""
+        """The k-mers of a matrix, read if they are not held; None if they do not fit the budget beside its vectors."""
         if _bytes(matrix.dataset) + matrix.kmers_bytes > self.budget:
             return None
         kmers = matrix.kmers
@@ -293,7 +293,7 @@ class VectorCache:
 
 
 def _keys(dataset: lance.LanceDataset) -> list[str]:
-    """What tells the rows of versions apart, also those of tables that were made one after the other in one place."""
+    """Keys that identify the rows of a version, even if a table was dropped and created again under the same name."""
     return [str(fragment.metadata.to_json()) for fragment in dataset.get_fragments()]
 
 

@@ -1,4 +1,4 @@
-"""FastAPI's application, whose document says of problems what they are."""
+"""FastAPI's application, with problem responses in its OpenAPI document."""
 
 from __future__ import annotations
 

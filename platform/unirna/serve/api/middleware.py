@@ -28,9 +28,9 @@ access = logging.getLogger("unirna.access")
 audit = logging.getLogger("unirna.audit")
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 SCOPE_OF: Final = {"GET": "read", "HEAD": "read", "POST": "read", "OPTIONS": "read"}
-"""The scope that a method wants; what is not here removes, and wants admin."""
+"""The scope that a method needs; other methods remove something and need admin."""
 WRITES: Final = "/v1/jobs"
-"""Where a POST adds something, and wants write."""
+"""POST paths that add something and need write."""
 METHODS: Final = (*SCOPE_OF, "PUT", "PATCH", "DELETE")
 """Methods that are counted by their names."""
 
@@ -51,7 +51,7 @@ SECURITY_HEADERS: Final = {
 
 
 def scope_of(method: str, path: str) -> str:
-    """The scope that a request wants."""
+    """The scope that a request needs."""
     if method == "POST" and (path == WRITES or path.startswith(f"{WRITES}/")):
         return "write"
     return SCOPE_OF.get(method, "admin")
@@ -191,7 +191,7 @@ class Guard:
         if path not in OPEN and not path.startswith("/static/"):
             wanted = scope_of(scope["method"], path)
             if self._keys.open and wanted == "admin":
-                detail = f"this wants a key with the scope {wanted}, and this service has no keys (--keys-file)"
+                detail = f"this needs a key with the scope {wanted}, and this service has no keys (--keys-file)"
                 return problem_response(scope, 403, detail), None
             if not self._keys.open:
                 scheme, _, given = headers.get("authorization", "").partition(" ")
@@ -202,7 +202,7 @@ class Guard:
                     answer.headers["www-authenticate"] = "Bearer"
                     return answer, None
                 if not key.allows(wanted):
-                    detail = f"the key of {key.name!r} has the scope {key.scope}, and this wants {wanted}"
+                    detail = f"the key of {key.name!r} has the scope {key.scope}, and this needs {wanted}"
                     return problem_response(scope, 403, detail), key
             wait = self._rates.wait("" if key is None else key.name)
             if wait:

@@ -1,4 +1,4 @@
-"""The collections of a store, as the service tells of them."""
+"""The collections of a store, as the service lists them."""
 
 from __future__ import annotations
 

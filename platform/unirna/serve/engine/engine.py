@@ -169,7 +169,7 @@ class Engine:
     def score_variants(
         self, sequence: str, variants: Sequence[str] | None = None, *, method: str = "masked", drawing: bool = False
     ) -> dict[str, Any]:
-        """What the language model says of variants: sequence, model, method, variants with their scores, and a heat map.
+        """Language-model scores of variants: sequence, model, method, variants with their scores, and a heat map.
 
         Raises:
             RequestError: a sequence or variants that are not valid, or that would take too many passes (422); a model

@@ -22,7 +22,7 @@ def find_id(collection: Collection, text: str) -> tuple[str | None, list[str]]:
         text: an identifier, with its version or without, or a part of one, with the same upper and lower case.
 
     Returns:
-        The identifier, None where there is none or several; and in the latter case the first of these.
+        The identifier, None if there is none or several; and in the latter case the first of these.
     """
     if not IDENTIFIER.fullmatch(text):
         return None, []

@@ -50,7 +50,7 @@ class LoadedMap:
     """A map beside one version of its collection.
 
     Attributes:
-        map: the map. dataset: the version. rows: that it has. offsets: where in it each point's row stands, -1 where it is
+        map: the map. dataset: the version. rows: that it has. offsets: where in it each point's row stands, -1 if it is
             gone. there: points whose row is there. current: whether these rows are still those that it was made of.
     """
 

@@ -115,10 +115,10 @@ def about(predictor: Predictor, prior: Any = None) -> dict[str, Any]:
 def answers_of(predictions: Predictions | LabelSets | Estimates | Profiles, top: int | None = None) -> list[dict[str, Any]]:
     """Predictions as the service gives them.
 
-    All: applicable, reason (None where applicable), in_training_length_range, and motifs, those that the predictor reports.
-    Classes: label, probability, the `top` most probable classes, conformal_p_value and out_of_distribution (None where they
+    All: applicable, reason (None if applicable), in_training_length_range, and motifs, those that the predictor reports.
+    Classes: label, probability, the `top` most probable classes, conformal_p_value and out_of_distribution (None if they
     were not measured).
-    Of several labels: labels, and probabilities as above. Values: value, low, high (None where the interval has no
+    Of several labels: labels, and probabilities as above. Values: value, low, high (None if the interval has no
     bounds), unit. Of nucleotides: values, half_width (None, as above), unit. Where the predictor does not apply, these are
     None or empty.
 

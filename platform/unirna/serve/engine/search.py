@@ -47,10 +47,10 @@ class QueryAnswer:
         hits: one dict for each, best first: rank, id, similarity, p, found_by, alignment, length, sequence, labels.
         aligned: whether k-mers were searched too and the hits ranked by their alignment.
         query_id: the stored sequence that was searched with, where the query was one.
-        better_than_chance: how many of the hits have a p of at most .05; None where chance was not measured.
+        better_than_chance: how many of the hits have a p of at most .05; None if chance was not measured.
         verdict: the same in words.
         notes: how the query was understood where that is not plain, and why a filter passes no row.
-        error: why this query of several was not searched, as {"field", "message"}; None where it was.
+        error: why this query of several was not searched, as {"field", "message"}; None if it was.
     """
 
     hits: list[dict[str, Any]]
@@ -102,11 +102,11 @@ class Query:
     """A checked query.
 
     Attributes:
-        letters: its sequence, None where only a vector was given.
-        vector: its vector [H], None where the sequence is still to be embedded.
-        id: of the stored sequence that it is, None where it is none.
+        letters: its sequence, None if only a vector was given.
+        vector: its vector [H], None if the sequence is still to be embedded.
+        id: of the stored sequence that it is, None if it is none.
         notes: how it was understood where that is not plain.
-        error: why it cannot be searched, None where it can.
+        error: why it cannot be searched, None if it can.
     """
 
     letters: str | None
@@ -246,7 +246,7 @@ class Search:
 
         Args:
             plan: what `plan` made.
-            vectors: of its `to_embed`, float32 [n, H]; None where it has none.
+            vectors: of its `to_embed`, float32 [n, H]; None if it has none.
 
         Raises:
             RequestError: a filter that the store cannot read, or a collection too large for a search by k-mers (422).
@@ -424,7 +424,7 @@ def _labelled(collection: Collection, name: str) -> str:
 def _chances(
     chance: Chance | None, rows: int, hits: pa.Table, plan: SearchPlan, query: Query, aligned: bool
 ) -> Sequence[float | None]:
-    """The p of each hit of a query, None where it is not known."""
+    """The p of each hit of a query, None if it is not known."""
     if chance is None or not hits.num_rows:
         return [None] * hits.num_rows
     if _is_repeat(query):  # chance was measured with sequences of natural complexity

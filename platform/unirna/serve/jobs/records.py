@@ -236,7 +236,7 @@ def _seconds_since(path: Path) -> float:
 
 
 def read_note(path: Path) -> dict[str, Any] | None:
-    """What a file of a job's folder says; None where there is none, or it is being written."""
+    """What a file of a job's folder says; None if there is none, or it is being written."""
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):

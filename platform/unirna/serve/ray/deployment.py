@@ -52,7 +52,7 @@ class Encoder:
         self._batcher = Batcher(model.embed_each, budget=model.batch_tokens, max_waiting=sys.maxsize)  # replicas count
 
     async def embed(self, sequences: list[str], nucleotides: list[bool], fingerprint: str) -> list[Vectors] | None:
-        """As `Batcher.embed_each`; None where this is another model."""
+        """As `Batcher.embed_each`; None if this is another model."""
         return await self._batcher.embed_each(sequences, nucleotides) if fingerprint == self._fingerprint else None
 
 

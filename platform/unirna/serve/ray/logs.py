@@ -24,7 +24,7 @@ MOST_BYTES: Final = 60_000
 
 
 class Lines:
-    """Writes what other processes of this machine log, until it is closed; nothing where there can be no such socket."""
+    """Writes what other processes of this machine log, until it is closed; nothing if there can be no such socket."""
 
     def __init__(self, to: TextIO) -> None:
         self._to = to

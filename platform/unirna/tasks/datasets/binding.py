@@ -19,7 +19,7 @@ ROWS = {"train": 3_000, "test": 1_000}
 
 
 def read(path: Path) -> pa.Table:
-    """A column for each protein, null where a window is not of its experiment. The published split, without test windows
+    """A column for each protein, null if a window is not of its experiment. The published split, without test windows
     that stand in training."""
     table = pq.read_table(path, columns=["experiment", "split", "label", "sequence"])
     found = {"train": dict[str, dict[str, int]](), "test": dict[str, dict[str, int]]()}

@@ -19,7 +19,7 @@ SHARED = 20
 
 
 def read(path: Path) -> pa.Table:
-    """A column for each tissue, null where a window is not of its data, and the published split. Training windows that
+    """A column for each tissue, null if a window is not of its data, and the published split. Training windows that
     overlap a test window are left out; of eight that a tissue has twice the later row counts."""
     found: dict[str, dict[str, dict[str, int]]] = {"test": {}, "train": {}}
     for row in pq.read_table(path, columns=["sequence", "label", "tissue", "split"]).to_pylist():

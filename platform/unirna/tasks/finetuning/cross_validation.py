@@ -74,7 +74,7 @@ def wants_folds(num_train: int, num_valid: int) -> bool:
 def draw_folds(
     rows: Rows, groups: Sequence[str], truth: Truth, tried: NDArray[np.bool_], *, classes: bool, seed: int
 ) -> Folds | None:
-    """Divide rows into folds with whole groups in one fold, each class spread evenly; None where they cannot be divided.
+    """Divide rows into folds with whole groups in one fold, each class spread evenly; None if they cannot be divided.
 
     A row is never held out if what it shows would then be missing in training: the only rows of a class, the only ones
     where a label is true.

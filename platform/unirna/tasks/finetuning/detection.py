@@ -34,7 +34,7 @@ def detect(
     truth: Truth,
     num_classes: int,
 ) -> tuple[Detector, dict[str, Any]] | None:
-    """A detector and what is said of it; None where fewer than 50 rows were held out.
+    """A detector and what is said of it; None if fewer than 50 rows were held out.
 
     Args:
         table: the labelled table, of N sequences. model: the classifier's encoder. registry: folder of kept vectors.

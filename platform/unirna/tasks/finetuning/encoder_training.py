@@ -1,4 +1,4 @@
-"""Fine-tuning: the encoder, or adapters on it, trained with a linear head, in one plain loop that knows nothing of Ray.
+"""Fine-tuning: the encoder, or adapters on it, trained with a linear head, in one plain loop that does not depend on Ray.
 
 With several processes (torch.distributed) each takes its share of every batch, and the gradient is the same as on one.
 """
@@ -361,7 +361,7 @@ def read_epochs(work: Path) -> list[dict[str, Any]]:
 
 
 def read_start(work: Path) -> dict[str, float]:
-    """`valid_loss` and `valid_score` of the head that training began with; empty where it began with none."""
+    """`valid_loss` and `valid_score` of the head that training began with; empty if it began with none."""
     path = work / "start.json"
     start: dict[str, float] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return start

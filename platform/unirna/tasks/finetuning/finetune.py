@@ -393,7 +393,7 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
 def _folds(
     config: FinetuneConfig, table: LabelledTable, truth: Truth, rows: dict[str, NDArray[np.int64]], num_classes: int
 ) -> Folds | None:
-    """How few training and validation rows are divided for cross-validation; None where validation rows are to choose."""
+    """How few training and validation rows are divided for cross-validation; None if validation rows are to choose."""
     if not _is_small(config, table):
         return None
     together = np.sort(np.concatenate([rows["train"], rows["valid"]]))

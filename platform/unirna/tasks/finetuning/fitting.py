@@ -1,4 +1,4 @@
-"""The models that a predictor is made of, fitted, with what they say of rows that they never saw."""
+"""Fits the models of a predictor and collects their outputs for rows that they never saw."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Fitted:
         parts: int64 [M], the fold (or half) of each; weights for a part are fitted on the others.
         raw: the head before its calibration.
         temperature: that the head's outputs are divided by.
-        story: how the head was fitted in cross-validation, for the card; None where validation rows chose.
+        story: how the head was fitted in cross-validation, for the card; None if validation rows chose.
     """
 
     head: LinearHead
@@ -50,7 +50,7 @@ class Fitted:
     def blended(
         self, task: Task, truth: Truth, train: Rows, guess: NDArray[np.float64], names: tuple[str, ...] = ()
     ) -> Blended | None:
-        """The weighted sum of the models, or of some of them; None where too few rows were held out to fit weights.
+        """The weighted sum of the models, or of some of them; None if too few rows were held out to fit weights.
 
         Args:
             task: what is predicted.

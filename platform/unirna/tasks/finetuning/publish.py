@@ -88,7 +88,7 @@ def publish(
 ) -> None:
     """Write the predictor's folder beside its place and rename it.
 
-    The encoder is copied from `kept`, or written; `compact` is what `save_adapted` wants.
+    The encoder is copied from `kept`, or written; `compact` is what `save_adapted` needs.
     """
     beside = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(beside, ignore_errors=True)

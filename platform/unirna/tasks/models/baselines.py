@@ -82,7 +82,7 @@ class SimpleModels:
         return bool(self.linear.weight.shape[1] == CODON_FEATURES)
 
     def outputs(self, name: str, sequences: Sequence[str]) -> Outputs | list[Outputs]:
-        """What one of them says of normalised sequences: float64 [N, C]; of nucleotides [L, C] for each sequence."""
+        """Outputs of one of them for normalised sequences: float64 [N, C]; of nucleotides [L, C] for each sequence."""
         each = self.task.level == "nucleotide"
         if name == CNN_NAME:
             assert self.cnn is not None

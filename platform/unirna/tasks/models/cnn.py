@@ -165,7 +165,7 @@ def fit_cnn(
     Args:
         task: whose loss is lowered, and how outputs are calibrated.
         sequences: normalised, of all rows, or pairs.
-        truth: theirs [N]; of nucleotides [L] for each, NaN where there is no value.
+        truth: theirs [N]; of nucleotides [L] for each, NaN if there is no value.
         train, valid: which rows. num_outputs: C.
         ensemble_size: how many are trained, with seeds from 0 up; their mean is the answer.
     """
@@ -264,7 +264,7 @@ class FoldNetworks:
 
 
 def _mean_of(outputs: list[Any]) -> Any:
-    """The mean of what several networks say of the same rows."""
+    """The mean output of several networks for the same rows."""
     if not isinstance(outputs[0], list):
         return np.mean(outputs, axis=0)
     return [np.mean(rows, axis=0) for rows in zip(*outputs, strict=True)]
@@ -377,7 +377,7 @@ def _longer(sides: list[list[NDArray[np.int64]]]) -> list[NDArray[np.int64]]:
 
 
 def _read(network: SmallCNN, sides: list[list[NDArray[np.int64]]], rows: NDArray[np.int64]) -> Tensor:
-    """What a network says of these rows; of pairs, of the second less of the first."""
+    """Output of a network for these rows; for pairs, that of the second minus that of the first."""
     found: list[Tensor] = [network(*_padded(codes, rows)) for codes in sides]
     return found[0] if len(found) == 1 else found[1] - found[0]
 

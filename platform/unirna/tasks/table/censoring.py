@@ -20,7 +20,7 @@ CLOSE: Final = 1e-3
 
 
 def parse(label: str) -> tuple[str, int]:
-    """The number of a label, as text, and 1 where the value is at least that, -1 where at most, 0 where it is that."""
+    """The number of a label, as text, and 1 if the value is at least that, -1 if at most, 0 if it is that."""
     found = BOUND.match(label)
     if found is None:
         return label, 0

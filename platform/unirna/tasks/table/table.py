@@ -58,7 +58,7 @@ class DataConfig:
             where it is not known.
         numeric: the labels are measured values, not names of classes; ">1000" and "<0.5" of sequences are bounds, which
             training alone uses.
-        level: "nucleotide" where a label is a list with one value for each nucleotide, null or NaN where none was measured;
+        level: "nucleotide" where a label is a list with one value for each nucleotide, null or NaN if none was measured;
             in text a JSON list.
         split_column: says which rows train, validate and test; empty for a random split.
         split_names: further values of that column, as "test=test13". When any is given, rows of other values are left out.
@@ -154,12 +154,12 @@ class LabelledTable:
 
     @property
     def sides(self) -> NDArray[np.int8]:
-        """Of the values of sequences, int8 [N]: 1 where the value is at least that, -1 at most, 0 where it is that."""
+        """Of the values of sequences, int8 [N]: 1 if the value is at least that, -1 if at most, 0 if it is that."""
         return np.array([parse(label)[1] for label in self.labels], np.int8)
 
     @property
     def profiles(self) -> list[NDArray[np.float64]]:
-        """The values of each sequence's nucleotides, float64 [L] each, NaN where none was measured."""
+        """The values of each sequence's nucleotides, float64 [L] each, NaN if none was measured."""
         return [np.array([float(value) for value in label.split(" ")]) for label in self.labels]
 
     def held_out_as(self, rows: NDArray[np.int64], kind: str) -> NDArray[np.int64]:
@@ -416,7 +416,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _problem(label: str, letters: str, config: DataConfig) -> str:
-    """Why a label cannot be used; empty where it can."""
+    """Why a label cannot be used; empty if it can."""
     if config.level == "nucleotide":
         values = label.split(" ")
         if len(values) != len(letters):
@@ -451,7 +451,7 @@ def _is_number(text: str) -> bool:
 
 
 def _text(value: object, numeric: bool = False, missing: Sequence[str] = MISSING) -> str:
-    """A label as text, "" where there is none: without white space at its ends, whole floating-point numbers of a class
+    """A label as text, "" if there is none: without white space at its ends, whole floating-point numbers of a class
     without the dot."""
     if value is None or value != value:  # NaN is no label
         return ""

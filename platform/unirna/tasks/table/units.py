@@ -20,7 +20,7 @@ class Units:
     """U units of N sequences, in the order of the sequences.
 
     Attributes:
-        rows: int64 [U], the sequence of each. places: int64 [U], its nucleotide (from 0); None where units are sequences.
+        rows: int64 [U], the sequence of each. places: int64 [U], its nucleotide (from 0); None if units are sequences.
     """
 
     rows: Numbers
