@@ -175,7 +175,7 @@ def step_seconds(settings: TrainConfig, corpus: Corpus) -> float:
 
 
 def reweighted(corpus: Path, folder: Path, cluster_exponent: float, source_exponent: float) -> Path:
-    """The same training sequences with other sampling weights: the corpus's files linked, `cumulative` computed anew.
+    """The same training sequences with other sampling weights: the corpus's files linked, `cumulative` computed again.
 
     Clusters are counted within the training split; `jobs/corpus.py` does the same, since no cluster is on two sides.
     """

@@ -33,7 +33,7 @@ class Config:
 
 
 def write_fasta(path: Path, size: int) -> None:
-    """About `size` bytes of records of 1,000 nucleotides; the letters repeat, the ids do not."""
+    """About `size` bytes of records of 1,000 nucleotides; the sequences repeat, the ids do not."""
     chooser = random.Random(0)
     bodies = ["\n".join("".join(chooser.choices("ACGU", k=100)) for _ in range(10)) for _ in range(1_000)]
     with path.open("w", encoding="utf-8") as out:

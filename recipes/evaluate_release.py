@@ -55,9 +55,9 @@ class Config:
     model: str
     """Shipped name or folder of the model."""
     corpus: str = ""
-    """Fit the model's whitening anew on this corpus: for a checkpoint of a run, `RUN/checkpoints/step-…`."""
+    """Fit the model's whitening again on this corpus: for a checkpoint of a run, `RUN/checkpoints/step-…`."""
     vector_size: int = 512
-    """Length of the vectors, if the whitening is fitted anew."""
+    """Length of the vectors, if the whitening is fitted again."""
     shared: str = "../shared"
     """Folder of the shared data and benchmarks."""
     out: str = "evaluation.json"

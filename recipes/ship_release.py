@@ -123,7 +123,7 @@ def main(config: Config) -> dict[str, Any]:
 
 
 def average(encoder: Encoder, other: Path, corpus: Corpus, settings: dict[str, Any]) -> dict[str, Any]:
-    """Put the mean of its weights and those of another run into an encoder, with a map to vectors fitted anew.
+    """Put the mean of its weights and those of another run into an encoder, with the map to vectors fitted again.
 
     Returns:
         The other run (`stage`), or `shipped`, the fingerprint of the other model; with `held_out` what the mean gives on
@@ -291,8 +291,8 @@ def _excluded(sets: dict[str, int]) -> str:
 def _held_out(facts: dict[str, Any]) -> str:
     last = facts["held_out"][-1]
     titles = {
-        "unigram": "letter frequencies",
-        "markov": "Markov model, letters before",
+        "unigram": "nucleotide frequencies",
+        "markov": "Markov model, nucleotides before",
         "markov_both": "the same, both sides",
     }
     rows = [("this model", last["valid_loss"], last["valid_accuracy"])]

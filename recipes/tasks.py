@@ -53,7 +53,7 @@ def run(data: str, *, tasks: tuple[str, ...] = (), registry: str = "runs/tasks",
 
 
 def enter(definition: Definition, folder: Path) -> None:
-    """Put a predictor's measurements into docs/results.json, and write docs/results.md anew."""
+    """Put a predictor's measurements into docs/results.json, and write docs/results.md again."""
     info = load_predictor(folder).info
     guess = TASKS[info["task"]].guess_name
     kmers = next(name for name in (CODONS, TASKS[info["task"]].kmer_name) if name in info["metrics"]["test"])

@@ -479,7 +479,7 @@ def test_writing_wants_the_scope_write(library: Any, jobs: Jobs, tmp_path: Path,
             return client.post(path, json=body, headers=headers)
 
         assert client.post("/v1/jobs", json=EMBED).status_code == 401 and client.get("/v1/jobs").status_code == 401
-        assert send("read").status_code == 403 and "wants write" in send("read").json()["detail"]
+        assert send("read").status_code == 403 and "needs write" in send("read").json()["detail"]
         made = send("write").json()
         assert made["by"] == "write" and send("twin").json()["id"] != made["id"]  # each caller's keys are its own
         for action in ("cancel", "resume"):

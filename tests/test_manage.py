@@ -303,7 +303,7 @@ def test_the_command_line_does_all_of_it(store: str, tmp_path: Path, capsys: pyt
         (3, "labels", "full"),
         (4, "delete", ""),
     ]
-    assert "index         none" in run("show", "c") and "an index wants 1,000" in run("index", "c", code=2)
+    assert "index         none" in run("show", "c") and "an index needs 1,000" in run("index", "c", code=2)
     assert "15 rows copied" in run("copy", "c", "--to", "d")
     run("restore", "c", "full")
     run("untag", "c", "full")

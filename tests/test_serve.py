@@ -603,7 +603,7 @@ def test_keys_have_scopes_and_come_and_go(engine: Engine, library: Any, tmp_path
         assert client.get("/v1/models").status_code == 401 and status("GET", "/v1/models", "wrong") == 401
         assert status("GET", "/v1/models", reader) == 200 and status("GET", "/v1/models", boss) == 200
         answer = client.delete("/v1/collections/spare?confirm=spare", headers={"authorization": f"Bearer {reader}"})
-        assert answer.status_code == 403 and "'alice' has the scope read, and this wants admin" in answer.json()["detail"]
+        assert answer.status_code == 403 and "'alice' has the scope read, and this needs admin" in answer.json()["detail"]
         assert status("DELETE", "/v1/collections/spare?confirm=spar", boss) == 422
         assert status("DELETE", "/v1/collections/..%2Fspare?confirm=..%2Fspare", boss) == 404
         assert "spare" in vectorstore.list_collections(library.store)
@@ -633,7 +633,7 @@ def test_one_key_for_all_and_none_at_all_remove_nothing(engine: Engine, library:
     path = "/v1/collections/other?confirm=other"
     with running(engine, Settings(library.store), KEY) as client:
         answer = client.delete(path, headers={"authorization": f"Bearer {KEY}"})
-        assert answer.status_code == 403 and "wants admin" in answer.json()["detail"]
+        assert answer.status_code == 403 and "needs admin" in answer.json()["detail"]
     with running(engine, Settings(library.store)) as client:
         answer = client.delete(path)
         assert answer.status_code == 403 and "has no keys" in answer.json()["detail"]

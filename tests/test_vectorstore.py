@@ -426,5 +426,5 @@ def test_an_index_that_finds_too_little_is_refused_with_the_figure(large: str, t
 
 
 def test_a_small_collection_wants_no_index(store: str) -> None:
-    with pytest.raises(StoreError, match="500 rows: an index wants 1,000"):
+    with pytest.raises(StoreError, match="500 rows: an index needs 1,000"):
         vectorstore.build_index(store, "c")

@@ -150,7 +150,7 @@ def fasta(rows: pd.DataFrame) -> str:
 
 
 def shuffled(rows: pd.DataFrame) -> pd.DataFrame:
-    """The same letters in random order: decoys of the same length and composition."""
+    """The same nucleotides in random order: decoys of the same length and composition."""
     chance = np.random.default_rng(0)
     letters = ["".join(chance.permutation(list(s))) for s in rows.sequence]
     return rows.assign(id="shuffled-" + rows.id, sequence=letters, family_name="shuffled", rna_type="decoy")

@@ -5,7 +5,7 @@
 RFAM_SEED.parquet: all members of the Rfam 14.2 seed alignments (columns rfam_acc, rfam_id, rna_type, seq_id, sequence
 and the flags in_bprna_ts0, in_archiveII, in_nrc_test). TEST_FAMILIES.tsv: families (column rfam_acc) that are kept
 out, because similarity search is evaluated on them. Kept: families of at least 12 distinct sequences of 30 to 400
-nucleotides in plain letters that stand in no benchmark's test set; up to 26 members of each, one in ten (at least
+unambiguous nucleotides that are in no benchmark's test set; up to 26 members of each, one in ten (at least
 one) marked `heldout`. The same input gives the same file.
 """
 

@@ -14,7 +14,7 @@ HALF = (torch.float16, torch.bfloat16)
 
 
 class Segments:
-    """Where the sequences of a packed batch lie, in the forms that the devices want. Made once for all layers.
+    """Where the sequences of a packed batch lie, in the forms that the devices need. Made once for all layers.
 
     Attributes:
         boundaries: int32 [N + 1] on the device.

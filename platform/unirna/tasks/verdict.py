@@ -100,7 +100,7 @@ def judge(
         truth: of N units.
         answers: of the predictor and of each simple model, by their names, as the task's `answer` gives them.
         name: the predictor's.
-        letters: answers of the blend of the simple models without the language model; None to compare with the best one.
+        letters: answers of the ensemble of the baselines without the language model; None to compare with the best one.
         guess: answers that look at no sequence.
         rows: which rows these are, as `Verdict.rows`.
         classes: names of classes or labels.
