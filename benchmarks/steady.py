@@ -3,7 +3,7 @@
     python benchmarks/steady.py --store demo-output/store --collection rfam --out steady.json
 
 Three times over one service (`--replicas 1 --max-replicas 2 --cpus 1`): a replica is killed (SIGKILL) every ten seconds;
-the collection is added to, taken from, compacted and indexed again all the time; clients come and go, 1 to 128 and back, and
+the collection is added to, taken from, compacted and indexed all the time; clients come and go, 1 to 128 and back, and
 the replicas with them. The collection is copied first. Switching to another model is in `tests/test_switch.py`.
 """
 
