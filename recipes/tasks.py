@@ -27,8 +27,6 @@ from unirna.tasks.models.ensemble import ENCODER
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results.json"
-MARKS = ("<!-- results -->", "<!-- /results -->")
-"""Around the table in README.md."""
 OTHERS = {"encoder": "the encoder alone", "k-mers": "the linear model", "1D CNN": "the CNN"}
 
 
@@ -178,27 +176,6 @@ def _row(definition: Definition, title: str, metric: str, found: dict[str, Any],
     )
 
 
-def short_table(results: dict[str, dict[str, Any]]) -> str:
-    """The table of README.md: what is reached, and by simple models."""
-    lines = ["| task | measure | this | encoder alone | linear | 1D CNN |", "|---|---|--:|--:|--:|--:|"]
-    for name, definition in definitions().items():
-        if name in results:
-            scores = results[name]["scores"]
-            cells = [f"{scores[who][0]:.3f}" if who in scores else "" for who in ("ours", "encoder", "k-mers", "1D CNN")]
-            lines.append(f"| {name.replace('_', ' ')} | {definition.metric} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def with_table(text: str, table: str) -> str:
-    """A text with the table between its two marks.
-
-    Raises:
-        ValueError: a mark is not there.
-    """
-    start, end = text.index(MARKS[0]) + len(MARKS[0]), text.index(MARKS[1])
-    return f"{text[:start]}\n\n{table}\n\n{text[end:]}"
-
-
 def _judgement(definition: Definition, found: dict[str, Any]) -> str:
     """Whether the goal is reached and simple models are beaten, in words."""
     scores = found["scores"]
@@ -242,11 +219,8 @@ def _judgement(definition: Definition, found: dict[str, Any]) -> str:
 
 
 def write() -> None:
-    """Write docs/results.md, and the table in README.md."""
-    results = read_results()
-    RESULTS.with_suffix(".md").write_text(page(results), encoding="utf-8")
-    readme = ROOT / "README.md"
-    readme.write_text(with_table(readme.read_text(encoding="utf-8"), short_table(results)), encoding="utf-8")
+    """Write docs/results.md."""
+    RESULTS.with_suffix(".md").write_text(page(read_results()), encoding="utf-8")
 
 
 if __name__ == "__main__":
