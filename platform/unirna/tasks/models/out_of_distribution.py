@@ -21,7 +21,7 @@ to their range in fitting, and a sequence gets the lowest score if it is less co
 
 The scores of the validation rows, each by weights that were fitted on nine tenths without it, make it a conformal p-value
 (Vovk et al. 2005): the share of members that are no more like training. Below `alpha` a sequence is flagged: the p-value
-between .02 and .06 that is enough to catch 99 of 100 shuffles. docs/predictors.md says what was tried.
+between .02 and .06 that is enough to catch 99 of 100 shuffles. docs/predictor-methods.md says what was tried.
 """
 
 from __future__ import annotations
