@@ -241,7 +241,7 @@ def test_an_evaluation_leaves_out_what_the_predictor_does_not_take(tmp_path: Pat
     lengths = [21] * 40 + [22] * 3
     lines = [f"s{i},{''.join(random.choice(list('ACGU'), n))},{random.random():.3f}" for i, n in enumerate(lengths)]
     (tmp_path / "t.csv").write_text("\n".join(["id,sequence,label", *lines]) + "\n")
-    config = EvaluateConfig(str(tmp_path), "sirna", (str(tmp_path / "t.csv"),), split="all", out=str(tmp_path))
+    config = EvaluateConfig("sirna", (str(tmp_path / "t.csv"),), str(tmp_path), split="all", out=str(tmp_path))
     found = evaluate(config)
     assert (found["n"], found["not_applicable"]) == (40, 3)
     assert {score["n"] for score in found["scores"]} == {40}

@@ -111,7 +111,7 @@ def test_predictors_answer_as_they_were_measured(registry: Path) -> None:
         models = predictor.metrics["test"]
         assert (CNN in models) == (name == "kind") and ENCODER in models
         assert "weighted sum of models" in predictor.card and "times encoder alone" in predictor.card
-        found = evaluate(EvaluateConfig(str(registry), name, (str(registry.parent / "table.parquet"),)))
+        found = evaluate(EvaluateConfig(name, (str(registry.parent / "table.parquet"),), str(registry)))
         for score in found["scores"]:
             who = name if score["model"].endswith("frozen") else score["model"]
             assert score["value"] == pytest.approx(models[who][score["metric"]]["value"], abs=2e-3), score

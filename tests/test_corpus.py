@@ -1,7 +1,6 @@
 """Corpus: every record counted, no copy kept, no near-duplicate on two sides, and the same bytes after any kill."""
 
 import hashlib
-import importlib.util
 import json
 import shutil
 from collections import Counter
@@ -25,6 +24,7 @@ from unirna.corpus import (
     build,
     build_corpus,
     cluster,
+    corpus_job,
     parse_source,
     verify,
 )
@@ -608,18 +608,9 @@ def test_the_page_says_what_happened_and_loads_nothing(tmp_path: Path, monkeypat
 
 
 def test_the_job_spreads_the_work_and_gives_the_same_bytes(ray_cluster: None, tmp_path: Path) -> None:
-    spec = importlib.util.spec_from_file_location("corpus_job", ROOT / "jobs" / "corpus.py")
-    assert spec is not None
-    assert spec.loader is not None
-    job = importlib.util.module_from_spec(spec)
-    import sys
-
-    sys.modules["corpus_job"] = job
-    spec.loader.exec_module(job)
     config = a_build(tmp_path, "plain")
     build_corpus(config)
-    settings = {name: value for name, value in config.__dict__.items() if name != "out"}
-    summary = job.main(job.Config(**settings, out=str(tmp_path / "ray")))
+    summary = corpus_job(replace(config, out=str(tmp_path / "ray")))
     assert content_of(tmp_path / "ray") == content_of(tmp_path / "plain")
     counts = ("kept", "rejected", "duplicates", "excluded")
     assert summary["read"] == sum(summary[name] for name in counts)
@@ -627,5 +618,5 @@ def test_the_job_spreads_the_work_and_gives_the_same_bytes(ray_cluster: None, tm
     # ---- what a worker finds wrong with the input is the user's to read, not Ray's
     pq.write_table(pa.table({"name": ["a"], "sequence": ["ACGU"]}), tmp_path / "t.parquet")
     with pytest.raises(ValueError, match=r"t.parquet: has no column 'id'.*with --id-column") as caught:
-        job.main(job.Config(data=(str(tmp_path / "t.parquet"),), out=str(tmp_path / "none")))
+        corpus_job(BuildConfig((str(tmp_path / "t.parquet"),), str(tmp_path / "none")))
     assert not str(type(caught.value).__module__).startswith("ray")

@@ -132,7 +132,7 @@ def test_the_job_makes_a_defined_task(tmp_path: Path, nano_model_path: Path) -> 
     info = load_predictor(tmp_path / "registry" / "splice_site").info
     assert info["encoder"]["pooling"] == "centre" and "Noordewier" in info["about"]
     registry = str(tmp_path / "registry")
-    config = tasks.EvaluateConfig(registry, "splice_site", (f"{registry}/.data/splice_site.parquet",))
+    config = tasks.EvaluateConfig("splice_site", (f"{registry}/.data/splice_site.parquet",), registry)
     tasks.evaluate(config)  # figures of others stand beside its test rows, with their protocol, and beside no others
     tasks.evaluate(replace(config, split="train"))
     found = tasks.read_results(registry).to_pylist()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import re
 import shlex
-import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
@@ -53,12 +52,13 @@ def label_examples() -> list[tuple[str, str]]:
 
 
 def settings(script: str) -> Any:
-    """The settings' class of a script of jobs/."""
+    """The settings' class of a script of jobs/: the one that it hands to tyro."""
     spec = spec_from_file_location(f"example_{script.removesuffix('.py')}", ROOT / "jobs" / script)
     assert spec is not None and spec.loader is not None
-    module = sys.modules[spec.name] = module_from_spec(spec)
+    module = module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.Settings if script == "serve.py" else module.Config
+    (name,) = re.findall(r"tyro\.cli\((\w+)", (ROOT / "jobs" / script).read_text(encoding="utf-8"))
+    return getattr(module, name)
 
 
 def examples() -> dict[str, list[tuple[str, list[str]]]]:

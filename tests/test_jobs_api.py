@@ -29,6 +29,7 @@ import pytest
 import tyro
 
 from unirna import sdk, vectorstore
+from unirna.base.job_settings import EmbedConfig, FinetuneSettings, ScreenConfig
 from unirna.sdk import _cli
 from unirna.serve.api.job_schemas import EmbedJob, FinetuneJob, ScreenJob
 from unirna.serve.engine.engine import Engine
@@ -37,6 +38,7 @@ from unirna.serve.jobs.commands import JobEnvironment, command, find_file
 from unirna.serve.jobs.jobs import Jobs
 from unirna.serve.jobs.records import ClusterError
 from unirna.serve.ray.cluster import _layer
+from unirna.serve.ray.serving import lacking, serve_store
 from unirna.serve.settings import Settings, SettingsError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -99,12 +101,8 @@ def test_names_within_the_folder_of_inputs_are_found(inputs: Path) -> None:
 
 def parsed(words: list[str]) -> Any:
     """A command's words as the script itself reads them."""
-    spec = importlib.util.spec_from_file_location(f"job_{Path(words[1]).stem}", words[1])
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return tyro.cli(module.Config, args=words[2:])
+    classes = {"embed.py": EmbedConfig, "screen.py": ScreenConfig, "finetune.py": FinetuneSettings}
+    return tyro.cli(classes[Path(words[1]).name], args=words[2:])
 
 
 PLACE = JobEnvironment(sys.executable, ROOT / "jobs", "/a store", "/registry", "/model", layer=-2, workers=3)
@@ -531,15 +529,11 @@ def test_a_default_collection_stays_when_a_job_adds_another(library: Any, tmp_pa
 
 
 def test_a_cluster_too_small_for_a_job_is_told_so(library: Any, tmp_path: Path) -> None:
-    spec = importlib.util.spec_from_file_location("serve_script", ROOT / "jobs" / "serve.py")
-    assert spec is not None and spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    assert script.lacking({"CPU": 4.0, "GPU": 2.0}, 4, 2.0) == script.lacking({"CPU": 4.0}, 4, 9.0) == ""
-    assert "5 cores of 4 and 2 GPUs of 1" in script.lacking({"CPU": 4.0, "GPU": 1.0}, 5, 2.0)
+    assert lacking({"CPU": 4.0, "GPU": 2.0}, 4, 2.0) == lacking({"CPU": 4.0}, 4, 9.0) == ""
+    assert "5 cores of 4 and 2 GPUs of 1" in lacking({"CPU": 4.0, "GPU": 1.0}, 5, 2.0)
     settings = Settings(library.store, jobs_folder=str(tmp_path), job_workers=4096)
     with pytest.raises(SettingsError, match="and jobs with --job-workers 4096 need 4097"):
-        script.serve_store(settings)
+        serve_store(settings)
 
 
 def test_jobs_without_waiting(http: httpx2.Client, jobs: Jobs, tmp_path: Path) -> None:

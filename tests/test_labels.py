@@ -188,7 +188,7 @@ def test_a_predictor_of_labels_answers_everywhere_alike(registry: Path, nano_mod
 
 def test_evaluation_measures_what_was_measured_when_it_was_made(registry: Path, tmp_path: Path) -> None:
     for name in ("rich", "trained"):
-        found = evaluate(EvaluateConfig(str(registry), name, (str(registry.parent / "table.parquet"),), out=str(tmp_path)))
+        found = evaluate(EvaluateConfig(name, (str(registry.parent / "table.parquet"),), str(registry), out=str(tmp_path)))
         made = load_predictor(registry / name).metrics["test"]
         assert {score["metric"] for score in found["scores"]} >= {"mean AUC", "label accuracy"}
         for score in found["scores"]:
@@ -204,7 +204,7 @@ def test_the_best_answer_without_a_sequence_is_each_labels_share() -> None:
 def test_a_table_with_other_columns_is_measured_by_their_order(registry: Path, tmp_path: Path) -> None:
     table = pq.read_table(registry.parent / "table.parquet").rename_columns(["sequence", "a", "g", "u"])
     pq.write_table(table, tmp_path / "t.parquet")
-    config = EvaluateConfig(str(registry), "rich", (str(tmp_path / "t.parquet"),), split="all", out=str(tmp_path))
+    config = EvaluateConfig("rich", (str(tmp_path / "t.parquet"),), str(registry), split="all", out=str(tmp_path))
     found = evaluate(replace(config, label_columns=("a", "g", "u")))
     ours = {s["metric"]: s for s in found["scores"][:7]}
     assert ours["mean AUC"]["value"] > 0.9

@@ -100,7 +100,7 @@ def test_the_mean_of_the_simple_models_stands_beside(registry: Path) -> None:
 
 
 def test_evaluation_measures_what_was_measured_when_it_was_made(registry: Path, tmp_path: Path) -> None:
-    found = evaluate(EvaluateConfig(str(registry), "worth", (str(registry.parent / "table.parquet"),), out=str(tmp_path)))
+    found = evaluate(EvaluateConfig("worth", (str(registry.parent / "table.parquet"),), str(registry), out=str(tmp_path)))
     made = load_predictor(registry / "worth").metrics["test"]
     for score in found["scores"]:
         who = "worth" if score["model"].endswith("frozen") else score["model"]
@@ -267,5 +267,5 @@ def test_a_split_by_similarity_keeps_relatives_together(tmp_path: Path, nano_mod
         assert table.counts["splits"]["test"] == pytest.approx(36, abs=6)
     settings: dict[str, Any] = {"model": str(nano_model_path), "registry": str(tmp_path), "cnn": False}
     made = finetune(FinetuneConfig("kind", data=replace(data, split_by="similarity"), **settings))
-    again = evaluate(EvaluateConfig(str(tmp_path), "kind", data.data))  # divides as it was divided
+    again = evaluate(EvaluateConfig("kind", data.data, str(tmp_path)))  # divides as it was divided
     assert again["scores"][0]["value"] == made["accuracy"]

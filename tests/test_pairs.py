@@ -86,7 +86,7 @@ def test_a_predictor_of_pairs_is_made_and_served(tmp_path: Path, library: Any) -
     assert values[0] > 0.5 > values[2] > -0.5 > values[1] and values[0] + values[1] == pytest.approx(
         2 * values[2], abs=1e-6
     )
-    assert evaluate(EvaluateConfig(config.registry, "gain", config.data.data))["scores"][0]["value"] == pytest.approx(
+    assert evaluate(EvaluateConfig("gain", config.data.data, config.registry))["scores"][0]["value"] == pytest.approx(
         summary["R2"], abs=1e-3
     )
     with pytest.raises(TaskError, match="expected two sequences"):

@@ -98,7 +98,7 @@ def test_bounds_are_read_and_stay_in_training(tmp_path: Path, wanted: FinetuneCo
     assert any("at least and" in line for line in describe(read))
     summary = finetune(replace(wanted, data=data))
     assert "training rows are at least" in (Path(summary["predictor"]) / "card.md").read_text()
-    measured = evaluate(EvaluateConfig(wanted.registry, wanted.name, data.data, split="train"))
+    measured = evaluate(EvaluateConfig(wanted.name, data.data, wanted.registry, split="train"))
     assert measured["scores"][0]["n"] == int((read.sides[read.splits == "train"] == 0).sum())
     for row in table:
         row["load"] = ">4"
@@ -188,7 +188,7 @@ def test_a_frozen_predictor_of_values(wanted: FinetuneConfig, tmp_path: Path, ca
         finetune(replace(wanted, unit="h"))
 
     # ---- measured again, on its test rows: the same numbers
-    again = evaluate(EvaluateConfig(wanted.registry, "load", wanted.data.data))
+    again = evaluate(EvaluateConfig("load", wanted.data.data, wanted.registry))
     scores = {(s["model"], s["metric"]): s["value"] for s in again["scores"] if s["rows"] == "all"}
     assert scores[f"{wanted.model}, frozen", "R2"] == pytest.approx(summary["R2"], abs=2e-4)
     assert scores["mean", "R2"] == pytest.approx(summary["R2, mean"], abs=2e-4)

@@ -360,7 +360,7 @@ def test_a_killed_run_embeds_nothing_twice(tmp_path: Path, nano_model_path: Path
 
 def test_results_are_entered_once_and_others_stay(wanted: FinetuneConfig, tmp_path: Path, capsys: Any) -> None:
     finetune(replace(wanted, cnn=True))
-    config = EvaluateConfig(wanted.registry, "kind", wanted.data.data)
+    config = EvaluateConfig("kind", wanted.data.data, wanted.registry)
     first = evaluate(config)
     info = load_predictor(Path(wanted.registry) / "kind").info
     for score in first["scores"]:
@@ -424,7 +424,7 @@ def test_test_rows_seen_in_training_are_shown_apart(tmp_path: Path, nano_model_p
         finetune(FinetuneConfig("kind", str(nano_model_path), data, str(tmp_path / "registry"), cnn=False))
     data = replace(data, allow_copies=True)
     finetune(FinetuneConfig("kind", str(nano_model_path), data, str(tmp_path / "registry"), cnn=False))
-    summary = evaluate(EvaluateConfig(str(tmp_path / "registry"), "kind", data.data))
+    summary = evaluate(EvaluateConfig("kind", data.data, str(tmp_path / "registry")))
     sizes = {(score["rows"], score["n"]) for score in summary["scores"]}
     assert sizes == {("all", 45), ("unseen sequences", 30)}
     info = load_predictor(tmp_path / "registry" / "kind").info

@@ -112,7 +112,7 @@ def test_rows_that_trained_are_not_measured_as_validation(
     folder, _ = made
     data = (str(folder / "table.parquet"),)
     with pytest.raises(TaskError, match="fitted on its validation rows too"):
-        evaluate(EvaluateConfig(str(folder / "registry"), "share", data, split="valid", out=str(tmp_path)))
+        evaluate(EvaluateConfig("share", data, str(folder / "registry"), split="valid", out=str(tmp_path)))
 
 
 def test_cross_validation_is_for_few_rows() -> None:

@@ -3,6 +3,7 @@
 from unirna.corpus.build import build_corpus
 from unirna.corpus.cluster import agreement
 from unirna.corpus.config import BuildConfig, CorpusSource, parse_source
+from unirna.corpus.job import corpus_job
 from unirna.corpus.shards import Corpus, CorpusError, is_corpus, verify
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "CorpusSource",
     "agreement",
     "build_corpus",
+    "corpus_job",
     "is_corpus",
     "parse_source",
     "verify",

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Annotated, Final, Literal
+
+import tyro
 
 from unirna.corpus.shards import CorpusError
 from unirna.sequence.pieces import COMPRESSIONS, FORMATS
@@ -24,45 +26,48 @@ class CorpusSource:
 
 @dataclass(frozen=True)
 class BuildConfig:
-    """What a corpus is made of.
+    """Build a training corpus from sequence files."""
 
-    Attributes:
-        data: inputs, each `[NAME=]PATH[@WEIGHT]`; a path is a file, folder, glob or URI. Inputs of one name are one source.
-        out: the corpus's folder.
-        valid_share, test_share: shares of the clusters held out for validation and for testing.
-        id_column, sequence_column: columns of table input.
-        group_column: label column that names a sequence's group, such as its family; empty for none.
-        drop: boolean label columns; a sequence with a true value in any of its copies is left out.
-        drop_groups: CSV or TSV with the names of groups to leave out, in a column called as `group_column`.
-        exclude: sequence sets `[NAME=]PATH`; what is identical or near-identical to a member is left out.
-        exclude_identity, exclude_coverage: least identity of the alignment, and least share of the shorter sequence in it.
-        clustering: `mmseqs2`, `minhash`, `none` (a cluster is a distinct sequence), or `auto`: MMseqs2 where installed.
-        identity, coverage: of a cluster's members to its representative: least identity, least share of the member.
-        cluster_exponent: a cluster of n members is drawn in proportion to n to this power. 1: by sequences; 0: by clusters.
-        source_exponent: a source is drawn in proportion to its weight times its number of clusters to this power.
-        shard_nucleotides: about how much one shard holds; also bounds the memory of a worker.
-        encoding: of the text of the inputs, such as "latin-1"; by default UTF-8, or what a byte-order mark says.
-    """
-
-    data: tuple[str, ...]
-    out: str
+    data: tyro.conf.Positional[tuple[str, ...]]
+    """Inputs `[NAME=]PATH[@WEIGHT]`: sequence files (FASTA, FASTQ, Parquet, CSV, TSV; plain, gz, zst), folders, globs,
+    URIs, or - for standard input. Inputs of one name are one source."""
+    out: str = "runs/corpus"
+    """Folder of the corpus; on a cluster one that every node sees."""
     valid_share: float = 0.02
+    """Share of the clusters held out for validation."""
     id_column: str = "id"
+    """Column of table input with the identifiers."""
     sequence_column: str = "sequence"
+    """Column of table input with the sequences."""
     test_share: float = 0.0
+    """Share of the clusters held out for testing."""
     group_column: str = ""
-    drop: tuple[str, ...] = ()
+    """Label column that names a sequence's group, such as its family. Inputs without it give records without a group."""
+    drop: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Boolean label column: a sequence with a true value in any of its copies is left out. May be given several times."""
     drop_groups: str = ""
-    exclude: tuple[str, ...] = ()
+    """CSV or TSV with the names of groups to leave out, in a column with the name of the group column."""
+    exclude: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Sequence set `[NAME=]PATH`: what is identical or near-identical to a member is left out. May be repeated."""
     exclude_identity: float = 0.8
+    """Least identity of an alignment with a member, forward strand."""
     exclude_coverage: float = 0.8
-    clustering: str = "none"
+    """Least share of the shorter of the two sequences in the alignment."""
+    clustering: Literal["auto", "mmseqs2", "minhash", "none"] = "none"
+    """How near-duplicates are clustered. auto: MMseqs2 where it is installed, else MinHash; none: a cluster is a distinct
+    sequence."""
     identity: float = 0.8
+    """Least identity of a member to its cluster's representative."""
     coverage: float = 0.8
+    """Least share of the member in its alignment with the representative."""
     cluster_exponent: float = 0.5
+    """A cluster of n sequences is drawn in proportion to n to this power. 1: by sequences; 0: by clusters."""
     source_exponent: float = 0.5
+    """A source is drawn in proportion to its weight times its number of clusters to this power."""
     shard_nucleotides: int = 64_000_000
+    """About how many nucleotides a shard holds; also bounds the memory of a worker."""
     encoding: str = ""
+    """Encoding of the text, such as latin-1. By default UTF-8, or what a file's byte-order mark says."""
 
     def check(self) -> None:
         """Refuse settings that make no sense.

@@ -16,13 +16,14 @@ from __future__ import annotations
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
 from unirna import vectorstore
+from unirna.base.job_settings import EmbedConfig
 from unirna.embed.chance import calibrate, measured, told
 from unirna.embed.labels import OURS, check_labels, pack_schema, plan_labels, settle_schema
 from unirna.embed.plan import COUNTS, Plan, Recipe, read_record
@@ -68,49 +69,6 @@ CHUNK_NUCLEOTIDES: Final = {"sequence": 4_000_000, "nucleotide": 500_000}
 """Most nucleotides of a chunk, for the memory of the process that holds it, or for the size of its file."""
 CHUNKS_PER_WORKER: Final = 32
 """Chunks that each worker should get, so that none waits long for the last one."""
-
-
-@dataclass(frozen=True)
-class EmbedConfig:
-    """Settings of an embedding job.
-
-    Attributes:
-        inputs: files, folders, globs or URIs. collection: where the vectors go. store: its store. model: what makes them.
-        id_column, sequence_column: of table input. drop_labels: label columns to leave out.
-        encoding: of text, such as "latin-1"; by default UTF-8, or what a file's byte-order mark says.
-        column_type: types of label columns of text tables, as "NAME=TYPE"; by default what all of their text is.
-        level: "sequence" for a vector of each sequence, "nucleotide" for one of each nucleotide, in half precision, in a
-            table of their own, `<collection>.nucleotides`.
-        layer: -1 for the model's own vectors; -2, -3, … for the states of the last layer but one, but two, …, without
-            whitening; 1, 2, … counts from the first layer.
-        index: "auto" for indexes of the vectors, and of the k-mers, where they do not fit in the memory set aside for
-            searches and there are none, "none", or a kind (`unirna.vectorstore.KINDS`). min_recall: with less the index of
-            the vectors is not kept.
-        map: lay the collection out on a plane when all is stored, and keep that beside it (`make_map`).
-        switch_model: embed what the collection holds, and no input, with this model, and switch it over when all is done.
-        batch_tokens: tokens of one forward pass; None for what suits the device.
-        workers: processes that hold the model; None for one to each GPU, or as the cores allow.
-        cpus_per_worker: cores, and threads, of each.
-    """
-
-    inputs: tuple[str, ...]
-    collection: str
-    store: str
-    model: str
-    id_column: str = "id"
-    sequence_column: str = "sequence"
-    drop_labels: tuple[str, ...] = ()
-    encoding: str = ""
-    column_type: tuple[str, ...] = ()
-    level: str = "sequence"
-    layer: int = -1
-    index: str = "auto"
-    min_recall: float = 0.95
-    map: bool = False
-    switch_model: bool = False
-    batch_tokens: int | None = None
-    workers: int | None = None
-    cpus_per_worker: int = 1
 
 
 def embed_collection(config: EmbedConfig) -> dict[str, Any]:

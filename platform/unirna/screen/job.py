@@ -6,7 +6,7 @@ import csv
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unirna.base import counted
+from unirna.base.job_settings import ScreenConfig
 from unirna.job import JobError, Progress, connect_ray, package_version, plan_workers, say
 from unirna.model import load
 from unirna.screen.block import OWN_COLUMNS, Reader, Scorer, best_rows, piece_row
@@ -54,44 +55,6 @@ SAVE_SECONDS = 15.0
 """Between saves of the state: what a killed screen loses at most."""
 
 
-@dataclass(frozen=True)
-class ScreenConfig:
-    """A library and the criteria to screen it by.
-
-    Attributes:
-        library: files, folders, globs or URIs. out: the folder of the outputs.
-        similar_to: files of reference sequences. predict: "task=label" each.
-        prior: prevalence of labels, "task=label=share" or "task=share" each; by default that of the training data.
-        model: encoder for the similarity. registry: the folder of predictors.
-        top: length of the shortlist.
-        id_column, sequence_column: columns of table input.
-        encoding: of text, by default UTF-8 or what a byte-order mark says. column_type: types of columns, as "NAME=TYPE".
-        workers: processes that hold the model; None for one to each GPU, else one to each core.
-        piece_bytes: plain FASTA files are cut into pieces of this size.
-    """
-
-    library: tuple[str, ...]
-    out: str
-    similar_to: tuple[str, ...] = ()
-    predict: tuple[str, ...] = ()
-    prior: tuple[str, ...] = ()
-    model: str = ""
-    registry: str = "predictors"
-    top: int = 100
-    id_column: str = "id"
-    sequence_column: str = "sequence"
-    encoding: str = ""
-    column_type: tuple[str, ...] = ()
-    workers: int | None = None
-    piece_bytes: int = 64 << 20
-
-    def __post_init__(self) -> None:
-        if self.top < 1:
-            raise ScreenError(f"top is {self.top}: expected at least 1")
-        if self.workers is not None and self.workers < 1:
-            raise ScreenError(f"workers is {self.workers}: expected at least 1")
-
-
 def screen_library(config: ScreenConfig) -> dict[str, Any]:
     """Rank a library, or return the summary of the same screen that is there.
 
@@ -106,6 +69,9 @@ def screen_library(config: ScreenConfig) -> dict[str, Any]:
         JobError: no record left to rank.
     """
     # ---- criteria, and whether the result is there already
+    for name, value in (("top", config.top), ("workers", config.workers)):
+        if value is not None and value < 1:
+            raise ScreenError(f"{name} is {value}: expected at least 1")
     out = Path(config.out)
     work = out / ".work"
     criteria = _criteria(config)

@@ -1,10 +1,12 @@
 """Downstream tasks: from a labelled table and an encoder to a predictor, its card and its row in the results table."""
 
+from unirna.base.job_settings import FinetuneSettings
 from unirna.tasks.definition import Definition, definitions, find_definition, prepare
 from unirna.tasks.errors import TaskError
 from unirna.tasks.evaluation import EvaluateConfig, evaluate, read_results
 from unirna.tasks.finetuning.encoder_training import FullConfig
 from unirna.tasks.finetuning.finetune import FinetuneConfig, finetune
+from unirna.tasks.finetuning.job import finetune_job, plan_finetuning
 from unirna.tasks.kinds.by_name import TASKS
 from unirna.tasks.kinds.classification import SEQUENCE_CLASSIFICATION
 from unirna.tasks.kinds.labels import SEQUENCE_LABELS
@@ -39,6 +41,7 @@ __all__ = [
     "Estimates",
     "EvaluateConfig",
     "FinetuneConfig",
+    "FinetuneSettings",
     "FullConfig",
     "InputRequirements",
     "LabelSets",
@@ -56,8 +59,10 @@ __all__ = [
     "find_definition",
     "find_predictor",
     "finetune",
+    "finetune_job",
     "list_predictors",
     "load_predictor",
+    "plan_finetuning",
     "prepare",
     "read_labelled",
     "read_results",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -55,30 +55,36 @@ KEY: Final = ("predictor", "content", "split")
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """What is measured.
+    """Measure a predictor on labelled data."""
 
-    Attributes:
-        registry: the folder of predictors. predictor: a name in it.
-        data: the labelled table: columns and split settings that are empty here are those the predictor was made with.
-        split: "test", "valid", "train", or "all" for the whole table.
-        encoding, column_type: of the table (`DataConfig`).
-        out: folder of `results.parquet` and `results.md`; empty for the registry.
-    """
-
-    registry: str
     predictor: str
+    """Name of the predictor."""
     data: tuple[str, ...]
-    split: str = "test"
+    """The labelled table: files, folders, globs or URIs."""
+    registry: str = "predictors"
+    """Folder of the predictors."""
+    split: Literal["test", "valid", "train", "all"] = "test"
+    """Which rows to measure on; all takes the whole table."""
     label_column: str = ""
+    """Column of the class. By default the one that the predictor was made with, as for the other columns."""
     label_columns: tuple[str, ...] = ()
+    """Columns of several labels, in the order of the predictor's."""
     sequence_column: str = ""
+    """Column of the RNA or DNA sequences."""
     id_column: str = ""
+    """Column of the identifiers."""
     split_column: str = ""
+    """Column that says train, valid or test (heldout)."""
     split_names: tuple[str, ...] = ()
+    """Other names of splits, as test=test13."""
     reference_column: str = ""
+    """Column of the sequence that each one is compared with."""
     encoding: str = ""
+    """Encoding of the text, such as latin-1. By default UTF-8, or what the table's byte-order mark says."""
     column_type: tuple[str, ...] = ()
+    """Types of columns of CSV and TSV, as chrom=text: text, integer, number, boolean, date or time."""
     out: str = ""
+    """Folder of the results table. By default the registry."""
 
     def __post_init__(self) -> None:
         if self.split not in ("train", "valid", "test", "all"):

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import tyro
 
 from unirna.job import JobError, Progress, say
 from unirna.model import load
@@ -47,26 +48,26 @@ PART_NUCLEOTIDES: Final = 2_000_000
 
 @dataclass(frozen=True)
 class VariantsConfig:
-    """What is scored.
+    """Score variants of sequences by the language model."""
 
-    Attributes:
-        inputs: files, folders, globs or URIs of sequences. out: folder of the results.
-        variants: a table of `id` and `variant` (CSV, TSV, Parquet); empty for all single substitutions of each sequence.
-        model: a shipped name, a folder or a URI. method: "masked" or "pseudo-likelihood".
-        id_column, sequence_column: of tables.
-        encoding: of text, by default UTF-8 or what a byte-order mark says.
-        drawings: most heat maps that are drawn, of the first sequences.
-    """
-
-    inputs: tuple[str, ...]
+    inputs: tyro.conf.Positional[tuple[str, ...]]
+    """Sequences: files, folders, globs or URIs."""
     out: str
+    """Folder of the results."""
     variants: str = ""
+    """A table of id and variant (CSV, TSV, Parquet), such as A10G or G3C+C70G. By default all single substitutions."""
     model: str = "unirna-mini"
+    """A shipped name, a folder or a URI."""
     method: Method = "masked"
+    """How a variant is scored."""
     id_column: str = "id"
+    """Column of table input with the identifiers."""
     sequence_column: str = "sequence"
+    """Column of table input with the sequences."""
     encoding: str = ""
+    """Encoding of the text, such as latin-1. By default UTF-8, or what a file's byte-order mark says."""
     drawings: int = 100
+    """Number of heat maps to draw, of the first sequences."""
 
 
 def score_collection(config: VariantsConfig) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from unirna.train.config import TrainConfig, TrainError
 from unirna.train.loop import train
 from unirna.train.masking import mask_tokens
 from unirna.train.objective import MaskedLanguageModel, Objective
+from unirna.train.pretrain import PretrainConfig, pretrain, run_pretraining
 from unirna.train.ray_tune import run_trials
 from unirna.train.run_dir import claim_run
 from unirna.train.whitening import corpus_whitening
@@ -17,12 +18,15 @@ __all__ = [
     "MaskedBatch",
     "MaskedLanguageModel",
     "Objective",
+    "PretrainConfig",
     "TrainConfig",
     "TrainError",
     "claim_run",
     "corpus_whitening",
     "latest_checkpoint",
     "mask_tokens",
+    "pretrain",
+    "run_pretraining",
     "run_trials",
     "run_workers",
     "train",

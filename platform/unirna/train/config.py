@@ -35,72 +35,70 @@ class TrainError(ValueError):
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Settings of a run. Everything here but what is named in `FREE` decides the numbers.
-
-    Attributes:
-        size: a name in `unirna.model.SIZES`.
-        objective: what the encoder is trained for: "masked" (predict hidden nucleotides), "contrastive" (members of one
-            group of the corpus, or two views of one sequence, get similar vectors), or "both" on the same forward pass.
-        init: a model whose weights the run starts from (a shipped name, a folder or a URI), with a fresh optimiser; empty
-            for random weights.
-        steps: optimiser steps. They may grow when a run goes on (`claim_run`).
-        batch_tokens: tokens of one optimiser step over all workers.
-        micro_tokens: tokens of one forward pass of one worker; divides `batch_tokens`.
-        context: longest sequence in training, in nucleotides, longer ones are cropped at random; 0 takes the model's.
-        mask_rate: share of the nucleotides to predict.
-        group_share: share of the contrastive pairs that are two members of a group; the others are a sequence and its
-            mutated self. mutation_rate: most changes of a mutated sequence, as a share of its nucleotides.
-        token_dropout: rescale embeddings for the share of masked tokens (a property of the model).
-        optimizer: "adamw", or "muon" for the matrices inside the layers and AdamW for the rest.
-        learning_rate: peak; 0 takes the size's default. Muon's steps are scaled to the size of AdamW's.
-        warmup_steps: steps of linear warm-up; 0 takes `warmup_share` of the steps.
-        warmup_share, decay_share: shares of the steps for linear warm-up and for linear decay to zero at the end.
-        weight_decay: of the matrices.
-        clip: largest norm of the gradient.
-        seed: of weights, data order and masks.
-        precision: "fp32", "bf16" (autocast), or "auto": bf16 on CUDA, fp32 on the CPU.
-        parallel: "ddp", "fsdp" (weights, gradients and optimiser sharded), or "auto": DDP up to L12.
-        compile: run the layers through torch.compile.
-        activation_checkpointing: keep each layer's input alone and compute the rest again in the backward pass.
-        batch_processes: processes that make batches ahead; -1 takes none on the CPU and most of the cores beside a GPU.
-        valid_every: steps between validations; also after the last step. valid_tokens: how much is validated on.
-        whitening_sequences: training sequences on which the model's whitening is fitted at the end; 0 for none.
-        vector_size: length of the vectors that it gives, at most the states of all layers side by side.
-        checkpoint_every: steps between checkpoints. keep: how many of them stay.
-        log_every: steps between log lines.
-    """
+    """Settings of a run. Everything here but what is named in `FREE` decides the numbers."""
 
     size: str = "nano"
+    """Size of the model: nano, mini, L8, L12, L16 or L24."""
     objective: str = "masked"
+    """What is trained: masked, contrastive or both."""
     init: str = ""
+    """A model to start from (shipped name, folder or URI), with a fresh optimiser; random weights without."""
     steps: int = 300
+    """Optimiser steps; more of them extend a run."""
     batch_tokens: int = 16384
+    """Tokens of one step over all workers."""
     micro_tokens: int = 8192
+    """Tokens of one forward pass of one worker."""
     context: int = 0
+    """Longest sequence in training, in nucleotides; longer ones are cropped at random. 0 takes the model's."""
     mask_rate: float = 0.15
+    """Share of the nucleotides to predict."""
     group_share: float = 1.0
+    """Contrastive: share of the pairs that are two members of a group; the others are a sequence and its mutated self."""
     mutation_rate: float = 0.25
+    """Contrastive: most changes of a mutated sequence, as a share of its nucleotides."""
     token_dropout: bool = True
+    """Rescale embeddings for the share of masked tokens."""
     optimizer: str = "adamw"
+    """adamw, or muon for the matrices inside the layers."""
     learning_rate: float = 0.0
+    """Peak learning rate; 0 takes the size's default."""
     warmup_steps: int = 0
+    """Steps of linear warm-up; 0 takes a share of the steps."""
     warmup_share: float = 0.05
+    """Share of the steps for warm-up."""
     decay_share: float = 0.2
+    """Share of the steps for the decay at the end."""
     weight_decay: float = 0.05
+    """Weight decay of the matrices."""
     clip: float = 1.0
+    """Largest norm of the gradient."""
     seed: int = 0
+    """Seed of weights, data order and masks."""
     precision: str = "auto"
+    """fp32, bf16, or auto: bf16 on GPUs, fp32 on CPUs."""
     parallel: str = "auto"
+    """ddp, fsdp, or auto: DDP up to L12."""
     compile: bool = False
+    """Run the layers through torch.compile."""
     activation_checkpointing: bool = False
+    """Less memory for a third more work."""
     batch_processes: int = -1
+    """Processes that make batches ahead; -1: none on the CPU, most of the cores beside a GPU."""
     valid_every: int = 100
+    """Steps between validations."""
     valid_tokens: int = 65536
+    """Tokens of the held-out sequences to validate on."""
     whitening_sequences: int = 16384
+    """Training sequences on which the vectors' whitening is fitted at the end; 0 for none."""
     vector_size: int = 512
+    """Length of the vectors that the whitening gives, at most the states of all layers side by side."""
     checkpoint_every: int = 50
+    """Steps between checkpoints."""
     keep: int = 2
+    """Checkpoints that stay, beside the one before the decay and the best model."""
     log_every: int = 10
+    """Steps between log lines."""
 
     def __post_init__(self) -> None:
         choices = {
