@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from io import StringIO
 from pathlib import Path
@@ -177,3 +178,38 @@ def test_a_deletion_says_how_much_it_takes_and_asks(
     assert "1 row deleted" in run("d IS NULL", "--yes")
     with pytest.raises(StoreError):
         vectorstore.delete(uri, "c", '"nothing" <> 1')
+
+
+@pytest.mark.parametrize(
+    ("where", "says"),
+    [
+        ("Family = tRNA", r"tRNA is no column \(a text stands in single quotes: 'tRNA'\)"),
+        ("famly = 'x'", "famly is no column; did you mean Family"),
+        ("Family = 5", "compares text with 5.*single quotes: '5'"),
+        ("length > 'abc'", 'compares a column of whole numbers with the text "abc"'),
+        ("length = 73.5", "compares a column of whole numbers with 73.5"),
+    ],
+)
+def test_errors_of_the_store_are_put_in_words(collection: Collection, where: str, says: str) -> None:
+    with pytest.raises(FilterError, match=says):
+        collection.count(where)
+
+
+@pytest.mark.parametrize(
+    ("where", "says"),
+    [
+        ("Family <> 'TRNA'", "no row of .* has Family = 'TRNA'; did you mean 'tRNA'"),
+        ("\"Family\" != 'TRNA' AND length > 1", "did you mean 'tRNA'"),
+        ("Family NOT IN ('TRNA', 'tRNA')", "'TRNA'; did you mean 'tRNA'"),
+        ("Family <> 'tRNA'", ""),
+        ("Family = 'TRNA'", ""),  # `explain_empty` tells of it
+    ],
+)
+def test_a_value_that_takes_out_no_row_is_told(collection: Collection, where: str, says: str) -> None:
+    told = vectorstore.explain_passing(collection, where)
+    assert re.search(says, told[0]) if says else not told
+
+
+def test_why_a_filter_passes_nothing(collection: Collection) -> None:
+    assert "ILIKE" in vectorstore.explain_empty(collection, "Family LIKE 'TRN%'")[0]
+    assert "IS NULL" in vectorstore.explain_empty(collection, "Family = NULL")[0]

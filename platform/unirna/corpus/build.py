@@ -38,12 +38,14 @@ from unirna.job import Progress, package_version, say
 from unirna.sequence import (
     REJECT_SCHEMA,
     InputError,
+    InputPiece,
     changed_path,
     check_unchanged,
     contents_of,
     plan_pieces,
     read_tables,
     stamps_of,
+    table_columns,
 )
 
 Mapper = Callable[[Callable[[Any], dict[str, Any]], list[Any]], Iterable[dict[str, Any]]]
@@ -73,6 +75,7 @@ def build_corpus(config: BuildConfig, map_pieces: Mapper = lambda f, items: map(
     sets = parse_sources(config.exclude, weighted=False)
     names, units = plan_units(sources, str(work.folder), config.encoding)
     stamps = stamps_of(piece.path for unit in units for piece in unit.pieces)
+    _check_columns([piece for unit in units for piece in unit.pieces], config)
     recipe = _recipe(config, units, sets)
     if is_corpus(out):
         manifest: dict[str, Any] = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
@@ -92,7 +95,6 @@ def build_corpus(config: BuildConfig, map_pieces: Mapper = lambda f, items: map(
         "rows", len(units), lambda i: scan_unit(work, i, units[i], config, dropped, buckets), [u.bytes for u in units]
     )
     check_unchanged(stamps)
-    _check_columns(scanned, config)
     groups = sorted({name for record in scanned for name in record["groups"]})
 
     # ---- resolve
@@ -255,11 +257,17 @@ def _groups_to_drop(config: BuildConfig) -> frozenset[str]:
     return frozenset(names)
 
 
-def _check_columns(scanned: list[dict[str, Any]], config: BuildConfig) -> None:
-    found = {name for record in scanned for name in record["columns"]}
+def _check_columns(pieces: list[InputPiece], config: BuildConfig) -> None:
+    """See that each column that is named is in one of the files, before any work."""
     wanted = [("--group-column", config.group_column), *(("--drop", name) for name in config.drop)]
+    wanted = [(flag, name) for flag, name in wanted if name]
+    found: set[str] = set()
+    for piece in pieces:
+        if {name for _, name in wanted} <= found:
+            return
+        found.update(["description"] if piece.format in ("fasta", "fastq") else table_columns(piece))
     for flag, name in wanted:
-        if name and name not in found:
+        if name not in found:
             raise InputError(", ".join(config.data), f"no input has a column {name!r}. Name another with {flag}")
 
 

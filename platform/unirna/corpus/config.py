@@ -29,7 +29,7 @@ class BuildConfig:
     """Build a training corpus from sequence files."""
 
     data: tyro.conf.Positional[tuple[str, ...]]
-    """Inputs `[NAME=]PATH[@WEIGHT]`: sequence files (FASTA, FASTQ, Parquet, CSV, TSV; plain, gz, zst), folders, globs,
+    """Inputs `[NAME=]PATH[@WEIGHT]`: sequence files (FASTA, FASTQ, Parquet, CSV, TSV; plain, gz, bz2, zst), folders, globs,
     URIs, or - for standard input. Inputs of one name are one source."""
     out: str = "runs/corpus"
     """Folder of the corpus; on a cluster one that every node sees."""

@@ -21,7 +21,6 @@ from unirna.sequence import (
     InputPiece,
     clean_table,
     column_of,
-    file_columns,
     plan_pieces,
     read_tables,
 )
@@ -88,10 +87,9 @@ def num_buckets(units: list[CorpusUnit], shard_nucleotides: int) -> int:
 def scan_unit(
     work: Work, number: int, unit: CorpusUnit, config: BuildConfig, dropped: frozenset[str], buckets: int
 ) -> None:
-    """Read a unit and write its good records and its rejects; its record has `read`, `rejected`, `groups`, `columns`."""
+    """Read a unit and write its good records and its rejects; its record has `read`, `rejected` and `groups`."""
     reasons: Counter[str] = Counter()
     groups: set[str] = set()
-    found: set[str] = set()
     read = 0
     wanted = {name for name in (config.group_column, *config.drop) if name}
 
@@ -106,7 +104,6 @@ def scan_unit(
                 reasons.update(rejects["reason"].to_pylist())
                 if rejects.num_rows:
                     bad.write_table(rejects)
-                found.update(wanted & set(file_columns(good.column_names)))
                 group = _strings(good, config.group_column, piece)
                 groups.update(name for name in pc.unique(group).to_pylist() if name)
                 yield pa.table(
@@ -132,7 +129,7 @@ def scan_unit(
     with appearing(work.at("rejects", number, "parquet")) as beside, pq.ParquetWriter(beside, REJECT_SCHEMA) as bad:
         work.write_parts("rows", number, ROW_SCHEMA, chunks(bad), buckets)
     record = {"source": unit.source, "read": read, "rejected": dict(reasons)}
-    work.finish("rows", number, {**record, "groups": sorted(groups), "columns": sorted(found)})
+    work.finish("rows", number, {**record, "groups": sorted(groups)})
 
 
 def sha_array(names: list[str]) -> pa.Array:

@@ -21,14 +21,17 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.fs
 
+from unirna.base import refusal_of
 from unirna.sequence.streams import (
     InputError,
     as_utf8,
     check_encoding,
     compression_of,
+    damaged,
     decompressed,
     encoding_of,
     filesystem_of,
+    is_outage,
     open_raw,
 )
 
@@ -39,8 +42,10 @@ FORMATS: Final[Mapping[str, str]] = {
     **dict.fromkeys((".tsv", ".tab"), "tsv"),
     ".csv": "csv",
 }
-COMPRESSIONS: Final[Mapping[str, str]] = {".gz": "gzip", ".bgz": "gzip", ".bgzf": "gzip", ".zst": "zstd"}
+COMPRESSIONS: Final[Mapping[str, str]] = {".gz": "gzip", ".bgz": "gzip", ".bgzf": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 PIECE_BYTES: Final = 64 << 20
+HEAD: Final = 16
+"""First bytes of a file by which its kind is told."""
 
 
 @dataclass(frozen=True)
@@ -216,12 +221,19 @@ def _kind(path: str, encoding: str) -> tuple[str, str]:
     if kind:
         return kind, compression
     with open_raw(path) as raw:
-        head = raw.read(4)
+        head = raw.read(HEAD)
     compression = compression_of(head)
-    if compression:
-        with decompressed(open_raw(path), compression) as stream:
-            head = stream.read(4)
-    kind = "parquet" if head == b"PAR1" else _text_kind(path, compression, encoding)
+    try:
+        if compression:
+            with decompressed(open_raw(path), compression) as stream:
+                head = stream.read(HEAD)
+        kind = "parquet" if head.startswith(b"PAR1") else _text_kind(path, compression, encoding)
+    except OSError as error:
+        if is_outage(error):
+            raise
+        raise damaged(path, error) from error
+    if refusal := refusal_of(head):
+        raise InputError(path, refusal)
     if not kind:
         raise InputError(path, "its format is not clear from its name or first line. Known endings: " + " ".join(FORMATS))
     return kind, compression

@@ -1,4 +1,4 @@
-"""Streaming readers of FASTA, FASTQ, Parquet, CSV and TSV: plain, gzip, bgzip or zstd, local or in object storage.
+"""Streaming readers of FASTA, FASTQ, Parquet, CSV and TSV: plain, gzip, bgzip, bzip2 or zstd, local or in object storage.
 
 A job first plans its input into `InputPiece`s, each of which one worker can read alone; `read_tables` streams one piece as
 small Arrow tables, and `read` streams everything as `Record`s for a person at a prompt. Memory is bounded by the
@@ -17,7 +17,7 @@ import pyarrow as pa
 from unirna.sequence.columns import TextTypes, column_of, convert_table
 from unirna.sequence.fasta import Rows, fasta_records, fastq_records
 from unirna.sequence.pieces import InputPiece, plan_pieces
-from unirna.sequence.streams import InputError, is_outage
+from unirna.sequence.streams import InputError, damaged, is_outage
 from unirna.sequence.tables import TABLE_BYTES, Missing, missing_column, table_columns, table_records, text_of
 
 TABLE_ROWS: Final = 4096
@@ -170,7 +170,7 @@ def read_tables(
     except OSError as error:
         if is_outage(error):
             raise
-        raise InputError(piece.path, f"is damaged or cut short ({error}). Fetch or compress the file again") from error
+        raise damaged(piece.path, error) from error
 
 
 def _tables_of_rows(rows: Rows, limit: int, described: bool) -> Iterator[pa.Table]:

@@ -10,6 +10,8 @@ from typing import IO, Any, Final, cast
 import pyarrow as pa
 import pyarrow.fs
 
+from unirna.base import refusal_of
+
 MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16: its mark starts with that of UTF-16
@@ -18,6 +20,8 @@ MARKS: Final = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 """Byte-order marks, and the encodings they stand for."""
+COMPRESSED: Final = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", "bz2"))
+"""First bytes of compressed files, and what Arrow calls their compression."""
 CHUNK: Final = 1 << 20
 
 
@@ -66,9 +70,14 @@ def is_outage(error: OSError) -> bool:
     return any(word in str(error) for word in ("NETWORK_CONNECTION", "SLOW_DOWN", "SERVICE_UNAVAILABLE", "curlCode"))
 
 
+def damaged(source: str, error: Exception) -> InputError:
+    """The error for a compressed or binary file that cannot be read to its end."""
+    return InputError(source, f"is damaged or cut short ({error}). Fetch or compress the file again")
+
+
 def compression_of(head: bytes) -> str:
-    """The compression that the first bytes of a file tell: "gzip", "zstd" or ""."""
-    return "gzip" if head[:2] == b"\x1f\x8b" else "zstd" if head[:4] == b"\x28\xb5\x2f\xfd" else ""
+    """The compression that the first bytes of a file tell: "gzip", "zstd", "bz2" or ""."""
+    return next((name for mark, name in COMPRESSED if head.startswith(mark)), "")
 
 
 def decompressed(raw: IO[bytes], compression: str) -> IO[bytes]:
@@ -116,6 +125,8 @@ def as_utf8(source: str, stream: IO[bytes], encoding: str) -> IO[bytes]:
         return io.BufferedReader(_Transcoded(source, buffered, named), CHUNK)
     if head.startswith(codecs.BOM_UTF8):
         buffered.read(len(codecs.BOM_UTF8))
+    if refusal := refusal_of(head):
+        raise InputError(source, refusal)
     if b"\0" in head:
         raise InputError(source, "is not text in UTF-8. Is it a binary file, or UTF-16 (--encoding utf-16-le)?")
     return buffered

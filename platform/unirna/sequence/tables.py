@@ -14,11 +14,18 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from unirna.base import counted
 from unirna.sequence.columns import TYPES, column_of, convert, without_missing
 from unirna.sequence.pieces import InputPiece
 from unirna.sequence.streams import InputError, as_utf8, compression_of, decompressed, not_utf8, open_raw
 
 TABLE_BYTES: Final = 8 << 20
+DELIMITERS: Final = ("\t", ",", ";", "|")
+"""What stands between the cells of tables, whatever the file is called."""
+SEQUENCE: Final = re.compile(r"[ACGUTN]{15,}", re.IGNORECASE)
+"""What is a sequence rather than the name of a column."""
+LONGEST_SHOWN: Final = 60
+"""Characters of a column's name that a message shows."""
 Missing = Counter[tuple[str, str]]
 """Column of the file and word, such as NA: how often it was read as "no value"."""
 
@@ -28,7 +35,7 @@ def text_of(piece: InputPiece) -> IO[bytes]:
     raw = open_raw(piece.path)
     if piece.end is not None:
         return raw  # a range of a FASTA file: plain, and in UTF-8
-    compression = piece.compression or compression_of(cast(io.BufferedReader, raw).peek(4)[:4])  # whatever its name says
+    compression = compression_of(cast(io.BufferedReader, raw).peek(4)[:4])  # whatever its name says
     return as_utf8(piece.path, decompressed(raw, compression), piece.encoding)
 
 
@@ -94,7 +101,11 @@ def table_records(
 
 def missing_column(path: str, name: str, names: Sequence[str], flag: str) -> InputError:
     """The error for a column that is not among the names of a table's columns."""
-    return InputError(path, f"has no column {name!r}. It has: {', '.join(names) or 'none'}. Name the right one with {flag}")
+    shown = ", ".join(one if len(one) <= LONGEST_SHOWN else f"{one[:LONGEST_SHOWN]}…" for one in names) or "none"
+    if any(SEQUENCE.fullmatch(one) for one in names):
+        return InputError(path, f"has no header: its first line is {shown}. Add a line with the names of its columns")
+    more = ', or give --id-column "" to number the rows' if flag == "--id-column" else ""
+    return InputError(path, f"has no column {name!r}. It has: {shown}. Name the right one with {flag}{more}")
 
 
 # ---- batches -------------------------------------------------------------------------------------------------------
@@ -154,7 +165,8 @@ def _batches(
                     yield pa.Table.from_batches([batch]), [names[i] for i in places]
         except pa.ArrowInvalid as error:
             if "Empty CSV" not in str(error):
-                raise InputError(piece.path, f"is not a valid {piece.format} table: {_told(str(error), lines)}") from error
+                problem = _wrong_length(piece, len(names), delimiter) or _told(str(error), lines)
+                raise InputError(piece.path, f"is not a valid {piece.format} table: {problem}") from error
 
 
 @contextmanager
@@ -181,8 +193,8 @@ def _header(piece: InputPiece, stream: IO[bytes]) -> tuple[list[str], str, int]:
     if not text.strip():
         return [], delimiter, lines
     line = text.rstrip("\r\n")
-    if delimiter == "," and "," not in line:
-        delimiter = next((mark for mark in (";", "\t") if mark in line), ",")  # as spreadsheets of many countries write it
+    if delimiter not in line:  # as spreadsheets of many countries write it
+        delimiter = next((mark for mark in DELIMITERS if mark in line), delimiter)
     (names,) = csv.reader([line], delimiter=delimiter)
     return [name.strip() for name in names], delimiter, lines
 
@@ -198,6 +210,23 @@ def _named(names: Sequence[str]) -> list[str]:
                 name += "_"
         result.append(name)
     return result
+
+
+def _wrong_length(piece: InputPiece, wanted: int, delimiter: str) -> str:
+    """The first row of a text table with another number of cells than its header, in words; empty where there is none."""
+    with io.TextIOWrapper(text_of(piece), encoding="utf-8", errors="replace", newline="") as stream:
+        reader = csv.reader(stream, delimiter=delimiter)
+        first = 0
+        try:
+            for row in reader:
+                line, first = first + 1, reader.line_num
+                if row and len(row) != wanted:
+                    shown = delimiter.join(row)
+                    shown = shown if len(shown) <= LONGEST_SHOWN else f"{shown[:LONGEST_SHOWN]}…"
+                    return f"line {line} has {counted(len(row), 'cell')}, the header has {wanted}: {shown}"
+        except csv.Error as error:
+            return f"line {reader.line_num}: {error}"
+    return ""
 
 
 def _told(problem: str, lines: int) -> str:

@@ -29,7 +29,7 @@ class PretrainConfig(TrainConfig):
     """Pre-train an RNA language model."""
 
     data: tuple[str, ...]
-    """Sequence files (FASTA, FASTQ, Parquet, CSV, TSV; plain, gz, zst), folders, globs, or one corpus folder."""
+    """Sequence files (FASTA, FASTQ, Parquet, CSV, TSV; plain, gz, bz2, zst), folders, globs, or one corpus folder."""
     out: str = "runs/pretrain"
     """Folder of the run: checkpoints, metrics, and at the end the model."""
     workers: int = 1

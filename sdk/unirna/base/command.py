@@ -23,6 +23,7 @@ def command(main: Callable[[], int]) -> int:
     Returns:
         The exit code, 141 where the reader of its output has gone (`… --help | head -1`).
     """
+    open_closed_streams()
     speak_utf8()
     try:
         if sys.argv[1:2] in (["--version"], ["-V"]):
@@ -38,6 +39,19 @@ def command(main: Callable[[], int]) -> int:
         code = GONE
     _silence()
     return code
+
+
+def open_closed_streams() -> None:
+    """Open standard streams that came closed (`… >&-`) on nothing: the next file opened would take their place."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            number = ("stdin", "stdout", "stderr").index(name)
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def speak_utf8() -> None:

@@ -56,7 +56,10 @@ class Table:
 def delimiter_of(lines: Sequence[str]) -> str:
     """The delimiter of a table, from its first lines; "" if it is not a table."""
     for delimiter in "\t,;|":
-        rows = [len(row) for row in csv.reader(lines, delimiter=delimiter) if row]
+        found = [row for row in csv.reader(lines, delimiter=delimiter) if row]
+        if len(found) > 1 and len(found[0]) > 1 and any(cell.strip().lower() in SEQUENCE_NAMES for cell in found[0]):
+            return delimiter  # a header tells, whatever the length of the rows
+        rows = [len(row) for row in found]
         if rows and min(rows) > 1 and len(set(rows)) == 1 and (len(rows) > 1 or not _letters_alone(lines[0])):
             return delimiter
     first = lines[0].strip().strip('"').lower()
@@ -84,6 +87,10 @@ def read_table(text: str, id_column: str, sequence_column: str, removed: Counter
     for name, flag in ((id_column, "id_column"), (sequence_column, "sequence_column")):
         if name and name not in header:
             raise PastedError(f"the table has no column {name!r} ({flag}). It has: {', '.join(header)}")
+        if name and header.count(name) > 1:
+            raise PastedError(f"the table has {header.count(name)} columns called {name!r} ({flag}). Rename or remove one")
+    if not rows:
+        raise PastedError(f"the table has a header ({', '.join(header)}) and no row")
     notes: list[str] = []
     chosen = sequence_column
     if not chosen:
@@ -98,6 +105,8 @@ def read_table(text: str, id_column: str, sequence_column: str, removed: Counter
     made = []
     for (line, row), name in zip(rows, names, strict=True):
         one = Gathered(name, line, removed)
+        if any(cell.strip() for cell in row[len(header) :]):
+            one.refuse(f"line {line} has {len(row)} cells, the header {len(header)}")
         one.add(row[at] if at < len(row) else "", line, f"line {{line}}, column {chosen!r}, position {{column}}")
         made.append(one)
     return Table(header, made, chosen, tuple(notes))

@@ -6,6 +6,7 @@ Exit codes: 0 done, 2 an argument or input that is not valid, 1 anything else (n
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import secrets
 import string
@@ -28,7 +29,7 @@ from unirna.sdk._exceptions import InvalidRequestError, ModelMismatchError, NotF
 from unirna.sdk._export import OF_VECTORS, Content, Rows, Writer, check_target, exporting
 from unirna.sdk._jobs_cli import JobsCommand
 from unirna.sdk._models import Estimate, LabelSet, ModelInfo, Prediction
-from unirna.sdk._output import Output, say, show
+from unirna.sdk._output import Output, check_file, check_folder, described, say, show
 from unirna.sdk._records import answer_each
 from unirna.sdk._results import HIT_COLUMNS, FoldResult
 from unirna.sdk._scripts import SCRIPTS, run_script
@@ -240,6 +241,9 @@ class Fold(ReadsSequences):
 
     def run(self) -> int:
         """Fold and print; 2 where some of several sequences cannot be used, and the others were folded."""
+        for flag, folder in (("--svg", self.svg), ("--plot", self.plot)):
+            check_folder(flag, folder)
+        check_file("--contacts", self.contacts)
         given = read_sequences(self.sequences, self)
         if self.constraint and len(given.named) != 1:
             raise InvalidRequestError(f"--constraint is for one sequence, got {len(given.named)}: give them one by one")
@@ -304,6 +308,7 @@ class ScoreVariants(ReadsSequences):
 
     def run(self) -> None:
         """Score and print."""
+        check_file("--svg", self.svg)
         given = read_sequences(self.sequence, self)
         named = given.named
         if len(named) + given.left_out != 1:
@@ -334,6 +339,7 @@ class Models:
 
     def run(self) -> None:
         """List them."""
+        check_file("--plot", self.plot)
         if not self.name and (self.card or self.plot is not None):
             raise InvalidRequestError("--card and --plot are of one predictor: name it, as in unirna models NAME --card")
         with self.source.connect() as client:
@@ -453,7 +459,10 @@ def _run(arguments: Sequence[str]) -> int:
     except (UniRNAError, ImportError) as error:
         say(f"error: {error}")
         return 1
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        say(f"error: {described(error)}")
+        return 2
+    except ValueError as error:
         say(f"error: {error}")
         return 2
     return int(code or 0)
@@ -464,9 +473,12 @@ def _prior(given: Sequence[str]) -> float | dict[str, float] | None:
 
     def share(text: str) -> float:
         try:
-            return float(text)
+            found = float(text)
         except ValueError:
-            raise InvalidRequestError(f"--prior {text}: expected a share such as 0.05, or LABEL=0.05") from None
+            found = math.nan
+        if not 0 < found < 1:
+            raise InvalidRequestError(f"--prior {text}: expected a share between 0 and 1 such as 0.05, or LABEL=0.05")
+        return found
 
     if len(given) == 1 and "=" not in given[0]:
         return share(given[0])

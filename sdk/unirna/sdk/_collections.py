@@ -301,7 +301,7 @@ class Delete(InStore):
         opened = store.open(self.store, self.name)
         found, rows = opened.count(self.where), opened.count()
         say(f"{self.name}: {found:,} of {counted(rows, 'row')} match {self.where}")
-        for note in store.explain_empty(opened, self.where) if not found else ():
+        for note in store.explain_passing(opened, self.where) or ([] if found else store.explain_empty(opened, self.where)):
             say(f"note: {note}")
         if self.dry_run:
             return

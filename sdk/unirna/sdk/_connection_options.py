@@ -28,6 +28,8 @@ class ConnectionOptions:
         """The client."""
         if self.url and self.store:
             raise InvalidRequestError("give --url or --store, not both")
+        if self.url and not self.url.startswith(("http://", "https://")):
+            raise InvalidRequestError(f"--url {self.url}: expected an address such as http://127.0.0.1:8000, or --store")
         if (self.model or self.registry) and not self.store:
             raise InvalidRequestError("--model and --registry go with --store; a service has its own")
         if self.store:

@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from zipfile import ZIP_STORED, ZipFile
 
 from unirna.sdk._exceptions import InvalidRequestError
+from unirna.sdk._output import check_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -107,6 +108,7 @@ def check_target(path: Path, endings: Sequence[str], *, force: bool = False) -> 
         raise InvalidRequestError(f"{there[0]} is there already: give another --out, or --force to replace it")
     if not path.parent.is_dir():
         raise InvalidRequestError(f"--out {path}: there is no folder {path.parent}")
+    check_file("--out", path)
 
 
 class Writer(ABC):

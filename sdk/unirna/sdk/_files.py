@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import codecs
 import gzip
 import io
@@ -11,6 +12,8 @@ import zlib
 from pathlib import Path
 from typing import Final
 
+from unirna.base import refusal_of
+from unirna.base.containers import LONGEST
 from unirna.sdk._exceptions import InvalidRequestError
 
 MARKS: Final = (
@@ -32,11 +35,19 @@ def is_file(given: str) -> bool:
     return stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
 
 
+def is_folder(given: str) -> bool:
+    """Whether a text is the path of a folder, and can be nothing else."""
+    try:
+        return ("/" in given or "." in given) and Path(given).is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def read_bytes(path: str | Path) -> bytes:
     """Read a file, decompressed.
 
     Args:
-        path: the file or named pipe, plain, gzip or zstd; "-" is standard input.
+        path: the file or named pipe, plain, gzip, bzip2 or zstd; "-" is standard input.
 
     Raises:
         OSError: a file that cannot be opened.
@@ -46,9 +57,11 @@ def read_bytes(path: str | Path) -> bytes:
     try:
         if raw[:2] == b"\x1f\x8b":
             return gzip.decompress(raw)
+        if raw[:3] == b"BZh":
+            return bz2.decompress(raw)
         if raw[:4] == b"\x28\xb5\x2f\xfd":
             return _unzstd(raw)
-    except (EOFError, OSError, zlib.error) as error:
+    except (EOFError, OSError, ValueError, zlib.error) as error:
         problem = f"is damaged or cut short ({error}). Fetch or compress it again"
         raise InvalidRequestError(f"{shown(path)} {problem}") from error
     return raw
@@ -79,6 +92,8 @@ def decode(raw: bytes, name: str, encoding: str = "", *, lenient: bool = False) 
     Raises:
         InvalidRequestError: text in another encoding, or no such encoding.
     """
+    if refusal := refusal_of(raw[:LONGEST]):
+        raise InvalidRequestError(f"{name} {refusal}")
     used = encoding or next((known for mark, known in MARKS if raw.startswith(mark)), "utf-8")
     if not encoding and used == "utf-8" and b"\0" in raw[:1024]:
         raise InvalidRequestError(f"{name} is not text in UTF-8. Is it a binary file, or --encoding utf-16-le?")

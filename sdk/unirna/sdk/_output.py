@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from pathlib import Path
 from shutil import get_terminal_size
 from typing import Annotated, Any, Literal
 
 import tyro
+
+from unirna.sdk._exceptions import InvalidRequestError
 
 Format = Literal["auto", "table", "tsv", "jsonl"]
 
@@ -80,3 +84,49 @@ def _cell(value: Any, short: bool = False) -> str:
 
 def say(message: str) -> None:
     print(message, file=sys.stderr)
+
+
+def check_file(flag: str, path: Path | None) -> None:
+    """See that a file can be written, before any work; a file that is there will be replaced.
+
+    Args:
+        flag: that names it.
+        path: the file; None for none.
+
+    Raises:
+        InvalidRequestError: it cannot.
+    """
+    if path is None:
+        return
+    if path.is_dir():
+        raise InvalidRequestError(f"{flag} {path}: a folder is there. Name a file")
+    if not path.parent.is_dir():
+        raise InvalidRequestError(f"{flag} {path}: there is no folder {path.parent}")
+    _check_access(flag, path, path if path.exists() else path.parent)
+
+
+def check_folder(flag: str, path: Path | None) -> None:
+    """See that files can be written into a folder, before any work; it is made where it is absent.
+
+    Args, Raises: as `check_file`.
+    """
+    if path is None:
+        return
+    if path.exists() and not path.is_dir():
+        raise InvalidRequestError(f"{flag} {path}: a file is there. Name a folder")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidRequestError(f"{flag} {path}: the folder cannot be made ({error.strerror})") from error
+    _check_access(flag, path, path)
+
+
+def _check_access(flag: str, path: Path, place: Path) -> None:
+    if not os.access(place, os.W_OK):
+        raise InvalidRequestError(f"{flag} {path}: {place} cannot be written to. Name another place, or change its mode")
+
+
+def described(error: OSError) -> str:
+    """An error of the operating system in words: the file and what is wrong with it."""
+    named = f"{error.filename}: " if error.filename else ""
+    return f"{named}{error.strerror}" if error.strerror else str(error)

@@ -8,12 +8,12 @@ from typing import Final
 
 from unirna.base import PastedError, counted, parse_text
 from unirna.sdk._exceptions import InvalidRequestError
-from unirna.sdk._files import is_file, read_text, shown, undecoded, wrong_encoding
+from unirna.sdk._files import is_file, is_folder, read_text, shown, undecoded, wrong_encoding
 from unirna.sdk._output import say
 
 ENDINGS: Final = (
     *(".fa", ".fasta", ".fna", ".ffn", ".frn", ".fas", ".mfa", ".fq", ".fastq", ".txt", ".seq", ".gb", ".gbk", ".embl"),
-    *(".sto", ".aln", ".csv", ".tsv", ".tab", ".gz", ".zst", ".bgz"),
+    *(".sto", ".aln", ".csv", ".tsv", ".tab", ".gz", ".zst", ".bgz", ".bz2", ".xz", ".zip", ".xlsx"),
 )
 """Endings by which a text is the name of a file that is not there, rather than a sequence or an identifier."""
 SHOWN: Final = 5
@@ -60,6 +60,8 @@ def read_sequences(given: str, how: ReadsSequences, *, identifiers: bool = False
     source = shown(given) if of_file else "the sequence"
     if not of_file and Path(given[:4096]).suffix.lower() in ENDINGS:
         raise InvalidRequestError(f"no file {given!r}")
+    if not of_file and is_folder(given):
+        raise InvalidRequestError(f"{given} is a folder: give one of its files")
     text = read_text(given, how.encoding, lenient=True) if of_file else given
     try:
         found = parse_text(text, id_column=how.id_column, sequence_column=how.sequence_column)

@@ -4,7 +4,7 @@ from unirna.vectorstore.chance import SIGNIFICANT, Chance, chance_of, keep_chanc
 from unirna.vectorstore.collection import Collection, CollectionInfo, exists, list_collections, open
 from unirna.vectorstore.default import default_collection, set_default
 from unirna.vectorstore.errors import ChangedError, FilterError, ForkedError, ModelMismatchError, StoreError
-from unirna.vectorstore.hints import columns_with, explain_empty
+from unirna.vectorstore.hints import columns_with, explain_empty, explain_passing
 from unirna.vectorstore.hybrid import search_hybrid
 from unirna.vectorstore.index import KINDS, build_index, drop_index
 from unirna.vectorstore.ingest import (
@@ -105,6 +105,7 @@ __all__ = [
     "drop_kmer_index",
     "exists",
     "explain_empty",
+    "explain_passing",
     "files_there",
     "is_safe",
     "keep_chance",

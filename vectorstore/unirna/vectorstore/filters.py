@@ -113,6 +113,23 @@ def _plain(error: Exception) -> str:
     parser = re.search(r"sql parser error: ([^)]*)", text)
     if parser:
         return parser[1].strip()
+    if unknown := re.search(r'No field named "?([^".]+?)"?\.', text):
+        near = re.search(r"Did you mean '([^']+)'", text)
+        hint = f"; did you mean {near[1]}?" if near else ""
+        return f"{unknown[1]} is no column{hint} (a text stands in single quotes: '{unknown[1]}')"
+    if literal := re.search(r"literal (\w+)\((.*)\) and could not convert to literal of type '(\w+)'", text):
+        kind, value, wanted = literal.groups()
+        if "Utf8" in wanted:
+            return f"compares text with {value}, which is no text (a text stands in single quotes: '{value}')"
+        shown = f"the text {value}" if "Utf8" in kind else value
+        return f"compares a column of {_kind(wanted)} with {shown}, which is none"
     return re.sub(
         r"^((Invalid user input|Schema error|Error resolving filter expression .*?Invalid user input): )+", "", text
     ).rstrip(". ")
+
+
+def _kind(name: str) -> str:
+    """A type of the store in words."""
+    if re.fullmatch(r"U?Int\d+", name):
+        return "whole numbers"
+    return "numbers" if re.fullmatch(r"Float\d+", name) else f"the type {name}"

@@ -13,6 +13,10 @@ from unirna.vectorstore.collection import Collection
 
 EQUALS: Final = re.compile(r"""(?P<column>\w+|`[^`]+`|"[^"]+")\s*=\s*'(?P<value>(?:[^']|'')*)'""")
 LIST: Final = re.compile(r"""(?P<column>\w+|`[^`]+`|"[^"]+")\s+IN\s*\((?P<values>[^()]*)\)""", re.IGNORECASE)
+DIFFERS: Final = re.compile(EQUALS.pattern.replace(r"\s*=\s*", r"\s*(?:<>|!=)\s*"))
+NOT_IN: Final = re.compile(LIST.pattern.replace(r"\s+IN", r"\s+NOT\s+IN"), re.IGNORECASE)
+PATTERN: Final = re.compile(r"\s(NOT\s+)?LIKE\s", re.IGNORECASE)
+NULL: Final = re.compile(r"(=|<>|!=)\s*NULL\b", re.IGNORECASE)
 TEXT: Final = re.compile(r"'((?:[^']|'')*)'")
 MOST_VALUES: Final = 10_000
 """Distinct values of a column among which one is looked for."""
@@ -29,7 +33,25 @@ def explain_empty(collection: Collection, where: str) -> list[str]:
         A sentence for each such value; one that says only that no row passes where there is none.
     """
     said = [_missing(collection, column, value) for column, value in _compared(where)]
-    return [text for text in said if text] or [f"no row of {collection.name} passes the filter {where}"]
+    hint = ". LIKE tells upper and lower case apart, ILIKE does not" if PATTERN.search(where) else ""
+    hint += ". Nothing is equal to NULL: write IS NULL, or IS NOT NULL" if NULL.search(where) else ""
+    return [text for text in said if text] or [f"no row of {collection.name} passes the filter {where}{hint}"]
+
+
+def explain_passing(collection: Collection, where: str) -> list[str]:
+    """Say of a filter that takes rows out by a value, as `family <> 'trna'` does, which of its values no row has.
+
+    Args:
+        collection: that was searched.
+        where: the filter. Values that are compared by `<>`, `!=` and `NOT IN` are looked at.
+
+    Returns:
+        A sentence for each value that no row has: it takes out nothing.
+    """
+    found = [(match["column"], match["value"]) for match in DIFFERS.finditer(where)]
+    found += [(match["column"], value) for match in NOT_IN.finditer(where) for value in TEXT.findall(match["values"])]
+    plain = [(column.strip('`"'), value.replace("''", "'")) for column, value in found]
+    return [text for text in (_missing(collection, *one) for one in plain) if text]
 
 
 def columns_with(collection: Collection, value: str) -> list[str]:

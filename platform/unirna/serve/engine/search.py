@@ -265,6 +265,7 @@ class Search:
             for q in plan.queries
         ]
         chance, rows_now = vectorstore.chance_of(plan.collection), len(plan.collection)
+        passing = vectorstore.explain_passing(plan.collection, plan.where) if plan.where is not None else []
         emptied: list[str] | None = None  # why the filter passes no row, once it is known
         for aligned in (True, False):
             which = [i for i, q in enumerate(plan.queries) if q.error is None and align[i] == aligned]
@@ -275,7 +276,7 @@ class Search:
             place = rows["query"].combine_chunks()
             for number, i in enumerate(which):
                 part = rows.filter(pc.equal(place, number)) if len(which) > 1 else rows
-                notes = list(plan.queries[i].notes)
+                notes = [*plan.queries[i].notes, *passing]
                 if not part.num_rows and not plan.offset and plan.where is not None:
                     if emptied is None:
                         emptied = vectorstore.explain_empty(plan.collection, plan.where)

@@ -165,6 +165,11 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
     Raises:
         InputError, TaskError, CheckpointError: data, settings or model that cannot be used.
     """
+    # ---- the model and the registry: a wrong one is refused before the table is read
+    model = load(config.model)
+    registry = Path(config.registry).absolute()  # workers on this machine may stand in another folder
+    registry.mkdir(parents=True, exist_ok=True)
+
     # ---- the settings, and whether the predictor is there already
     table = read_labelled(config.data)
     for line in describe(table):
@@ -177,9 +182,7 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
     requirements = _requirements(config, table)
     if config.threshold != 0.5 and not task.several:
         raise TaskError("a threshold is for several labels (--label-columns): of classes the most probable one is given")
-    model = load(config.model)
     recipe = _recipe(config, table, model)
-    registry = Path(config.registry).absolute()  # workers on this machine may stand in another folder
     folder = registry / config.name
     trained: Predictor | None = None
     if config.name in list_predictors(registry, shipped=False):
@@ -207,7 +210,6 @@ def finetune(config: FinetuneConfig, launch: Launch = run_here, search: Search =
         ):
             trained = there
             say(f"{folder} was trained with the same settings: keeping its encoder and head, refitting the baselines")
-    registry.mkdir(parents=True, exist_ok=True)
 
     # ---- train
     started = time.monotonic()

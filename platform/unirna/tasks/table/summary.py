@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unirna.base import counted
+
 if TYPE_CHECKING:
     from unirna.tasks.table.table import LabelledTable
 
@@ -70,7 +72,8 @@ def describe(table: LabelledTable) -> list[str]:
         + (f" ({rejected})" if rejected else ""),
         values
         if table.numeric or table.label_names
-        else f"{len(classes):,} classes: {shown}" + (f" and {len(classes) - 12:,} more" if len(classes) > 12 else ""),
+        else f"{counted(len(classes), 'class', 'classes')}: {shown}"
+        + (f" and {len(classes) - 12:,} more" if len(classes) > 12 else ""),
         "lengths {min:,} to {max:,} nucleotides, median {median:,}".format(**c["lengths"])
         + f"; {c['distinct_sequences']:,} distinct sequences",
         f"split: {table.split}: " + ", ".join(f"{count:,} {name}" for name, count in c["splits"].items()),
@@ -78,6 +81,8 @@ def describe(table: LabelledTable) -> list[str]:
     if "read_as_missing" in c:
         words = ", ".join(f"{name} ({count:,})" for name, count in c["read_as_missing"].items())
         lines.append(f"read as no value: {words}; --column-type COLUMN=text keeps them")
+    if "no_number" in c:
+        lines.append(f"left out: {c['no_number']}")
     if c["test_rows_seen"]:
         lines.append(
             f"note: {c['test_rows_seen']:,} test rows have a sequence that also stands in train or validation; "
@@ -97,5 +102,10 @@ def describe(table: LabelledTable) -> list[str]:
     trained = set(table.classes_in("train"))  # none where the whole table is measured
     missing = sorted(set(table.classes_in("test")) - trained)
     if trained and missing:
-        lines.append(f"note: {len(missing)} test classes have no training row and count as wrong: {', '.join(missing[:8])}")
+        what = counted(len(missing), "test class has", "test classes have")
+        lines.append(f"note: {what} no training row, so all rows count as wrong: {', '.join(missing[:8])}")
+    single = sorted(name for name, count in classes if count == 1)
+    if trained and single:
+        what = counted(len(single), "class has", "classes have")
+        lines.append(f"note: {what} one row, on which nothing can be measured: {', '.join(single[:8])}")
     return lines

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -45,6 +46,7 @@ FLAGS: Final = {
     "": "nan",
 }
 """What the columns of several labels may hold, in any case."""
+NO_NUMBER: Final = "label is no number"
 
 
 @dataclass(frozen=True)
@@ -199,6 +201,7 @@ def read_labelled(config: DataConfig, *, whole: bool = False) -> LabelledTable:
     tables: list[pa.Table] = []
     reasons: Counter[str] = Counter()
     read = 0
+    example = ""
     missing = Missing()
     given = [(piece, _tables(piece, config, missing)) for piece in plan_pieces(config.data, encoding=config.encoding)]
     types = _text_types(given, config)
@@ -217,11 +220,17 @@ def read_labelled(config: DataConfig, *, whole: bool = False) -> LabelledTable:
                 for label, letters, reference in zip(found, good["sequence"].to_pylist(), references, strict=True)
             ]
             reasons.update(problem for problem in problems if problem)
+            if not example and NO_NUMBER in problems:
+                at = problems.index(NO_NUMBER)
+                example = _example(piece.path, config.label_column, good["number"][at].as_py(), found[at])
             usable = [not problem for problem in problems]
             tables.append(good.filter(pa.array(usable, pa.bool_())))
     rows = pa.concat_tables(tables) if tables else None
     if rows is None or not rows.num_rows:
-        raise TaskError(f"{', '.join(config.data)}: no usable row of {read} read. Rejected: {dict(+reasons) or 'none'}")
+        raise TaskError(
+            f"{', '.join(config.data)}: no usable row of {read} read. Rejected: {_listed(reasons)}"
+            + (f". {example}" if example else "")
+        )
     ids, sequences, shas, labels, named, held_out = (
         rows[c].to_pylist() for c in ("id", "sequence", "sha", "label", "split", "held_out")
     )
@@ -264,6 +273,8 @@ def read_labelled(config: DataConfig, *, whole: bool = False) -> LabelledTable:
         if not ids:
             raise TaskError(f"{', '.join(config.data)}: all labels are bounds, so nothing can be measured on them")
     counts = {"read": read, "kept": len(ids), "rejected": sum(reasons.values()), "rejected_by_reason": dict(+reasons)}
+    if example:
+        counts["no_number"] = example
     if missing:
         counts["read_as_missing"] = {f"{column} {word}": count for (column, word), count in sorted(missing.items())}
     counts |= count_rows([letters.rpartition(PAIR_MARK)[2] for letters in sequences], shas, labels, splits)
@@ -289,6 +300,7 @@ def read_labelled(config: DataConfig, *, whole: bool = False) -> LabelledTable:
         if not len(table.rows(split)):
             raise TaskError(
                 f"no row to {split} on: the split ({text}) gives {dict(Counter(splits.tolist()))}. "
+                + _why_too_few(table, config)
                 + ("Leave out --split-column for a random split" if config.split_column else "Give more rows")
             )
     return table
@@ -422,7 +434,7 @@ def _problem(label: str, letters: str, config: DataConfig) -> str:
         if len(values) != len(letters):
             return "label has not one value for each nucleotide"
         return "" if any(_is_number(value) for value in values) else "no nucleotide has a value"
-    return "label is no number" if config.numeric and not _is_number(parse(label)[0]) else ""
+    return NO_NUMBER if config.numeric and not _is_number(parse(label)[0]) else ""
 
 
 def _label(value: object, config: DataConfig) -> str:
@@ -441,6 +453,32 @@ def _label(value: object, config: DataConfig) -> str:
         return " ".join("nan" if v is None else repr(float(v)) for v in value)
     except (TypeError, ValueError):
         return "no list of numbers"  # which is said
+
+
+def _listed(reasons: Counter[str]) -> str:
+    return ", ".join(f"{reason}: {count:,}" for reason, count in (+reasons).items()) or "none"
+
+
+def _example(path: str, column: str, number: int, label: str) -> str:
+    """The first label that is no number, and what to do with such."""
+    text = f"{path}: row {number}, column {column!r} holds {label!r}: expected a number"
+    if re.fullmatch(r"[+-]?\d*,\d+", label):
+        return f"{text}. Write it with a decimal point: {label.replace(',', '.')}"
+    if re.fullmatch(r"[+-]?[\d.,]+\s*\D{1,4}", label):
+        return f"{text} alone. Remove what stands behind the number, and name its unit with --unit"
+    return f"{text}. Classes are predicted with --label-column"
+
+
+def _why_too_few(table: LabelledTable, config: DataConfig) -> str:
+    """What a table without rows for a split may have wrong, as a sentence; empty for nothing known."""
+    if len(set(table.shas)) == 1 and len(table.shas) > 1:
+        return f"All rows have the same sequence: see that --sequence-column {config.sequence_column} is right. "
+    if has_classes(config) and len(table.labels) > 1 and len(set(table.labels)) == len(table.labels):
+        return (
+            f"Each of the {len(table.labels):,} classes of column {config.label_column!r} has one row: see that "
+            "--label-column is right (measured values are named with --target-column). "
+        )
+    return ""
 
 
 def _is_number(text: str) -> bool:
