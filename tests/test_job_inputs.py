@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import warnings
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tyro
+from pydantic import TypeAdapter
 
 from unirna import sdk
+from unirna.base.job_settings import (
+    NOT_OVER_HTTP,
+    EmbedConfig,
+    FinetuneSettings,
+    ScreenConfig,
+    setting_texts,
+    shared_settings,
+)
 from unirna.sdk import _cli, _job_calls, _jobs_cli
 from unirna.serve.api.job_schemas import (
     EmbedJob,
@@ -17,9 +28,12 @@ from unirna.serve.api.job_schemas import (
     FinetuneJob,
     FinetuneParameters,
     JobInput,
+    JobRequest,
     ScreenParameters,
 )
 from unirna.serve.errors import RequestError
+from unirna.serve.jobs.commands import JobEnvironment
+from unirna.serve.jobs.commands import command as command_of
 from unirna.serve.jobs.inputs import look_at, neutral
 
 
@@ -95,21 +109,89 @@ def test_the_command_names_its_own_flag_without_a_service(tmp_path: Path, capsys
     assert "--sequence-column" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("command", "schema"),
-    [
-        (_jobs_cli.SubmitEmbed, EmbedParameters),
-        (_jobs_cli.SubmitScreen, ScreenParameters),
-        (_jobs_cli.SubmitFinetune, FinetuneParameters),
-    ],
-)
-def test_the_command_line_has_all_settings_of_the_service(command: Any, schema: Any) -> None:
+SURFACES = [
+    (EmbedConfig, _jobs_cli.SubmitEmbed, EmbedParameters),
+    (ScreenConfig, _jobs_cli.SubmitScreen, ScreenParameters),
+    (FinetuneSettings, _jobs_cli.SubmitFinetune, FinetuneParameters),
+]
+
+
+def plain(default: Any) -> Any:
+    return list(default) if isinstance(default, tuple) else default
+
+
+@pytest.mark.parametrize(("settings", "command", "schema"), SURFACES)
+def test_script_request_and_submission_have_the_same_settings(settings: Any, command: Any, schema: Any) -> None:
+    script = {one.name: one for one in fields(settings)}
+    assert set(script) - set(schema.model_fields) <= set(NOT_OVER_HTTP)
     flags = {one.name: one for one in fields(command)}
-    assert set(schema.model_fields) <= set(flags)
     for name, setting in schema.model_fields.items():
-        if not setting.is_required():
-            default = flags[name].default
-            assert (list(default) if isinstance(default, tuple) else default) == setting.default, name
+        assert setting.description == setting_texts(settings)[name] != ""
+        if name not in ("collection", "task"):  # a request must name what it makes
+            assert plain(script[name].default) == setting.default == plain(flags[name].default), name
+        else:
+            assert setting.is_required() and flags[name].default is MISSING
+    assert not set(schema.model_fields) & set(NOT_OVER_HTTP)
+
+
+def test_every_setting_that_is_kept_from_http_exists() -> None:
+    known = {one.name for settings, _, _ in SURFACES for one in fields(settings)}
+    assert set(NOT_OVER_HTTP) <= known and all(NOT_OVER_HTTP.values())
+
+
+@pytest.mark.parametrize(("settings", "command", "schema"), SURFACES)
+def test_every_setting_reaches_the_script(settings: Any, command: Any, schema: Any, tmp_path: Path) -> None:
+    changed: dict[str, Any] = {}
+    for name, (kind, default, _) in shared_settings(settings).items():
+        text = str(kind)
+        changed[name] = (
+            [f"{name}=x", "b c"]
+            if "tuple" in text
+            else re.findall("'(.*?)'", text)[-1]
+            if "Literal" in text
+            else (not default)
+            if "bool" in text
+            else 0.3
+            if "float" in text
+            else 7
+            if "int" in text
+            else f"-{name} x"
+            if name not in ("collection", "task")
+            else name
+        )
+    kind = schema.__name__.removesuffix("Parameters").lower()
+    request = {"kind": kind, "parameters": changed, "input": {"csv": "id,sequence"}}
+    job = TypeAdapter(JobRequest).validate_python(request)
+    place = JobEnvironment("python", tmp_path, "store", "registry", "model")
+    config = tyro.cli(settings, args=command_of(job, place, [tmp_path / "in.csv"], tmp_path)[2:])
+    assert {name: plain(getattr(config, name)) for name in changed} == changed
+    assert (config.model, config.workers) == ("model", 1)
+
+
+def test_a_table_in_another_encoding_is_sent_as_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes("id,sequence,wo\na,ACGU,Köln\n".encode("latin-1"))
+    (request,) = next(_job_calls.embed(path, "mine", None, "", {"encoding": "latin-1", "level": "sequence"}))
+    assert request.body is not None and "Köln" in request.body["input"]["csv"]
+    assert request.body["parameters"] == {"collection": "mine", "level": "sequence"}
+    (request,) = next(_job_calls.embed(None, "mine", "on_the_server.csv", "", {"encoding": "latin-1"}))
+    assert request.body is not None and request.body["parameters"]["encoding"] == "latin-1"
+
+
+def test_the_service_reads_files_in_their_encoding_and_texts_as_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes("id,sequence,wo\na,ACGU,Köln\n".encode("latin-1"))
+    job = EmbedJob(
+        kind="embed", parameters=EmbedParameters(collection="c", encoding="latin-1"), input=JobInput(file="a.csv")
+    )
+    look_at(job, "input", "file", path)
+    with pytest.raises(RequestError, match="UTF-8"):
+        look_at(job, "input", "csv", "id,sequence\na,ACGU\n")
+    job = EmbedJob(
+        kind="embed", parameters=EmbedParameters(collection="c", column_type=["wo=word"]), input=JobInput(file="a")
+    )
+    with pytest.raises(RequestError, match="column_type wo=word: expected NAME=TYPE"):
+        look_at(job, "input", "file", path)
 
 
 def embed_job(**given: str) -> EmbedJob:

@@ -36,6 +36,8 @@ NOT_OVER_HTTP: Final[Mapping[str, str]] = {
     "piece_bytes": "not a setting of the user",
 }
 """Settings that make no sense over HTTP, each with the reason."""
+VALUED: Final = frozenset({"coding"})
+"""Settings that are true, false or not given: tyro reads them with a value, such as --coding=True."""
 
 
 @dataclass(frozen=True)
@@ -248,7 +250,9 @@ def flags(values: Mapping[str, Any]) -> list[str]:
     words: list[str] = []
     for name, value in values.items():
         flag = f"--{name.replace('_', '-')}"
-        if isinstance(value, bool):
+        if name in VALUED and value is not None:
+            words.append(f"{flag}={value}")
+        elif isinstance(value, bool):
             words.append(flag if value else f"--no-{flag[2:]}")
         elif isinstance(value, (list, tuple)):
             words += [flag, *map(str, value)] if value else []

@@ -79,6 +79,8 @@ def download(id: str, name: str, to: str | os.PathLike[str]) -> tuple[str, Path]
 
 
 def _submit(kind: str, name: str, parameters: Mapping[str, Any], given: Mapping[str, Any]) -> Steps[Facts]:
+    if all("file" not in one for one in given.values()):  # its text was decoded here, and is sent as UTF-8
+        parameters = {key: value for key, value in parameters.items() if key != "encoding"}
     body = {"kind": kind, "name": name, "parameters": parameters, **given}
     (answer,) = yield [Request("POST", "/v1/jobs", body, headers={"idempotency-key": uuid.uuid4().hex})]
     return _facts(answer)
@@ -107,7 +109,7 @@ def _input(
     if file is not None:
         return {"file": file}
     if isinstance(records, (str, os.PathLike)):
-        kind, text, called = _text(records)
+        kind, text, called = _text(records, str(parameters.get("encoding") or ""))
     else:
         pairs = records.items() if isinstance(records, Mapping) else records
         kind, text, called = "fasta", "".join(f">{name}\n{letters}\n" for name, letters in pairs or ()), "the sequences"
@@ -115,14 +117,14 @@ def _input(
     return {kind: text}
 
 
-def _text(given: str | os.PathLike[str]) -> tuple[str, str, str]:
+def _text(given: str | os.PathLike[str], encoding: str) -> tuple[str, str, str]:
     """Format, text and name of a file, or of standard input ("-")."""
     path = Path(given)
     kind = KINDS.get(Path(path.stem if path.suffix in (".gz", ".zst") else path.name).suffix.lower(), "")
     if kind == "parquet":
         return "csv", _csv_of(path), str(path)
     try:
-        text = read_text(path)
+        text = read_text(path, encoding)
     except OSError as error:
         said = f"{str(path)[:100]!r} cannot be read ({type(error).__name__})"
         formats = "a FASTA, FASTQ, CSV or TSV file, or pairs of identifier and sequence"

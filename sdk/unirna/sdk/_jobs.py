@@ -160,8 +160,8 @@ class Jobs:
             file: the path of a file within the service's folder of inputs.
             collection: made if it is absent, added to if it is there.
             name: what you call the job.
-            parameters: further ones, as /docs lists them: drop_labels, level, index, map, id_column,
-                sequence_column.
+            parameters: further settings, as `unirna jobs submit-embed --help` and /docs list them, such as drop_labels,
+                level, index, map, id_column, sequence_column, encoding and column_type.
 
         Raises:
             InvalidRequestError: an argument that is not valid; `field` names it.
@@ -203,7 +203,8 @@ class Jobs:
             table: the path of a CSV, TSV or Parquet file with a column of sequences; or instead `file`.
             task: name of the predictor.
             file, name: as of `embed`.
-            parameters: one of label_column, label_columns and target_column; and further ones, as /docs lists them.
+            parameters: one of label_column, label_columns and target_column; and further settings, as
+                `unirna jobs submit-finetune --help` and /docs list them.
 
         Raises:
             UniRNAError: as `embed`.

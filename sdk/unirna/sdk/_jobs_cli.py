@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import warnings
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import tyro
 
+from unirna.base.job_settings import EmbedConfig, FinetuneSettings, ScreenConfig, shared_settings
 from unirna.sdk._connect import TIMEOUT, connect
 from unirna.sdk._job_inputs import RejectedRecordWarning
 from unirna.sdk._jobs import Job, Jobs
@@ -174,10 +176,12 @@ class Submission(OfService):
     """Your name for the job."""
     wait: bool = field(default=False, kw_only=True)
     """Wait until it has ended, with its progress on stderr."""
-    id_column: str = field(default="id", kw_only=True)
-    """Of a table: the column of identifiers."""
-    sequence_column: str = field(default="sequence", kw_only=True)
-    """Of a table: the column of sequences."""
+
+    def settings(self) -> dict[str, Any]:
+        """The settings of the job: the fields that its class has (`_with_settings`)."""
+        own = {one.name for kind in type(self).__mro__[1:] if is_dataclass(kind) for one in fields(kind)}
+        given = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in own}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
 
     def submit(self, kind: Literal["embed", "screen", "finetune"], given: str, **parameters: Any) -> None:
         """Submit it, and print its id or wait; what it will reject is said on stderr."""
@@ -187,8 +191,7 @@ class Submission(OfService):
                 given or None,
                 file=self.file or None,
                 name=self.name,
-                id_column=self.id_column,
-                sequence_column=self.sequence_column,
+                **self.settings(),
                 **parameters,
             )
         for warning in rejected:
@@ -200,36 +203,39 @@ class Submission(OfService):
             print(job.id)
 
 
+S = TypeVar("S", bound=Submission)
+
+
+def _with_settings(settings: type, required: str = "") -> Callable[[type[S]], type[S]]:
+    """Give a submission the settings of a job's class that make sense over HTTP, as flags with the class's texts."""
+    chosen: list[Any] = []
+    for name, (kind, default, text) in shared_settings(settings).items():
+        default = MISSING if name == required else default
+        flag: Any = Annotated[kind, tyro.conf.arg(help=text)]  # made at run time
+        chosen.append((name, flag, field(kw_only=True) if default is MISSING else field(default=default, kw_only=True)))
+
+    def derive(command: type[S]) -> type[S]:
+        made = make_dataclass(command.__name__, chosen, bases=(command,), frozen=True)
+        made.__doc__ = command.__doc__
+        return made
+
+    return derive
+
+
+@_with_settings(EmbedConfig)
 @dataclass(frozen=True)
 class SubmitEmbed(Submission):
     """Embed sequences into a collection of the service's store."""
 
     sequences: tyro.conf.Positional[str] = ""
     """A FASTA, FASTQ, CSV, TSV or Parquet file; or - for FASTA or FASTQ on standard input."""
-    collection: str = field(kw_only=True)
-    """The collection; created if it does not exist, otherwise extended."""
-    level: Literal["sequence", "nucleotide"] = "sequence"
-    """One vector per sequence, or one per nucleotide."""
-    drop_labels: tuple[str, ...] = ()
-    """Label columns to leave out."""
-    index: Literal["auto", "none", "hnsw", "ivf_flat", "ivf_sq", "ivf_pq", "ivf_rq"] = "auto"
-    """Kind of index; auto builds one if vectors do not fit in memory."""
-    map: bool = False
-    """Build the map of the collection when all is stored."""
 
     def run(self) -> None:
         """Submit it."""
-        self.submit(
-            "embed",
-            self.sequences,
-            collection=self.collection,
-            level=self.level,
-            drop_labels=list(self.drop_labels),
-            index=self.index,
-            map=self.map,
-        )
+        self.submit("embed", self.sequences)
 
 
+@_with_settings(ScreenConfig)
 @dataclass(frozen=True)
 class SubmitScreen(Submission):
     """Rank a library; the report is among the results."""
@@ -238,78 +244,23 @@ class SubmitScreen(Submission):
     """A FASTA, FASTQ, CSV, TSV or Parquet file; or - for FASTA or FASTQ on standard input."""
     similar_to: str = ""
     """A file of references."""
-    predict: tuple[str, ...] = ()
-    """Target labels, as task=label."""
-    prior: tuple[str, ...] = ()
-    """Prevalence of labels, as task=label=0.05 or task=0.05; by default as in training."""
-    top: int = 100
-    """Length of the shortlist."""
 
     def run(self) -> None:
         """Submit it."""
-        self.submit(
-            "screen",
-            self.library,
-            similar_to=self.similar_to or None,
-            predict=self.predict,
-            prior=list(self.prior),
-            top=self.top,
-        )
+        self.submit("screen", self.library, similar_to=self.similar_to or None)
 
 
+@_with_settings(FinetuneSettings, required="task")
 @dataclass(frozen=True)
 class SubmitFinetune(Submission):
     """Train a predictor on a labelled table."""
 
     table: tyro.conf.Positional[str] = ""
     """A CSV, TSV or Parquet file with a column of sequences."""
-    task: str = field(kw_only=True)
-    """Name of the predictor."""
-    label_column: str = ""
-    """Column of the class, to predict classes."""
-    label_columns: tuple[str, ...] = ()
-    """Columns of labels that are each true or false."""
-    target_column: str = ""
-    """Column of a measured value, to predict values."""
-    level: Literal["sequence", "nucleotide"] = "sequence"
-    """Whether each sequence has a value, or each nucleotide."""
-    mode: Literal["frozen", "lora", "full"] = "frozen"
-    """Whether the encoder is trained too."""
-    pooling: Literal["mean", "centre"] = "mean"
-    """Which nucleotides the head uses: all, or the middle one."""
-    split_column: str = ""
-    """Column that says train, valid or test."""
-    split_by: Literal["sequence", "similarity"] = "sequence"
-    """What a random split keeps together: identical or similar sequences."""
-    unit: str = ""
-    """Unit of the values."""
-    about: str = ""
-    """Source and licence of the data."""
-    takes: str = ""
-    """Description of valid sequences, shown to users."""
-    min_length: int | None = None
-    """Minimum length in nucleotides; shorter sequences get no answer."""
-    max_length: int | None = None
-    """Maximum length in nucleotides; longer sequences get no answer."""
-    require: tuple[str, ...] = ()
-    """Nucleotides that a sequence must have, such as A@centre."""
-    report: tuple[str, ...] = ()
-    """Motifs to report in answers, such as DRACH=DRACH@centre-2."""
-    seed: int = 0
-    """Random seed of the split and of training."""
-    seeds: int = 1
-    """Number of trainings; the best is kept (lora, full)."""
-    epochs: int | None = None
-    """Maximum number of passes over the training rows (lora, full)."""
-    cnn: bool = True
-    """Train a small convolutional network on the same rows, to compare with."""
 
     def run(self) -> None:
         """Submit it."""
-        own = [one.name for one in fields(self) if one.name not in {base.name for base in fields(Submission)}]
-        given = {name: getattr(self, name) for name in own if name != "table"}
-        parameters = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
-        self.submit("finetune", self.table, **parameters)
+        self.submit("finetune", self.table)
 
 
 Command = (

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
+
+from unirna.base.job_settings import EmbedConfig, FinetuneSettings, ScreenConfig, shared_settings
 
 KINDS: Final = ("embed", "screen", "finetune")
 FASTA: Final = ">my_rna a description\nGGGAAACCC\n"
@@ -50,73 +54,74 @@ class JobInput(_Request):
     file: str | None = Field(None, description="A file in the service's folder of inputs, by its path within it.")
 
 
-class EmbedParameters(_Request):
+class Parameters(_Request):
+    """Settings of a job, derived from the class that its script parses (`unirna.base.job_settings`)."""
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """A setting: the fields are those of the job's own class."""
+
+
+P = TypeVar("P", bound=Parameters)
+LIMITS: Final[Mapping[str, Mapping[str, float]]] = {
+    "top": {"ge": 1, "le": 100_000},
+    "min_recall": {"ge": 0, "le": 1},
+    "min_length": {"ge": 1},
+    "max_length": {"ge": 1},
+    "seed": {"ge": 0, "lt": 2**31},
+    "seeds": {"ge": 1, "le": 20},
+    "num_trials": {"ge": 0, "le": 20},
+    "epochs": {"ge": 1, "le": 1_000},
+    "patience": {"ge": 1, "le": 1_000},
+    "batch_size": {"ge": 1, "le": 4_096},
+    "rank": {"ge": 1, "le": 1_024},
+    "learning_rate": {"gt": 0, "le": 1},
+    "cnn_ensemble_size": {"ge": 1, "le": 50},
+    "threshold": {"gt": 0, "lt": 1},
+    "valid_share": {"gt": 0, "lt": 1},
+    "test_share": {"gt": 0, "lt": 1},
+    "label_columns": {"max_length": 1_000},
+}
+"""What a service allows of a setting, besides its type; other lists have at most 100 items."""
+EXAMPLES: Final = {"collection": "my_rna", "task": "family"}
+
+
+def _derived(settings: type, required: str = "") -> Callable[[type[P]], type[P]]:
+    """Give a model the settings of a job's class: their names, types, defaults and texts.
+
+    Args:
+        settings: the class that the job's script parses.
+        required: a setting that a request must have, though the script has a default.
+    """
+    chosen: dict[str, Any] = {}
+    for setting, (kind, default, text) in shared_settings(settings).items():
+        limits: dict[str, Any] = dict(LIMITS.get(setting, {}))
+        if kind == tuple[str, ...]:
+            kind, default, limits = list[Item], list(default), {"max_length": 100, **limits}
+        elif kind is str and setting not in EXAMPLES:  # names are checked where it is known what they name
+            kind = Word
+        if default is MISSING or setting == required:
+            default = ...
+        if setting in EXAMPLES:
+            limits["examples"] = [EXAMPLES[setting]]
+        chosen[setting] = (kind, Field(default, description=text, **limits))
+    return lambda model: create_model(model.__name__, __base__=model, __doc__=model.__doc__, __module__=__name__, **chosen)
+
+
+@_derived(EmbedConfig)
+class EmbedParameters(Parameters):
     """What to embed into."""
 
-    collection: str = Field(description="Made if it is absent, added to if it is there.", examples=["my_rna"])
-    drop_labels: list[Item] = Field([], description="Label columns to leave out.", max_length=100)
-    level: Literal["sequence", "nucleotide"] = Field("sequence", description="A vector of each.")
-    index: Literal["auto", "none", "hnsw", "ivf_flat", "ivf_sq", "ivf_pq", "ivf_rq"] = Field(
-        "auto", description="Kind of index; auto builds one if vectors do not fit in memory."
-    )
-    map: bool = Field(False, description="Lay the collection out for the page's map when all is stored.")
-    id_column: Word = Field("id", description="Of a table: the column of identifiers.")
-    sequence_column: Word = Field("sequence", description="Of a table: the column of sequences.")
+
+@_derived(ScreenConfig)
+class ScreenParameters(Parameters):
+    """What to rank by: similarity to `references`, labels in `predict`, or both."""
 
 
-class ScreenParameters(_Request):
-    """What to rank by: likeness to `references`, labels in `predict`, or both."""
-
-    predict: list[Item] = Field([], description="Target labels, as 'task=label'.", max_length=100)
-    prior: list[Item] = Field(
-        [],
-        description="Prevalence of labels, as 'task=label=0.05' or 'task=0.05'; by default as in training.",
-        max_length=100,
-    )
-    top: int = Field(100, description="Length of the shortlist.", ge=1, le=100_000)
-    id_column: Word = Field("id", description="Of a table: the column of identifiers.")
-    sequence_column: Word = Field("sequence", description="Of a table: the column of sequences.")
-
-
-class FinetuneParameters(_Request):
+@_derived(FinetuneSettings, required="task")
+class FinetuneParameters(Parameters):
     """A predictor to make. Give one of `label_column`, `label_columns` and `target_column`."""
-
-    task: str = Field(description="Name of the new predictor.", examples=["family"])
-    label_column: Word = Field("", description="Column of the class, to predict classes.")
-    label_columns: list[Item] = Field([], description="Columns of labels that are each true or false.", max_length=1_000)
-    target_column: Word = Field("", description="Column of a measured value, to predict values.")
-    level: Literal["sequence", "nucleotide"] = Field(
-        "sequence", description="Whether each sequence has a value, or each nucleotide."
-    )
-    mode: Literal["frozen", "lora", "full"] = Field("frozen", description="Whether the encoder is trained too.")
-    pooling: Literal["mean", "centre"] = Field(
-        "mean", description="Which nucleotides the head uses: all, or the middle one."
-    )
-    split_column: Word = Field("", description="Column that says train, valid or test.")
-    split_by: Literal["sequence", "similarity"] = Field(
-        "sequence", description="What a random split keeps together: identical or similar sequences."
-    )
-    id_column: Word = Field("id", description="Column of the identifiers.")
-    sequence_column: Word = Field("sequence", description="Column of the sequences.")
-    unit: Word = Field("", description="Unit of the values.")
-    about: Word = Field("", description="Source and licence of the data.")
-    takes: Word = Field("", description="Description of valid sequences, shown to users.")
-    min_length: int | None = Field(
-        None, description="Minimum length in nucleotides; shorter sequences get no answer.", ge=1
-    )
-    max_length: int | None = Field(None, description="Maximum length in nucleotides; longer sequences get no answer.", ge=1)
-    require: list[Item] = Field(
-        [], description="Nucleotides that a sequence must have, such as 'A@centre'.", max_length=100
-    )
-    report: list[Item] = Field(
-        [], description="Motifs to report in answers, such as 'DRACH=DRACH@centre-2'.", max_length=100
-    )
-    seed: int = Field(0, description="Random seed of the split and of training.", ge=0, lt=2**31)
-    seeds: int = Field(1, description="Number of trainings; the best is kept (lora, full).", ge=1, le=20)
-    epochs: int | None = Field(
-        None, description="Maximum number of passes over the training rows (lora, full).", ge=1, le=1_000
-    )
-    cnn: bool = Field(True, description="Train a small convolutional network on the same rows, to compare with.")
 
 
 class EmbedJob(_Request):

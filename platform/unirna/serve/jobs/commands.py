@@ -5,16 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from unirna.base.job_settings import flags
 from unirna.serve.api.job_schemas import (
     EmbedJob,
-    EmbedParameters,
     FinetuneJob,
-    FinetuneParameters,
     JobInput,
     ScreenJob,
-    ScreenParameters,
 )
 from unirna.serve.errors import bad_field
 from unirna.vectorstore import StoreError, check_name
@@ -88,79 +86,16 @@ def command(
         inputs: its input, and the references of a screen.
     """
     script = f"{request.kind}.py"
-    words = [place.python, str(place.scripts / script)]
+    words = [place.python, str(place.scripts / script), *flags(request.parameters.model_dump())]
+    registry = place.registry or str(folder / "registry")  # without one a screen has the predictors of the package
+    theirs: dict[str, Any] = {"model": place.model, "workers": place.workers}
+    if isinstance(request, FinetuneJob):
+        return [*words, *flags({**theirs, "registry": place.registry, "data": inputs})]
     if isinstance(request, EmbedJob):
-        return [*words, *_embed(request.parameters, place), "--", str(inputs[0])]
-    if isinstance(request, ScreenJob):
-        words += _screen(request.parameters, place, folder)
-        words += [f"--similar-to={path}" for path in inputs[1:]]
-        return [*words, "--", str(inputs[0])]
-    return [*words, *_finetune(request.parameters, place), f"--data={inputs[0]}"]
-
-
-def _embed(chosen: EmbedParameters, place: JobEnvironment) -> list[str]:
-    return [
-        f"--collection={chosen.collection}",
-        f"--store={place.store}",
-        f"--model={place.model}",
-        f"--layer={place.layer}",
-        f"--level={chosen.level}",
-        f"--index={chosen.index}",
-        *(["--map"] if chosen.map else []),
-        f"--id-column={chosen.id_column}",
-        f"--sequence-column={chosen.sequence_column}",
-        *_several("--drop-labels", chosen.drop_labels),
-        f"--workers={place.workers}",
-    ]
-
-
-def _screen(chosen: ScreenParameters, place: JobEnvironment, folder: Path) -> list[str]:
-    return [
-        f"--out={folder / 'results'}",
-        f"--model={place.model}",
-        f"--registry={place.registry or folder / 'registry'}",  # without one there are those that come with the package
-        f"--top={chosen.top}",
-        f"--id-column={chosen.id_column}",
-        f"--sequence-column={chosen.sequence_column}",
-        *_several("--predict", chosen.predict),
-        *_several("--prior", chosen.prior),
-        f"--workers={place.workers}",
-    ]
-
-
-def _finetune(chosen: FinetuneParameters, place: JobEnvironment) -> list[str]:
-    return [
-        f"--task={chosen.task}",
-        f"--registry={place.registry}",
-        f"--model={place.model}",
-        f"--label-column={chosen.label_column}",
-        *_several("--label-columns", chosen.label_columns),
-        f"--target-column={chosen.target_column}",
-        f"--level={chosen.level}",
-        f"--mode={chosen.mode}",
-        f"--pooling={chosen.pooling}",
-        f"--split-column={chosen.split_column}",
-        f"--split-by={chosen.split_by}",
-        f"--id-column={chosen.id_column}",
-        f"--sequence-column={chosen.sequence_column}",
-        f"--unit={chosen.unit}",
-        f"--about={chosen.about}",
-        f"--takes={chosen.takes}",
-        *([] if chosen.min_length is None else [f"--min-length={chosen.min_length}"]),
-        *([] if chosen.max_length is None else [f"--max-length={chosen.max_length}"]),
-        *_several("--require", chosen.require),
-        *_several("--report", chosen.report),
-        f"--seed={chosen.seed}",
-        f"--seeds={chosen.seeds}",
-        *([] if chosen.epochs is None else [f"--epochs={chosen.epochs}"]),
-        "--cnn" if chosen.cnn else "--no-cnn",
-        f"--workers={place.workers}",
-    ]
-
-
-def _several(flag: str, values: list[str]) -> list[str]:
-    """A flag of several words, none of which begins with '-' (`job_schemas.Item`)."""
-    return [flag, *values] if values else []
+        theirs |= {"store": place.store, "layer": place.layer}
+    else:
+        theirs |= {"out": folder / "results", "registry": registry, "similar_to": inputs[1:]}
+    return [*words, *flags(theirs), "--", str(inputs[0])]
 
 
 def find_input(given: JobInput, inputs_folder: str, field: str) -> tuple[str, str | Path]:

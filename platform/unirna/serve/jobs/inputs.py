@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from unirna.sequence import InputError, clean_table, file_columns, plan_pieces, read_tables
+from unirna.sequence import InputError, clean_table, file_columns, parse_types, plan_pieces, read_tables
 from unirna.serve.api.job_schemas import EmbedJob, FinetuneJob, ScreenJob
 from unirna.serve.errors import RequestError, bad_field, raise_if_full
 
@@ -34,6 +34,8 @@ def look_at(request: EmbedJob | ScreenJob | FinetuneJob, field: str, kind: str, 
     if isinstance(value, Path):
         _look_at_file(request, f"{field}.file", value, value.name)
         return
+    if request.parameters.encoding:
+        raise bad_field("parameters.encoding", "the text of a request is UTF-8: leave it out, or send input.file")
     with tempfile.TemporaryDirectory(prefix="unirna-input-") as folder:
         path = Path(folder) / f"{field}.{kind}"
         try:
@@ -51,11 +53,15 @@ def neutral(text: str) -> str:
 
 def _look_at_file(request: EmbedJob | ScreenJob | FinetuneJob, field: str, path: Path, called: str) -> None:
     chosen = request.parameters
+    try:
+        parse_types(chosen.column_type)
+    except ValueError as error:
+        raise bad_field("parameters.column_type", neutral(str(error))) from error
     names = (
         chosen.sequence_column if isinstance(request, FinetuneJob) else chosen.id_column
     )  # rows need no identifier there
     try:
-        pieces = plan_pieces(str(path))
+        pieces = plan_pieces(str(path), encoding=chosen.encoding)
         table = next(iter(read_tables(pieces[0], id_column=names, sequence_column=chosen.sequence_column)), None)
     except InputError as error:
         problem = neutral(error.problem)
@@ -83,6 +89,7 @@ def _check_columns(request: FinetuneJob, table: pa.Table, called: str) -> None:
         "label_columns": chosen.label_columns,
         "target_column": [chosen.target_column],
         "split_column": [chosen.split_column],
+        "reference_column": [chosen.reference_column],
     }
     for name, columns in wanted.items():
         for column in columns:
