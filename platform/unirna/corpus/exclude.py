@@ -86,9 +86,9 @@ def write_references(work: Work, sets: list[CorpusSource], config: BuildConfig) 
 
 def write_fasta(path: Path, names: Any, sequences: pa.ChunkedArray) -> None:
     """Write FASTA of DNA sequences, a line to a sequence."""
-    letters = pc.replace_substring(sequences, "U", "T")
+    dna = pc.replace_substring(sequences, "U", "T")
     with appearing(path) as beside, beside.open("w", encoding="utf-8") as sink:
-        for name, sequence in zip(names.to_pylist(), letters.to_pylist(), strict=True):
+        for name, sequence in zip(names.to_pylist(), dna.to_pylist(), strict=True):
             sink.write(f">{name}\n{sequence}\n")
 
 

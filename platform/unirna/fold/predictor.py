@@ -139,17 +139,17 @@ class StructurePredictor:
         """
         if isinstance(sequences, str):
             raise TypeError("fold takes a list of sequences, got one string. Write fold([sequence])")
-        letters = [normalise(text, f"sequence {i}") for i, text in enumerate(sequences)]
-        for i, text in enumerate(letters):
+        normalised = [normalise(text, f"sequence {i}") for i, text in enumerate(sequences)]
+        for i, text in enumerate(normalised):
             if len(text) > MAX_LENGTH:
                 raise FoldError(
                     f"sequence {i} has {len(text):,} nucleotides: structures are predicted up to {MAX_LENGTH:,}. "
                     "Fold its parts"
                 )
-        asked = self.read_constraints(letters, constraints)
+        asked = self.read_constraints(normalised, constraints)
         found: list[Fold] = []
         with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:
-            for chunk in _chunks(letters):
+            for chunk in _chunks(normalised):
                 states = self.model.nucleotides_tokens([tokenise(text) for text in chunk])
                 scores = [self.pair_scores(text, state) for text, state in zip(chunk, states, strict=True)]
                 first = len(found)
@@ -159,19 +159,21 @@ class StructurePredictor:
                 )
         return found
 
-    def read_constraints(self, letters: Sequence[str], constraints: Sequence[str | None] | None) -> list[Constraint | None]:
+    def read_constraints(
+        self, normalised: Sequence[str], constraints: Sequence[str | None] | None
+    ) -> list[Constraint | None]:
         """The constraints of normalised sequences.
 
         Raises:
             ConstraintError: one that is not valid; `number` says which.
         """
         if constraints is None:
-            return [None] * len(letters)
-        if isinstance(constraints, str) or len(constraints) != len(letters):
+            return [None] * len(normalised)
+        if isinstance(constraints, str) or len(constraints) != len(normalised):
             given = "one text" if isinstance(constraints, str) else f"{len(constraints):,}"
-            raise ConstraintError(f"expected a list of {len(letters):,} constraints, one for each sequence; got {given}")
+            raise ConstraintError(f"expected a list of {len(normalised):,} constraints, one for each sequence; got {given}")
         found = []
-        for i, (text, sequence) in enumerate(zip(constraints, letters, strict=True)):
+        for i, (text, sequence) in enumerate(zip(constraints, normalised, strict=True)):
             try:
                 found.append(read_constraint(text.strip(), sequence) if text else None)
             except ConstraintError as error:
@@ -258,11 +260,11 @@ class StructurePredictor:
         return folder
 
 
-def _chunks(letters: list[str]) -> Iterator[list[str]]:
+def _chunks(normalised: list[str]) -> Iterator[list[str]]:
     """Sequences whose pairs are held at once."""
     chunk: list[str] = []
     size = 0
-    for text in letters:
+    for text in normalised:
         if chunk and size + len(text) ** 2 > PAIRS_AT_ONCE:
             yield chunk
             chunk, size = [], 0

@@ -277,7 +277,7 @@ class Model:
             weight[i, window.start : window.end] = window.weights
         out = [np.zeros((len(mask), len(NUCLEOTIDES)), np.float32) for mask in masks]
         passes = sorted({(int(weight[:, place].argmax()), i) for i, mask in enumerate(masks) for place in mask})
-        letters = torch.from_numpy(NUCLEOTIDES.astype(np.int64)).to(self.device)
+        acgu = torch.from_numpy(NUCLEOTIDES.astype(np.int64)).to(self.device)
         for batch in _batches(
             [(number, windows[w]) for number, (w, _) in enumerate(passes)], batch_tokens or self.batch_tokens
         ):
@@ -296,7 +296,7 @@ class Model:
                             targets.append((mask, k))
             with torch.inference_mode():
                 states = self._hidden(ids, packed.boundaries)[torch.tensor(hidden_at, device=self.device)]
-                log_p = self.encoder.lm_head(states.float())[:, letters].log_softmax(-1).cpu().numpy()
+                log_p = self.encoder.lm_head(states.float())[:, acgu].log_softmax(-1).cpu().numpy()
             for (mask, k), row in zip(targets, log_p, strict=True):
                 out[mask][k] = row
         return out

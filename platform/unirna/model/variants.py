@@ -89,21 +89,21 @@ def score_variants(
     Raises:
         SequenceError: not RNA or DNA. VariantError: see `parse_variant`. CheckpointError: no language-model head.
     """
-    letters = normalise(sequence)
+    normalised = normalise(sequence)
     if variants is None:
         parsed = [
             Variant(f"{old}{place + 1}{new}", ((place, old, new),))
-            for place, old in enumerate(letters)
+            for place, old in enumerate(normalised)
             if old in LETTERS
             for new in LETTERS
             if new != old
         ]
     else:
-        parsed = [parse_variant(text, letters) for text in variants]
-    tokens = tokenise(letters)
+        parsed = [parse_variant(text, normalised) for text in variants]
+    tokens = tokenise(normalised)
     if method == "pseudo-likelihood":
         whole = model.pseudo_log_likelihood(tokens)
-        return [(v, model.pseudo_log_likelihood(tokenise(_changed(letters, v))) - whole) for v in parsed]
+        return [(v, model.pseudo_log_likelihood(tokenise(_changed(normalised, v))) - whole) for v in parsed]
     masks = sorted({tuple(place for place, _, _ in variant.sites) for variant in parsed})
     found = dict(zip(masks, model.masked_log_probabilities(tokens, masks), strict=True))
     scores = []
@@ -127,8 +127,8 @@ def substitutions(scored: Sequence[tuple[Variant, float]], length: int) -> NDArr
     return table
 
 
-def _changed(letters: str, variant: Variant) -> str:
-    changed = list(letters)
+def _changed(normalised: str, variant: Variant) -> str:
+    changed = list(normalised)
     for place, _, new in variant.sites:
         changed[place] = new
     return "".join(changed)

@@ -153,8 +153,8 @@ def _block_row(
 def _stored_bytes(table: pa.Table, piece: InputPiece) -> int:
     """About how many bytes of its file a block took, for progress: a nucleotide takes one byte, or a quarter if
     compressed."""
-    letters: int = sum(len(x or "") for x in table["sequence"].to_pylist()) + 40 * table.num_rows
-    return letters if piece.format == "fasta" and not piece.compression else letters // 4
+    nucleotides: int = sum(len(x or "") for x in table["sequence"].to_pylist()) + 40 * table.num_rows
+    return nucleotides if piece.format == "fasta" and not piece.compression else nucleotides // 4
 
 
 # ---- scoring -------------------------------------------------------------------------------------------------------

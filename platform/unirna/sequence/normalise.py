@@ -54,11 +54,11 @@ class SequenceError(ValueError):
         return SequenceError, (self.reason, self.position, self.letter, self.name)
 
 
-def normalise(letters: str, name: str = "") -> str:
+def normalise(sequence: str, name: str = "") -> str:
     """Bring a sequence to upper-case RNA.
 
     Args:
-        letters: RNA or DNA, upper or lower case; white space at both ends is ignored.
+        sequence: RNA or DNA, upper or lower case; white space at both ends is ignored.
         name: what to call the sequence in an error message.
 
     Returns:
@@ -67,14 +67,14 @@ def normalise(letters: str, name: str = "") -> str:
     Raises:
         SequenceError: empty, or with a letter that is not a nucleotide code. Nothing is dropped or guessed.
     """
-    letters = letters.strip()
-    if not letters:
+    sequence = sequence.strip()
+    if not sequence:
         raise SequenceError("empty sequence", name=name)
-    raw = letters.encode("latin-1", "replace").translate(_TABLE)
+    raw = sequence.encode("latin-1", "replace").translate(_TABLE)
     bad = raw.find(0)
     if bad < 0:
         return raw.decode("ascii")
-    letter = letters[bad]
+    letter = sequence[bad]
     raise SequenceError(_reason(letter), bad + 1, letter, name)
 
 
@@ -124,13 +124,13 @@ def clean_table(table: pa.Table, source: str) -> tuple[pa.Table, pa.Table]:
     rejects: list[dict[str, object]] = []
     numbers = table["number"].to_pylist()
     columns = zip(numbers, table["id"].to_pylist(), table["sequence"].to_pylist(), strict=True)
-    for row, (number, record_id, letters) in enumerate(columns):
+    for row, (number, record_id, sequence) in enumerate(columns):
         try:
-            if letters is None:
+            if sequence is None:
                 raise SequenceError("no sequence")
             if not record_id:
                 raise SequenceError("no id")
-            sequences.append(normalise(letters))
+            sequences.append(normalise(sequence))
             keep.append(row)
         except SequenceError as error:
             rejects.append(

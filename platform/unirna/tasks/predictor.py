@@ -201,11 +201,11 @@ class Predictor:
         chosen = self.info.get("thresholds", {})
         return {name: 0.5 if name in stated else float(chosen.get(name, 0.5)) for name in self.labels}
 
-    def check(self, letters: Sequence[str]) -> list[Applicability]:
+    def check(self, normalised: Sequence[str]) -> list[Applicability]:
         """Whether it applies to each normalised sequence (or pair), and why not."""
         shortest, longest = self.lengths
         found = []
-        for text in letters:
+        for text in normalised:
             length = len(text.rpartition(PAIR_MARK)[2])  # of pairs the second
             found.append(replace(self.requirements.check(text), in_training_length_range=shortest <= length <= longest))
         return found
@@ -339,12 +339,12 @@ class Predictor:
         if isinstance(sequences, str):
             raise TypeError("predict expects a list of sequences, got one")
         self.check_prior(prior)
-        letters = self._normalised(sequences)
-        checks = self.check(letters)
-        chosen = [text for text, fit in zip(letters, checks, strict=True) if fit.applicable]
+        normalised = self._normalised(sequences)
+        checks = self.check(normalised)
+        chosen = [text for text, fit in zip(normalised, checks, strict=True) if fit.applicable]
         if self.level != "nucleotide":
             found = self._vectors(chosen, encoder or self.encoder) if chosen else None
-            return self.predict_vectors(self.spread(found, checks), letters, prior=prior)
+            return self.predict_vectors(self.spread(found, checks), normalised, prior=prior)
         values: list[Values] = []
         for part in nucleotides_at_once(chosen):
             rows = (encoder or self.encoder).nucleotides_tokens([tokenise(text) for text in part])
@@ -366,12 +366,12 @@ class Predictor:
             rows[applies] = vectors
         return rows
 
-    def vectors(self, letters: Sequence[str]) -> Vectors:
+    def vectors(self, normalised: Sequence[str]) -> Vectors:
         """What `predict_vectors` reads of normalised sequences: their vectors, of pairs what those differ by."""
-        return self._vectors(letters, self.encoder)
+        return self._vectors(normalised, self.encoder)
 
-    def _vectors(self, letters: Sequence[str], encoder: Model) -> Vectors:
-        return difference(encoder.embed, letters) if self.pairs else encoder.embed(list(letters))
+    def _vectors(self, normalised: Sequence[str], encoder: Model) -> Vectors:
+        return difference(encoder.embed, normalised) if self.pairs else encoder.embed(list(normalised))
 
     def _normalised(self, sequences: Sequence[str]) -> list[str]:
         if not self.pairs:
@@ -400,10 +400,10 @@ class Predictor:
             raise TaskError(f"predictor {self.name!r} reads each nucleotide, not vectors of sequences: use predict_rows")
         if len(vectors) != len(sequences):
             raise TaskError(f"{len(vectors):,} vectors of {len(sequences):,} sequences")
-        shares, letters = self.check_prior(prior), self._normalised(sequences)
-        checks = self.check(letters)
+        shares, normalised = self.check_prior(prior), self._normalised(sequences)
+        checks = self.check(normalised)
         rows = np.flatnonzero([fit.applicable for fit in checks])
-        reading = self.read(np.asarray(vectors)[rows], [letters[i] for i in rows.tolist()])
+        reading = self.read(np.asarray(vectors)[rows], [normalised[i] for i in rows.tolist()])
         task = TASKS[self.task]
         answers = task.answer(reading.outputs) if len(rows) else np.zeros((0,) if task.numeric else (0, len(self.labels)))
         if self.numeric:
@@ -446,12 +446,12 @@ class Predictor:
         """
         if self.level != "nucleotide":
             raise TaskError(f"predictor {self.name!r} reads vectors of sequences, not of nucleotides: use predict_vectors")
-        letters = self._normalised(sequences)
-        checks = self.check(letters)
+        normalised = self._normalised(sequences)
+        checks = self.check(normalised)
         chosen = [i for i, fit in enumerate(checks) if fit.applicable]
-        if len(rows) != len(letters) or any(len(rows[i]) != len(letters[i]) for i in chosen):
+        if len(rows) != len(normalised) or any(len(rows[i]) != len(normalised[i]) for i in chosen):
             raise TaskError("expected one row for each nucleotide of each sequence")
-        outputs = self.outputs_of_nucleotides([rows[i] for i in chosen], [letters[i] for i in chosen])
+        outputs = self.outputs_of_nucleotides([rows[i] for i in chosen], [normalised[i] for i in chosen])
         return self._profiles([TASKS[self.task].answer(one) for one in outputs], checks)
 
     def _profiles(self, values: Sequence[Values], checks: list[Applicability]) -> Profiles:
@@ -460,35 +460,35 @@ class Predictor:
         spread = [next(found) if fit.applicable else np.zeros(0) for fit in checks]
         return Profiles(spread, self._half_width, float(self.info["interval"]["coverage"]), self.unit, checks)
 
-    def outputs(self, vectors: Vectors, letters: Sequence[str]) -> Values:
+    def outputs(self, vectors: Vectors, normalised: Sequence[str]) -> Values:
         """Numbers before they become an answer, float64 [N, C], of vectors [N, H] and their normalised sequences.
 
         Raises:
             TaskError: vectors of another width, or that are not finite.
         """
-        return self.read(vectors, letters).outputs
+        return self.read(vectors, normalised).outputs
 
-    def read(self, vectors: Vectors, letters: Sequence[str]) -> Reading:
+    def read(self, vectors: Vectors, normalised: Sequence[str]) -> Reading:
         """Vectors [N, H] and their normalised sequences with what each of its models says of them.
 
         Raises:
             TaskError: vectors of another width, or that are not finite.
         """
         alone = self.head.outputs(vectors)
-        if self.blend is None or not len(letters):
-            return Reading(list(letters), vectors, (alone,), alone)
+        if self.blend is None or not len(normalised):
+            return Reading(list(normalised), vectors, (alone,), alone)
         parts = {
-            name: alone if name == ENCODER else np.asarray(self.simple.outputs(name, letters))
+            name: alone if name == ENCODER else np.asarray(self.simple.outputs(name, normalised))
             for name in (ENCODER, *(name for name in self.blend.weights if name != ENCODER))
         }
-        return Reading(list(letters), vectors, tuple(parts.values()), self.blend.of(parts))
+        return Reading(list(normalised), vectors, tuple(parts.values()), self.blend.of(parts))
 
-    def outputs_of_nucleotides(self, rows: Sequence[Vectors], letters: Sequence[str]) -> list[Values]:
+    def outputs_of_nucleotides(self, rows: Sequence[Vectors], normalised: Sequence[str]) -> list[Values]:
         """The same, [L, C] of each sequence, of the rows [L, H] of its nucleotides."""
         alone = [self.head.outputs(row) for row in rows]
-        if self.blend is None or not len(letters):
+        if self.blend is None or not len(normalised):
             return alone
-        others = {name: list(self.simple.outputs(name, letters)) for name in self.blend.weights if name != ENCODER}
+        others = {name: list(self.simple.outputs(name, normalised)) for name in self.blend.weights if name != ENCODER}
         return self.blend.of_each({ENCODER: alone, **others})
 
     @property
@@ -509,13 +509,13 @@ def base_rates_of(info: Mapping[str, Any]) -> dict[str, float] | None:
     return {name: per_class[name] / total for name in info["classes"]}
 
 
-def nucleotides_at_once(letters: Sequence[str]) -> Iterator[Sequence[str]]:
+def nucleotides_at_once(normalised: Sequence[str]) -> Iterator[Sequence[str]]:
     """Runs of sequences of so many nucleotides that all their rows may be in memory (`NUCLEOTIDES_AT_ONCE`)."""
     first = size = 0
-    for i, text in enumerate(letters):
+    for i, text in enumerate(normalised):
         size += len(text)
-        if size >= NUCLEOTIDES_AT_ONCE or i == len(letters) - 1:
-            yield letters[first : i + 1]
+        if size >= NUCLEOTIDES_AT_ONCE or i == len(normalised) - 1:
+            yield normalised[first : i + 1]
             first, size = i + 1, 0
 
 

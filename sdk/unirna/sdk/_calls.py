@@ -318,8 +318,8 @@ def _chunks(
 ) -> Iterator[tuple[int, list[str]]]:
     """Requests of a size that any service takes, or one: the index of the first sequence, and the sequences."""
     first = size = 0
-    for i, letters in enumerate(sequences):
-        cost = cost_of(len(letters)) if isinstance(letters, str) else 0
+    for i, sequence in enumerate(sequences):
+        cost = cost_of(len(sequence)) if isinstance(sequence, str) else 0
         if not whole and i > first and (i - first == CHUNK_SEQUENCES or size + cost > most):
             yield first, sequences[first:i]
             first, size = i, 0

@@ -112,7 +112,7 @@ def _input(
         kind, text, called = _text(records, str(parameters.get("encoding") or ""))
     else:
         pairs = records.items() if isinstance(records, Mapping) else records
-        kind, text, called = "fasta", "".join(f">{name}\n{letters}\n" for name, letters in pairs or ()), "the sequences"
+        kind, text, called = "fasta", "".join(f">{name}\n{sequence}\n" for name, sequence in pairs or ()), "the sequences"
     look_at(text, kind, called, parameters, labelled=labelled)
     return {kind: text}
 

@@ -46,7 +46,7 @@ def answer_each(records: Sequence[Record], call: Callable[[list[str]], Part]) ->
         InvalidRequestError: what is refused is no record, or the only one.
     """
     try:
-        return Answered(list(records), [call([letters for _, letters in records])])
+        return Answered(list(records), [call([sequence for _, sequence in records])])
     except InvalidRequestError as error:
         if len(records) == 1 or not _refused(error):
             raise
@@ -68,7 +68,7 @@ def _answer_group(records: Sequence[Record], call: Callable[[list[str]], Part]) 
     places = list(range(len(records)))
     while left:
         try:
-            parts = [call([letters for _, letters in left])]
+            parts = [call([sequence for _, sequence in left])]
             return Answered(left, parts, [refused[place] for place in sorted(refused)])
         except InvalidRequestError as error:
             wrong = _refused(error)

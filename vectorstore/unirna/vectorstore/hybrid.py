@@ -164,18 +164,18 @@ def _on_disk(
         sharing = rows_sharing(dataset, text, depth, condition, columns)
         near = collection.search(query, k=depth, where=where, columns=columns).select(columns).cast(sharing.schema)
         rows = pa.concat_tables([near, sharing.filter(pc.invert(pc.is_in(sharing["id"], near["id"])))])
-        letters = rows["sequence"].to_pylist()
+        stored = rows["sequence"].to_pylist()
         in_kmers = pc.is_in(rows["id"], sharing["id"]).to_numpy()
-        by = (np.arange(len(letters)) < near.num_rows) + 2 * in_kmers
-        vectors = rows["vector"].combine_chunks().flatten().to_numpy().reshape(len(letters), len(query))
-        cosines, shared = cosines_of(vectors, query), shares(text, letters)
+        by = (np.arange(len(stored)) < near.num_rows) + 2 * in_kmers
+        vectors = rows["vector"].combine_chunks().flatten().to_numpy().reshape(len(stored), len(query))
+        cosines, shared = cosines_of(vectors, query), shares(text, stored)
         yield _Candidates(
-            np.arange(len(letters)), rows["id"], cosines, shared, by, partial(_chosen, letters), rows.select(wanted)
+            np.arange(len(stored)), rows["id"], cosines, shared, by, partial(_chosen, stored), rows.select(wanted)
         )
 
 
-def _chosen(letters: list[str], numbers: NDArray[np.int64]) -> list[str]:
-    return [letters[number] for number in numbers.tolist()]
+def _chosen(stored: list[str], numbers: NDArray[np.int64]) -> list[str]:
+    return [stored[number] for number in numbers.tolist()]
 
 
 @dataclass(frozen=True)

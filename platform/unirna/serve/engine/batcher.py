@@ -163,10 +163,10 @@ class Batcher:
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         while batch := self._next_batch():
-            letters = [job.sequences[i] for job, i in batch]
+            sequences = [job.sequences[i] for job, i in batch]
             nucleotides = [job.nucleotides[i] for job, i in batch]
             try:
-                vectors = await loop.run_in_executor(self._thread, self._embed, letters, nucleotides)
+                vectors = await loop.run_in_executor(self._thread, self._embed, sequences, nucleotides)
             except Exception as error:
                 for job, _ in batch:
                     if not job.done.done():

@@ -119,9 +119,9 @@ class Engine:
         Raises:
             RequestError: a sequence that is not valid (422), no such collection or map (404), another model's (409).
         """
-        letters = self.limits.check_sequence(sequence, "sequence")
+        normalised = self.limits.check_sequence(sequence, "sequence")
         collection = self.maps.check(name)
-        return collection, letters, self.encoders.of(collection)
+        return collection, normalised, self.encoders.of(collection)
 
     # ---- predict ---------------------------------------------------------------------------------------------------
 
@@ -140,10 +140,10 @@ class Engine:
             RequestError: an unknown task (404); sequences, a `top` or a `prior` that are not valid (422).
         """
         predictor = self.predictors.get(task)
-        letters = (self.limits.check_pairs if predictor.pairs else self.limits.check_sequences)(sequences)
+        normalised = (self.limits.check_pairs if predictor.pairs else self.limits.check_sequences)(sequences)
         check_options(predictor, top, prior)
         shared = self.model if self.predictors.share_encoder(predictor) else None
-        predictions = predictor.predict(letters, shared, prior=prior)
+        predictions = predictor.predict(normalised, shared, prior=prior)
         return {"task": task, "predictions": answers_of(predictions, top), **about(predictor, prior)}
 
     # ---- fold ------------------------------------------------------------------------------------------------------
@@ -160,9 +160,9 @@ class Engine:
             RequestError: sequences or constraints that are not valid or too long (422), or too much work for one request
                 (413).
         """
-        letters = self.limits.check_sequences(sequences)
-        self.folding.check(letters, bounded=bounded)
-        return self.folding.fold(letters, Asked(**asked))
+        normalised = self.limits.check_sequences(sequences)
+        self.folding.check(normalised, bounded=bounded)
+        return self.folding.fold(normalised, Asked(**asked))
 
     # ---- variants --------------------------------------------------------------------------------------------------
 
@@ -175,9 +175,9 @@ class Engine:
             RequestError: a sequence or variants that are not valid, or that would take too many passes (422); a model
                 without a language-model head (409).
         """
-        letters = self.limits.check_sequence(sequence, "sequence")
-        self.variants.check(letters, variants, method)
-        return self.variants.score(letters, variants, method, drawing=drawing)
+        normalised = self.limits.check_sequence(sequence, "sequence")
+        self.variants.check(normalised, variants, method)
+        return self.variants.score(normalised, variants, method, drawing=drawing)
 
     # ---- what there is ---------------------------------------------------------------------------------------------
 

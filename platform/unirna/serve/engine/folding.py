@@ -96,15 +96,15 @@ class Folding:
         errors = [
             FieldError(
                 f"sequences[{i}]",
-                f"{counted(len(letters), 'nucleotide')}; structures are predicted up to {self.max_length:,} "
+                f"{counted(len(sequence), 'nucleotide')}; structures are predicted up to {self.max_length:,} "
                 "(max_fold_length)",
             )
-            for i, letters in enumerate(sequences)
-            if len(letters) > self.max_length
+            for i, sequence in enumerate(sequences)
+            if len(sequence) > self.max_length
         ]
         if errors:
             raise RequestError(422, f"{errors[0].field}: {errors[0].message}", *errors[:100])
-        cost = sum(max(len(letters), SHORT) ** 3 for letters in sequences)
+        cost = sum(max(len(sequence), SHORT) ** 3 for sequence in sequences)
         if bounded and len(sequences) > 1 and cost > self.max_length**3:
             message = (
                 f"these {len(sequences):,} sequences take longer to fold than one of {self.max_length:,} nucleotides "
@@ -125,10 +125,10 @@ class Folding:
             got = "one text" if isinstance(given, str) else f"{len(given):,}"
             raise bad_field("constraints", f"expected a list of {len(sequences):,}, one for each sequence; got {got}")
         errors = []
-        for i, (text, letters) in enumerate(zip(given, sequences, strict=True)):
+        for i, (text, sequence) in enumerate(zip(given, sequences, strict=True)):
             try:
                 if text:
-                    read_constraint(text.strip(), letters)
+                    read_constraint(text.strip(), sequence)
             except ConstraintError as error:
                 errors.append(FieldError(f"constraints[{i}]", error.message))
         if errors:

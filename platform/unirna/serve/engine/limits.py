@@ -42,9 +42,9 @@ class Limits:
             raise bad_field(field, "expected at least one sequence, got none")
         good: list[str] = []
         bad: list[FieldError] = []
-        for i, letters in enumerate(sequences):
+        for i, sequence in enumerate(sequences):
             try:
-                good.append(self._checked(letters))
+                good.append(self._checked(sequence))
             except ValueError as error:
                 bad.append(FieldError(f"{field}[{i}]", str(error)))
         if bad:
@@ -67,27 +67,27 @@ class Limits:
         sides = [self.check_sequences([part[side] for part in parts], field) for side in (0, 1)]
         return [PAIR_MARK.join(pair) for pair in zip(*sides, strict=True)]
 
-    def check_sequence(self, letters: str, field: str = "similar_to") -> str:
+    def check_sequence(self, sequence: str, field: str = "similar_to") -> str:
         """One sequence in one spelling.
 
         Raises:
             RequestError: it is not RNA or DNA, or too long.
         """
         try:
-            return self._checked(letters)
+            return self._checked(sequence)
         except ValueError as error:
             raise bad_field(field, str(error)) from error
 
-    def _checked(self, letters: object) -> str:
-        if not isinstance(letters, str):
-            raise ValueError(f"expected a sequence as text, got {type(letters).__name__}")
-        letters = letters.strip()
-        if len(letters) > self.max_sequence_length:
+    def _checked(self, sequence: object) -> str:
+        if not isinstance(sequence, str):
+            raise ValueError(f"expected a sequence as text, got {type(sequence).__name__}")
+        sequence = sequence.strip()
+        if len(sequence) > self.max_sequence_length:
             raise ValueError(
-                f"{len(letters):,} nucleotides; this service takes sequences of at most "
+                f"{len(sequence):,} nucleotides; this service takes sequences of at most "
                 f"{self.max_sequence_length:,} (max_sequence_length). Split it into meaningful parts"
             )
-        return normalise(letters)
+        return normalise(sequence)
 
     def check_k(self, k: object, offset: object = 0) -> None:
         """See that k is a number of hits that the service gives, and that the first of them are within as many.

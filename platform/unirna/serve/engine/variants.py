@@ -22,7 +22,7 @@ class Variants:
     def __init__(self, model: Model, most: int) -> None:
         self.model, self.most = model, most
 
-    def check(self, letters: str, variants: Sequence[str] | None, method: str) -> None:
+    def check(self, sequence: str, variants: Sequence[str] | None, method: str) -> None:
         """See that variants of a checked sequence can be scored.
 
         Raises:
@@ -37,31 +37,31 @@ class Variants:
         errors: list[FieldError] = []
         for i, text in enumerate(variants or ()):
             try:
-                sites += len(parse_variant(text if isinstance(text, str) else repr(text), letters).sites)
+                sites += len(parse_variant(text if isinstance(text, str) else repr(text), sequence).sites)
             except VariantError as error:
                 errors.append(FieldError(f"variants[{i}]", str(error)))
         if errors:
             raise RequestError(422, f"{errors[0].field}: {errors[0].message}", *errors[:100])
-        passes = sites or len(letters)
+        passes = sites or len(sequence)
         if method != "masked":
-            passes = len(letters) * (1 + (len(variants or ()) or 3 * len(letters)))
-        if passes * len(letters) > self.most:
+            passes = len(sequence) * (1 + (len(variants or ()) or 3 * len(sequence)))
+        if passes * len(sequence) > self.most:
             raise bad_field(
                 "sequence" if variants is None else "variants",
-                f"this takes {passes:,} passes over {len(letters):,} nucleotides; {self.most:,} nucleotides are the most "
+                f"this takes {passes:,} passes over {len(sequence):,} nucleotides; {self.most:,} nucleotides are the most "
                 "(max_variant_nucleotides): send a shorter sequence, fewer variants, or use method masked",
             )
         if self.model.encoder.lm_head is None:
             raise RequestError(409, f"{self.model.name} has no language-model head, which scores variants")
 
-    def score(self, letters: str, variants: Sequence[str] | None, method: str, *, drawing: bool) -> dict[str, Any]:
+    def score(self, sequence: str, variants: Sequence[str] | None, method: str, *, drawing: bool) -> dict[str, Any]:
         """Scores of checked variants."""
         chosen: Method = "masked" if method == "masked" else "pseudo-likelihood"
-        scored = score_variants(self.model, letters, variants, method=chosen)
+        scored = score_variants(self.model, sequence, variants, method=chosen)
         return {
-            "sequence": letters,
+            "sequence": sequence,
             "model": self.model.name,
             "method": method,
             "variants": [{"variant": variant.name, "score": score} for variant, score in scored],
-            "svg": heat_map(letters, substitutions(scored, len(letters))) if drawing and variants is None else None,
+            "svg": heat_map(sequence, substitutions(scored, len(sequence))) if drawing and variants is None else None,
         }

@@ -27,10 +27,10 @@ def _rows(folder: Path, train: str = "train.csv") -> Iterator[tuple[str, list[st
 def read_modifications(folder: Path) -> pa.Table:
     """The sequence, then twelve columns of 0 and 1, without a heading; rows of several modifications are left out."""
     rows = []
-    for split, (letters, *flags) in _rows(folder):
+    for split, (sequence, *flags) in _rows(folder):
         found = [name for name, flag in zip(MODIFICATIONS, flags, strict=True) if float(flag)]
         if len(found) <= 1:
-            rows.append({"sequence": letters, "label": found[0] if found else "none", "split": split})
+            rows.append({"sequence": sequence, "label": found[0] if found else "none", "split": split})
     return pa.Table.from_pylist(rows)
 
 
@@ -49,9 +49,9 @@ def read_isoforms(folder: Path) -> pa.Table:
 def read_splice(folder: Path) -> pa.Table:
     """A heading, then the sequence and as many digits: 0 for neither, 1 for acceptor, 2 for donor; as 1 for either site."""
     rows = []
-    for split, (letters, digits, *_) in _rows(folder):
-        if digits.isdigit() and len(digits) == len(letters):
-            rows.append({"sequence": letters, "label": [float(d != "0") for d in digits], "split": split})
+    for split, (sequence, digits, *_) in _rows(folder):
+        if digits.isdigit() and len(digits) == len(sequence):
+            rows.append({"sequence": sequence, "label": [float(d != "0") for d in digits], "split": split})
     return pa.Table.from_pylist(rows)
 
 

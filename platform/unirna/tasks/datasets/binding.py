@@ -30,8 +30,8 @@ def read(path: Path) -> pa.Table:
             if taken[row["split"]] < ROWS[row["split"]]:
                 taken[row["split"]] += 1
                 found[row["split"]].setdefault(row["sequence"], {})[protein] = row["label"]
-    windows = [(letters, "train", of_it) for letters, of_it in found["train"].items()]
-    windows += [(letters, "test", of_it) for letters, of_it in found["test"].items() if letters not in found["train"]]
+    windows = [(window, "train", of_it) for window, of_it in found["train"].items()]
+    windows += [(window, "test", of_it) for window, of_it in found["test"].items() if window not in found["train"]]
     columns = {protein: [of_it.get(protein) for _, _, of_it in windows] for protein in PROTEINS}
     return pa.table({"sequence": [s for s, _, _ in windows], "split": [side for _, side, _ in windows], **columns})
 

@@ -25,15 +25,15 @@ def read(path: Path) -> pa.Table:
     for row in pq.read_table(path, columns=["sequence", "label", "tissue", "split"]).to_pylist():
         tissue = {"Mouse_test": "Mouse testis"}.get(row["tissue"], row["tissue"].replace("_", " "))
         found[row["split"]].setdefault(row["sequence"], {})[tissue] = int(row["label"])
-    tested = {piece for letters in found["test"] for piece in _pieces(letters)}
-    windows = [(letters, "train") for letters in found["train"] if tested.isdisjoint(_pieces(letters))]
-    windows += [(letters, "test") for letters in found["test"]]
-    labels = {tissue: [found[split][letters].get(tissue) for letters, split in windows] for tissue in TISSUES}
+    tested = {piece for window in found["test"] for piece in _pieces(window)}
+    windows = [(window, "train") for window in found["train"] if tested.isdisjoint(_pieces(window))]
+    windows += [(window, "test") for window in found["test"]]
+    labels = {tissue: [found[split][window].get(tissue) for window, split in windows] for tissue in TISSUES}
     return pa.table({"sequence": [s for s, _ in windows], "split": [split for _, split in windows], **labels})
 
 
-def _pieces(letters: str) -> list[str]:
-    return [letters[i : i + SHARED] for i in range(len(letters) - SHARED + 1)]
+def _pieces(window: str) -> list[str]:
+    return [window[i : i + SHARED] for i in range(len(window) - SHARED + 1)]
 
 
 DEFINITIONS = (

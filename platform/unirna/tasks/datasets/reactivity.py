@@ -29,7 +29,7 @@ def read_openvaccine(path: Path, column: str) -> pa.Table:
 def read_mapping(path: Path) -> pa.Table:
     """1M7 reactivities at the places that were read, in units of a profile's mean over all that are positive."""
     table = pq.read_table(path, columns=["ID", "sequence", "modifier", "reactivity", "seqpos"])
-    ids, letters, profiles = [], [], []
+    ids, sequences, profiles = [], [], []
     for row in table.to_pylist():
         profile = np.full(len(row["sequence"]), np.nan)
         values = np.array(row["reactivity"], float)
@@ -37,15 +37,15 @@ def read_mapping(path: Path) -> pa.Table:
         inside = places < len(profile)
         profile[places[inside]] = np.clip(values[: len(places)][inside] / values[values > 0].mean(), -1, 5)
         ids.append(str(row["ID"]))
-        letters.append(row["sequence"])
+        sequences.append(row["sequence"])
         profiles.append(profile.tolist())
-    return _divided(ids, letters, profiles)
+    return _divided(ids, sequences, profiles)
 
 
-def _divided(ids: list[str], letters: list[str], profiles: list[Any]) -> pa.Table:
-    upper = [text.upper().replace("T", "U") for text in letters]
+def _divided(ids: list[str], sequences: list[str], profiles: list[Any]) -> pa.Table:
+    upper = [text.upper().replace("T", "U") for text in sequences]
     split = grouped_split(similar_groups(upper))
-    return pa.table({"id": ids, "sequence": letters, "label": profiles, "split": split})
+    return pa.table({"id": ids, "sequence": sequences, "label": profiles, "split": split})
 
 
 def _openvaccine(column: str) -> Definition:

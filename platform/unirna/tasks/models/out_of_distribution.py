@@ -357,5 +357,5 @@ def _pack(sequences: list[str]) -> NDArray[np.uint8]:
 def _unpack(packed: NDArray[np.uint8]) -> list[str]:
     """What `_pack` packed."""
     digits = np.stack([packed & 15, packed >> 4], axis=1).ravel()
-    letters = np.frombuffer(LETTERS.encode("ascii"), np.uint8)[digits].tobytes().decode("ascii")
-    return letters.rstrip("\n").split("\n")
+    text = np.frombuffer(LETTERS.encode("ascii"), np.uint8)[digits].tobytes().decode("ascii")
+    return text.rstrip("\n").split("\n")

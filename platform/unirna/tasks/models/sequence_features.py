@@ -56,8 +56,8 @@ def letters_around(sequences: Sequence[str]) -> list[NDArray[np.float32]]:
     out = []
     for sequence in sequences:
         digits = letter_digits(sequence)
-        letters = np.zeros((len(digits) + 2 * AROUND, 4), np.float32)
-        letters[AROUND:-AROUND] = digits[:, None] == np.arange(4)
-        windows = np.lib.stride_tricks.sliding_window_view(letters, 2 * AROUND + 1, axis=0)
+        one_hot = np.zeros((len(digits) + 2 * AROUND, 4), np.float32)
+        one_hot[AROUND:-AROUND] = digits[:, None] == np.arange(4)
+        windows = np.lib.stride_tricks.sliding_window_view(one_hot, 2 * AROUND + 1, axis=0)
         out.append(windows.transpose(0, 2, 1).reshape(len(digits), -1))
     return out

@@ -216,8 +216,8 @@ def read_labelled(config: DataConfig, *, whole: bool = False) -> LabelledTable:
                 good, references = paired(good)
             found = good["label"].to_pylist()
             problems = [
-                (_problem(label, letters, config) if label else "no label") or reference
-                for label, letters, reference in zip(found, good["sequence"].to_pylist(), references, strict=True)
+                (_problem(label, sequence, config) if label else "no label") or reference
+                for label, sequence, reference in zip(found, good["sequence"].to_pylist(), references, strict=True)
             ]
             reasons.update(problem for problem in problems if problem)
             if not example and NO_NUMBER in problems:
@@ -277,7 +277,7 @@ def read_labelled(config: DataConfig, *, whole: bool = False) -> LabelledTable:
         counts["no_number"] = example
     if missing:
         counts["read_as_missing"] = {f"{column} {word}": count for (column, word), count in sorted(missing.items())}
-    counts |= count_rows([letters.rpartition(PAIR_MARK)[2] for letters in sequences], shas, labels, splits)
+    counts |= count_rows([sequence.rpartition(PAIR_MARK)[2] for sequence in sequences], shas, labels, splits)
     facts = (config.numeric, config.level, config.label_columns, bool(config.reference_column))
     table = LabelledTable(
         ids, sequences, shas, labels, splits, text, counts, *facts, held_out=held_out if config.held_out_column else []
@@ -427,11 +427,11 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def _problem(label: str, letters: str, config: DataConfig) -> str:
+def _problem(label: str, sequence: str, config: DataConfig) -> str:
     """Why a label cannot be used; empty if it can."""
     if config.level == "nucleotide":
         values = label.split(" ")
-        if len(values) != len(letters):
+        if len(values) != len(sequence):
             return "label has not one value for each nucleotide"
         return "" if any(_is_number(value) for value in values) else "no nucleotide has a value"
     return NO_NUMBER if config.numeric and not _is_number(parse(label)[0]) else ""

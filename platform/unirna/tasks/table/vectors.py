@@ -43,17 +43,17 @@ class VectorCache:
         """
         wanted = dict(zip(shas, sequences, strict=True))
         vectors = self._read(set(wanted))
-        missing = {sha: letters for sha, letters in wanted.items() if sha not in vectors}
+        missing = {sha: sequence for sha, sequence in wanted.items() if sha not in vectors}
         self.num_read += len(wanted) - len(missing)
         done, total = 0, sum(map(len, missing.values()))
         if missing:
             progress(0, total)
         for part in _parts(missing):
-            fresh = self.model.embed([letters for _, letters in part])
+            fresh = self.model.embed([sequence for _, sequence in part])
             self._write([sha for sha, _ in part], fresh)
             vectors |= {sha: vector for (sha, _), vector in zip(part, fresh, strict=True)}
             self.num_embedded += len(part)
-            done += sum(len(letters) for _, letters in part)
+            done += sum(len(sequence) for _, sequence in part)
             progress(done, total)
         return np.stack([vectors[sha] for sha in shas])
 
