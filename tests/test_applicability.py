@@ -176,7 +176,7 @@ def test_a_stated_prevalence_scales_the_odds(ask: Ask) -> None:
     [
         ("m6a", 1.0, "between 0 and 1"),
         ("m6a", {"brain": 0.1}, "no class or label 'brain'"),
-        ("ncrna_class", 0.1, "Name it, such as 5S_rRNA=0.05"),
+        ("ncrna_class", 0.1, "Name the class, as in 5S_rRNA=0.05"),
         ("sirna", 0.1, "predicts values"),
     ],
 )

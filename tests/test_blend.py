@@ -232,7 +232,7 @@ def test_simple_models_are_added_to_what_was_trained(tmp_path: Path, nano_model_
         finetune(replace(plain, blend=True))
     capsys.readouterr()
     finetune(replace(plain, blend=True, cnn=True, cnn_ensemble_size=2, replace=True))
-    assert "was trained alike" in capsys.readouterr().err
+    assert "was trained with the same settings" in capsys.readouterr().err
     after = load_predictor(tmp_path / "registry" / "s")
     assert after.blend is not None and CNN in after.metrics["test"]
     assert after.simple.cnn is not None and len(after.simple.cnn.networks) == 2
@@ -244,7 +244,7 @@ def test_simple_models_are_added_to_what_was_trained(tmp_path: Path, nano_model_
     assert isinstance(alone, Estimates) and isinstance(found, Estimates) and found.values[0] != alone.values[0]
     # other settings of training are trained anew
     finetune(replace(plain, full=FullConfig(1, rank=2), replace=True))
-    assert "was trained alike" not in capsys.readouterr().err
+    assert "was trained with the same settings" not in capsys.readouterr().err
 
 
 def test_held_out_blends_err_as_new_rows_do() -> None:

@@ -77,7 +77,7 @@ def test_rows_that_do_not_fit_are_named_and_nothing_is_added(store: str) -> None
     bad = {
         "no column sequence, vector": good.select(["id"]),
         "no column colour": good.append_column("colour", pa.array(["red"] * 3)),
-        "more than once: 'r030'": pa.concat_tables([good, good.slice(0, 1)]),
+        "duplicate ids: 'r030'": pa.concat_tables([good, good.slice(0, 1)]),
         "1 rows have no id": good.set_column(0, "id", pa.array(["a", None, "b"])),
         "rows 'r031': expected a sequence": good.set_column(1, "sequence", pa.array(["ACGU", "", "A"])),
         "rows 'r032': expected a sequence": good.set_column(1, "sequence", pa.array(["ACGU", "N", "ACGT"])),
@@ -137,7 +137,7 @@ def test_labels_come_later_by_id(store: str) -> None:
     for table, says in (
         (labels, "organism already"),
         (labels.rename_columns(["name", "x"]), "expected id"),
-        (pa.concat_tables([labels, labels]).rename_columns(["id", "x"]), "more than once"),
+        (pa.concat_tables([labels, labels]).rename_columns(["id", "x"]), "duplicate ids"),
     ):
         with pytest.raises(StoreError, match=says):
             vectorstore.add_labels(store, "c", table)

@@ -357,7 +357,7 @@ def test_rows_that_came_and_went_are_told(mapped: str) -> None:
     wanted = [(12, "r00012"), (59, "r00059"), (5, "r00005"), (12, "r00012")]
     assert [(record["point"], record["id"]) for record in found] == wanted
     vectorstore.delete(mapped, "c", "place < 60")
-    with pytest.raises(RequestError, match="no row of the map"):
+    with pytest.raises(RequestError, match="none of the rows on the map"):
         maps.answer("c")
 
 

@@ -195,7 +195,7 @@ def test_a_prior_that_is_none_is_refused(prior: Any, message: str) -> None:
 def test_a_prior_of_classes_must_say_of_which() -> None:
     base = {"a": 0.5, "b": 0.25, "c": 0.25}
     for prior, classes, message in (
-        (0.1, ["a", "b"], "Name it, such as a=0.05"),
+        (0.1, ["a", "b"], "Name the class, as in a=0.05"),
         (0.1, ["a", "b", "c"], "Name it"),
         ({"a": 0.6, "b": 0.5}, ["a", "b", "c"], "leaves nothing"),
         ({"a": 0.6, "b": 0.3, "c": 0.3}, ["a", "b", "c"], "sum to 1.2"),
@@ -246,7 +246,7 @@ def test_a_trained_predictor_takes_what_is_declared_or_the_one_length_of_its_dat
     with pytest.raises(TaskError, match="requirements was"):  # the same name, other requirements
         finetune(FinetuneConfig("declared", data=data, **settings))
     wrong = InputRequirements(required=(Motif.parse("A@start"),))
-    with pytest.raises(TaskError, match=r"\d+ of 60 rows are not what .* the first is s\d+: position 1 is \w, expected A"):
+    with pytest.raises(TaskError, match=r"\d+ of 60 rows do not meet .* the first is s\d+: position 1 is \w, expected A"):
         finetune(FinetuneConfig("wrong", data=data, requirements=wrong, **settings))
     with pytest.raises(TaskError, match="a threshold is for several labels"):
         finetune(FinetuneConfig("wrong", data=data, threshold=0.7, **settings))

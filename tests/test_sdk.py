@@ -505,7 +505,7 @@ def test_what_cannot_be_sent_is_an_error_of_ours(service: Any) -> None:
         client.models()
     with pytest.raises(ValueError, match="beyond ASCII"):
         sdk.connect(service.url, api_key="schlüssel")
-    with pytest.raises(ValueError, match="names no machine"):
+    with pytest.raises(ValueError, match="names no host"):
         sdk.connect("http://")
 
 

@@ -91,7 +91,7 @@ def test_hits_are_aligned_by_default(engine: Engine, library: Any, monkeypatch: 
     collection = vectorstore.open(library.store, "rfam")
     monkeypatch.setattr(VECTOR_CACHE, "budget", len(collection) * 4 * engine.model.dimension)  # room for the vectors alone
     assert not one(engine, similar_to=flanked).aligned  # no error either
-    with pytest.raises(RequestError, match=r"verify: .*larger than the memory"):
+    with pytest.raises(RequestError, match=r"verify: .*do not fit in the memory"):
         one(engine, similar_to=flanked, verify=True)
 
 

@@ -227,7 +227,7 @@ def test_codons_are_read_from_the_start_and_tell_what_4_mers_cannot(tmp_path: Pa
     predictor = load_predictor(tmp_path / "registry" / "frame")
     assert predictor.blend is not None and predictor.blend.weights["codons and length, linear"] > 0.3
     assert predictor.predict([("GCUGAUAAGGCU" * 8)[:90], ("GCUGAUAAGGCU" * 8)[1:91]]).labels == ["0", "1"]
-    with pytest.raises(TaskError, match="leave out coding"):
+    with pytest.raises(TaskError, match="leave it out for nucleotides"):
         replace(config, data=replace(data, numeric=True, level="nucleotide"))
 
 

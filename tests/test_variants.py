@@ -181,7 +181,7 @@ def test_one_run_at_a_time_and_not_into_its_own_input(fasta: Path, nano: Model, 
     (tmp_path / "out").mkdir()
     with (tmp_path / "out" / ".lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(JobError, match="another run writes into"):
+        with pytest.raises(JobError, match="another run is writing to"):
             score_collection(config)
     summary = score_collection(config)
     (tmp_path / "out" / ".parts").mkdir()  # as a kill just after the summary leaves it

@@ -111,7 +111,7 @@ def test_rows_that_trained_are_not_measured_as_validation(
 ) -> None:
     folder, _ = made
     data = (str(folder / "table.parquet"),)
-    with pytest.raises(TaskError, match="fitted on its validation rows too"):
+    with pytest.raises(TaskError, match="also fitted on its validation rows"):
         evaluate(EvaluateConfig("share", data, str(folder / "registry"), split="valid", out=str(tmp_path)))
 
 
