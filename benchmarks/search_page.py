@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,25 +31,31 @@ COLOURS = {
 """Colours that also those can tell apart who do not see red and green as others do."""
 INTRODUCTION = """# Choosing an index
 
-Written by `benchmarks/search_page.py` from what `benchmarks/search.py` measured.
+Whether your collection needs an index, which kind to take, and what each kind costs.
+`benchmarks/search_page.py` wrote this page from what `benchmarks/search.py` measured.
 
-A collection whose vectors fit the memory set aside for searches (`UNIRNA_SEARCH_MEMORY_GB`, 1 by default) needs no index:
-`memory` below is its exact search, in which a commit is seen at once and nothing is missed. Above it, `store` is what
-LanceDB's own scan takes, and an index is worth its building. `unirna collections index NAME --store … --kind …` and
-`jobs/embed.py --index …` build one, measure it on the collection's own rows, and refuse it where it finds less than
-`--min-recall`.
+## What to take
+- **No index** if the vectors fit the memory set aside for searches (`UNIRNA_SEARCH_MEMORY_GB`, 1 by
+  default). Then the search is exact, and it sees a commit at once. This is enough for some hundred
+  thousand rows. It is enough for a million rows if a query may take a tenth of a second.
+- **`hnsw`**, the default, for larger collections. It has the best recall for its time, but takes
+  the longest to build. A million rows take twelve to fourteen minutes, with 2.9 GB resident at the
+  peak (a build watched by itself).
+- **`ivf_flat`** if the build must be short. It builds in a tenth of the time or less, but a query
+  takes twice as long.
+- **`ivf_sq`, `ivf_pq` or `ivf_rq`**, the compressed kinds, if the vectors do not fit the machine's
+  memory at all. They have to look into more partitions for the same recall.
 
-How to read the tables: recall@10 is the share of the ten nearest rows (or rows as near) that are found; milliseconds are of
-one query after the other, each asked alone, the hits' columns read; "1 % pass" is a filter that one row in a hundred
-passes. Up to 20,000 rows that pass are compared one by one, whatever the index. faiss holds vectors alone, in memory,
-without ids, columns, filters, commits or files.
+`unirna collections index NAME --store … --kind …` and `jobs/embed.py --index …` build an index.
+They measure it on the collection's own rows, and refuse it if it finds less than `--min-recall`.
 
-What to take: nothing up to some hundred thousand rows, and nothing for a million if a tenth of a second a query will do.
-For more, or where the vectors do not fit in memory, `hnsw`, which is the default: it has the best recall for its time, and
-takes the longest to build: a million rows in twelve to fourteen minutes, with 2.9 GB resident at the
-peak (a build watched by itself). `ivf_flat` builds in a tenth of the time or less and asks for twice as long a query; the
-compressed kinds are for what does not fit the machine's memory at all, and have to look into more
-partitions for the same recall.
+## How to read the tables
+- `memory` is the exact search in memory. `store` is LanceDB's own scan, without an index.
+- recall@10 is the share of the ten nearest rows (or rows as near) that are found.
+- The milliseconds are of one query after the other, each asked alone, the hits' columns read.
+- "1 % pass" is a filter that one row in a hundred passes. Up to 20,000 rows that pass are compared
+  one by one, whatever the index.
+- faiss holds vectors alone, in memory, without ids, columns, filters, commits or files.
 """
 
 
@@ -69,7 +76,8 @@ class Config:
 def main(config: Config) -> None:
     """Write the page and the plots."""
     page = config.out / "indexes.md"
-    there = re.split(r"^(?=## )", page.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:] if page.exists() else []
+    text = page.read_text(encoding="utf-8") if page.exists() else ""
+    there = [part for part in re.split(r"^(?=## )", text, flags=re.MULTILINE) if re.match(r"## [\d,]+ rows", part)]
     sections = {int(re.sub(r"\D", "", text.partition("\n")[0])): text for text in there}
     for path in config.results:
         run = json.loads(path.read_text(encoding="utf-8"))
@@ -82,12 +90,15 @@ def main(config: Config) -> None:
 
 def section(run: dict[str, Any]) -> str:
     """One collection's table."""
+    setting = (
+        f"Vectors of {run['dimension']} numbers by `{run['model']}` ({run['fingerprint']}), of windows of 60 to 200 "
+        f"nucleotides from `{run['sequences']}`. The {run['queries']:,} queries are other windows. {run['cores']} cores. "
+        "Each index was asked for a recall of .98."
+    )
     lines = [
         f"## {run['rows']:,} rows",
         "",
-        f"Vectors of {run['dimension']} numbers by `{run['model']}` ({run['fingerprint']}), of windows of 60 to 200 "
-        f"nucleotides from `{run['sequences']}`; {run['queries']:,} queries, other windows; {run['cores']} cores. An index "
-        "was asked for a recall of .98.",
+        *textwrap.wrap(setting, 100, break_on_hyphens=False),
         "",
         "| kind | build, s | memory, GB | recall@10 | ms p50 / p99 | recall, 1 % pass | ms p50 / p99 |",
         "|---|--:|--:|--:|--:|--:|--:|",
