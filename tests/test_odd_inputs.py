@@ -174,7 +174,7 @@ def test_classes_of_one_row_are_told(tmp_path: Path) -> None:
     ("arguments", "says"),
     [
         (["search", "ACGUACGU", "--url", "ftp://x"], "--url ftp://x: expected an address such as http://"),
-        (["search", "ACGUACGU", "--timeout", "0"], "timeout 0: expected a number of seconds greater than 0"),
+        (["search", "ACGUACGU", "--timeout", "0"], "timeout 0.0: expected a number of seconds greater than 0"),
         (["predict", "m6a", "ACGUACGU", "--prior", "nan"], "--prior nan: expected a share between 0 and 1"),
         (["predict", "m6a", "ACGUACGU", "--prior", "x=2"], "--prior 2: expected a share between 0 and 1"),
         (["fold", "ACGUACGU", "--contacts", "/no/such/a.tsv"], "--contacts /no/such/a.tsv: there is no folder /no/such"),
@@ -200,6 +200,38 @@ def test_streams_that_are_closed_leave_no_trace(closed: str, code: int) -> None:
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
     assert done.returncode == code
     assert "Traceback" not in done.stderr
+
+
+# ---- the SDK -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sequences", "says"),
+    [
+        ({"a": "ACGU"}, r"got a mapping\. Write list\(sequences\.values\(\)\)"),
+        ({"ACGU"}, r"got a set, which has no order"),
+        (None, "got NoneType"),
+        (5, "got int"),
+    ],
+)
+def test_what_is_no_list_of_sequences(sequences: object, says: str) -> None:
+    client = sdk.connect("http://127.0.0.1:9")
+    for call in (client.embed, client.fold, lambda given: client.predict("m6a", given)):
+        with pytest.raises(TypeError, match=says):
+            call(sequences)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("timeout", [0, -1, None, "3"])
+def test_a_time_out_is_a_number_of_seconds(timeout: object) -> None:
+    with pytest.raises(ValueError, match=r"timeout .*: expected a number of seconds"):
+        sdk.connect("http://127.0.0.1:9", timeout=timeout)  # type: ignore[arg-type]
+
+
+def test_a_value_that_json_cannot_hold_is_named() -> None:
+    with pytest.raises(sdk.InvalidRequestError, match=r"^prior: cannot be sent"):
+        sdk.connect("http://127.0.0.1:9").predict("m6a", ["ACGU"], prior={"x": float("nan")})
+    with pytest.raises(sdk.InvalidRequestError, match=r"^where: cannot be sent"):
+        sdk.connect("http://127.0.0.1:9").search("ACGU", where=b"length > 3")  # type: ignore[arg-type]
 
 
 # ---- Ray -----------------------------------------------------------------------------------------------------------

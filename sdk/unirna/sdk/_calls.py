@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from numbers import Integral, Real
@@ -364,8 +364,15 @@ def as_list(sequences: Any) -> list[str]:
     """Sequences as a list.
 
     Raises:
-        TypeError: one string, which would be read as a list of single characters.
+        TypeError: one string, which would be read as a list of single characters; a mapping, whose keys would be read; a
+            set, which has no order; or what is no collection at all.
     """
     if isinstance(sequences, (str, bytes)):
         raise TypeError("expected a list of sequences, got one string. Write [sequence]")
+    if isinstance(sequences, Mapping):
+        raise TypeError("expected a list of sequences, got a mapping. Write list(sequences.values())")
+    if isinstance(sequences, Set):
+        raise TypeError("expected a list of sequences, got a set, which has no order. Write sorted(sequences)")
+    if not isinstance(sequences, Iterable):
+        raise TypeError(f"expected a list of sequences, got {type(sequences).__name__}")
     return list(sequences)

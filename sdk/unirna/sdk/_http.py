@@ -7,7 +7,7 @@ import json
 import random
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +37,16 @@ PARALLEL: Final = 4
 BINARY: Final = (ARROW, "application/octet-stream", "text/markdown", "image/svg+xml")
 CLOSED: Final = "this client is closed: connect again"
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
+
+
+def _unsendable(body: Mapping[str, Any]) -> str:
+    """The first field of a request that JSON cannot hold."""
+    for name, value in body.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError):
+            return name
+    return "request"
 
 
 @dataclass(frozen=True)
@@ -89,8 +99,9 @@ class Address:
             try:
                 sent["content"] = json.dumps(request.body, allow_nan=False, separators=(",", ":"))
             except (TypeError, ValueError) as error:
-                wanted = "sequences, ids and filters are text (str), vectors finite numbers"
-                raise InvalidRequestError(f"{error}: {wanted}", status=422) from error
+                expected = "sequences, ids and filters are text (str), vectors and shares finite numbers"
+                field = _unsendable(request.body)
+                raise InvalidRequestError.of(field, f"cannot be sent ({error}): {expected}") from error
             sent["headers"]["content-type"] = "application/json"
         return sent
 
