@@ -6,6 +6,8 @@ import bz2
 import gzip
 import io
 import lzma
+import signal
+import socket
 import subprocess
 import sys
 import zipfile
@@ -23,6 +25,7 @@ from unirna.sequence import InputError, read
 from unirna.tasks import DataConfig, TaskError
 from unirna.tasks.table.summary import describe
 from unirna.tasks.table.table import read_labelled
+from unirna.tasks.variants import VariantsConfig, _listed
 
 FASTA = b">a\nACGUACGU\n>b\nGGGG\n"
 RECORDS = [("a", "ACGUACGU"), ("b", "GGGG")]
@@ -131,6 +134,19 @@ def test_a_corpus_looks_at_its_columns_before_it_reads(tmp_path: Path) -> None:
         build_corpus(BuildConfig((str(path),), str(tmp_path / "out"), group_column="famly", clustering="none"), never)
 
 
+def test_columns_that_no_flag_names_are_asked_for_by_name(tmp_path: Path) -> None:
+    table, fasta = tmp_path / "a.csv", tmp_path / "a.fa"
+    table.write_text("id,note,family\na,x,y\n", encoding="utf-8")
+    fasta.write_bytes(FASTA)
+    with pytest.raises(InputError, match=r"expected the columns id and variant. It has: id, note, family. Rename"):
+        _listed(VariantsConfig((str(fasta),), str(tmp_path / "out"), variants=str(table)))
+    config = BuildConfig(
+        (str(fasta),), str(tmp_path / "out"), group_column="description", drop_groups=str(table), clustering="none"
+    )
+    with pytest.raises(InputError, match="no column 'description', as --group-column calls it"):
+        build_corpus(config)
+
+
 # ---- labelled tables -----------------------------------------------------------------------------------------------
 
 
@@ -200,6 +216,22 @@ def test_streams_that_are_closed_leave_no_trace(closed: str, code: int) -> None:
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
     assert done.returncode == code
     assert "Traceback" not in done.stderr
+
+
+def test_an_interrupt_does_not_wait_for_answers(tmp_path: Path) -> None:
+    """A service that never answers: the command ends, whatever requests are under way."""
+    path = tmp_path / "many.fa"
+    path.write_text("".join(f">r{n}\n{'ACGUACGU' * 5}\n" for n in range(400)), encoding="utf-8")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        command = [sys.executable, "-m", "unirna.sdk._cli", "search", str(path), "--url", url, "--timeout", "600"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            held = [server.accept()[0] for _ in range(2)]  # two at once: the requests of one call
+            process.send_signal(signal.SIGINT)
+            assert process.communicate(timeout=60)[1] == "interrupted\n"
+            assert process.returncode == 130
+        for one in held:
+            one.close()
 
 
 # ---- the SDK -------------------------------------------------------------------------------------------------------

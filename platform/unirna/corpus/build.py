@@ -251,6 +251,9 @@ def _groups_to_drop(config: BuildConfig) -> frozenset[str]:
         return frozenset()
     (piece,) = plan_pieces(config.drop_groups, encoding=config.encoding)
     column = config.group_column
+    if column not in (given := table_columns(piece)):
+        have = ", ".join(given) or "none"
+        raise InputError(piece.path, f"has no column {column!r}, as --group-column calls it. It has: {have}. Rename it")
     names: set[str] = set()
     for table in read_tables(piece, id_column=column, sequence_column=column, columns=()):
         names.update(name for name in table["id"].to_pylist() if name)

@@ -32,6 +32,7 @@ from unirna.sequence import (
     read,
     read_tables,
     stamps_of,
+    table_columns,
 )
 
 SCHEMA: Final = pa.schema(
@@ -195,6 +196,9 @@ def _listed(config: VariantsConfig) -> dict[str, list[str]]:
     for piece in plan_pieces((config.variants,), encoding=config.encoding):
         if piece.format not in ("parquet", "csv", "tsv"):
             raise InputError(piece.path, "expected a table (CSV, TSV or Parquet) of id and variant")
+        names = table_columns(piece)
+        if names and not {"id", "variant"} <= set(names):
+            raise InputError(piece.path, f"expected the columns id and variant. It has: {', '.join(names)}. Rename them")
         for table in read_tables(piece, id_column="id", sequence_column="variant", columns=()):
             for name, text in zip(table["id"].to_pylist(), table["sequence"].to_pylist(), strict=True):
                 found[str(name)].append(str(text or ""))

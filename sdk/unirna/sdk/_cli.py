@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import re
 import secrets
 import string
@@ -42,6 +43,8 @@ UNSHOWN = (
 """Columns of hits that a table on a terminal has no room for; tsv and jsonl have them."""
 EMBEDDED = 4096
 """Sequences whose vectors are held at once, before they are written."""
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
 SHOWN = 5
 """Records that a message names."""
 NAME_LETTERS = frozenset(string.ascii_letters + string.digits + "._-@")
@@ -429,7 +432,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: by default those of the process.
     """
-    return run_command(lambda: _run(sys.argv[1:])) if arguments is None else _run(arguments)
+    if arguments is not None:
+        return _run(arguments)
+    code = run_command(lambda: _run(sys.argv[1:]))
+    if code == INTERRUPTED and sys.argv[1] not in SCRIPTS:
+        os._exit(code)  # at its end the interpreter would wait for the threads that still wait for answers
+    return code
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -450,7 +458,7 @@ def _run(arguments: Sequence[str]) -> int:
         sys.stdout.flush()
     except KeyboardInterrupt:
         say("interrupted")
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:
         raise  # `command` ends it
     except (InvalidRequestError, NotFoundError, ModelMismatchError) as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from numbers import Real
 from typing import TYPE_CHECKING, Final
 
 from unirna.sdk._async_client import AsyncClient
@@ -90,8 +89,9 @@ class _Target:
         name = os.fspath(url_or_path) if url_or_path is not None else os.environ.get("UNIRNA_URL") or DEFAULT_URL
         if name.startswith(("http://", "https://")) and (model is not None or registry is not None):
             raise ValueError("model and registry belong to a store; a service at an address has its own")
-        if not isinstance(timeout, Real) or not float(timeout) > 0:
-            raise ValueError(f"timeout {timeout!r}: expected a number of seconds greater than 0")
+        seconds: object = timeout  # whatever a caller gave
+        if not isinstance(seconds, (int, float)) or not seconds > 0:
+            raise ValueError(f"timeout {seconds!r}: expected a number of seconds greater than 0")
         key = api_key or os.environ.get("UNIRNA_API_KEY") or None
         model, registry = (None if path is None else os.fspath(path) for path in (model, registry))
         return cls(name, key, timeout, model, registry, collection)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -265,8 +266,8 @@ class HTTPTransport:
         pool = ThreadPoolExecutor(PARALLEL)
         try:
             return list(pool.map(lambda request: self._answer(request, done), requests))
-        finally:
-            pool.shutdown(cancel_futures=True)
+        finally:  # who presses Ctrl-C does not wait for the answers
+            pool.shutdown(wait=not isinstance(sys.exception(), KeyboardInterrupt), cancel_futures=True)
 
     def _answer(self, request: Request, done: Any) -> Any:
         try:
