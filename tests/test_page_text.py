@@ -51,7 +51,7 @@ def test_pasted_text_is_read_as_people_paste_it(page: Browser) -> None:
 
 
 def test_dropped_files_are_unpacked_and_tables_asked_for_their_column(page: Browser) -> None:
-    page.run(FILE, list(gzip.compress(b"@r1\nGGGAAACCC\n+\nIIIIIIIII\n")), "reads.fastq.gz")
+    page.run(FILE, list(gzip.compress(b"@r1\nGGGAAACCC\n+\nIIIIIIIII\n", mtime=0)), "reads.fastq.gz")
     said(page, "9 nucleotides of r1")
     page.run(FILE, list(b"id,sequence\na,GGGAAA\nb,ACGX\n"), "t.csv")
     said(page, "6 nucleotides of a")

@@ -542,9 +542,9 @@ def test_fasta(tmp_path: Path) -> None:
     path = tmp_path / "two.fasta"
     path.write_text("\n>one first\r\nACG\nU\n\n>two\nGG\n")
     assert sdk.read_fasta(path) == [("one", "ACGU"), ("two", "GG")]
-    (tmp_path / "two.fa.gz").write_bytes(gzip.compress(path.read_bytes()))
+    (tmp_path / "two.fa.gz").write_bytes(gzip.compress(path.read_bytes(), mtime=0))
     assert sdk.read_fasta(tmp_path / "two.fa.gz") == sdk.read_fasta(path)
-    (tmp_path / "cut.fa.gz").write_bytes(gzip.compress(path.read_bytes())[:-9])
+    (tmp_path / "cut.fa.gz").write_bytes(gzip.compress(path.read_bytes(), mtime=0)[:-9])
     (tmp_path / "plain.txt").write_text("ACGU\nGG\n")
     assert sdk.read_fasta(tmp_path / "plain.txt") == [("sequence_1", "ACGU"), ("sequence_2", "GG")]
     (tmp_path / "empty.fa").write_text("\n")

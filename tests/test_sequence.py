@@ -103,13 +103,13 @@ def write(folder: Path, kind: str) -> Path:
             path.write_bytes(text.encode())
         case "gz" | "bgz":
             path = folder / f"x.fa.{kind}"  # bgzip writes many gzip members
-            path.write_bytes(gzip.compress(FASTA[:30].encode()) + gzip.compress(FASTA[30:].encode()))
+            path.write_bytes(gzip.compress(FASTA[:30].encode(), mtime=0) + gzip.compress(FASTA[30:].encode(), mtime=0))
         case "zst":
             path = folder / "x.fna.zst"
             path.write_bytes(zstd(FASTA[:30]) + zstd(FASTA[30:]))
         case "nameless":
             path = folder / "sequences"
-            path.write_bytes(gzip.compress(FASTA.encode()))
+            path.write_bytes(gzip.compress(FASTA.encode(), mtime=0))
         case "fastq":
             path = folder / "x.fq"
             path.write_text("".join(f"@{n} some text\n{s}\n+\n{'I' * len(s)}\n" for n, s in RECORDS))
@@ -123,7 +123,7 @@ def write(folder: Path, kind: str) -> Path:
             path = folder / "x.tsv.gz"
             buffer = io.BytesIO()
             pa.csv.write_csv(table, buffer, pa.csv.WriteOptions(delimiter="\t"))
-            path.write_bytes(gzip.compress(buffer.getvalue()))
+            path.write_bytes(gzip.compress(buffer.getvalue(), mtime=0))
         case _:
             raise AssertionError(kind)
     return path
@@ -156,7 +156,7 @@ def test_folder_glob_and_list(tmp_path: Path) -> None:
 
 def test_standard_input() -> None:
     code = "from unirna.sequence import read; print([(r.id, r.sequence) for r in read('-')])"
-    for payload in (FASTA.encode(), gzip.compress(FASTA.encode())):
+    for payload in (FASTA.encode(), gzip.compress(FASTA.encode(), mtime=0)):
         answer = subprocess.run([sys.executable, "-c", code], input=payload, capture_output=True, check=True, timeout=60)
         assert answer.stdout.decode().strip() == str(RECORDS)
 
@@ -187,7 +187,7 @@ def test_byte_ranges_hold_every_record_once(
         ("x.fastq", b"@a\nACGU\n+\nIIII\n@b\nACGU\n", "record 'b' in line 5 is cut short"),
         ("x.csv", b"id,sequence,sequence\na,ACGU,A\n", "two columns called sequence"),
         ("x.csv", b"id,id,sequence,n\na,b,ACGU,1\n", "two columns called id"),
-        ("x.fa.gz", gzip.compress(FASTA.encode())[:-30], "cut short"),
+        ("x.fa.gz", gzip.compress(FASTA.encode(), mtime=0)[:-30], "cut short"),
         ("x.fa.gz", b"not gzip at all", "cut short"),
         ("x.fa.zst", zstd(FASTA)[:-6], "cut short"),
         ("x.parquet", b"PAR1 no", "parquet"),
