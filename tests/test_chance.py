@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from tests.browser import Browser
 from tests.test_serve import running
 from unirna import sdk, vectorstore
 from unirna.embed import calibrate, chance
@@ -76,6 +78,12 @@ def test_p_of_chance_is_uniform_and_follows_the_number_of_rows() -> None:
 def test_equal_scores_are_chance_and_better_ones_are_not() -> None:
     fitted = Extremes.of([8] * 5 + [16], [1.0] * 6)
     assert fitted.p([1.0], 8)[0] > 0.3 and fitted.p([1.1], 8)[0] < 1e-6
+
+
+def test_a_tiny_p_of_two_tries_is_not_rounded_to_zero() -> None:
+    far = Extremes((100,), (0.0,), (1.0,))
+    found = Chance("", 1_000, 1_000, far, score=far).of_hits([0.0, 0.0], length=100, rows=1_000, score=[40, 60])
+    assert found is not None and found == pytest.approx([2 * np.exp(-40.0), 2 * np.exp(-60.0)], rel=1e-6)
 
 
 def test_what_is_kept_reads_back(store: str, library: Any) -> None:
@@ -188,6 +196,24 @@ def test_clients_and_the_command_line_say_it(engine: Engine, store: str, library
         assert ("for 1 query of 2: strange" in said.err) == (better == 0)
         assert _cli.main(["search", row["sequence"], "-k", "2", "--tsv", "--collection", "rfam", *url]) == 0
         assert "better than chance" in capsys.readouterr().err
+
+
+def test_a_records_neighbours_have_a_p(browser: Browser, engine: Engine, store: str, library: Any) -> None:
+    row = library.rows[3]
+    near = [hit for hit in one(engine, id=row["id"], k=9, collection="rfam").hits if hit["id"] != row["id"]][:8]
+    better = sum(hit["p"] <= 0.05 for hit in near)
+    with running(engine, Settings(store=store)) as http:
+        browser.open(
+            f"http://{http.base_url.host}:{http.base_url.port}/record?{urlencode({'collection': 'rfam', 'id': row['id']})}"
+        )
+        browser.wait("!document.querySelector('#record-neighbours').hidden")
+        assert browser.text("#neighbours-note").startswith(f"{better} of 8 better than chance: p is how often")
+        shown = browser.texts("#neighbours td[data-label=p]")
+        assert [text.endswith("(chance)") for text in shown] == [hit["p"] > 0.05 for hit in near]
+        script = "return [1, 0.05001, 0.05, 0.00012, 1e-20, 0].map((await import('/static/common.js')).chanceText);"
+        said = browser.run(f"return (async () => {{{script}}})()")
+        assert said == ["1.00 (chance)", "0.050 (chance)", "0.050", "1e-4", "< 1e-15", "< 1e-15"]
+        browser.open("about:blank")
 
 
 def test_the_command_line_measures(store: str, library: Any, capsys: Any) -> None:

@@ -8,6 +8,7 @@ import json
 import re
 import shlex
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -23,6 +24,7 @@ from unirna import sdk
 from unirna.tasks import DataConfig, FinetuneConfig, finetune
 
 TRNA = "GCGGAUUUAGCUCAGUUGGGAGAGCGCCAGACUGAAGAUCUGGAGGUCCUGUGUUCGAUCCACAGAAUUCGCACCA"
+RFAM = {"riboswitch": "Cis-reg;riboswitch", "ribozyme": "ribozyme;RNase P"}
 CLOVERLEAF = "(((((((..((((........)))).(((((.......))))).....(((((.......))))))))))))...."
 
 
@@ -113,8 +115,25 @@ def test_the_example_and_a_prediction(page: Browser) -> None:
     assert "exactly 41 nt; A at the middle nucleotide" in page.text("#task-note")
     page.click("#predict")
     page.wait("document.querySelector('#prediction-title').innerText === 'Predicted m6a'")
-    assert page.text("#beyond").startswith("In the motif DRACH. Each label was true in 49 to 50 %")
-    assert len(page.texts("#classes li")) == 8
+    assert page.text("#beyond").startswith("In the motif DRACH. Each label was true in 49 % to 50 % of its training data")
+    before = dict(zip(page.texts("#classes li > span:first-child"), page.texts("#classes .share"), strict=True))
+    assert len(before) == 8
+    # ---- for a stated prevalence; it stands in the address
+    page.type("#prior", "5 per cent")
+    page.click("#predict")
+    page.wait("document.querySelector('#message .error')")
+    assert page.text("#message").startswith("Prevalence: expected a share such as 0.05 or 5 %")
+    page.type("#prior", "5 %")
+    page.click("#predict")
+    page.wait("document.querySelector('#beyond').innerText.includes('a prevalence of 5 %, as you stated')")
+    after = dict(zip(page.texts("#classes li > span:first-child"), page.texts("#classes .share"), strict=True))
+    assert all(float(after[name].split()[0]) < float(before[name].split()[0]) for name in before)
+    assert "prior=5" in page.run("return location.search")
+    page.run("location.reload()")
+    page.wait("document.querySelector('#beyond')?.innerText.includes('a prevalence of 5 %')")
+    assert page.run("return document.querySelector('#prior').value") == "5 %"
+    page.run("const t = document.querySelector('#task'); t.value = 'sirna'; t.dispatchEvent(new Event('change'))")
+    assert page.run("return document.querySelector('#prior-box').hidden")  # it predicts values
     assert page.console() == []
 
 
@@ -163,6 +182,8 @@ def test_several_labels_are_listed(browser: Browser, service: Any, library: Any,
             browser.run("document.querySelector('#task').value = 'rich'; document.querySelector('#value').textContent = ''")
             browser.click("#predict")
             browser.wait(f"document.querySelector('#value').innerText.startsWith({said!r})")
+            if letters_of_it[0] == "C":  # the thresholds, without decimals and once where they are the same
+                assert re.search(r"its threshold \((\d+ % to )?\d+ %\)\.$", browser.text("#value"))
             assert len(browser.texts("#classes .share")) == 6  # all of them, instead of the five best classes
         assert browser.console() == []
     finally:
@@ -213,6 +234,24 @@ def test_a_sequence_is_folded_and_drawn(page: Browser, tmp_path: Path) -> None:
     canvas = "document.querySelector('#fold-here .drawing-canvas')"
     page.run(f"{canvas}.dispatchEvent(new KeyboardEvent('keydown', {{key: 'ArrowRight'}}))")
     assert page.run(f"return {box}")[0] > closer[0]
+    # dragged by 30 pixels, once at the end: the picture follows by as much
+    before = page.run(f"return {box}")
+    drag = """
+        const canvas = document.querySelector('#fold-here .drawing-canvas'), place = canvas.getBoundingClientRect();
+        canvas.setPointerCapture = () => {};
+        const send = (kind, step) => canvas.dispatchEvent(
+            new PointerEvent(kind, { pointerId: 7, bubbles: true, clientX: place.x + 50 + step, clientY: place.y + 50 }));
+        send('pointerdown', 0);
+        const seen = new Set();
+        for (let step = 1; step <= 30; step++) {
+            send('pointermove', step);
+            seen.add(canvas.querySelector('svg').getAttribute('viewBox'));
+        }
+        send('pointerup', 30);
+        return [seen.size, canvas.clientWidth];
+    """
+    drawn, width = page.run(drag)
+    assert drawn == 1 and page.run(f"return {box}")[0] == pytest.approx(before[0] - 30 * before[2] / width)
     page.click("#fold-here button[aria-label='Show all']")
     assert page.run(f"return {box}") == whole
     # the tooltip of a nucleotide
@@ -233,6 +272,10 @@ def test_a_sequence_is_folded_and_drawn(page: Browser, tmp_path: Path) -> None:
     page.click("#fold-here .fold-pseudoknots")
     page.click("#fold-here form button")
     page.wait("document.querySelector('#fold-here pre').innerText.split('\\n')[1].startsWith('.......')", 60)
+    assert not page.run("return document.querySelector('#fold-here .fold-pseudoknots').checked")
+    page.run("location.reload()")  # the address says how it was folded
+    page.wait("document.querySelector('#fold-here pre')?.innerText.split('\\n')[1].startsWith('.......')", 60)
+    assert page.run("return document.querySelector('#fold-here .fold-constraint').value") == "x" * 7 + "." * 69
     assert not page.run("return document.querySelector('#fold-here .fold-pseudoknots').checked")
     assert [line for line in page.console() if "422" not in line] == []
     assert page.console() == []  # nothing that the content policy forbids
@@ -419,24 +462,48 @@ def test_what_comes_is_in_sight_on_a_phone(browser: Browser, service: Any, libra
 
 
 def test_classifiers_that_contradict_each_other_are_named(page: Browser) -> None:
-    def said(*answers: tuple[str, str, bool]) -> str:
+    def said(*answers: tuple[str, str, bool], records: Sequence[dict[str, str]] = ()) -> str:
         classes = {
-            "ncrna_class": ["tRNA", "5S_rRNA", "CD-box", "HACA-box", "riboswitch"],
-            "rna_type": ["tRNA", "rRNA", "snoRNA;CD-box", "snoRNA;HACA-box", "Cis-reg;riboswitch", "Cis-reg;other"],
+            "ncrna_class": ["tRNA", "5S_rRNA", "CD-box", "HACA-box", "riboswitch", "ribozyme"],
+            "rna_type": [
+                *("tRNA", "rRNA", "snoRNA;CD-box", "snoRNA;HACA-box", "Cis-reg;riboswitch", "Cis-reg;other"),
+                *("ribozyme", "ribozyme;RNase P"),
+            ],
+            "family": [
+                *("SAM-IV", "preQ1_riboswitch", "Hairpin_ribozyme", "RNaseP_bact_a", "RNase_MRP", "SNORD22", "tRNA-Sec"),
+                *("let-7", "mir-30", "tRNA", "5S_rRNA", "CopA", "6S"),
+            ],
             "half_life": ["stable", "unstable"],
         }
         rows = [
-            {"name": name, "labels": classes[name], "label": label, "probability": 0.8, "out_of_distribution": outside}
+            {"name": name, "labels": classes[name], "label": label, "probability": 0.997, "out_of_distribution": outside}
             for name, label, outside in answers
         ]
-        script = f"return (await import('/static/agreement.js')).disagreement({json.dumps(rows)});"
+        arguments = f"{json.dumps(rows)}, {json.dumps(list(records))}"
+        script = f"return (await import('/static/agreement.js')).disagreement({arguments});"
         return str(page.run(f"return (async () => {{{script}}})()"))
 
     for ours, theirs in (("5S_rRNA", "rRNA"), ("CD-box", "snoRNA;CD-box"), ("riboswitch", "Cis-reg;riboswitch")):
         assert said(("ncrna_class", ours, False), ("rna_type", theirs, False)) == ""
     assert said(("ncrna_class", "tRNA", False), ("half_life", "stable", False)) == ""  # nothing in common to disagree on
     both = said(("ncrna_class", "CD-box", False), ("half_life", "stable", False), ("rna_type", "snoRNA;HACA-box", False))
-    assert "ncrna class says CD-box (80 %)" in both and "At most one of them" in both and "half life" not in both
+    assert "ncrna class says CD-box (99.7 %)" in both and "They cannot all be right" in both and "half life" not in both
     one = said(("ncrna_class", "riboswitch", True), ("rna_type", "tRNA", False))
-    assert "riboswitch (80 %, out of distribution)" in one and "Only rna type was trained on RNA like this one" in one
+    assert "riboswitch (99.7 %, out of distribution)" in one
+    assert "To all of these but rna type the sequence is out of distribution" in one
+    # ---- a family and its type are no contradiction; a family is compared by what its records are
+    for family, kind, coarse in (
+        ("SAM-IV", "Cis-reg;riboswitch", "riboswitch"),
+        ("RNaseP_bact_a", "Gene;ribozyme", "ribozyme"),
+    ):
+        records = [{"family": "RF0", "family_name": family, "rna_type": kind}]
+        answers = (("family", family, False), ("ncrna_class", coarse, False), ("rna_type", RFAM[coarse], False))
+        assert said(*answers, records=records) == said(*answers) == ""
+    answers = (("family", "SNORD22", False), ("ncrna_class", "riboswitch", False))
+    assert said(*answers) == ""  # nothing says here what SNORD22 is
+    known = said(*answers, records=[{"family_name": "SNORD22", "rna_type": "Gene;snRNA;snoRNA;CD-box"}])
+    assert known.startswith("The predictors disagree: family says SNORD22 (99.7 %); ncrna class says riboswitch (99.7 %).")
+    # ---- two that agree stand on one side
+    sides = said(("family", "tRNA-Sec", False), ("ncrna_class", "5S_rRNA", False), ("rna_type", "tRNA", False))
+    assert "family says tRNA-Sec (99.7 %) and rna type says tRNA (99.7 %); ncrna class says 5S_rRNA (99.7 %). They" in sides
     assert said(("ncrna_class", "riboswitch", False), ("rna_type", "Cis-reg;other", False)) != ""

@@ -43,6 +43,7 @@ def test_pasted_text_is_read_as_people_paste_it(page: Browser) -> None:
         ("  1 gatcctccat atacaacggt\n 21 acgt", "24 nucleotides; numbers within the sequence removed"),
         ("@r1\nA\n+\nI\n", "1 nucleotide of r1"),
         ("hello world", "Protein letter 'e' at line 1, column 2"),
+        ('"ACGUACGU"', "8 nucleotides; quotes removed"),
         ("GGG\nACGU", "3 nucleotides; 2 sequences, one on each line"),
     ):
         paste(page, text)
@@ -66,8 +67,15 @@ def test_dropped_files_are_unpacked_and_tables_asked_for_their_column(page: Brow
     said(page, "8 nucleotides of a")
     page.click("#search-form .primary")
     page.wait("document.querySelectorAll('#hits tr:not(.alignment)').length === 10")
-    page.run(FILE, list(b"PK\x03\x04 x"), "book.xlsx")
-    page.wait("document.querySelector('#message').innerText.includes('is a zip or Excel file')")
+    for name, content, said_of_it in (
+        ("book.xlsx", b"PK\x03\x04 x", "The file book.xlsx is a zip or Excel file"),
+        ("paper.pdf", b"%PDF-1.4\n1 0 obj\n", "The file paper.pdf is a formatted document"),
+        ("gel.jpg", b"\xff\xd8\xff\xe0 x", "The file gel.jpg is a picture"),
+        ("none.fa", b"", "The file none.fa is empty."),
+        ("genome.2bit", b"C'A\x1a\x00\x00", "The file genome.2bit is not a text file"),
+    ):
+        page.run(FILE, list(content), name)
+        page.wait(f"document.querySelector('#message').innerText.startsWith({said_of_it!r})")
     assert page.console() == []
 
 
@@ -82,7 +90,15 @@ def test_an_identifier_finds_the_stored_sequence(page: Browser, library: Any) ->
     paste(page, "NOSUCH_99.1")
     page.click("#search-form .primary")
     page.wait("document.querySelector('#message .error')")
-    assert "No sequence of rfam has it as its identifier" in page.text("#message")
+    assert page.text("#message").startswith(
+        "No sequence of rfam has 'NOSUCH_99.1' as its identifier. It is not a sequence either"
+    )
+    paste(page, row["family"])
+    page.click("#search-form .primary")
+    page.wait(f"document.querySelector('#message').innerText.includes(\"There are rows with family = '{row['family']}'\")")
+    paste(page, row["id"].lower())
+    page.click("#search-form .primary")
+    page.wait(f"document.querySelector('#sequence').value.startsWith('>{row['id']}')")
 
 
 def test_a_search_has_an_address_that_brings_it_back(page: Browser, library: Any) -> None:

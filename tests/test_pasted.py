@@ -37,6 +37,8 @@ SQ   Sequence 20 BP; 8 A; 4 C; 2 G; 6 T; 0 other;
         ("ACGU\n>b\nGG\n", "fasta", [("", "ACGU"), ("b", "GG")]),
         (">a\nAC-GU..~\nCC*\n", "fasta", [("a", "ACGUCC")]),
         (">a\nGGGAAACCC\n(((...))) (-1.20)\n", "fasta", [("a", "GGGAAACCC")]),
+        ("'GGGAAACCC'\n", "plain", [("", "GGGAAACCC")]),
+        ("\u201cGGG\nAAACCC\u201d", "plain", [("", "GGG"), ("", "AAACCC")]),
         ("@r1 x\nACGU\n+\n@@+@\n@r2\nAC\nGG\n+r2\nII\n@I\n\n", "fastq", [("r1", "ACGU"), ("r2", "ACGG")]),
         (
             GENBANK,

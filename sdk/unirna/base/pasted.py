@@ -20,6 +20,7 @@ WRAPPED: Final = 50
 STRUCTURE: Final = re.compile(r"(?=.*[()\[\]{}<>])[.()\[\]{}<>,|&~+:-]+(\s+[(\[].*)?$")
 IDENTIFIER: Final = re.compile(r"[^\s>;,&*]{1,200}")
 SHORT: Final = 12
+QUOTES: Final = {'"': '"', "'": "'", "`": "`", "\u201c": "\u201d", "\u2018": "\u2019"}
 Numbered = tuple[int, str]
 """The number of a line, from 1, and its text."""
 
@@ -78,6 +79,7 @@ def parse_text(text: str, *, id_column: str = "", sequence_column: str = "") -> 
     Raises:
         PastedError: no sequence in it, or a column that is not there.
     """
+    text, unquoted = _unquoted(text)
     lines = [
         (number, line.rstrip())
         for number, line in enumerate(text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n"), 1)
@@ -98,11 +100,19 @@ def parse_text(text: str, *, id_column: str = "", sequence_column: str = "") -> 
     records = tuple(PastedRecord(one.name, one.letters(), one.line, one.problem) for one in gathered)
     if not records:
         raise PastedError(f"it looks like {kind}, and there is no sequence in it")
-    notes = tuple(notes_of(removed))
+    notes = (*notes_of(removed), *(["quotes removed"] if unquoted else []))
     if kind == "plain" and len(records) > 1:
         notes = (f"{len(records):,} sequences, one on each line", *notes)
     identifier = _identifier(filled) if kind == "plain" and (records[0].problem or is_name(records[0].sequence)) else ""
     return Pasted(kind, records, () if identifier else notes, identifier=identifier)
+
+
+def _unquoted(text: str) -> tuple[str, bool]:
+    """A text without the quotes that it stands in, as one copied from code or a table does; and whether it did."""
+    inner = text.strip()
+    if len(inner) > 2 and QUOTES.get(inner[0]) == inner[-1] and not {inner[0], inner[-1]} & set(inner[1:-1]):
+        return inner[1:-1], True
+    return text, False
 
 
 def is_name(letters: str) -> bool:

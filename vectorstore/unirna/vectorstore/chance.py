@@ -145,7 +145,7 @@ class Chance:
                 return None
             aligned = np.array([-np.inf if one is None else one for one in score], float)
             least = np.minimum(cosine, self.score.p(aligned, length, growth))
-            either: NDArray[np.float64] = 1 - (1 - least) ** 2
+            either: NDArray[np.float64] = -np.expm1(2 * np.log1p(-least))  # 1 - (1 - p)^2, exact where p is tiny
             return either
         if shared is not None:
             both = stretched(np.add(similarity, shared) / 2)

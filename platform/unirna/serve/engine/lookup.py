@@ -19,7 +19,7 @@ def find_id(collection: Collection, text: str) -> tuple[str | None, list[str]]:
 
     Args:
         collection: where to look.
-        text: an identifier, with its version or without, or a part of one, with the same upper and lower case.
+        text: an identifier, with its version or without, or a part of one; in upper or lower case.
 
     Returns:
         The identifier, None if there is none or several; and in the latter case the first of these.
@@ -32,17 +32,18 @@ def find_id(collection: Collection, text: str) -> tuple[str | None, list[str]]:
         return None, []
     for part in dict.fromkeys((text, re.sub(r"\.\d+$", "", text))):
         found = _containing(collection, part)
-        if len(found) == 1:
-            return found[0], []
+        whole = [id for id in found if id.lower() == part.lower()]
+        if len(found) == 1 or len(whole) == 1:
+            return (whole or found)[0], []
         if found:
-            first = [id for id in found if re.split(r"[/|:.]", id)[0] == part]
+            first = [id for id in found if re.split(r"[/|:.]", id)[0].lower() == part.lower()]
             return (first[0], []) if len(first) == 1 else (None, found[:NAMED])
     return None, []
 
 
 def _containing(collection: Collection, part: str) -> list[str]:
     found: list[str] = []
-    for batch in collection.scan(columns=["id"], where=f"contains(id, '{part}')"):
+    for batch in collection.scan(columns=["id"], where=f"contains(lower(id), '{part.lower()}')"):
         found += batch["id"].to_pylist()
         if len(found) > 1_000:
             break

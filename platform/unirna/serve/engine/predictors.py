@@ -80,7 +80,9 @@ class Predictors:
             if key not in self._loaded:
                 for old in [k for k in self._loaded if k[0] == folder.name]:
                     del self._loaded[old]
-                self._loaded[key] = load_predictor(folder, self.model.device)
+                made = load_predictor(folder, self.model.device)
+                _ = made.detector  # a damaged one is told now, rather than with the first request
+                self._loaded[key] = made
             self._loaded.move_to_end(key)
             own = [k for k, p in self._loaded.items() if p.encoder_loaded and not self.share_encoder(p)]
             for old in own[: -self._own_encoders]:

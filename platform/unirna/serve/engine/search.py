@@ -345,8 +345,13 @@ class Search:
                 f"sequence of {collection.name} has it as its identifier. {_labelled(collection, name)}",
             )
         if IDENTIFIER.fullmatch(name):
-            message = f"{refused.errors[0].message} No sequence of {collection.name} has it as its identifier either."
-            raise bad_field(field, message) from refused
+            if 2 * sum(letter in "ACGTU" for letter in name.upper()) >= len(name):  # rather a sequence with an error in it
+                message = f"{refused.errors[0].message} No sequence of {collection.name} has it as its identifier either."
+                raise bad_field(field, message) from refused
+            columns = vectorstore.columns_with(collection, name)
+            rows = f" There are rows with {columns[0]} = '{name}': give that as the filter." if columns else ""
+            message = f"No sequence of {collection.name} has {name!r} as its identifier.{rows}"
+            raise bad_field(field, f"{message} It is not a sequence either: {refused.errors[0].message}") from refused
         raise refused
 
     def _several(self, collection: Collection, queries: Sequence[str]) -> list[Query]:

@@ -10,26 +10,29 @@ export const pathOf = (path) => BASE + path.slice(1);
 /** The path of what is shown, as the service knows it. */
 export const here = () => `/${location.pathname.slice(BASE.length)}`;
 
-/** A search as an address: `fields` that are not empty, and the sequence. Says whether another tab can open it too. */
-export function addressOf(fields, text) {
+/** A search as an address: `fields` that are not empty, and behind the # the sequence and the constraint of its structure. Says
+ * whether another tab can open it too. */
+export function addressOf(fields, text, constraint = "") {
   const query = new URLSearchParams(Object.entries(fields).filter(([, value]) => value));
   const path = `${BASE}${String(query) && `?${query}`}`;
-  if (text.length <= LONGEST) return { address: text ? `${path}#${new URLSearchParams({ sequence: text })}` : path, shared: true };
+  const further = constraint ? { constraint } : {};
+  if (text.length <= LONGEST) return { address: text ? `${path}#${new URLSearchParams({ sequence: text, ...further })}` : path, shared: true };
   const name = fingerprint(text);
   try {
     sessionStorage.setItem(`unirna-text-${name}`, text);
   } catch {
     return { address: path, shared: false };
   }
-  return { address: `${path}#${new URLSearchParams({ kept: name })}`, shared: false };
+  return { address: `${path}#${new URLSearchParams({ kept: name, ...further })}`, shared: false };
 }
 
-/** What the address of a search says: its fields, the sequence, null for none, and whether one is missing that was too long. */
+/** What the address of a search says: its fields, the sequence, null for none, whether one is missing that was too long, and the
+ * constraint. */
 export function searchOf() {
   const behind = new URLSearchParams(location.hash.slice(1));
   const kept = behind.get("kept");
   const text = kept ? sessionStorage.getItem(`unirna-text-${kept}`) : behind.get("sequence");
-  return { fields: Object.fromEntries(new URLSearchParams(location.search)), text, missing: Boolean(kept) && text === null };
+  return { fields: Object.fromEntries(new URLSearchParams(location.search)), text, missing: Boolean(kept) && text === null, constraint: behind.get("constraint") ?? "" };
 }
 
 function fingerprint(text) {

@@ -31,6 +31,15 @@ export function percent(share, digits = 0) {
   return share > 0.5 ? "> 99.9999 %" : "< 0.0001 %";
 }
 
+export const SIGNIFICANT = 0.05;
+
+/** The p of a hit, in words where it is not small; below 1e-15 it is extrapolated too far to be told apart. */
+export function chanceText(p) {
+  if (p > SIGNIFICANT) return `${p.toFixed(p < 0.1 ? 3 : 2)} (chance)`;
+  if (p < 1e-15) return "< 1e-15";
+  return p < 0.001 ? p.toExponential(0) : p.toFixed(3);
+}
+
 // ---- talking to the service
 
 export class Problem extends Error {
@@ -102,7 +111,7 @@ export function show(place, text, error = false) {
 const FIELDS = {
   similar_to: "sequence", "sequences[0]": "sequence", k: "k", where: "where", collection: "collection", shortest: "shortest",
   longest: "longest", "label-value": "label-value", "parameters.collection": "collection", "input.fasta": "fasta", name: "name",
-  column: "column", file: "sequence", "parameters.sequence_column": "sequence-column", "parameters.id_column": "id-column",
+  column: "column", file: "sequence", prior: "prior", "parameters.sequence_column": "sequence-column", "parameters.id_column": "id-column",
   "input.csv": "fasta", "input.tsv": "fasta", "input.fastq": "fasta", input: "fasta",
 };
 
@@ -149,7 +158,6 @@ export function save(content, name, type) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
-/** Rows as CSV; a cell that a spreadsheet would take for a formula gets an apostrophe in front. */
 /** Buttons that save a predictor's card, and the plot of one that predicts values. */
 export function modelFiles(name, hasPlot, failed) {
   const kinds = [["card", "md", "text/markdown"], ...(hasPlot ? [["plot", "svg", "image/svg+xml"]] : [])];
@@ -166,6 +174,7 @@ export function modelFiles(name, hasPlot, failed) {
   });
 }
 
+/** Rows as CSV; a cell that a spreadsheet would take for a formula gets an apostrophe in front. */
 export function csvText(rows) {
   const cell = (value) => {
     if (typeof value === "number") return String(value);

@@ -1,16 +1,9 @@
 // The API reference, made from /openapi.json.
 
 import { pathOf } from "./address.js";
+import { element } from "./common.js";
 
 const place = document.getElementById("operations");
-
-function element(tag, { text, className } = {}, ...children) {
-  const made = document.createElement(tag);
-  if (text !== undefined) made.textContent = text;
-  if (className) made.className = className;
-  made.append(...children);
-  return made;
-}
 
 // Words in backticks become code, as the descriptions mean them.
 const prose = (text) => text.split("`").map((part, i) => (i % 2 ? element("code", { text: part }) : part));
@@ -34,12 +27,13 @@ function typeName(schema) {
 
 function fields(schema) {
   const rows = Object.entries(schema.properties ?? {}).map(([name, field]) => {
-    const required = schema.required?.includes(name) ? "required" : field.default == null ? "" : `default ${JSON.stringify(field.default)}`;
+    const required = schema.required?.includes(name) ? "required" : field.default == null ? "" : JSON.stringify(field.default);
     return element("tr", {}, element("td", {}, element("code", { text: name })), element("td", { text: typeName(field) }),
       element("td", { text: required }), element("td", {}, ...prose(field.description ?? "")));
   });
-  const head = ["field", "type", "", "meaning"].map((text) => element("th", { text }));
-  return element("div", { className: "scroll" }, element("table", {}, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...rows)));
+  const head = ["field", "type", "default", "meaning"].map((text) => element("th", { text, attributes: { scope: "col" } }));
+  const attributes = { tabindex: "0", role: "group", "aria-label": "Fields" };
+  return element("div", { className: "scroll", attributes }, element("table", {}, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...rows)));
 }
 
 function nested(schema, seen) {
@@ -86,7 +80,7 @@ function operation(path, method, op) {
   const answer = resolve((op.responses?.["200"] ?? op.responses?.["202"])?.content?.["application/json"]?.schema);
   const card = element("section", { className: "card" },
     element("h2", {}, element("span", { text: method.toUpperCase(), className: "method" }), element("code", { text: path })),
-    element("p", { text: `${op.summary}. ${op.description ?? ""}` }));
+    element("p", {}, ...prose(`${op.summary}. ${op.description ?? ""}`)));
   const parameters = (op.parameters ?? []).map((p) => `${p.name} (${p.in}${p.required ? ", required" : ""}): ${p.description ?? typeName(p.schema)}`);
   for (const text of parameters) card.append(element("p", { text, className: "hint" }));
   for (const variant of (body?.oneOf ?? []).map(resolve)) {

@@ -6,7 +6,8 @@ import { zoomBox } from "./zoom.js";
 const OPEN = "([{<ABCDEFGHIJKLMNOPQRSTUVWXYZ";
 const CLOSE = ")]}>abcdefghijklmnopqrstuvwxyz";
 
-export async function foldInto(place, letters, name, { pseudoknots = true, constraint = "" } = {}) {
+/** Fold a sequence, and show its structure; `again` hears of another way in which it was folded since. */
+export async function foldInto(place, letters, name, { pseudoknots = true, constraint = "" } = {}, again = () => {}) {
   const body = { sequences: [letters], drawing: true, plot: true, pseudoknots };
   if (constraint.trim()) body.constraints = [constraint.trim()];
   const answer = await call("/v1/fold", body);
@@ -31,35 +32,37 @@ export async function foldInto(place, letters, name, { pseudoknots = true, const
       saveLink("CT", `${name}.ct`, ct(sequence, structure, name, energy), "text/plain"),
       saveLink("BPSEQ", `${name}.bpseq`, bpseq(sequence, structure, name), "text/plain")),
     probabilities,
-    otherWays(place, letters, name, { pseudoknots, constraint }),
+    otherWays(place, letters, name, { pseudoknots, constraint }, again),
   );
 }
 
 /** A form to fold the same sequence in another way. */
-function otherWays(place, letters, name, now) {
+function otherWays(place, letters, name, now, again) {
   const knots = element("input", { className: "fold-pseudoknots", attributes: { type: "checkbox" } });
   knots.checked = now.pseudoknots;
   const constraint = element("input", { className: "fold-constraint", attributes: { type: "text", spellcheck: "false", autocapitalize: "off", autocomplete: "off", placeholder: `((..x..|..)) – ${letters.length} characters` } });
   constraint.value = now.constraint;
-  const again = element("button", { text: "Fold again", attributes: { type: "submit" } });
+  const button = element("button", { text: "Fold again", attributes: { type: "submit" } });
   const message = element("div", { attributes: { role: "status", "aria-live": "polite" } });
   const form = element("form", { className: "fold-options" },
     element("label", { className: "check" }, knots, element("span", { text: "Pseudoknots" })),
     element("label", { className: "field" }, element("span", { text: "Constraint" }), constraint),
     element("p", { className: "hint", text: "One character per nucleotide: . free, x unpaired, | paired, < paired with a later nucleotide, > with an earlier one, ( and ) paired with each other." }),
-    again, message);
+    button, message);
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    again.disabled = true;
+    button.disabled = true;
     show(message, "Folding …");
     try {
-      await foldInto(place, letters, name, { pseudoknots: knots.checked, constraint: constraint.value });
+      const way = { pseudoknots: knots.checked, constraint: constraint.value.trim() };
+      await foldInto(place, letters, name, way, again);
+      again(way);
       place.querySelector(".fold-options button").focus({ preventScroll: true });
     } catch (problem) {
       show(message, problem.errors?.[0]?.message ?? problem.message, true);
       constraint.toggleAttribute("aria-invalid", problem.errors?.[0]?.field.startsWith("constraints") ?? false);
     } finally {
-      again.disabled = false;
+      button.disabled = false;
     }
   });
   const box = element("details", {}, element("summary", { text: "Other ways to fold it" }), form);

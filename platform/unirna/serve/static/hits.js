@@ -1,10 +1,9 @@
 // The table of hits, with their alignments.
 
-import { $, bar, counted, csvText, element, labelOrder, labelValue, percent, saveLink } from "./common.js";
+import { $, SIGNIFICANT, bar, chanceText, counted, csvText, element, labelOrder, labelValue, percent, saveLink } from "./common.js";
 import { recordLink } from "./record.js";
 
 const TABLE_LABELS = 4;
-const SIGNIFICANT = 0.05;
 
 /** Show hits; `more` asks for the next ones, and is null where there are none. */
 export function showHits({ hits, collection, verdict, notes = [] }, letters, more) {
@@ -67,12 +66,6 @@ function hitRow(hit, collection, labels, lowest, query, known) {
   );
 }
 
-/** A p in words where it is not small. */
-function chanceText(p) {
-  if (p > SIGNIFICANT) return `${p.toFixed(2)} (chance)`;
-  return p < 0.001 ? p.toExponential(0) : p.toFixed(3);
-}
-
 function identityCells(hit, ...children) {
   const shown = (share) => (share === null || share === undefined ? "" : percent(share));
   return [["identity", hit.alignment?.identity], ["coverage", hit.alignment?.query_coverage]].map(([label, share], i) =>
@@ -83,11 +76,12 @@ function alignmentRow(hit, query, row) {
   const letters = element("pre", { text: alignmentText(hit.alignment, query, hit.sequence), attributes: { tabindex: "0", "aria-label": `Alignment with ${hit.id}` } });
   const details = element("tr", { className: "alignment" }, element("td", { attributes: { colspan: row.cells.length + 2 } }, letters));
   details.hidden = true;
-  const button = element("button", { text: "show", className: "quiet", attributes: { type: "button", "aria-expanded": "false", "aria-label": `Show the alignment with ${hit.id}` } });
+  const button = element("button", { text: "show", className: "quiet", attributes: { type: "button", "aria-expanded": "false", "aria-label": `show the alignment with ${hit.id}` } });
   button.addEventListener("click", () => {
     details.hidden = !details.hidden;
     button.textContent = details.hidden ? "show" : "hide";
     button.setAttribute("aria-expanded", String(!details.hidden));
+    button.setAttribute("aria-label", `${button.textContent} the alignment with ${hit.id}`);
   });
   row.append(...identityCells(hit, button));
   return details;

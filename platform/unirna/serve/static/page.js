@@ -6,7 +6,7 @@ import { filterFields, filterOf, meetLabels, offerLabels, offerValues, setFilter
 import { foldInto } from "./fold.js";
 import { showHits } from "./hits.js";
 import { prepareMap, showMap } from "./map.js";
-import { predict } from "./predict.js";
+import { predict, priorOf } from "./predict.js";
 import { describe, lastParsed, parse, resolve, textOf } from "./query.js";
 import { leaveRecord, showRecord } from "./record.js";
 
@@ -18,6 +18,7 @@ let predictors = new Map();
 let carried = ""; // what was pasted, on the way to the map
 let addressShown = location.search + location.hash; // of the search view
 let typed = 0;
+let folding = {}; // pseudoknots and constraint of the structure shown
 let word = ""; // what is to be said when a task is done
 
 // ---- the form
@@ -85,8 +86,12 @@ function describeCollection() {
 
 /** What the chosen predictor takes. */
 function describeTask() {
-  const { name, requirements } = predictors.get($("task").value) ?? {};
-  $("task-note").textContent = requirements?.text ? `${name.replaceAll("_", " ")} takes ${requirements.text}.` : "";
+  const { name, requirements, base_rates: rates, thresholds, labels } = predictors.get($("task").value) ?? {};
+  $("prior-box").hidden = !rates;
+  $("prior").placeholder = thresholds ? "0.05" : `${labels?.[0]}=0.05`;
+  const takes = requirements?.text ? `${name.replaceAll("_", " ")} takes ${requirements.text}. ` : "";
+  const prior = rates ? `With a prevalence, its probabilities hold for that instead of the share in its training data: ${thresholds ? "one share for all labels, or NAME=SHARE" : "NAME=SHARE"} for some.` : "";
+  $("task-note").textContent = takes + prior;
 }
 
 async function start() {
@@ -213,7 +218,11 @@ function findSimilar(record, collection) {
 async function fold() {
   $("structure").hidden = true;
   const found = await asked();
-  await foldInto($("fold-here"), found.sequence, found.name || "sequence");
+  const again = (way) => {
+    folding = way;
+    remember("fold");
+  };
+  await foldInto($("fold-here"), found.sequence, found.name || "sequence", folding, again);
   $("structure").hidden = !holds(found); // another one stands there by now
   remember("fold");
   return $("structure");
@@ -226,7 +235,7 @@ async function predictIt() {
   $("verdict").textContent = verdict?.text ? `How far to trust it: ${verdict.text}` : "";
   $("verdict").hidden = !verdict?.text;
   $("model-files").replaceChildren(...modelFiles(task, has_plot, (problem) => showProblem($("message"), problem)));
-  await predict(found.sequence, task, lengths);
+  await predict(found.sequence, task, lengths, $("prior-box").hidden ? undefined : priorOf($("prior").value));
   if (!holds(found)) $("prediction").hidden = true;
   remember("predict");
   return $("prediction");
@@ -242,8 +251,10 @@ function remember(action) {
   const fields = {
     collection: $("collection").value, where: $("where").value.trim(), ...filterFields(), k: $("k").value === "10" ? "" : $("k").value,
     align: $("verify").checked ? "" : "0", show: action === "search" ? "" : action, task: action === "predict" ? $("task").value : "",
+    pseudoknots: action === "fold" && folding.pseudoknots === false ? "0" : "",
+    prior: action === "predict" && !$("prior-box").hidden ? $("prior").value.trim() : "",
   };
-  const { address, shared } = addressOf(fields, fastaOf());
+  const { address, shared } = addressOf(fields, fastaOf(), action === "fold" ? folding.constraint : "");
   // Where one came to this view for this search, it takes the place of the bare address.
   const how = history.state?.fresh ? "replaceState" : "pushState";
   if (address !== location.pathname + location.search + location.hash) history[how]({ inside: true }, "", address);
@@ -255,7 +266,7 @@ function remember(action) {
 async function restore() {
   const now = location.search + location.hash;
   if (now === addressShown) return;
-  const { fields, text, missing } = searchOf();
+  const { fields, text, missing, constraint } = searchOf();
   if (location.hash && text === null && !missing) return; // a place on the page
   addressShown = now;
   $("results").hidden = $("prediction").hidden = $("structure").hidden = true;
@@ -271,6 +282,9 @@ async function restore() {
   $("verify").checked = fields.align !== "0";
   setFilterFields(fields);
   if (predictors.has(fields.task)) $("task").value = fields.task;
+  $("prior").value = fields.prior ?? "";
+  describeTask();
+  folding = { pseudoknots: fields.pseudoknots !== "0", constraint };
   await put(text);
   const [what, task] = ACTIONS[fields.show] ?? ACTIONS.search;
   if (now === location.search + location.hash) await work(what, task);
@@ -299,7 +313,10 @@ $("search-form").addEventListener("submit", (event) => {
   work(...ACTIONS.search);
 });
 $("example").addEventListener("click", () => work("Loading an example …", loadExample));
-$("fold").addEventListener("click", () => work(...ACTIONS.fold));
+$("fold").addEventListener("click", () => {
+  folding = {};
+  work(...ACTIONS.fold);
+});
 $("predict").addEventListener("click", () => work(...ACTIONS.predict));
 $("task").addEventListener("change", describeTask);
 $("sequence").addEventListener("input", () => {

@@ -1,18 +1,35 @@
 // What predictors say.
 
 import { disagreement } from "./agreement.js";
-import { $, bar, call, counted, element, percent } from "./common.js";
+import { $, Problem, bar, call, counted, element, percent } from "./common.js";
 
 const MOST = { classes: 5, labels: 20 }; // that are shown; each label is a question of its own
 
-/** The prediction of one sequence, with what the answer says of all: base_rates and thresholds. */
-async function answerOf(letters, task) {
-  const answer = await call(`/v1/predict/${encodeURIComponent(task)}`, { sequences: [letters], top: MOST.labels });
-  return { ...answer.predictions[0], base_rates: answer.base_rates, thresholds: answer.thresholds };
+/** The prediction of one sequence, with what the answer says of all: base_rates, thresholds and the prior. */
+async function answerOf(letters, task, prior) {
+  const answer = await call(`/v1/predict/${encodeURIComponent(task)}`, { sequences: [letters], top: MOST.labels, ...(prior === undefined ? {} : { prior }) });
+  return { ...answer.predictions[0], base_rates: answer.base_rates, thresholds: answer.thresholds, prior: answer.prior };
 }
 
-export async function predict(letters, task, lengths) {
-  const found = await answerOf(letters, task);
+/** A prevalence as it is typed: "0.05", "5 %", or shares of named classes, "tRNA=0.2, miRNA=0.1". undefined for none. */
+export function priorOf(text) {
+  const wrong = (part) => new Problem(422, "", [{ field: "prior", message: `Prevalence: expected a share such as 0.05 or 5 %, or NAME=SHARE for a class, got "${part}".` }]);
+  const share = (part) => {
+    const [, number, sign] = part.trim().match(/^(\d+\.?\d*|\.\d+)\s*(%?)$/) ?? [];
+    if (number === undefined) throw wrong(part.trim());
+    return sign ? Number(number) / 100 : Number(number);
+  };
+  if (!text.trim()) return undefined;
+  if (!text.includes("=")) return share(text);
+  return Object.fromEntries(text.split(",").filter((part) => part.trim()).map((part) => {
+    const at = part.lastIndexOf("=");
+    if (at < 1) throw wrong(part.trim());
+    return [part.slice(0, at).trim(), share(part.slice(at + 1))];
+  }));
+}
+
+export async function predict(letters, task, lengths, prior) {
+  const found = await answerOf(letters, task, prior);
   $("prediction-title").textContent = `Predicted ${task.replaceAll("_", " ")}`;
   $("value").hidden = Boolean(found.applicable && found.probabilities && !found.labels);
   if (!found.applicable) $("value").textContent = `Not applicable: ${found.reason}.`;
@@ -30,8 +47,9 @@ export async function predict(letters, task, lengths) {
 }
 
 /** A row for each predictor that applies, filled as the answers come; in `note` whether they contradict each other, in `refusals`
- * those that do not apply. Ends early when `current` says that nobody looks any more. */
-export async function predictAll(place, note, refusals, letters, all, current) {
+ * those that do not apply. `records`: labels of this sequence and its neighbours, which say what a class is. Ends early when
+ * `current` says that nobody looks any more. */
+export async function predictAll(place, note, refusals, letters, all, records, current) {
   note.hidden = true;
   refusals.replaceChildren();
   const fits = ({ lengths: [shortest, longest] }) => letters.length >= shortest && letters.length <= longest;
@@ -62,7 +80,7 @@ export async function predictAll(place, note, refusals, letters, all, current) {
     if (!current()) return;
     cell.replaceChildren(...nodes);
   }
-  note.textContent = disagreement(classes);
+  note.textContent = disagreement(classes, records);
   note.hidden = !note.textContent;
   if (!refused.length) return;
   const count = refused.length === 1 ? "1 predictor does" : `${refused.length} predictors do`;
@@ -80,18 +98,20 @@ function briefText(found) {
 
 function labelsText({ labels, thresholds }) {
   const least = Object.values(thresholds ?? { any: 0.5 });
-  const [low, high] = [Math.min(...least), Math.max(...least)].map(percent);
+  const [low, high] = [Math.min(...least), Math.max(...least)].map((share) => percent(share));
   return labels.join(", ") || `None of its labels has a probability above its threshold (${low === high ? low : `${low} to ${high}`}).`;
 }
 
 /** Motifs that the predictor reports, and the shares that the probabilities of labels hold for. */
-function contextOf({ applicable, labels, motifs, base_rates }) {
+function contextOf({ applicable, labels, motifs, base_rates, prior }) {
   if (!applicable) return [];
   const lines = Object.entries(motifs ?? {}).map(([name, has]) => `${has ? "In" : "Not in"} the motif ${name}.`);
   const rates = labels && base_rates ? Object.values(base_rates) : [];
-  if (rates.length) {
-    const [low, high] = [Math.min(...rates), Math.max(...rates)].map((rate) => (100 * rate).toFixed(0));
-    lines.push(`Each label was true in ${low === high ? low : `${low} to ${high}`} % of its training data, and the probabilities hold for that share.`);
+  if (typeof prior === "number") lines.push(`The probabilities hold for a prevalence of ${percent(prior)}, as you stated.`);
+  else if (prior) lines.push(`The probabilities hold for the prevalence that you stated: ${Object.entries(prior).map(([name, share]) => `${name} ${percent(share)}`).join(", ")}.`);
+  else if (rates.length) {
+    const [low, high] = [Math.min(...rates), Math.max(...rates)].map((rate) => percent(rate));
+    lines.push(`Each label was true in ${low === high ? low : `${low} to ${high}`} of its training data, and the probabilities hold for that share.`);
   }
   return lines;
 }
@@ -103,8 +123,8 @@ function doubtsOf(found, letters, [shortest, longest]) {
   if (!found.applicable) return doubts;
   if (!within) doubts.push(`This predictor was made from sequences of ${usual} nucleotides; yours has ${letters.length}, so take it for a guess.`);
   if (found.out_of_distribution) {
-    const share = found.conformal_p_value < 0.01 ? "less than 1" : Math.round(100 * found.conformal_p_value);
-    doubts.push(`Out of distribution: this sequence is unlike the RNA of these classes, so do not trust the label. Only ${share} % of RNA that does belong to them is as unlike.`);
+    const share = found.conformal_p_value < 0.01 ? "Less than 1 %" : `Only ${percent(found.conformal_p_value)}`;
+    doubts.push(`Out of distribution: this sequence is unlike the RNA of these classes, so do not trust the label. ${share} of RNA that does belong to them is as unlike.`);
   }
   return doubts;
 }

@@ -62,12 +62,15 @@ export function describe(found, at = 0) {
 
 /** The text of a file, decompressed and decoded. */
 export async function textOf(file) {
-  const wrong = (message) => new Problem(422, message, [{ field: "file", message: `${file.name} ${message}` }]);
+  const wrong = (message) => new Problem(422, message, [{ field: "file", message: `The file ${file.name} ${message}` }]);
   const start = new Uint8Array(await file.slice(0, 4).arrayBuffer());
   const begins = (...bytes) => bytes.every((byte, i) => start[i] === byte);
   if (begins(0x50, 0x4b)) throw wrong("is a zip or Excel file: save the table as CSV, or unpack it.");
   if (begins(0x28, 0xb5, 0x2f, 0xfd) || begins(0x42, 0x5a, 0x68)) throw wrong("is compressed in a way that browsers do not read: unpack it, or use gzip.");
   if (begins(0x50, 0x41, 0x52, 0x31)) throw wrong("is a Parquet file: use the command line, or save it as CSV.");
+  if (begins(0x25, 0x50, 0x44, 0x46) || begins(0x7b, 0x5c, 0x72, 0x74)) throw wrong("is a formatted document: save its text as a plain file.");
+  if (begins(0x89, 0x50, 0x4e, 0x47) || begins(0xff, 0xd8, 0xff) || begins(0x47, 0x49, 0x46, 0x38)) throw wrong("is a picture: this page reads text, such as FASTA, GenBank or CSV.");
+  if (!file.size) throw wrong("is empty.");
   let bytes;
   try {
     const stream = begins(0x1f, 0x8b) ? file.stream().pipeThrough(new DecompressionStream("gzip")) : file.stream();
@@ -77,7 +80,7 @@ export async function textOf(file) {
   }
   if (bytes.length > MOST_BYTES) throw wrong(`holds ${(bytes.length / 1e6).toFixed(1)} MB, and the page takes 8: use the command line.`);
   const mark = { "255,254": "utf-16le", "254,255": "utf-16be" }[String(bytes.slice(0, 2))];
-  if (!mark && bytes.subarray(0, 1024).includes(0)) throw wrong("is no text file.");
+  if (!mark && bytes.subarray(0, 1024).includes(0)) throw wrong("is not a text file: this page reads FASTA, FASTQ, GenBank, alignments and tables, plain or compressed with gzip.");
   try {
     return new TextDecoder(mark ?? "utf-8", { fatal: true }).decode(bytes);
   } catch {

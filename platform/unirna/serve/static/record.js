@@ -1,7 +1,7 @@
 // The view of one record.
 
 import { pathOf } from "./address.js";
-import { $, breakable, call, counted, element, labelOrder, labelValue, show, showProblem } from "./common.js";
+import { $, SIGNIFICANT, breakable, call, chanceText, counted, element, labelOrder, labelValue, show, showProblem } from "./common.js";
 import { foldInto } from "./fold.js";
 import { predictAll } from "./predict.js";
 
@@ -53,13 +53,13 @@ export async function showRecord(collection, id, findSimilar, predictorsOf) {
   const fold = () => foldRecord(record, current);
   $("record-fold").onclick = fold;
   $("record-fold").hidden = record.length <= FOLDED_AT_ONCE;
-  await showNeighbours(collection, record, current);
+  const neighbours = await showNeighbours(collection, record, current);
   if (!current()) return;
   if (record.length <= FOLDED_AT_ONCE) await fold();
   const predictors = await predictorsOf();
   if (!current() || !predictors.length || record.length > PREDICTED_AT_ONCE) return;
   $("record-predictions").hidden = false;
-  await predictAll($("predictions"), $("predictions-note"), $("refusals"), record.sequence, predictors, current);
+  await predictAll($("predictions"), $("predictions-note"), $("refusals"), record.sequence, predictors, [record, ...neighbours].map(({ labels }) => labels), current);
 }
 
 /** What still comes for the record shown last is not wanted any more. */
@@ -93,28 +93,38 @@ async function foldRecord(record, current) {
   }
 }
 
+/** Show what lies next to a record, and return it. */
 async function showNeighbours(collection, record, current) {
   let hits;
   try {
     ({ hits } = await call("/v1/search", { id: record.id, collection, k: NEIGHBOURS + 1 }));
   } catch {
-    return; // a collection of another model has none to show here
+    return []; // a collection of another model has none to show here
   }
   hits = hits.filter((hit) => hit.id !== record.id).slice(0, NEIGHBOURS);
-  if (!current() || !hits.length) return;
+  if (!current() || !hits.length) return hits;
+  const known = hits.every(({ p }) => typeof p === "number");
+  const better = hits.filter(({ p }) => p <= SIGNIFICANT).length;
+  const chance = better ? `${better} of ${hits.length} better than chance` : "No neighbour better than chance";
+  $("neighbours-note").textContent = [
+    known && `${chance}: p is how often the best hit of a random sequence of this length is as good.`,
+    hits.some(({ alignment }) => alignment) && "In the order of their alignments; similarity is the cosine of the two vectors.",
+  ].filter(Boolean).join(" ");
   const labels = labelOrder(Object.keys(hits[0].labels)).slice(0, 2);
   const heading = (text, className = "") => element("th", { text, className, attributes: { scope: "col" } });
   $("neighbour-headings").replaceChildren(
-    heading("id"), ...labels.map((name) => heading(name.replaceAll("_", " "))), heading("length", "number"), heading("similarity", "number"));
+    heading("id"), ...labels.map((name) => heading(name.replaceAll("_", " "))), heading("length", "number"), heading("similarity", "number"), ...(known ? [heading("p", "number")] : []));
   const cell = (label, className, content) => element("td", { className, attributes: { "data-label": label } }, content);
   $("neighbours").replaceChildren(...hits.map((hit) => element(
-    "tr", {},
+    "tr", { className: known && hit.p > SIGNIFICANT ? "chance" : "" },
     cell("id", "id", element("span", {}, recordLink(collection, hit.id))),
     ...labels.map((name) => cell(name.replaceAll("_", " "), "", labelValue(hit.labels[name]))),
     cell("length", "number", `${hit.length} nt`),
     cell("similarity", "number", hit.similarity.toFixed(4)),
+    ...(known ? [cell("p", "number", chanceText(hit.p))] : []),
   )));
   $("record-neighbours").hidden = false;
+  return hits;
 }
 
 function inTens(sequence) {

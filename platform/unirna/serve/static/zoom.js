@@ -18,7 +18,8 @@ export function zoomBox(text, label) {
   svg.removeAttribute("height");
   const tip = element("div", { className: "tip" });
   tip.hidden = true;
-  const canvas = element("div", { className: "drawing-canvas", attributes: { tabindex: "0", role: "region", "aria-label": `${label}. Plus and minus zoom, arrows move, 0 shows all` } }, svg);
+  const layer = element("div", { className: "drawing-layer" }, svg);
+  const canvas = element("div", { className: "drawing-canvas", attributes: { tabindex: "0", role: "region", "aria-label": `${label}. Plus and minus zoom, arrows move, 0 shows all` } }, layer);
   const tools = element("div", { className: "map-tools" },
     button("+", "Zoom in", () => zoom(1 / STEP)),
     button("−", "Zoom out", () => zoom(STEP)),
@@ -57,6 +58,29 @@ export function zoomBox(text, label) {
     whole = false;
     draw();
   }
+  // While it is dragged the picture is shifted as a whole: to draw thousands of nucleotides anew for each step takes too long.
+  let shifted = { x: 0, y: 0 };
+  function shift(dx, dy) {
+    shifted = { x: shifted.x + dx, y: shifted.y + dy };
+    layer.style.transform = `translate(${shifted.x}px, ${shifted.y}px)`;
+  }
+  function settle() {
+    if (!shifted.x && !shifted.y) return;
+    const { x, y } = shifted;
+    shifted = { x: 0, y: 0 };
+    layer.style.transform = "";
+    move(x, y);
+  }
+  // Steps of a zoom that come within a frame are drawn once.
+  let steps = null;
+  function zoomSoon(factor, place) {
+    if (!steps) requestAnimationFrame(() => {
+      const { factor: all, place: last } = steps;
+      steps = null;
+      zoom(all, last);
+    });
+    steps = { factor: (steps?.factor ?? 1) * factor, place };
+  }
   const at = (event) => {
     const { left, top } = canvas.getBoundingClientRect();
     return [event.clientX - left, event.clientY - top];
@@ -65,6 +89,7 @@ export function zoomBox(text, label) {
   const fingers = new Map();
   canvas.addEventListener("pointerdown", (event) => {
     canvas.setPointerCapture(event.pointerId);
+    settle();
     fingers.set(event.pointerId, at(event));
   });
   canvas.addEventListener("pointermove", (event) => {
@@ -74,17 +99,20 @@ export function zoomBox(text, label) {
     tip.hidden = true;
     const other = [...fingers].find(([id]) => id !== event.pointerId)?.[1];
     fingers.set(event.pointerId, place);
-    if (!other) return move(place[0] - before[0], place[1] - before[1]);
+    if (!other) return shift(place[0] - before[0], place[1] - before[1]);
     const apart = (one) => Math.max(Math.hypot(one[0] - other[0], one[1] - other[1]), 1);
-    return zoom(apart(before) / apart(place), [(place[0] + other[0]) / 2, (place[1] + other[1]) / 2]);
+    return zoomSoon(apart(before) / apart(place), [(place[0] + other[0]) / 2, (place[1] + other[1]) / 2]);
   });
-  for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, (event) => fingers.delete(event.pointerId));
+  for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, (event) => {
+    fingers.delete(event.pointerId);
+    settle();
+  });
   canvas.addEventListener("pointerleave", () => { tip.hidden = true; });
   canvas.addEventListener("dblclick", (event) => zoom(1 / STEP / STEP, at(event)));
   canvas.addEventListener("wheel", (event) => {
     if (!event.ctrlKey && !event.metaKey) return; // the page scrolls
     event.preventDefault();
-    zoom(Math.exp(event.deltaY * 0.002), at(event));
+    zoomSoon(Math.exp(event.deltaY * 0.002), at(event));
   }, { passive: false });
   canvas.addEventListener("keydown", (event) => {
     const step = KEYS[event.key];
