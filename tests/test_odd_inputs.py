@@ -19,6 +19,7 @@ from unirna import sdk
 from unirna.base import PastedError, parse_text
 from unirna.corpus import BuildConfig, build_corpus
 from unirna.job import JobError, local_ray
+from unirna.screen.criteria import nearest_labels
 from unirna.sdk._cli import main
 from unirna.sdk._sequences import ReadsSequences, read_sequences
 from unirna.sequence import InputError, read
@@ -145,6 +146,14 @@ def test_columns_that_no_flag_names_are_asked_for_by_name(tmp_path: Path) -> Non
     )
     with pytest.raises(InputError, match="no column 'description', as --group-column calls it"):
         build_corpus(config)
+
+
+@pytest.mark.parametrize(
+    ("label", "near"),
+    [("trna", ["tRNA"]), ("TRNA", ["tRNA"]), ("Gene;tRNA", ["tRNA"]), ("IRES", ["Cis-reg;IRES"]), ("introns", ["Intron"])],
+)
+def test_a_label_in_another_case_is_recognised(label: str, near: list[str]) -> None:
+    assert nearest_labels(label, ["Intron", "Cis-reg;IRES", "tRNA", "rRNA"]) == near
 
 
 # ---- labelled tables -----------------------------------------------------------------------------------------------

@@ -196,7 +196,7 @@ def test_a_prior_of_classes_must_say_of_which() -> None:
     base = {"a": 0.5, "b": 0.25, "c": 0.25}
     for prior, classes, message in (
         (0.1, ["a", "b"], "Name the class, as in a=0.05"),
-        (0.1, ["a", "b", "c"], "Name it"),
+        (0.1, ["a", "b", "c"], "Name the class"),
         ({"a": 0.6, "b": 0.5}, ["a", "b", "c"], "leaves nothing"),
         ({"a": 0.6, "b": 0.3, "c": 0.3}, ["a", "b", "c"], "sum to 1.2"),
     ):

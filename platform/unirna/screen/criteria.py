@@ -186,9 +186,7 @@ def parse_label_criterion(text: str, registry: str) -> LabelCriterion:
         raise ScreenError(f"predictor {name!r} predicts values: expected {name}=high or {name}=low, got {text!r}")
     if not predictor.numeric and label not in predictor.labels:
         shown = ", ".join(predictor.labels[:40]) + (" …" if len(predictor.labels) > 40 else "")
-        near = [own for own in predictor.labels if own.endswith(label.rpartition(";")[2])] or get_close_matches(
-            label, predictor.labels, 1
-        )
+        near = nearest_labels(label, predictor.labels)
         meant = f"; did you mean {name}={near[0]}?" if near else "."
         raise ScreenError(f"predictor {name!r} has no label {label!r}{meant} It has: {shown}")
     return LabelCriterion(name, label, str(folder.absolute()), predictor.encoder_fingerprint, predictor.numeric)
@@ -259,3 +257,13 @@ class Criteria:
         with np.errstate(divide="ignore"):  # a probability of 0 makes the score 0
             score = np.exp(np.mean([np.log(d) for d in wanted], axis=0))
         return {"score": score, **columns}
+
+
+def nearest_labels(label: str, labels: Sequence[str]) -> list[str]:
+    """Labels that were perhaps meant, the likeliest first: upper and lower case, and what stands before a ";", aside."""
+    last = label.rpartition(";")[2].casefold()
+    same = [own for own in labels if last and own.rpartition(";")[2].casefold() == last]
+    if same:
+        return same
+    folded = {own.casefold(): own for own in labels}
+    return [folded[near] for near in get_close_matches(label.casefold(), folded, 1)]
