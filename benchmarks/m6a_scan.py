@@ -152,11 +152,10 @@ def card_of(scan: dict[str, Any], most: float) -> list[str]:
     lines = [
         "## What a scan should expect",
         "",
-        "In the training data half of the adenosines are sites; in a transcript few are. Asked were windows of the coding "
-        f"sequences of yeast ({adenosines}; {max(scan['windows'].values()):,} of each drawn), which methylates no mRNA in "
-        "growing cells, so that every call is a false positive. They are no test data, and of other composition than "
-        "mammalian transcripts. False calls per 1,000 adenosines, lowest to highest of the tissues, at one threshold for "
-        "all:",
+        "In the training data half of the adenosines are sites; in a transcript few are. This table is of windows of "
+        f"yeast's coding sequences ({adenosines}; {max(scan['windows'].values()):,} of each drawn). Growing yeast cells "
+        "methylate no mRNA, so every call is a false positive. The composition differs from mammalian transcripts. False "
+        "calls per 1,000 adenosines, lowest to highest of the tissues, at one threshold for all:",
         "",
         "| threshold | " + " | ".join(CONTEXTS) + " (refused) |",
         "|--:|" + "---|" * len(CONTEXTS),
@@ -167,8 +166,8 @@ def card_of(scan: dict[str, Any], most: float) -> list[str]:
     lines += [
         "",
         f"The shipped thresholds are the lowest at which a tissue has at most {most:g} false calls per 1,000 DRACH "
-        "adenosines. Beside them the share of the test's DRACH sites that are found, and of the adenosines that are called "
-        "the share that are sites, were the given share of DRACH adenosines methylated:",
+        "adenosines. The table also gives the share of the test's DRACH sites that are found. The last columns give the "
+        "share of calls that are right, if the given share of DRACH adenosines is methylated:",
         "",
         "| tissue | threshold | " + " | ".join(CONTEXTS[:2]) + " | sites found | "
         "" + " | ".join(f"right, if {prior:.0%} are sites" for prior in PRIORS) + " |",
@@ -181,7 +180,7 @@ def card_of(scan: dict[str, Any], most: float) -> list[str]:
         lines.append(f"| {label} | {row['threshold']:g} | " + " | ".join([*calls, f"{found:.0%}", *right]) + " |")
     lines += [
         "",
-        "State the share of sites (`prior`) to have probabilities for it. DRACH itself tells little here: in the data of "
+        "State the share of sites (`prior`) to get probabilities for it. DRACH itself says little here: in the data of "
         "Dao et al. 47 % of the sites and 46 % of the other adenosines are in it.",
         "",
         "`python benchmarks/m6a_scan.py --data data/yeast_cds_halflife/data.parquet --sites data/m6a_41nt/data.parquet`",

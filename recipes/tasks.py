@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -107,13 +108,21 @@ def page(results: dict[str, dict[str, Any]]) -> str:
     lines = [
         "# Results",
         "",
-        "What predictors made by `recipes/tasks.py` reach on the test rows of public data, with a bootstrap 95 % interval",
-        "over rows, beside what it consists of, fitted on the same training rows, and figures of others. A predictor's",
-        "answer is a weighted sum of a head on the encoder, of a linear model (on 4-mer frequencies, of coding sequences",
-        "on codons and length, for values of nucleotides on the letters within 7 nt) and of a 1D CNN (70,000 weights on",
-        "the letters), with weights that suit the validation rows best. One seed. Bold is the best where its interval",
-        "leaves out the values of the others.",
+        "The accuracy of predictors on the test rows of public data. `recipes/tasks.py` trains them and writes this page. "
         "Structure prediction is measured in [structures.md](structures.md), similarity search in [store.md](store.md).",
+        "",
+        'A predictor ("this") is an ensemble: a weighted sum of three models that were fitted on the same training rows '
+        "([the ensemble](predictor-methods.md#the-ensemble)). The table gives each of them alone:",
+        "",
+        '- "encoder alone": a head on the encoder.',
+        '- "linear": a linear model on 4-mer frequencies. For coding sequences it reads codons and the length, for values '
+        "of nucleotides the nucleotides within 7 nt.",
+        '- "1D CNN": a small convolutional network on the sequence (70,000 weights).',
+        "",
+        "In parentheses is the bootstrap 95 % interval over rows. The best value is bold if its interval excludes the "
+        'values of the other models. "Others" are published figures, with their protocol in brackets. Each predictor was '
+        "trained with one seed. Below, a model is called significantly different if its value is outside the predictor's "
+        "interval.",
         "",
         "| task | test rows | metric | this | encoder alone | linear | 1D CNN | others | goal |",
         "|---|--:|---|--:|--:|--:|--:|---|--:|",
@@ -129,11 +138,11 @@ def page(results: dict[str, dict[str, Any]]) -> str:
         definition, found = known[name], results[name]
         lines += [f"## {name}", "", f"{definition.predicts[0].upper()}{definition.predicts[1:]}. {definition.about}", ""]
         lines += [
-            f"{found['model']}; {found['train']:,} training rows, {found['seconds'] / 60:.1f} minutes on two cores, "
+            f"{found['model']}; {found['train']:,} training rows; {found['seconds'] / 60:.1f} minutes on two cores; "
             f"{found['made']}. Split: {found['split']}."
             + (f" The CNN is the mean of {found['cnn_ensemble_size']} networks." if "cnn_ensemble_size" in found else "")
             + (
-                " The figures are of test rows whose sequence does not stand in training."
+                " The figures are of test rows whose sequence is not in training."
                 if found["rows"] == UNSEEN
                 else " The figures are of test rows of families that training did not see."
                 if found["rows"] in HELD_OUT
@@ -144,10 +153,23 @@ def page(results: dict[str, dict[str, Any]]) -> str:
         lines += [_judgement(definition, found), ""]
     bring = [definition for name, definition in known.items() if name not in results]
     if bring:
-        lines += ["## Not measured here", "", "Defined, and made by the same command from data that you bring:", ""]
-        lines += [f"- `{definition.name}`: {definition.predicts}. Wants {definition.get}." for definition in bring]
+        lines += [
+            "## Not measured here",
+            "",
+            "These are defined too. Train them on data that you bring:",
+            "",
+        ]
+        lines += [f"- `{definition.name}`: {definition.predicts}. Needs {definition.get}." for definition in bring]
         lines += [""]
-    return "\n".join(lines)
+    return "\n".join(_wrapped(line) for line in lines)
+
+
+def _wrapped(line: str) -> str:
+    """A paragraph or an item of a list at 100 columns; a row of a table as it is."""
+    if line.startswith("|"):
+        return line
+    indent = "  " if line.startswith("- ") else ""
+    return textwrap.fill(line, 100, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def _row(definition: Definition, title: str, metric: str, found: dict[str, Any], goal: float | None) -> str:
@@ -195,27 +217,28 @@ def _judgement(definition: Definition, found: dict[str, Any]) -> str:
                 if reached >= goal
                 else f"{label}: the goal of {goal:.2f} is missed by {goal - reached:.3f}."
             )
+    compared: dict[str, list[str]] = {}
     for who, other_model in OTHERS.items():
         if who in scores:
             other = scores[who][0]
-            how = (
-                "better than"
-                if low > other
-                else "worse than"
-                if high < other
-                else "no different, within its interval, from"
-            )
-            words.append(f"It is {how} {other_model} ({value - other:+.3f}).")
+            how = "better than" if low > other else "worse than" if high < other else "not significantly different from"
+            compared.setdefault(how, []).append(f"{other_model} ({value - other:+.3f})")
+    if compared:
+        parts = [f"{how} {_listed(others)}" for how, others in compared.items()]
+        words.append(f"The predictor is {', and '.join(parts)}.")
     if "members" in found:
         words.append(
-            f"On {found['members']['n']:,} new members of families that training saw the {definition.metric} is "
+            f"On {found['members']['n']:,} new members of families that training saw, the {definition.metric} is "
             f"{found['members']['score']:.3f}."
         )
     if "known" in found:
-        words.append(
-            f"Of {found['known']['n']:,} test rows of classes that training saw {found['known']['accuracy']:.1%} are right."
-        )
+        words.append(f"Of {found['known']['n']:,} test rows of known classes, {found['known']['accuracy']:.1%} are right.")
     return " ".join([*words, *([found["note"]] if "note" in found else [])])
+
+
+def _listed(parts: list[str]) -> str:
+    """A list in words: "a", "a and b", "a, b and c"."""
+    return " and ".join([*([", ".join(parts[:-1])] if parts[:-1] else []), parts[-1]])
 
 
 def write() -> None:

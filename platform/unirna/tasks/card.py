@@ -1,4 +1,4 @@
-"""The card of a predictor: what it is, what it was made from, what was measured and what it is not for. Markdown."""
+"""The card of a predictor in Markdown: what it is, what it was made from, what was measured, and its limits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ MOST_CLASSES = 60
 """Classes of the card's table; the rest are summed in a last row. All stand in `predictor.json`."""
 
 
-RECALL = {"": "right in the test", "families": "right, unseen families", "members": "right, new members of known families"}
+RECALL = {
+    "": "correct in test",
+    "families": "correct, unseen families",
+    "members": "correct, new members of known families",
+}
 """How test rows are held out -> head of the column of the share that is right."""
 
 
@@ -34,8 +38,8 @@ def write_card(info: dict[str, Any]) -> str:
         + (
             {
                 "frozen": f"a linear head on the {'rows' if _each(info) else 'vectors'} of a frozen encoder.",
-                "lora": "low-rank adapters on the encoder, and a linear head, trained.",
-                "full": "encoder and head trained.",
+                "lora": "trained low-rank adapters on the encoder, and a trained linear head.",
+                "full": "a trained encoder and head.",
             }[info["mode"]]
         )
         + _blend(info),
@@ -62,7 +66,7 @@ def write_card(info: dict[str, Any]) -> str:
         f"{lengths['median']:,}. {data['distinct_sequences']:,} distinct sequences.",
         "",
         f"Split: {data['split']}. {data['test_rows_seen']:,} of {data['splits']['test']:,} test rows have a sequence "
-        "that also stands in train or validation.",
+        "that is also in training or validation.",
         "",
         *(
             _value_table(info)
@@ -76,7 +80,7 @@ def write_card(info: dict[str, Any]) -> str:
         "",
         "Measured when the predictor was made, with a bootstrap 95 % interval over "
         + ("sequences; n counts nucleotides. " if _each(info) else "rows. ")
-        + "The simple models were fitted on the same training rows. "
+        + "The baselines were fitted on the same training rows. "
         + _chosen_by(info)
         + (", and the width of the interval." if numeric else "."),
         "",
@@ -90,18 +94,18 @@ def write_card(info: dict[str, Any]) -> str:
         "",
         "## Limits",
         "",
-        "- It gives a value for any RNA; the interval holds for RNA like that of the validation rows."
+        "- It gives a value for any RNA that it takes. The interval holds only for RNA like the validation rows."
         if numeric
-        else "- Labels that were unknown for many rows are known the worse; probabilities hold for RNA like these rows."
+        else "- A label that was unknown for many rows is predicted less well. Probabilities hold for RNA like these rows."
         if _several(info)
-        else "- It always answers with one of its classes, also for RNA of none of them"
+        else "- It always answers with one of its classes, even if the RNA belongs to none of them"
         + (
-            "; `out_of_distribution` says so, as far as the table above shows."
+            ". Then `out_of_distribution` is true, as often as the table above shows."
             if "out_of_distribution" in info
-            else ": with fewer than 50 held-out rows nothing says so."
+            else ". There is no out-of-distribution flag, because there were fewer than 50 held-out rows."
         ),
-        "- Copies of a sequence are kept apart only as said above, and close relatives of test sequences may stand in",
-        "  train: results for unrelated RNA can be worse.",
+        "- Copies of a sequence are kept apart only as the split says. Close relatives of test sequences may be in",
+        "  training, so results for unrelated RNA can be worse.",
         f"- Sequences longer than {encoder['context']:,} nucleotides are read in overlapping windows.",
         "",
     ]
@@ -115,22 +119,22 @@ def _input(info: dict[str, Any]) -> list[str]:
     motifs = [f"- Required: {_motif(motif)}" for motif in requirements.required]
     motifs += [f"- Reported as {name}: {_motif(motif)}" for name, motif in requirements.reported.items()]
     lines = [
-        f"- What: {requirements.what or 'not stated; sequences like those of the data below'}.",
+        f"- Expected: {requirements.what or 'not stated; sequences like those of the data below'}.",
         f"- Length: {requirements.lengths()}."
         if requirements.lengths()
-        else f"- Length: no limit; made from {lengths['min']:,} to {lengths['max']:,} nt, answers for others are flagged "
-        "(`in_training_length_range` false).",
+        else f"- Length: no limit. Training sequences have {lengths['min']:,} to {lengths['max']:,} nt; answers for other "
+        "lengths have `in_training_length_range` false.",
         *motifs,
-        "- Other sequences get no answer but the reason (`applicable` false).",
+        "- Other sequences get `applicable` false and the reason, and no prediction.",
     ]
     if rates := info.get("base_rates"):
         least = ", ".join(f"{_cell(name)} {value:g}" for name, value in info.get("thresholds", {}).items())
-        threshold = f" A label is said to be true above a probability of: {least}." if least else ""
+        threshold = f" A label is true above these probabilities: {least}." if least else ""
         shares = ", ".join(f"{_cell(name)} {share:.3f}" for name, share in list(rates.items())[:MOST_CLASSES])
         more = f" and {len(rates) - MOST_CLASSES:,} more" if len(rates) > MOST_CLASSES else ""
         lines += [
-            f"- Base rates, shares of the training rows{' where it is known' if _several(info) else ''}: {shares}{more}. "
-            "Probabilities hold for these; where what is asked about has other shares, state them (`prior`)."
+            f"- Base rates (shares of the training rows{' whose label is known' if _several(info) else ''}): {shares}{more}"
+            ". Probabilities hold for these shares. If your sequences have others, state them with `prior`."
             f"{threshold}"
         ]
     return lines
@@ -150,9 +154,9 @@ def _chosen_by(info: dict[str, Any]) -> str:
         return "The validation rows chose " + ("the penalty of the head" if info["mode"] == "frozen" else "the epoch")
     return (
         f"Training and validation rows are few ({info['training']['rows']:,}), so all were used for both, in "
-        f"{info['training']['folds']}-fold cross-validation: each was predicted by models that had not seen it, with "
-        "settings and weights that suit the other folds (rows `cross-validation` of the table). That chose the penalties "
-        "and the weights of the models"
+        f"{info['training']['folds']}-fold cross-validation. Models that had not seen a row predicted it, with settings "
+        "and weights fitted on the other folds (rows `cross-validation` of the table). That chose the penalties and the "
+        "weights of the models"
     )
 
 
@@ -163,19 +167,19 @@ def _blend(info: dict[str, Any]) -> str:
     if blend.get("guess", 0.0) > 0.005:
         weights += f", {blend['guess']:.2f} times the best constant answer"
     rows = "in cross-validation" if _crossed(info) else "on the validation rows"
-    return f" An answer is a weighted sum of models, with weights fitted {rows}: {weights}."
+    return f" An answer is a weighted sum of models (an ensemble), with weights fitted {rows}: {weights}."
 
 
 def _outside(found: dict[str, Any]) -> list[str]:
-    """How many members are kept without a flag, and how many other sequences pass without one."""
+    """The share of members and of other sequences that pass without a flag."""
     rows = [f"| {name} | {one['n']:,} | {one['unflagged']:.1%} |" for name, one in found["unflagged"].items()]
     return [
         "## Out of distribution",
         "",
-        "A sequence is flagged `out_of_distribution` where its `conformal_p_value` is below "
-        f"{found['alpha']:g}: where it is less like the training rows than {1 - found['alpha']:.1%} of the validation "
-        f"rows are ({found['validation_scores']:,} scores). The detector was fitted on training and validation rows, their "
-        "dinucleotide shuffles and random repeats; it has seen nothing of what it is measured on here.",
+        "A sequence is flagged `out_of_distribution` if its `conformal_p_value` is below "
+        f"{found['alpha']:g}. Then it is less like the training rows than {1 - found['alpha']:.1%} of the validation "
+        f"rows ({found['validation_scores']:,} scores). The detector was fitted on training and validation rows, their "
+        "dinucleotide shuffles and random repeats. It has not seen the sequences of this table.",
         "",
         "| sequences | n | unflagged |",
         "|---|--:|--:|",
@@ -205,7 +209,7 @@ def _reads(encoder: dict[str, Any]) -> str:
 def _what(info: dict[str, Any]) -> str:
     if "interval" not in info:
         return f"{len(info['classes'])} {'labels' if _several(info) else 'classes'}"
-    return f"a value in {info['unit']}" if info["unit"] else "a value, its unit not named"
+    return f"a value in {info['unit']}" if info["unit"] else "a value without a stated unit"
 
 
 def _value_table(info: dict[str, Any]) -> list[str]:
@@ -219,8 +223,8 @@ def _value_table(info: dict[str, Any]) -> list[str]:
         *(
             [
                 "",
-                "{at_least:,} training rows are at least and {at_most:,} at most what stands there: they are trained "
-                "on the value that is expected beyond (Schmee & Hahn 1979).".format(**info["data"]["bounds"]),
+                "{at_least:,} training rows are at least and {at_most:,} at most the value in the table. They are trained "
+                "on the value expected beyond that bound (Schmee & Hahn 1979).".format(**info["data"]["bounds"]),
             ]
             if "bounds" in info["data"]
             else []
@@ -228,17 +232,17 @@ def _value_table(info: dict[str, Any]) -> list[str]:
         "",
         f"Interval for {percent(interval['coverage'])}: prediction {width} ("
         + (
-            "cross-conformal, Vovk 2015: of the errors in cross-validation"
+            "cross-conformal, Vovk 2015: from the errors in cross-validation"
             if _crossed(info)
-            else "split conformal, on the validation rows, which also chose weights or epoch: so about that share"
+            else "split conformal, on the validation rows, which also chose weights or epoch, so the share is approximate"
         )
         + f"); it holds {percent(interval['test_coverage'], 1)} of the test rows. "
-        "`predicted.svg` shows predicted against true values of these.",
+        "`predicted.svg` shows their predicted against their true values.",
     ]
 
 
 def _calibration(info: dict[str, Any]) -> list[str]:
-    """How far probabilities can be believed."""
+    """How well the probabilities are calibrated."""
     found = info.get("calibration")
     if found is None:
         return ["The probabilities are not calibrated.", ""]
@@ -253,7 +257,7 @@ def _calibration(info: dict[str, Any]) -> list[str]:
     return [
         f"Probabilities: outputs are divided by {found['temperature']:.3g}, the temperature with the lowest log loss on "
         f"{'held-out' if _crossed(info) else 'the validation'} rows. The calibration error of the test rows (15 bins) is "
-        f"{after:.3f}; without it {found['test_error_before']:.3f}. It holds for RNA like these rows.",
+        f"{after:.3f}; without calibration it is {found['test_error_before']:.3f}. It holds for RNA like these rows.",
         "",
     ]
 
@@ -283,7 +287,7 @@ def _class_table(per_class: dict[str, dict[str, int]], recall: dict[str, dict[st
     totals = " | ".join(f"{sum(counts.values()):,}" for counts in per_class.values())
     lines.append(f"| **all** | {totals} |{blank}")
     if "families" in kinds:
-        lines += ["", "Where no figure stands under families, none of that class was held out: only new members were."]
+        lines += ["", "A class without a figure under families had no families held out, only new members."]
     return lines
 
 
@@ -292,8 +296,8 @@ def _right(found: dict[str, float] | None) -> str:
 
 
 def _label_table(per_label: dict[str, dict[str, dict[str, int]]], measured: dict[str, dict[str, Any]]) -> list[str]:
-    """How many rows have each label, of those where it is known, and how well it is told in the test."""
-    lines = ["| label | " + " | ".join(per_label) + " | AUC in the test |", "|---|" + "--:|" * len(per_label) + "---|"]
+    """How many rows have each label, of those whose label is known, and its AUC on the test rows."""
+    lines = ["| label | " + " | ".join(per_label) + " | test AUC |", "|---|" + "--:|" * len(per_label) + "---|"]
     for name in per_label["train"]:
         cells = [f"{found[name]['true']:,} of {found[name]['known']:,}" for found in per_label.values()]
         score = measured.get(f"{OF_LABEL}{name}")
@@ -323,7 +327,7 @@ def _training(training: dict[str, Any]) -> list[str]:
         ]
         score = training["epochs"][0]["score"] if training["epochs"] else "score"
         if start := training.get("start"):
-            rows.insert(0, f"| 0: the frozen mode's head | | {start['valid_loss']:.4f} | {start['valid_score']:.3f} |")
+            rows.insert(0, f"| 0: the head of mode frozen | | {start['valid_loss']:.4f} | {start['valid_score']:.3f} |")
         return [f"| epoch | loss | validation loss | validation {score} |", "|--:|--:|--:|--:|", *rows, *_runs(training)]
     return [str(training["head"])]
 
@@ -333,7 +337,7 @@ def _runs(training: dict[str, Any]) -> list[str]:
     runs = training.get("runs", [])
     if not runs:
         return []
-    lines = ["", f"Of {len(runs)} trainings number {training['kept']}, with the lowest validation loss, was kept:", ""]
+    lines = ["", f"Of {len(runs)} training runs, number {training['kept']}, with the lowest validation loss, was kept:", ""]
     lines += ["| run | " + " | ".join(key.replace("_", " ") for key in runs[0]) + " |", "|--:" * (len(runs[0]) + 1) + "|"]
     lines += [
         f"| {number} | " + " | ".join("none" if v is None else f"{v:g}" for v in run.values()) + " |"

@@ -95,8 +95,8 @@ DEFINITIONS = (
         metric="accuracy",
         goal=0.95,
         published=(
-            Published("k-mers, linear", "accuracy", 0.778, "test rows that do not stand in training"),
-            Published("another 1D CNN", "accuracy", 0.860, "test rows that do not stand in training"),
+            Published("k-mers, linear", "accuracy", 0.778, "test rows that are not in training"),
+            Published("another 1D CNN", "accuracy", 0.860, "test rows that are not in training"),
             Published("RNA-FM (BEACON)", "accuracy", 0.968, "all test rows"),
         ),
         requires=InputRequirements("a whole non-coding RNA of one of the 13 classes"),
