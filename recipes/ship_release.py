@@ -18,6 +18,7 @@ import math
 import shutil
 import subprocess
 import sys
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -180,14 +181,15 @@ def card(facts: dict[str, Any], shipped: model.Model, manifest: dict[str, Any]) 
     return f"""# unirna-mini: an RNA language model
 
 {shape.num_layers} layers, hidden {shape.hidden_size}, {shape.num_heads} heads, feed-forward {shape.intermediate_size};
-{facts["parameters"]:,} parameters in half precision, in the Uni-RNA checkpoint format. Trained from random weights by
-UniRNA on Ray {facts["unirna"]}; it is independent of the weights that the authors of Uni-RNA released. Licence of these
-weights: Apache-2.0; the sources keep theirs, below.
+{facts["parameters"]:,} parameters in half precision, in the Uni-RNA checkpoint format. UniRNA on Ray {facts["unirna"]}
+trained it from random weights, independently of the weights that the authors of Uni-RNA released.
+Licence of these weights: Apache-2.0. The training data keep their licences, below.
 
-- Fingerprint `{facts["fingerprint"]}`; context {shape.context:,} nucleotides (longer sequences in overlapping windows),
-  trained on crops of up to {settings["context"] or shape.context:,}
+- Fingerprint `{facts["fingerprint"]}`; context {shape.context:,} nucleotides (longer sequences are read in
+  overlapping windows), trained on crops of up to {settings["context"] or shape.context:,}
 - Vectors: the mean over nucleotides of the states of all {shape.num_layers} layers, mapped to {shipped.dimension}
-  numbers in which members of one Rfam training family lie together (Fisher's discriminants, `fit_whitening`)
+  numbers so that members of one Rfam training family lie together (Fisher's discriminants,
+  `fit_whitening`)
 - Made by `recipes/release-mini.sh`; every setting and the whole curve: `training.json`
 
 ## Data
@@ -200,43 +202,48 @@ weights: Apache-2.0; the sources keep theirs, below.
 
 **Excluded**: every sequence that is at least {recipe["exclude_identity"]:.0%} identical over
 {recipe["exclude_coverage"]:.0%} of the shorter one's length to a member of a test set
-({corpus["clustering"]}), all members of the families of the retrieval test, and the rows that Rfam's table flags as members
-of bpRNA TS0, ArchiveII and the nRC test:
-{_excluded(corpus["excluded_by_set"])}.
+({corpus["clustering"]}), all members of the families of the retrieval test, and the rows that Rfam's table
+flags as members of bpRNA TS0, ArchiveII and the nRC test:
+{_fill(_excluded(corpus["excluded_by_set"]) + ".")}
 
 ## Training
 {_stages(facts["stages"], facts["averaged_with"])}
 
 {_held_out(facts)}
-The held-out part is split by cluster, but the clustering misses near-duplicates (of Rfam's held-out sequences .465 had one
-in training when that was measured, `docs/corpus.md`), so the comparison flatters the model.
+These figures are somewhat too good for the model. The held-out part is split by cluster, but the
+clustering misses near-duplicates: .465 of Rfam's held-out sequences had one in training when that
+was measured (`docs/corpus.md`).
 
-{_shuffles(facts["evaluation"]["shuffles"])}
+{_fill(_shuffles(facts["evaluation"]["shuffles"]))}
 
 ## Search
-`retrieval_dev`: 604 queries of 311 Rfam families, among 22,078 sequences; cosine of one vector a sequence. Neither training
-nor the map to the vectors has seen a member of these families. Which layers are read, the size of the vectors and two
-constants of the map were chosen with an eye on this same table (`docs/log.md`), so it is somewhat optimistic.
+`retrieval_dev`: 604 queries of 311 Rfam families among 22,078 sequences, by the cosine of one
+vector a sequence. Neither training nor the map to the vectors has seen a member of these families.
+The table is somewhat optimistic: the layers that are read, the size of the vectors and two
+constants of the map were chosen with an eye on it (`docs/log.md`).
 
-| vectors | R@1 | relatives below 80 % identity alone | below 60 % | MAP@100 |
+| vectors | R@1 | R@1 if all relatives are below 80 % identity | below 60 % | MAP@100 |
 |---|---|---|---|---|
 {_retrieval(facts)}
 
-Beside it, from the benchmark's own table (R@1, below 60 %): blastn .960, .649; MMseqs2 .970, .712; blastn with words of 7
-.974, .737; nhmmer .979, .805.
+From the benchmark's own table (R@1, below 60 %): blastn .960, .649; MMseqs2 .970, .712; blastn
+with word size 7 .974, .737; nhmmer .979, .805.
 {_curve(facts["retrieval_curve"])}
 ## Frozen linear probes
-| task | vectors | states of all layers | these by reading frame | k-mers, linear | 1D CNN, trained |
+| task | vectors | states of all layers | the same by reading frame | k-mers, linear | 1D CNN, trained |
 |---|---|---|---|---|---|
 {_probes(facts["evaluation"])}
 
 ## Limits
-- Small, and trained for hours: use it to search and to start from, not as the last word on any property.
-- A mean over nucleotides says nothing about places: it cannot see what hangs on the place of a start codon, as ribosome
-  load does. "By reading frame" are three means, over the nucleotides 0, 1 and 2 (mod 3) before the 3' end.
-- Most of what it has seen are structured non-coding RNAs of Rfam, yeast coding sequences and human 5'UTRs.
-- The members of Rfam's training families, the demonstration's among them, were seen in training: its hits there flatter it.
-- What was tried and given up, with figures: `docs/log.md`.
+- It is small and was trained for hours. Use it to search and to start from, not as the last word on
+  any property.
+- A mean over nucleotides has no positions. It cannot show what depends on the position of a start
+  codon, as ribosome load does. "By reading frame" are three means, over the nucleotides 0, 1 and 2
+  (mod 3) before the 3' end.
+- It has mostly seen structured non-coding RNAs of Rfam, yeast coding sequences and human 5'UTRs.
+- Training has seen the members of Rfam's training families, which include those of the
+  demonstration. Its hits there are better than elsewhere.
+- `docs/log.md` has what was tried and dropped, with figures.
 """
 
 
@@ -254,17 +261,24 @@ def _stages(stages: list[dict[str, Any]], averaged: dict[str, Any] | None) -> st
     total = sum(part["tokens"] for part in stages) / 1e6
     hours = sum(part["hours"] for part in stages)
     last = stages[-1]["settings"]
-    text = f"In all {total:.0f} million tokens in {hours:.1f} hours; {last['optimizer']}, {last['mask_rate']:.0%} masked."
+    text = (
+        f"Together: {total:.0f} million tokens in {hours:.1f} hours; {last['optimizer']}, {last['mask_rate']:.0%} masked."
+    )
     for number, part in enumerate(stages, 1):
         if part.get("from_mean_with"):
             other = _other(part["from_mean_with"], stages)
-            text += f"\nPart {number} started from the mean of what came out of part {number - 1} and of {other}."
+            text += f" Part {number} started from the mean of the weights of part {number - 1} and of {other}."
     if averaged is not None:
         text += (
-            f"\nThe weights are the mean of what came out and of {_other(averaged, stages)}. The last held-out loss is "
-            "that of the mean."
+            f" The weights are the mean of the last part's and of {_other(averaged, stages)}. "
+            "The last held-out loss is that of the mean."
         )
-    return "\n".join([*lines, "", text])
+    return "\n".join([*lines, "", _fill(text)])
+
+
+def _fill(text: str) -> str:
+    """A paragraph at 100 columns."""
+    return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
 
 
 def _other(averaged: dict[str, Any], stages: list[dict[str, Any]]) -> str:
@@ -272,7 +286,7 @@ def _other(averaged: dict[str, Any], stages: list[dict[str, Any]]) -> str:
     if "shipped" in averaged:
         return f"the model shipped before (`{averaged['shipped']}`)"
     objective, more = averaged["settings"]["objective"], averaged["steps"] - stages[0]["steps"]
-    return f"another end of the first part (`{objective}` for {more:,} steps more, to a learning rate of 0)"
+    return f"another ending of part 1 (`{objective}` for {more:,} more steps, to a learning rate of 0)"
 
 
 def _sources(sources: dict[str, Any]) -> str:
@@ -300,14 +314,14 @@ def _held_out(facts: dict[str, Any]) -> str:
     lines = ["| held-out sequences, 15 % masked | loss, nats | perplexity | accuracy |", "|---|---|---|---|"]
     lines += [f"| {name} | {loss:.4f} | {math.exp(loss):.3f} | {accuracy:.1%} |" for name, loss, accuracy in rows]
     best = {name: min(b["sources"][name] for b in facts["baselines"].values()) for name in last["valid_sources"]}
-    lines += ["", "| source | places | this model | best Markov model |", "|---|---|---|---|"]
+    lines += ["", "| source | nucleotides | this model | best Markov model |", "|---|---|---|---|"]
     lines += [
         f"| {name} | {part['places']:,} | {part['loss']:.4f} | {best[name]:.4f} |"
         for name, part in last["valid_sources"].items()
     ]
     chosen = facts["held_out"][:: max(1, len(facts["held_out"]) // 10)]
     curve = ", ".join(f"{record['step']:,}: {record['valid_loss']:.4f}" for record in chosen)
-    return "\n".join([*lines, "", f"Held-out loss by step: {curve}.", ""])
+    return "\n".join([*lines, "", _fill(f"Held-out loss by step: {curve}."), ""])
 
 
 def _retrieval(facts: dict[str, Any]) -> str:
@@ -332,15 +346,15 @@ def _curve(curve: list[dict[str, Any]]) -> str:
 
 def _shuffles(found: dict[str, float]) -> str:
     return (
-        f"Log pseudo-perplexity of {found['sequences']} sequences of families that it has not met: dinucleotide-preserving "
-        f"shuffles\nare higher by {found['mean']:.3f} nats a nucleotide (standard error {found['standard_error']:.3f}), "
-        f"for {found['share_positive']:.0%} of the sequences."
+        f"The log pseudo-perplexity of {found['sequences']} sequences of unseen families is compared with that of their "
+        f"dinucleotide-preserving shuffles. Those are higher by {found['mean']:.3f} nats a nucleotide (standard error "
+        f"{found['standard_error']:.3f}), and higher for {found['share_positive']:.0%} of the sequences."
     )
 
 
 def _probes(found: dict[str, Any]) -> str:
     titles = {
-        "nrc": "nRC, 13 classes: accuracy, test rows that stand in training left out",
+        "nrc": "nRC, 13 classes: accuracy, without test rows that are in training",
         "mrl": "ribosome load of 5'UTRs: R²",
     }
     columns = ("vectors", "states", "by reading frame", "k-mer", "CNN")
