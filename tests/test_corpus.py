@@ -505,7 +505,7 @@ def test_a_damaged_shard_is_found(tmp_path: Path) -> None:
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     Corpus(tmp_path / "c")  # of the right size
-    with pytest.raises(CorpusError, match=r"train-00000.tokens does not have the checksum"):
+    with pytest.raises(CorpusError, match=r"train-00000.tokens does not match its checksum"):
         verify(tmp_path / "c")
     shard.write_bytes(whole[:-1])
     with pytest.raises(CorpusError, match="damaged"):

@@ -177,7 +177,8 @@ if name == "bad":
     sys.exit(2)
 for i in range(1, 200 if name == "slow" else 3):
     print(f"embedding  {i:3d}%  {i}/100 nt  5/s    left 9s", file=sys.stderr, flush=True); time.sleep(0.1)
-print(json.dumps({"store": sys.argv[2].partition("=")[2], "new": 1}))
+store = next(w for w in sys.argv if w.startswith("--store=")).partition("=")[2]
+print(json.dumps({"store": store, "new": 1}))
 """
 
 

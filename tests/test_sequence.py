@@ -188,7 +188,7 @@ def test_byte_ranges_hold_every_record_once(
         ("x.csv", b"id,sequence,sequence\na,ACGU,A\n", "two columns called sequence"),
         ("x.csv", b"id,id,sequence,n\na,b,ACGU,1\n", "two columns called id"),
         ("x.fa.gz", gzip.compress(FASTA.encode(), mtime=0)[:-30], "cut short"),
-        ("x.fa.gz", b"not gzip at all", "cut short"),
+        ("x.fa.gz", b"not gzip at all", "is not FASTA"),
         ("x.fa.zst", zstd(FASTA)[:-6], "cut short"),
         ("x.parquet", b"PAR1 no", "parquet"),
         ("x.csv", b"name,sequence\na,ACGU\n", "--id-column"),

@@ -705,7 +705,7 @@ def test_the_start_is_refused_with_the_reason(library: Any, service: Any, tmp_pa
             )
         ]
         proxied = pool.submit(start_fails, *store, "--port", "20999", RAY_SERVE_ENABLE_HA_PROXY="1")
-    assert "listen on 127.0.0.1 alone" in proxied.result()
+    assert "listen on 127.0.0.1 only" in proxied.result()
     assert "needs a key" in starts[0].result()
     assert "Another service may run there" in starts[1].result()
     assert "config.json" in starts[2].result()
