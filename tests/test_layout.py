@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -159,3 +160,85 @@ def test_the_reference_is_made_from_the_docstrings(tmp_path: Path) -> None:
     assert done.returncode == 0 and "Warn" not in done.stderr, done.stderr
     page = (tmp_path / "unirna" / "sdk.html").read_text()
     assert [name for name in sdk.__all__ if f'id="{name}"' not in page] == []
+
+
+# ---- Markdown ------------------------------------------------------------------------------------------------------
+
+MARKDOWN = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+MARKDOWN_COLUMNS = 100
+LINK = re.compile(r"(?<=\])\(([^()\s]+)\)")
+ONLY_A_LINK = re.compile(r"[\s>*-]*(\[[^\]]*\]\(\S+\)|https?://\S+|<\S+>)[.,;:]?")
+
+
+def prose(text: str) -> list[tuple[int, str]]:
+    """The lines of a Markdown text that are in no fenced code block, with their numbers."""
+    found, fence = [], ""
+    for number, line in enumerate(text.splitlines(), 1):
+        mark = re.match(r"\s*(```+|~~~+)", line)
+        if mark and (not fence or mark[1].startswith(fence)):
+            fence = "" if fence else mark[1]
+        elif not fence:
+            found.append((number, line))
+    return found
+
+
+def too_long(text: str) -> list[int]:
+    """Numbers of the lines of prose over the limit. A table, and a line that is one link, cannot be wrapped."""
+    return [
+        number
+        for number, line in prose(text)
+        if len(line) > MARKDOWN_COLUMNS and not line.lstrip().startswith("|") and not ONLY_A_LINK.fullmatch(line)
+    ]
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors that GitHub gives the headings of a text."""
+    found: set[str] = set()
+    for _, line in prose(text):
+        if heading := re.match(r"#{1,6}\s+(.*?)\s*#*$", line):
+            plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading[1])
+            slug = name = re.sub(r"[^\w\- ]", "", plain.lower()).replace(" ", "-")
+            count = 0
+            while name in found:
+                count += 1
+                name = f"{slug}-{count}"
+            found.add(name)
+    return found
+
+
+def dead_links(path: Path) -> list[str]:
+    """The relative links of a Markdown file that lead to no file, or to no heading of it."""
+    found = []
+    for number, line in prose(path.read_text(encoding="utf-8")):
+        for target in LINK.findall(re.sub(r"`[^`]*`", "", line)):
+            if re.match(r"[a-z][a-z+.-]*:", target):
+                continue
+            name, _, anchor = target.partition("#")
+            file = path.parent / name if name else path
+            if not file.exists() or (anchor and anchor not in anchors(file.read_text(encoding="utf-8"))):
+                found.append(f"line {number}: {target}")
+    return found
+
+
+@pytest.mark.parametrize("path", MARKDOWN, ids=lambda p: str(p.relative_to(ROOT)))
+def test_markdown_is_wrapped_and_its_links_lead_somewhere(path: Path) -> None:
+    assert too_long(path.read_text(encoding="utf-8")) == [], f"lines over {MARKDOWN_COLUMNS} columns"
+    assert dead_links(path) == []
+
+
+def test_a_long_line_and_a_dead_link_are_found(tmp_path: Path) -> None:
+    words = "word " * 30
+    link = f"[{'text ' * 25}](https://example.org)"
+    text = f"# A title: `code`\n{words}\n| {words} |\n```\n{words}\n```\n- {link}\n{link} and more\n"
+    assert too_long(text) == [2, 8]
+    (tmp_path / "there.md").write_text("# One\n## Two\n### Two\n```\n# Code\n```\n", encoding="utf-8")
+    good = "[a](there.md) [b](there.md#two) [c](there.md#two-1) [d](#a-title-code) [e](https://example.org/x) `[f](no.md)`"
+    bad = "[a](absent.md) [b](there.md#three) [c](#title) [d](there.md#code)"
+    page = tmp_path / "page.md"
+    page.write_text(f"# A title: `code`\n{good}\n{bad}\n", encoding="utf-8")
+    assert dead_links(page) == [
+        f"line 3: {target}" for target in ("absent.md", "there.md#three", "#title", "there.md#code")
+    ]
