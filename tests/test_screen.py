@@ -250,7 +250,7 @@ def test_criteria_that_do_not_exist_are_refused(wanted: ScreenConfig) -> None:
     with pytest.raises(ScreenError, match="--model"):
         screen_library(replace(wanted, model=""))
     with pytest.raises(ScreenError, match="top is 0"):
-        replace(wanted, top=0)
+        screen_library(replace(wanted, top=0))
 
 
 def test_similarity_is_one_for_a_reference_and_a_half_for_random_rna(nano_model_path: Path) -> None:

@@ -202,7 +202,7 @@ def test_a_run_starts_from_a_model(two_sources: Path, tmp_path: Path) -> None:
     train(config, two_sources, tmp_path / "second")
     again, first = (model.load(tmp_path / name / "model").encoder for name in ("second", "first"))
     torch.testing.assert_close(again.embedding.weight, first.embedding.weight, atol=1e-6, rtol=0)
-    with pytest.raises(CheckpointError, match="no start for mini"):
+    with pytest.raises(CheckpointError, match="cannot start mini"):
         train(replace(config, size="mini"), two_sources, tmp_path / "third")
 
 
