@@ -242,7 +242,7 @@ def test_simple_models_are_added_to_what_was_trained(tmp_path: Path, nano_model_
     assert after.info["training"]["seconds"] >= before.info["training"]["seconds"]
     found = after.predict(["ACGUACGGGUUA"])
     assert isinstance(alone, Estimates) and isinstance(found, Estimates) and found.values[0] != alone.values[0]
-    # other settings of training are trained anew
+    # other settings of training start a new training
     finetune(replace(plain, full=FullConfig(1, rank=2), replace=True))
     assert "was trained with the same settings" not in capsys.readouterr().err
 

@@ -353,7 +353,7 @@ def test_the_same_key_starts_one_job(http: httpx2.Client, jobs: Jobs) -> None:
     assert send("quick", "k2").json()["id"] not in ids
     assert send("quick", "x" * 201).status_code == 422
     assert len([path for path in jobs.folder.iterdir() if not path.name.startswith(".")]) == 2
-    # ---- a cluster that does not answer: nothing is left, and the same request begins anew
+    # ---- a cluster that does not answer: nothing is left, and the same request starts again
     jobs.cluster.down = True
     failed = send("quick", "k3")
     assert failed.status_code == 503 and len(http.get("/v1/jobs").json()["jobs"]) == 2

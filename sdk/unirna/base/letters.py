@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Final
 
 NUCLEOTIDES: Final = frozenset("ACGUTRYKMSWBDHVNacgutrykmswbdhvn")
-"""Letters of RNA and DNA, upper and lower case: the nucleotides and the IUPAC ambiguity codes."""
+"""Codes of nucleotides in RNA and DNA, upper and lower case, and the IUPAC ambiguity codes."""
 GAPS: Final = frozenset("-.~_\u2010\u2011\u2013\u2014\u2212")
 """What alignments put where a sequence has nothing; hyphens and dashes of word processors included."""
 INVISIBLE: Final = frozenset("\u00ad\u200b\u200c\u200d\u2060\ufeff")

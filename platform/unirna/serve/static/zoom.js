@@ -58,7 +58,7 @@ export function zoomBox(text, label) {
     whole = false;
     draw();
   }
-  // While it is dragged the picture is shifted as a whole: to draw thousands of nucleotides anew for each step takes too long.
+  // Shift the picture as a whole during a drag: redrawing thousands of nucleotides for each step takes too long.
   let shifted = { x: 0, y: 0 };
   function shift(dx, dy) {
     shifted = { x: shifted.x + dx, y: shifted.y + dy };
