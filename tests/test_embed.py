@@ -158,7 +158,7 @@ def test_more_workers_than_the_cluster_carries_are_refused(
 ) -> None:
     wanted = replace(config(str(tmp_path / "store"), nano_model_path, dirty), **asked)  # type: ignore[arg-type]
     ((name, count),) = asked.items()
-    with pytest.raises(JobError, match=rf"--{name.replace('_', '-')} {count}.*(with 2 CPUs and 0 GPUs|wanted 1 or more)"):
+    with pytest.raises(JobError, match=rf"--{name.replace('_', '-')} {count}.*(with 2 CPUs and 0 GPUs|expected 1 or more)"):
         embed_collection(wanted)
 
 

@@ -344,7 +344,7 @@ def test_a_model_with_unsound_weights_is_named(ray_cluster: None, tmp_path: Path
     broken.encoder.final_norm.weight.data[3] = float("nan")
     broken.save(tmp_path / "broken")
     source = fasta(tmp_path / "a.fasta", {"first": "ACGU", "second": "GG"})
-    with pytest.raises(JobError, match=r"record (first|second): model .*broken gives a vector with NaN"):
+    with pytest.raises(JobError, match=r"record (first|second): model .*broken returned a vector with NaN"):
         embed_collection(config(tmp_path / "store", tmp_path / "broken", source, level=level))
 
 
