@@ -210,7 +210,7 @@ class Predict(ReadsSequences):
         unlike = [name for (name, _), p in zip(named, predictions, strict=True) if getattr(p, "out_of_distribution", None)]
         for what, names in (
             (f"of other lengths than what {self.task} was made from, so take the answers for guesses", unusual),
-            (f"out of distribution: unlike the RNA of the classes of {self.task}, so do not trust their labels", unlike),
+            (f"out of distribution: unlike the training data of {self.task}, so do not trust their labels", unlike),
         ):
             if names:
                 say(f"{len(names):,} of {len(named):,} {what}: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}")

@@ -124,7 +124,7 @@ function doubtsOf(found, letters, [shortest, longest]) {
   if (!within) doubts.push(`This predictor was made from sequences of ${usual} nucleotides; yours has ${letters.length}, so take it for a guess.`);
   if (found.out_of_distribution) {
     const share = found.conformal_p_value < 0.01 ? "Less than 1 %" : `Only ${percent(found.conformal_p_value)}`;
-    doubts.push(`Out of distribution: this sequence is unlike the RNA of these classes, so do not trust the label. ${share} of RNA that does belong to them is as unlike.`);
+    doubts.push(`Out of distribution: this sequence is unlike the training data, so do not trust the label. It may belong to none of these classes, or to a family that the training data lack. ${share} of the RNA held out for this test is as unlike.`);
   }
   return doubts;
 }
