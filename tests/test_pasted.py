@@ -27,6 +27,7 @@ SQ   Sequence 20 BP; 8 A; 4 C; 2 G; 6 T; 0 other;
      aaacaaacca aatatggatt                                                     20
 //
 """
+CT = "7{}\n1 G 0 2 7 1\n2 G 1 3 6 2\n3 A 2 4 0 3\n4 A 3 5 0 4\n5 A 4 6 0 5\n6 C 5 7 2 6\n7 C 6 0 1 7\n"
 
 
 @pytest.mark.parametrize(
@@ -57,6 +58,14 @@ SQ   Sequence 20 BP; 8 A; 4 C; 2 G; 6 T; 0 other;
         ("name;utr\na;ACGUAC\nb;GGGAAA\n", "table", [("a", "ACGUAC"), ("b", "GGGAAA")]),
         ("g1\tACGUACGUACGUACGU\ng2\tACGUAAAAAA\n", "table", [("g1", "ACGUACGUACGUACGU"), ("g2", "ACGUAAAAAA")]),
         ("sequence\nACGU\nGG\n", "table", [("", "ACGU"), ("", "GG")]),
+        (CT.format("  ENERGY = -1.2  hp x"), "ct", [("hp", "GGAAACC")]),
+        (CT.format("\thp") * 2 + CT.format("  dG = 0 hp"), "ct", [("hp", "GGAAACC")]),
+        (CT.format("").replace(" ", "\t"), "ct", [("", "GGAAACC")]),
+        (CT.format(" one") + CT.format(" two"), "ct", [("one", "GGAAACC"), ("two", "GGAAACC")]),
+        ("# File: x\n# from y\n1 G 4\n2 A 0\n3 A 0\n4 C 1\n", "bpseq", [("", "GAAC")]),
+        ("Filename: x\nOrganism: y\n1\tG\t4\n2\tA\t0\n3\tA\t0\n4\tC\t1\n", "bpseq", [("", "GAAC")]),
+        ("GGGAAAUCCC\n(((....))) (-1.20)\n", "plain", [("", "GGGAAAUCCC")]),
+        ("# a comment\nGGGAAACCC\n", "plain", [("", "GGGAAACCC")]),
         ("5'-GGGAAACCC-3'", "plain", [("", "GGGAAACCC")]),
     ],
 )  # fmt: skip
@@ -69,6 +78,7 @@ def test_every_format(text: str, format: str, records: list[tuple[str, str]]) ->
 def test_what_is_removed_is_said() -> None:
     assert parse_text(">a\nAC-GU.\n>b\nAC*\n").notes == ("2 gaps removed", "final * removed")
     assert parse_text("1 gatcctccat").notes == ("numbers within the sequence removed",)
+    assert parse_text(CT.format(" x")).notes == ("structure lines left out",)
     assert parse_text(">a\nACGU\n").notes == ()
 
 
@@ -84,6 +94,9 @@ def test_what_is_removed_is_said() -> None:
         (">a\n>b\nACGU\n", "no sequence at line 1"),
         ("@r\nACGU\n+\nII\n", "4 nucleotides and 2 qualities; the record at line 1 is cut short or damaged"),
         ("CLUSTAL W\n\na  ACGX\n", "line 3, column 7"),
+        (CT.format(" cut")[:-12], "line 1 announces 7 nucleotides, and 6 follow"),
+        (CT.format(" bad").replace("3 A", "3 E"), "protein letter 'E' at line 4, column 3"),
+        ("1 G 4\n2 A 0\n4 C 1\n", "line 3 should be nucleotide 3, and is 4"),
     ],
 )
 def test_a_problem_has_its_place(text: str, problem: str) -> None:
@@ -118,6 +131,14 @@ def test_names_are_short_and_of_ambiguity_codes() -> None:
 @pytest.mark.parametrize("text", ["", " \n\n", "; a comment\n"])
 def test_nothing_is_an_error(text: str) -> None:
     with pytest.raises(PastedError, match="no sequence"):
+        parse_text(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["#NEXUS\nmatrix\na ACGU\n", "\n@HD\tVN:1.6\nr\t0\n", "ATOM      1  P     G A   1", '{"a": "ACGU"}']
+)
+def test_a_format_that_is_not_read_is_named(text: str) -> None:
+    with pytest.raises(PastedError, match=r"it looks like (NEXUS|SAM|PDB|JSON), .*FASTA"):
         parse_text(text)
 
 

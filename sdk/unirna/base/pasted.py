@@ -1,4 +1,5 @@
-"""Text that people paste, drop or pipe, read with tolerance: FASTA, FASTQ, GenBank, EMBL, alignments, tables, plain lines.
+"""Text that people paste, drop or pipe, read with tolerance: FASTA, FASTQ, GenBank, EMBL, alignments, CT and BPSEQ, tables,
+plain lines.
 
 For interactive use: what is removed (gaps, numbers, a final '*') is said in notes. Jobs read their files strictly instead
 (`unirna.sequence.read`), where a record with a gap is rejected with its reason.
@@ -14,12 +15,29 @@ from typing import Final
 
 from unirna.base.letters import Gathered, notes_of
 from unirna.base.tables import PastedError, delimiter_of, read_table
+from unirna.base.wording import counted
 
 WRAPPED: Final = 50
 """Shortest line at which a sequence is wrapped; plain lines that are shorter are a sequence each."""
 STRUCTURE: Final = re.compile(r"(?=.*[()\[\]{}<>])[.()\[\]{}<>,|&~+:-]+(\s+[(\[].*)?$")
 IDENTIFIER: Final = re.compile(r"[^\s>;,&*]{1,200}")
 SHORT: Final = 12
+CT_HEADER: Final = re.compile(r"\s*(\d+)\b\s*(?:(?:ENERGY|dG|ddG)\s*=?\s*\S+)?\s*(\S*)", re.IGNORECASE)
+"""The line above a structure in a CT file: the number of nucleotides, often the energy, and the title."""
+CT_ROW: Final = re.compile(r"\s*(\d+)\s+([A-Za-z])(?:\s+\d+){4}(?:\s.*)?")
+BPSEQ_ROW: Final = re.compile(r"\s*(\d+)\s+([A-Za-z])\s+\d+\s*")
+FOREIGN: Final = {
+    "#NEXUS": "NEXUS",
+    "@HD\t": "SAM",
+    "@SQ\t": "SAM",
+    "##fileformat=": "VCF",
+    "##gff-version": "GFF",
+    "HEADER  ": "PDB",
+    "ATOM  ": "PDB",
+    "data_": "mmCIF",
+    "{": "JSON",
+}
+"""Beginnings of formats that hold other things than a list of sequences, and their names."""
 QUOTES: Final = {'"': '"', "'": "'", "`": "`", "\u201c": "\u201d", "\u2018": "\u2019"}
 Numbered = tuple[int, str]
 """The number of a line, from 1, and its text."""
@@ -47,7 +65,8 @@ class Pasted:
     """What a text holds.
 
     Attributes:
-        format: "plain", "fasta", "fastq", "genbank", "embl", "stockholm", "clustal" or "table".
+        format: "plain", "fasta", "fastq", "genbank", "embl", "stockholm", "clustal", "ct", "bpseq" or
+            "table".
         records: its sequences.
         notes: what was removed or assumed, a sentence each.
         columns: of a table.
@@ -89,6 +108,9 @@ def parse_text(text: str, *, id_column: str = "", sequence_column: str = "") -> 
         del filled[0]  # comments before the first record
     if not filled:
         raise PastedError("there is no sequence in it")
+    for beginning, name in FOREIGN.items():
+        if text.lstrip("\ufeff \n").startswith(beginning):
+            raise PastedError(f"it looks like {name}, which is not read here. Save the sequences as FASTA")
     kind = _format_of(filled)
     removed: Counter[str] = Counter()
     if kind == "table":
@@ -96,8 +118,10 @@ def parse_text(text: str, *, id_column: str = "", sequence_column: str = "") -> 
         records = tuple(PastedRecord(one.name, one.letters(), one.line, one.problem) for one in table.rows)
         notes = (*table.notes, *notes_of(removed))
         return Pasted(kind, records, notes, table.columns, table.sequence_column, table.question)
-    gathered = list(READERS[kind](filled if kind != "plain" else lines, removed))
+    gathered = list(READERS[kind](filled if kind != "plain" else lines[filled[0][0] - 1 :], removed))
     records = tuple(PastedRecord(one.name, one.letters(), one.line, one.problem) for one in gathered)
+    if kind == "ct":
+        records = _once(records)
     if not records:
         raise PastedError(f"it looks like {kind}, and there is no sequence in it")
     notes = (*notes_of(removed), *(["quotes removed"] if unquoted else []))
@@ -140,14 +164,29 @@ def _format_of(lines: list[Numbered]) -> str:
         return "genbank"
     if re.match(r"(ID|AC|SQ) {3}", first) and any(line.startswith("SQ ") for _, line in lines):
         return "embl"
+    if kind := _structure_format([line for _, line in lines]):
+        return kind
     return "table" if delimiter_of([line for _, line in lines[:20]]) else "plain"
+
+
+def _structure_format(lines: list[str]) -> str:
+    """ "ct" or "bpseq" for the text of such a file, else ""."""
+    for kind, pattern in (("ct", CT_ROW), ("bpseq", BPSEQ_ROW)):
+        start = next((i for i, line in enumerate(lines) if (row := pattern.fullmatch(line)) and row[1] == "1"), None)
+        if start is None or (kind == "ct" and not (start and CT_HEADER.match(lines[start - 1]))):
+            continue
+        if kind == "ct" or all(pattern.fullmatch(line) or line.startswith("#") for line in lines[start:]):
+            return kind
+    return ""
 
 
 def _plain(lines: list[Numbered], removed: Counter[str]) -> Iterator[Gathered]:
     """One sequence to a block of lines that are numbered or wrapped, else to each line."""
     blocks: list[list[Numbered]] = [[]]
     for number, line in lines:
-        if line.strip():
+        if STRUCTURE.fullmatch(line.strip()) and any(blocks):
+            removed["structures"] += 1
+        elif line.strip():
             blocks[-1].append((number, line))
         elif blocks[-1]:
             blocks.append([])
@@ -254,6 +293,50 @@ def _alignment(lines: list[Numbered], removed: Counter[str]) -> Iterator[Gathere
     yield from rows.values()
 
 
+def _ct(lines: list[Numbered], removed: Counter[str]) -> Iterator[Gathered]:
+    """A line with the length and the title, then a row for each nucleotide; one structure or several."""
+    at = 0
+    while at < len(lines):
+        number, line = lines[at]
+        at += 1
+        if line.startswith("#"):
+            continue
+        header = CT_HEADER.match(line)
+        made = Gathered(header[2] if header else "", number, removed)
+        rows = 0
+        while at < len(lines) and (row := CT_ROW.fullmatch(lines[at][1])) and int(row[1]) == rows + 1:
+            made.add(" " * row.start(2) + row[2], lines[at][0])
+            rows += 1
+            at += 1
+        expected = int(header[1]) if header else 0
+        if rows != expected:
+            made.refuse(f"line {number} announces {counted(expected, 'nucleotide')}, and {rows} follow")
+            yield made
+            return
+        removed["structures"] += 1
+        yield made
+
+
+def _once(records: tuple[PastedRecord, ...]) -> tuple[PastedRecord, ...]:
+    """Without the further structures of a sequence, which a CT file lists one after the other."""
+    pairs = zip((None, *records), records, strict=False)
+    return tuple(
+        one for before, one in pairs if before is None or (before.name, before.sequence) != (one.name, one.sequence)
+    )
+
+
+def _bpseq(lines: list[Numbered], removed: Counter[str]) -> Iterator[Gathered]:
+    """A row for each nucleotide, under lines of comments."""
+    rows = [(number, row) for number, line in lines if (row := BPSEQ_ROW.fullmatch(line))]
+    made = Gathered("", rows[0][0], removed)
+    for place, (number, row) in enumerate(rows, 1):
+        if int(row[1]) != place:
+            made.refuse(f"line {number} should be nucleotide {place}, and is {row[1]}")
+        made.add(" " * row.start(2) + row[2], number)
+    removed["structures"] += 1
+    yield made
+
+
 READERS: Final[dict[str, Callable[[list[Numbered], Counter[str]], Iterator[Gathered]]]] = {
     "plain": _plain,
     "fasta": _fasta,
@@ -262,4 +345,6 @@ READERS: Final[dict[str, Callable[[list[Numbered], Counter[str]], Iterator[Gathe
     "embl": _genbank,
     "stockholm": _alignment,
     "clustal": _alignment,
+    "ct": _ct,
+    "bpseq": _bpseq,
 }
