@@ -24,8 +24,8 @@ demo: .venv/platform  ## pre-train, fine-tune, embed, search and screen real RNA
 test: lint  ## run ruff, mypy and the tests, in WORKERS (2) processes
 	@$(RUN) -m pytest -m "not slow" -n $(WORKERS) --dist loadfile
 
-test-slow: .venv/dev  ## run the tests that take longer: kills and restarts of whole jobs
-	@$(RUN) -m pytest -m slow
+test-slow: .venv/dev  ## run the tests that take longer, in WORKERS (2) processes: kills and restarts of whole jobs
+	@$(RUN) -m pytest -m slow -n $(WORKERS) --dist loadfile
 
 docs: .venv/dev  ## write the API reference into docs-html/
 	@$(BIN)/pdoc -d google -o docs-html $(addprefix unirna.,sdk sequence model vectorstore corpus train tasks fold embed screen)

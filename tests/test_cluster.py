@@ -117,6 +117,7 @@ def test_pretrain_then_embed_through_job_submit(head: Head, rfam_sample: Path, t
     assert vectorstore.open(str(store), "named").provenance.fingerprint == model.load("unirna-mini").fingerprint
 
 
+@pytest.mark.slow
 def test_a_client_without_the_token_is_refused(head: Head) -> None:
     (head.folder / "wrong").write_text("0" * 64)
     answer = head.submit("python", "-c", "print('in')", RAY_AUTH_TOKEN_PATH=str(head.folder / "wrong"))

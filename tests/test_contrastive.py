@@ -117,7 +117,7 @@ def test_batch_vectors_leave_special_tokens_out() -> None:
     torch.testing.assert_close(got, wanted)
 
 
-@pytest.mark.parametrize("objective", ["contrastive", "both"])
+@pytest.mark.parametrize("objective", [pytest.param("contrastive", marks=pytest.mark.slow), "both"])
 def test_training_brings_families_together(families: Path, tmp_path: Path, objective: str) -> None:
     config = TrainConfig(
         objective=objective,

@@ -88,6 +88,7 @@ def test_a_group_stands_on_one_side() -> None:
     assert shares["test"] / 8000 == pytest.approx(0.2, abs=0.02) and shares["valid"] / 8000 == pytest.approx(0.1, abs=0.02)
 
 
+@pytest.mark.slow
 def test_what_is_true_of_the_middle_is_learnt_from_the_middle(tmp_path: Path, nano_model_path: Path) -> None:
     random = np.random.default_rng(0)
     table = tmp_path / "middle.csv"

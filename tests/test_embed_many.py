@@ -121,6 +121,7 @@ def interrupt_the_commit(monkeypatch: pytest.MonkeyPatch, between: Callable[[], 
     monkeypatch.setattr(vectorstore, "commit", late)
 
 
+@pytest.mark.slow
 def test_two_jobs_at_once_both_land_and_embed_nothing_twice(
     ray_cluster: None,
     nano_model_path: Path,
@@ -249,7 +250,12 @@ def cut_short(monkeypatch: pytest.MonkeyPatch, whole: object, name: str, first: 
 
 
 @pytest.mark.parametrize(
-    "gone", [["job.json"], ["job.json", "commit.json", "keys", "records"], ["job.json", "rows", "scan"]]
+    "gone",
+    [
+        ["job.json"],
+        pytest.param(["job.json", "commit.json", "keys", "records"], marks=pytest.mark.slow),
+        pytest.param(["job.json", "rows", "scan"], marks=pytest.mark.slow),
+    ],
 )
 def test_killed_while_it_tidies_up_it_stores_nothing_twice(
     ray_cluster: None, nano_model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: list[str]
@@ -268,6 +274,7 @@ def test_killed_while_it_tidies_up_it_stores_nothing_twice(
     assert sorted(stored(tmp_path / "store")) == ["a", "b"] and not list(tmp_path.glob("store/_unirna/c/*"))
 
 
+@pytest.mark.slow
 def test_killed_before_the_commit_it_looks_again_at_a_collection_made_anew(
     ray_cluster: None, nano_model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

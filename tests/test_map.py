@@ -90,6 +90,7 @@ def read(body: bytes) -> tuple[dict[str, Any], np.ndarray, np.ndarray | None]:
 # ---- the layout --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_clusters_stay_apart_and_the_same_seed_gives_the_same_map() -> None:
     vectors = clusters(5, 40)
     places = project(vectors.copy())

@@ -72,6 +72,7 @@ def test_pairs_are_read_and_a_reference_stands_on_one_side(tmp_path: Path) -> No
         split_pairs(["A&C", "A&C&G"])
 
 
+@pytest.mark.slow
 def test_a_predictor_of_pairs_is_made_and_served(tmp_path: Path, library: Any) -> None:
     config = FinetuneConfig("gain", library.model, table(tmp_path / "pairs.csv"), str(tmp_path / "registry"), unit="G")
     summary = finetune(config)

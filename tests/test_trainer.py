@@ -120,6 +120,7 @@ def test_two_workers_stopped_and_resumed_give_the_curve_of_one(
     }
 
 
+@pytest.mark.slow
 def test_muon_resumes_exactly(two_sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = replace(TINY, optimizer="muon")
     train(config, two_sources, tmp_path / "whole")

@@ -43,6 +43,7 @@ def test_spelling_changes_no_pseudo_perplexity(mini: Model, letters: list[str]) 
         assert mini.pseudo_perplexity(s, batch_tokens=200) == pytest.approx(wanted, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_shuffle_that_keeps_dinucleotides_is_more_surprising(mini: Model, rfam_sample: Path) -> None:
     rows = [(r.labels["family_name"], r.sequence or "") for r in read(str(rfam_sample))]
     trna = [s for family, s in rows if family == "tRNA"][:5]
