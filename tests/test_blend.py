@@ -104,6 +104,7 @@ def test_a_blend_of_nucleotides_is_that_of_each() -> None:
     assert blend.of({"a": np.ones((4, 2)), "b": np.zeros((4, 2))}).tolist() == [[2.5, 2.5]] * 4
 
 
+@pytest.mark.slow
 def test_predictors_answer_as_they_were_measured(registry: Path) -> None:
     for name in ("kind", "strength", "each"):
         predictor = load_predictor(registry / name)

@@ -219,6 +219,7 @@ def test_a_frozen_predictor_of_values(wanted: FinetuneConfig, tmp_path: Path, ca
     assert "desirability of load=low" in (tmp_path / "low" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_full_training_on_values(wanted: FinetuneConfig) -> None:
     summary = finetune(replace(wanted, mode="full", full=FullConfig(epochs=4, batch_size=16, head_input="state")))
     assert summary["R2"] > 0.8
@@ -250,7 +251,8 @@ def test_every_task_has_a_name_and_a_primary_metric() -> None:
 # ---- adapters
 
 
-@pytest.mark.parametrize("head_input", ["vector", pytest.param("state", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("head_input", ["vector", "state"])
 def test_adapters_are_trained_stored_and_added_to_a_shipped_model(
     tmp_path: Path, head_input: Literal["vector", "state"]
 ) -> None:

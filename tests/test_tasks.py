@@ -385,7 +385,7 @@ def test_results_are_entered_once_and_others_stay(wanted: FinetuneConfig, tmp_pa
     assert "4-mer logistic regression" in text and "fresh.csv" in text and text.count("| toy.csv") == 12
 
 
-@pytest.mark.parametrize("numeric", [False, True])
+@pytest.mark.parametrize("numeric", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_the_small_cnn_learns_what_depends_on_place_and_is_kept(tmp_path: Path, numeric: bool) -> None:
     chance = np.random.default_rng(0)
     sequences = ["".join(chance.choice(list("ACGU"), n)) for n in chance.integers(30, 60, 1200).tolist()]

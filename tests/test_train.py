@@ -181,6 +181,7 @@ def test_a_stopped_run_goes_on_with_the_same_numbers(corpus: Path, tmp_path: Pat
     assert len(list((tmp_path / "stopped" / "checkpoints").iterdir())) == SMALL.keep
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_passed_over(corpus: Path, tmp_path: Path) -> None:
     config = TrainConfig(**{**SMALL.__dict__, "steps": 8})
     whole = train(config, corpus, tmp_path / "run")

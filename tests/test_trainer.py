@@ -97,9 +97,8 @@ def train_group(config: TrainConfig, corpus: Path, run: Path, *, stop: int | Non
     mp.spawn(group_worker, (world, config, str(corpus), str(run), stop), nprocs=world)
 
 
-@pytest.mark.parametrize(
-    ("optimizer", "parallel"), [("muon", "ddp"), pytest.param("adamw", "fsdp", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("optimizer", "parallel"), [("muon", "ddp"), ("adamw", "fsdp")])
 def test_two_workers_stopped_and_resumed_give_the_curve_of_one(
     two_sources: Path, tmp_path: Path, optimizer: str, parallel: str
 ) -> None:
@@ -346,6 +345,7 @@ def wait_for(condition: Callable[[], object], process: subprocess.Popen[str], se
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_signal_to_the_whole_group_leaves_the_batches_to_the_trainer(rfam_sample: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     command = [sys.executable, str(ROOT / "jobs" / "pretrain.py"), "--workers", "0", "--data", str(rfam_sample)]
