@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import datetime as dt
+import errno
 import json
+import os
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -172,6 +174,17 @@ def test_a_file_is_whole_or_absent_and_never_replaced_unasked(
     export(store, tmp_path / name, "--force")
     assert (tmp_path / name).read_bytes() != before
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_full_disk_is_told_with_the_file_and_leaves_nothing(tmp_path: Path) -> None:
+    rows = Rows(["a"], np.ones((1, D), np.float32), ["ACGU"], {})
+    with (
+        pytest.raises(OSError, match=r"No space left.*Make room.*x\.npy"),
+        exporting(tmp_path / "x.npy", Content(D, pa.schema([])), _export.OF_ROWS) as writer,
+    ):
+        writer.write(rows)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_written_is_said_before_any_work(

@@ -28,7 +28,7 @@ def test_what_is_printed_on_the_way_goes_to_stderr(capsys: pytest.CaptureFixture
     assert json.loads(said.out) == {"read": 3} and said.err == "(raylet) Task submit failed.\n"
 
 
-def test_what_the_user_can_mend_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_the_user_can_fix_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     taken = tmp_path / "taken"
     taken.write_text("a file")
 
@@ -56,6 +56,18 @@ def test_a_disk_or_store_that_fails_is_named_in_one_line(capsys: pytest.CaptureF
     text = capsys.readouterr().err
     assert "No space left on device: '/store/c.lance'" in text and text.count("\n") == 1
     assert "run the same command again: it goes on" in text
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM])
+def test_a_place_that_cannot_be_written_to_is_named_with_the_way_out(
+    number: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse() -> Any:
+        raise OSError(number, os.strerror(number), "/store/c.lance")
+
+    assert run_job(refuse) == 2
+    said = f"error: /store/c.lance: {os.strerror(number)}. Give another path, or change its mode\n"
+    assert capsys.readouterr().err == said
 
 
 def test_what_nobody_expected_comes_with_its_trace(capsys: pytest.CaptureFixture[str]) -> None:

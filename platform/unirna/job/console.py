@@ -62,7 +62,10 @@ def run_job(job: Callable[[], Mapping[str, Any]]) -> int:
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         say(f"error: {error.filename or error}: a file where a folder is expected, or the reverse. Give another path")
         return 2
-    except (ValueError, JobError, FileNotFoundError, PermissionError) as error:
+    except (FileNotFoundError, PermissionError) as error:
+        say(f"error: {_in_words(error)}")
+        return 2
+    except (ValueError, JobError) as error:
         say(f"error: {error}")
         return 2
     except Exception as error:
@@ -77,7 +80,7 @@ def run_job(job: Callable[[], Mapping[str, Any]]) -> int:
             say(f"error: {text}. {_remedy(text)}, then run the same command again: it goes on with what is saved")
             return 74
         if cause is not None:
-            say(f"error: {' '.join(str(cause).split())}")
+            say(f"error: {_in_words(cause)}")
             return 2
         traceback.print_exc()
         say("error: unexpected, see above. Run the same command again to go on")
@@ -102,6 +105,14 @@ def is_io_failure(error: BaseException) -> bool:
 def is_outage(error: BaseException) -> bool:
     """Whether the same command can go on later: the disk is full, or something cannot be reached."""
     return is_io_failure(error) and getattr(error, "errno", None) not in WRONG_PATHS
+
+
+def _in_words(error: BaseException) -> str:
+    """An error of the operating system by its file, what is wrong with it and the way out; others as they are."""
+    if not isinstance(error, OSError) or not error.filename or not error.strerror:
+        return " ".join(str(error).split())
+    refused = error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
+    return f"{error.filename}: {error.strerror}" + (". Give another path, or change its mode" if refused else "")
 
 
 def _remedy(text: str) -> str:

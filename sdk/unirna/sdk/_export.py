@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import uuid
 from abc import ABC, abstractmethod
@@ -90,6 +91,10 @@ def exporting(path: Path, content: Content, endings: Sequence[str], *, force: bo
             writer.close()
         for name, part in parts.items():
             part.replace(name)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) and not error.filename:
+            raise OSError(error.errno, f"{error.strerror}. Make room, then run it again", str(path)) from error
+        raise
     finally:
         for part in parts.values():
             part.unlink(missing_ok=True)
