@@ -36,7 +36,8 @@ from unirna.train import TrainConfig, train
 from unirna.train import config as train_config
 from unirna.train.memory import keep_memory
 from unirna.train.metrics import read_metrics
-from unirna.train.objective import build_objective, to_device
+from unirna.train.objective import to_device
+from unirna.train.objectives import build_objective
 from unirna.train.optimiser import Optimiser
 from unirna.train.parallel import clip
 

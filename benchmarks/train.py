@@ -49,7 +49,8 @@ from unirna.train import TrainConfig
 from unirna.train.masking import mask_tokens
 from unirna.train.memory import keep_memory
 from unirna.train.metrics import read_metrics
-from unirna.train.objective import build_objective, to_device
+from unirna.train.objective import to_device
+from unirna.train.objectives import build_objective
 from unirna.train.optimiser import Optimiser
 from unirna.train.parallel import clip
 from unirna.train.prefetch import BatchPositions, batches, default_processes

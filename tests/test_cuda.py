@@ -18,7 +18,8 @@ from unirna.model import Encoder, Whitening, pack_tokens
 from unirna.model.attention import Segments
 from unirna.train import TrainConfig, latest_checkpoint, train
 from unirna.train.metrics import read_metrics
-from unirna.train.objective import build_objective, to_device
+from unirna.train.objective import to_device
+from unirna.train.objectives import build_objective
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from tests.test_serve import KEY, running
 from unirna import sdk, vectorstore
 from unirna.sdk import _cli, _export
-from unirna.sdk._export import Content, Rows, exporting
+from unirna.sdk._export import exporting
+from unirna.sdk._export_format import Content, Rows
 from unirna.serve.engine import catalogue
 from unirna.serve.engine.engine import Engine
 from unirna.serve.settings import Settings

@@ -10,7 +10,7 @@ import pyarrow as pa
 from unirna.sequence import file_columns
 from unirna.sequence.columns import wider
 from unirna.vectorstore import Collection, Provenance, StoreError, collection_schema, safe_names, storable
-from unirna.vectorstore.schema import OWN
+from unirna.vectorstore.columns import OWN
 
 OURS: Final = ("length", "sha", "vector")
 """Columns of an export of a collection that are worked out again."""

@@ -19,7 +19,7 @@ from unirna.embed.state import State
 from unirna.sequence import InputPiece, Missing, TextTypes, clean_table, column_of, read_tables
 from unirna.sequence.normalise import REJECT_SCHEMA as READ_REJECTS
 from unirna.vectorstore import number_of, scan_rows, split_table
-from unirna.vectorstore.schema import OWN
+from unirna.vectorstore.columns import OWN
 
 KEY_SCHEMA: Final = pa.schema(
     [

@@ -13,7 +13,7 @@ from unirna.embed.partitions import rows_of
 from unirna.embed.plan import Plan
 from unirna.embed.resolve import exceptions_of
 from unirna.sequence import column_of, convert
-from unirna.vectorstore.schema import OWN
+from unirna.vectorstore.columns import OWN
 
 PIECE: Final = ".piece"
 NUMBER: Final = ".number"

@@ -23,8 +23,10 @@ from unirna.tasks.predictor import (
     load_predictor,
 )
 from unirna.tasks.requirements import Applicability, InputRequirements, Motif
+from unirna.tasks.table.data_config import DataConfig
+from unirna.tasks.table.labelled import LabelledTable
 from unirna.tasks.table.pairs import PAIR_MARK, split_pairs
-from unirna.tasks.table.table import DataConfig, LabelledTable, read_labelled
+from unirna.tasks.table.table import read_labelled
 from unirna.tasks.verdict import Verdict
 
 __all__ = [

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from unirna.sequence import InputError
 from unirna.tasks.errors import TaskError
 from unirna.tasks.requirements import InputRequirements
-from unirna.tasks.table.table import DataConfig
+from unirna.tasks.table.data_config import DataConfig
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,10 @@ from unirna.tasks.errors import TaskError
 from unirna.tasks.kinds.by_name import TASKS
 from unirna.tasks.kinds.task import Task, Truth, measure
 from unirna.tasks.predictor import Predictor, find_predictor, load_predictor
+from unirna.tasks.table.data_config import DataConfig
+from unirna.tasks.table.labelled import LabelledTable
 from unirna.tasks.table.summary import describe
-from unirna.tasks.table.table import DataConfig, LabelledTable, read_labelled
+from unirna.tasks.table.table import read_labelled
 from unirna.tasks.table.units import Units
 
 SCHEMA: Final = pa.schema(

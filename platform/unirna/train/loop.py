@@ -26,7 +26,8 @@ from unirna.train.checkpoints import best_loss, prune, read_checkpoint, save_bes
 from unirna.train.config import TrainConfig, TrainError
 from unirna.train.memory import keep_memory
 from unirna.train.metrics import MetricsLog, matrix_rate
-from unirna.train.objective import Metrics, build_objective, to_device
+from unirna.train.objective import Metrics, to_device
+from unirna.train.objectives import build_objective
 from unirna.train.optimiser import Optimiser, restore
 from unirna.train.parallel import Workers, clip, plain_encoder, shard, without_sync, wrap
 from unirna.train.prefetch import BatchPositions, batches, default_processes

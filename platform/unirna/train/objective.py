@@ -1,22 +1,18 @@
 """What an encoder is trained for. The loop asks an objective for a batch and calls it for the loss; it knows no more.
 
 A new objective is a subclass with its own `forward` and a source of batches, a name in `config.OBJECTIVES` and a line in
-`build_objective`.
+`unirna.train.objectives`.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unirna.corpus import Corpus
 from unirna.model import Encoder
 from unirna.model.attention import Segments
-from unirna.train.batches import Batch, BatchSource
-from unirna.train.config import TrainConfig
+from unirna.train.batches import Batch
 from unirna.train.prefetch import BatchProvider
 
 Metrics = dict[str, Tensor]
@@ -69,22 +65,6 @@ class MaskedLanguageModel(Objective):
         """Mean cross-entropy in nats over the chosen places, and the share predicted right."""
         loss_M, right_M = self.losses(*arrays)
         return loss_M.mean(), {"accuracy": right_M.float().mean()}
-
-
-def build_objective(config: TrainConfig, encoder: Encoder, corpus: Corpus) -> Objective:
-    """The objective that the settings name, over the training split."""
-    from unirna.train.contrastive import Contrastive, PairSource  # it builds on this module
-
-    common: dict[str, Any] = {
-        "seed": config.seed,
-        "budget": config.micro_tokens,
-        "context": config.crop,
-        "mask_rate": config.mask_rate,
-    }
-    if config.objective == "masked":
-        return MaskedLanguageModel(encoder, BatchSource(corpus, **common))
-    pairs = PairSource(corpus, **common, group_share=config.group_share, mutation_rate=config.mutation_rate)
-    return Contrastive(encoder, pairs, masked_weight=float(config.objective == "both"))
 
 
 def to_device(batch: Batch, device: torch.device) -> list[Tensor]:

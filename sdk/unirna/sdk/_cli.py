@@ -27,7 +27,8 @@ from unirna.sdk._collections import Collections
 from unirna.sdk._connection_options import ConnectionOptions
 from unirna.sdk._doctor import Doctor
 from unirna.sdk._exceptions import InvalidRequestError, ModelMismatchError, NotFoundError, UniRNAError
-from unirna.sdk._export import OF_VECTORS, Content, Rows, Writer, check_target, exporting
+from unirna.sdk._export import OF_VECTORS, check_target, exporting
+from unirna.sdk._export_format import Content, Rows, Writer
 from unirna.sdk._jobs_cli import JobsCommand
 from unirna.sdk._models import Estimate, LabelSet, ModelInfo, Prediction
 from unirna.sdk._output import Output, check_file, check_folder, described, say, show

@@ -6,16 +6,16 @@ import csv
 import errno
 import json
 import uuid
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Final
 from zipfile import ZIP_STORED, ZipFile
 
 from unirna.sdk._exceptions import InvalidRequestError
+from unirna.sdk._export_format import Content, Rows, Writer, text_of, values_of
+from unirna.sdk._h5ad import H5adWriter
 from unirna.sdk._output import check_file
 
 if TYPE_CHECKING:
@@ -28,41 +28,6 @@ if TYPE_CHECKING:
 COPIED: Final = 1 << 20
 """Bytes that are copied at once."""
 IDS_AT_ONCE: Final = 65_536
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Some rows.
-
-    Attributes:
-        ids: N ids. sequences: N sequences, or none. vectors: float32 [N, H].
-        labels: name -> N values, as Arrow arrays.
-    """
-
-    ids: Sequence[str]
-    vectors: Vectors
-    sequences: Sequence[str] = ()
-    labels: Mapping[str, pyarrow.Array] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Content:
-    """What a file is to hold.
-
-    Attributes:
-        dimension: H. labels: the Arrow schema of the labels; None for none. sequences: whether rows have sequences.
-        about: what made the vectors, for formats that can say it.
-    """
-
-    dimension: int
-    labels: pyarrow.Schema | None = None
-    sequences: bool = False
-    about: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the labels."""
-        return [] if self.labels is None else list(self.labels.names)
 
 
 @contextmanager
@@ -114,39 +79,6 @@ def check_target(path: Path, endings: Sequence[str], *, force: bool = False) -> 
     if not path.parent.is_dir():
         raise InvalidRequestError(f"--out {path}: there is no folder {path.parent}")
     check_file("--out", path)
-
-
-class Writer(ABC):
-    """Writes rows to files of one format.
-
-    Args:
-        paths: of the files. content: what they are to hold.
-    """
-
-    def __init__(self, paths: Sequence[Path], content: Content) -> None:
-        self.paths, self.content = paths, content
-        self.count = 0
-
-    @classmethod
-    def files(cls, path: Path) -> list[Path]:
-        """The files that a name stands for."""
-        return [path]
-
-    def write(self, rows: Rows) -> None:
-        """Add rows."""
-        self.count += len(rows.ids)
-        self._add(rows)
-
-    @abstractmethod
-    def _add(self, rows: Rows) -> None: ...
-
-    def finish(self) -> None:
-        """Write what stands at the end."""
-        return
-
-    @abstractmethod
-    def close(self) -> None:
-        """Close the files, whether all is written or not."""
 
 
 class _Matrix:
@@ -327,8 +259,6 @@ class ParquetWriter(Writer):
 
 
 def _writer(path: Path) -> type[Writer]:
-    from unirna.sdk._h5ad import H5adWriter
-
     writers: dict[str, type[Writer]] = {
         ".npy": NpyWriter,
         ".npz": NpzWriter,
@@ -372,32 +302,3 @@ def rows_of(batch: pyarrow.RecordBatch) -> Rows:
         batch["sequence"].to_pylist(),
         {name: batch[name] for name in names},
     )
-
-
-def values_of(column: pyarrow.Array) -> list[Any]:
-    """Values of an Arrow array as Python ones, as text where there is none (a date beyond the year 9999)."""
-    try:
-        return list(column.to_pylist())
-    except (OverflowError, ValueError):
-        return [_value(column, place) for place in range(len(column))]
-
-
-def _value(column: pyarrow.Array, place: int) -> Any:
-    try:
-        return column[place].as_py()
-    except (OverflowError, ValueError):
-        return str(column.slice(place, 1).to_string()).strip("[] \n")
-
-
-def text_of(value: Any) -> str:
-    """A label's value as text: nothing for a missing one, ISO 8601 for times, hexadecimal for bytes, JSON for lists."""
-    if value is None or value != value:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, (list, tuple, dict)):
-        return json.dumps(value, default=text_of, ensure_ascii=False)
-    if isinstance(value, bytes):
-        return value.hex()
-    iso: Callable[[], str] | None = getattr(value, "isoformat", None)
-    return iso() if iso is not None else str(value)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from unirna.sdk._export import Content, Rows, Writer, text_of, values_of
+from unirna.sdk._export_format import Content, Rows, Writer, text_of, values_of
 
 if TYPE_CHECKING:
     import pyarrow

@@ -2,6 +2,7 @@
 
 from unirna.vectorstore.chance import SIGNIFICANT, Chance, chance_of, keep_chance, measure_chance
 from unirna.vectorstore.collection import Collection, CollectionInfo, exists, list_collections, open
+from unirna.vectorstore.columns import RESERVED, VERIFIED
 from unirna.vectorstore.default import default_collection, set_default
 from unirna.vectorstore.errors import ChangedError, FilterError, ForkedError, ModelMismatchError, StoreError
 from unirna.vectorstore.hints import columns_with, explain_empty, explain_passing
@@ -54,8 +55,6 @@ from unirna.vectorstore.maps import (
 from unirna.vectorstore.names import is_safe, renamed, safe_names, tell_renamed
 from unirna.vectorstore.rows import add, add_labels, delete, upsert
 from unirna.vectorstore.schema import (
-    RESERVED,
-    VERIFIED,
     Index,
     Measurement,
     Provenance,

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from unirna.vectorstore.align import Aligner, Alignment
 from unirna.vectorstore.collection import Collection, kmer_indexes
+from unirna.vectorstore.columns import VERIFIED
 from unirna.vectorstore.errors import StoreError
 from unirna.vectorstore.filters import check_filter, filter_errors
 from unirna.vectorstore.kmer_index import rows_sharing, shares
 from unirna.vectorstore.kmers import Kmers
-from unirna.vectorstore.schema import VERIFIED
 from unirna.vectorstore.vector_cache import VECTOR_CACHE, Matrix, RowNumbers, cosines_of
 
 DEPTH: Final = 200

@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow.fs
 
 from unirna.vectorstore.collection import exists, filesystem_of, list_collections, open, table_uri
+from unirna.vectorstore.columns import OWN
 from unirna.vectorstore.default import default_collection, keep_default, rename_default
 from unirna.vectorstore.errors import StoreError
 from unirna.vectorstore.filters import check_filter
 from unirna.vectorstore.ingest import CHANGE, JOB_PROPERTY, check_name, nucleotides_name, rejects_name
 from unirna.vectorstore.maps import map_name
-from unirna.vectorstore.schema import OWN
 
 KEPT: Final = timedelta(days=14)
 """How long `compact` leaves old versions in place, for those who still read them."""

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from unirna.vectorstore.schema import RESERVED
+from unirna.vectorstore.columns import RESERVED
 
 LONGEST: Final = 100
 """Most characters of a name."""

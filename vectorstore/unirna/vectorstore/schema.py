@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from unirna.vectorstore.errors import StoreError
+from unirna.vectorstore.names import is_safe
 from unirna.vectorstore.types import storable
 
 PROVENANCE_KEY: Final = b"unirna.provenance"
@@ -21,27 +22,9 @@ CHANCE_KEY: Final = "unirna.chance"
 """Key of what random queries find (`Chance`), in the table's configuration."""
 VECTOR_INDEX: Final = "vector_index"
 KMER_INDEX: Final = "kmer_index"
-OLD_KMER_INDEX: Final = "word_index"
-"""The name that unirna 0.1.0 gave it."""
 """Names of a table's indexes."""
-OWN: Final = ("id", "sequence", "length", "sha", "vector")
-"""Columns that every collection has, in this order; label columns follow."""
-VERIFIED: Final = pa.schema(
-    [
-        ("alignment_score", pa.int32()),
-        ("identity", pa.float32()),
-        ("query_coverage", pa.float32()),
-        ("target_coverage", pa.float32()),
-        ("query_start", pa.int32()),
-        ("query_end", pa.int32()),
-        ("target_start", pa.int32()),
-        ("target_end", pa.int32()),
-        ("cigar", pa.string()),
-    ]
-)
-"""Columns that a verified search adds (`Alignment`)."""
-RESERVED: Final = (*OWN, "vectors", "query", "rank", "similarity", "found_by", *VERIFIED.names)
-"""Names that a label column cannot have: our own, and those of a search result. `unirna.vectorstore.names` has the rule."""
+OLD_KMER_INDEX: Final = "word_index"
+"""What unirna 0.1.0 called the index of k-mers."""
 
 
 @dataclass(frozen=True)
@@ -140,8 +123,6 @@ def collection_schema(dimension: int, labels: pa.Schema, provenance: Provenance,
     vector = pa.field("vector", pa.list_(pa.float32(), dimension), nullable=False)
     if level == "nucleotide":
         vector = pa.field("vectors", pa.list_(pa.list_(pa.float16(), dimension)), nullable=False)
-    from unirna.vectorstore.names import is_safe  # which imports this module
-
     taken = [name for name in labels.names if not is_safe(name)]
     if taken:
         raise StoreError(f"label columns cannot be called {', '.join(map(repr, taken))}: rename them (safe_names)")

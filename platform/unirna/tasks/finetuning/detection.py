@@ -15,7 +15,7 @@ from unirna.tasks.finetuning.training import embed_sequences
 from unirna.tasks.kinds.task import Truth
 from unirna.tasks.models.ensemble import ENCODER
 from unirna.tasks.models.out_of_distribution import FEWEST, Detector, Reading, facts_of_detector, fit_detector
-from unirna.tasks.table.table import LabelledTable
+from unirna.tasks.table.labelled import LabelledTable
 
 OTHER_CLASSES = "test rows of other classes"
 """Test rows of classes that training did not see."""

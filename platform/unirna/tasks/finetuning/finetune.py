@@ -41,10 +41,12 @@ from unirna.tasks.plot import predicted_against_true
 from unirna.tasks.predictor import FORMAT, Predictor, base_rates_of, list_predictors, load_predictor
 from unirna.tasks.requirements import InputRequirements, of_equal_lengths
 from unirna.tasks.table import censoring
+from unirna.tasks.table.data_config import DataConfig
+from unirna.tasks.table.labelled import LabelledTable
 from unirna.tasks.table.pairs import PAIR_MARK
 from unirna.tasks.table.splits import sides
 from unirna.tasks.table.summary import describe
-from unirna.tasks.table.table import DataConfig, LabelledTable, read_labelled
+from unirna.tasks.table.table import read_labelled
 from unirna.tasks.table.units import Units
 from unirna.tasks.verdict import Verdict, judge
 

@@ -14,7 +14,7 @@ from unirna.tasks.errors import TaskError
 from unirna.tasks.finetuning.encoder_training import FullConfig
 from unirna.tasks.finetuning.finetune import FinetuneConfig, finetune
 from unirna.tasks.requirements import InputRequirements, Motif
-from unirna.tasks.table.table import DataConfig
+from unirna.tasks.table.data_config import DataConfig
 from unirna.train import run_trials, run_workers
 
 TRAINING = (

@@ -21,7 +21,7 @@ from unirna.tasks.kinds.task import Truth
 from unirna.tasks.models.baselines import SimpleModels
 from unirna.tasks.models.head import LinearHead
 from unirna.tasks.models.out_of_distribution import Detector
-from unirna.tasks.table.table import LabelledTable
+from unirna.tasks.table.labelled import LabelledTable
 
 
 def facts_of_classes(

@@ -21,8 +21,8 @@ from unirna.tasks.finetuning.search_space import Run, Search, candidates, lay_ou
 from unirna.tasks.finetuning.workers import following, train_on_worker
 from unirna.tasks.kinds.task import Task, Truth
 from unirna.tasks.models.head import Features, Fit, LinearHead
+from unirna.tasks.table.labelled import LabelledTable
 from unirna.tasks.table.pairs import difference
-from unirna.tasks.table.table import LabelledTable
 from unirna.tasks.table.units import Units
 from unirna.tasks.table.vectors import VectorCache, nucleotide_vectors
 

@@ -6,18 +6,16 @@ import hashlib
 import shlex
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unirna.base import percent
 from unirna.tasks.errors import TaskError
+from unirna.tasks.table.data_config import DataConfig
 from unirna.tasks.table.homology import similar_groups
 from unirna.tasks.table.pairs import PAIR_MARK
-
-if TYPE_CHECKING:
-    from unirna.tasks.table.table import DataConfig
 
 SPLIT_NAMES: Final = {
     **dict.fromkeys(("train", "training"), "train"),

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unirna.base import counted
-
-if TYPE_CHECKING:
-    from unirna.tasks.table.table import LabelledTable
+from unirna.tasks.table.labelled import LabelledTable
 
 
 def count_rows(sequences: list[str], shas: list[str], labels: list[str], splits: NDArray[np.str_]) -> dict[str, Any]:

@@ -6,18 +6,15 @@ is counted with its reason. The table is held in memory, as labelled data sets a
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from unirna.base import percent
 from unirna.sequence import (
@@ -36,6 +33,8 @@ from unirna.sequence import (
 )
 from unirna.tasks.errors import TaskError
 from unirna.tasks.table.censoring import parse
+from unirna.tasks.table.data_config import DataConfig
+from unirna.tasks.table.labelled import LabelledTable
 from unirna.tasks.table.pairs import PAIR_MARK, paired
 from unirna.tasks.table.splits import UNUSED, has_classes, named_splits, random_splits, sides, strata, with_validation
 from unirna.tasks.table.summary import count_rows, quantiles_of, tally
@@ -47,144 +46,6 @@ FLAGS: Final = {
 }
 """What the columns of several labels may hold, in any case."""
 NO_NUMBER: Final = "label is no number"
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """A labelled table and how it is divided.
-
-    Attributes:
-        data: files, folders, globs or URIs.
-        label_column, sequence_column, id_column: its columns; rows of a table without the id column are named by number.
-        label_columns: instead of a label column, one for each of several labels: 1 or 0 (true or false, yes or no), empty
-            where it is not known.
-        numeric: the labels are measured values, not names of classes; ">1000" and "<0.5" of sequences are bounds, which
-            training alone uses.
-        level: "nucleotide" where a label is a list with one value for each nucleotide, null or NaN if none was measured;
-            in text a JSON list.
-        split_column: says which rows train, validate and test; empty for a random split.
-        split_names: further values of that column, as "test=test13". When any is given, rows of other values are left out.
-        valid_share, test_share: shares of the distinct sequences, of each class if there are any, where no column says.
-        seed: of the random split. split_by: what a random split keeps on one side: copies of a sequence, or all that are
-            similar (`similar_groups`).
-        reference_column: of values that are of a sequence as against another one, which stands here: a variant and what it
-            is a variant of. A random split keeps all rows of one reference on one side.
-        held_out_column: says of validation and test rows whether they are of "families" that training does not have, or new
-            "members" of those that it has; both are measured apart.
-        allow_copies: whether test rows whose sequence stands in training too may stay, to be measured with and without.
-        encoding: of text, such as "latin-1"; by default UTF-8, or what a file's byte-order mark says.
-        column_type: types of columns of text tables, as "NAME=TYPE"; by default what all of their text is.
-    """
-
-    data: tuple[str, ...]
-    label_column: str
-    sequence_column: str = "sequence"
-    id_column: str = "id"
-    split_column: str = ""
-    split_names: tuple[str, ...] = ()
-    valid_share: float = 0.1
-    test_share: float = 0.2
-    seed: int = 0
-    numeric: bool = False
-    level: Literal["sequence", "nucleotide"] = "sequence"
-    split_by: Literal["sequence", "similarity"] = "sequence"
-    allow_copies: bool = False
-    held_out_column: str = ""
-    label_columns: tuple[str, ...] = ()
-    reference_column: str = ""
-    encoding: str = ""
-    column_type: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.reference_column and not (self.numeric and self.level == "sequence"):
-            raise TaskError(
-                f"reference column {self.reference_column}: expected values of sequences, named with --target-column"
-            )
-        if self.label_columns and (self.numeric or self.label_column or len(set(self.label_columns)) < 2):
-            raise TaskError(
-                f"label columns {', '.join(self.label_columns)}: expected two or more of true or false labels, and "
-                "no other column of labels or values"
-            )
-        if self.level == "nucleotide" and not self.numeric:
-            raise TaskError("level nucleotide predicts a value for each nucleotide: name their column with --target-column")
-        if not (self.valid_share > 0 and self.test_share > 0 and self.valid_share + self.test_share < 1):
-            raise TaskError(
-                f"valid_share {self.valid_share} and test_share {self.test_share}: expected both above 0, their sum below 1"
-            )
-
-
-@dataclass(frozen=True)
-class LabelledTable:
-    """The usable rows of a labelled table, N of them, in file order.
-
-    Attributes:
-        ids, sequences, shas, labels: N strings each; sequences normalised.
-        numeric: whether the labels are measured values. level: of what; lists of them stand as text in `labels`.
-        label_names: of several labels, which then stand as text in `labels`.
-        pairs: whether `sequences` are pairs (`unirna.tasks.table.pairs`).
-        held_out: "families" or "members" of each row, where the table says how it is held out; else empty.
-        splits: "train", "valid" or "test" of each row.
-        split: how the table was divided, in words.
-        counts: what was read, kept and rejected, by reason; classes, lengths, duplicates.
-    """
-
-    ids: list[str]
-    sequences: list[str]
-    shas: list[str]
-    labels: list[str]
-    splits: NDArray[np.str_]
-    split: str
-    counts: dict[str, Any]
-    numeric: bool = False
-    level: Literal["sequence", "nucleotide"] = "sequence"
-    label_names: tuple[str, ...] = ()
-    pairs: bool = False
-    held_out: list[str] = field(default_factory=list)
-
-    @property
-    def flags(self) -> NDArray[np.float64]:
-        """Several labels of each row: float64 [N, C] of 1, 0 and, where one is not known, NaN."""
-        return np.array([[float(flag) for flag in label.split(" ")] for label in self.labels])
-
-    @property
-    def values(self) -> NDArray[np.float64]:
-        """The labels as measured values, float64 [N]; of nucleotides, those that were measured, sequence after sequence."""
-        if self.level == "nucleotide":
-            everything = np.concatenate(self.profiles)
-            return everything[np.isfinite(everything)]
-        return np.array([float(parse(label)[0]) for label in self.labels])
-
-    @property
-    def sides(self) -> NDArray[np.int8]:
-        """Of the values of sequences, int8 [N]: 1 if the value is at least that, -1 if at most, 0 if it is that."""
-        return np.array([parse(label)[1] for label in self.labels], np.int8)
-
-    @property
-    def profiles(self) -> list[NDArray[np.float64]]:
-        """The values of each sequence's nucleotides, float64 [L] each, NaN if none was measured."""
-        return [np.array([float(value) for value in label.split(" ")]) for label in self.labels]
-
-    def held_out_as(self, rows: NDArray[np.int64], kind: str) -> NDArray[np.int64]:
-        """Those of the rows that are held out as "families" or as "members"; none where the table does not say."""
-        return np.array([i for i in rows.tolist() if self.held_out and self.held_out[i] == kind], np.int64)
-
-    def rows(self, split: str) -> NDArray[np.int64]:
-        """Indices of the rows of a split; of all rows for "all"."""
-        return np.arange(len(self.labels)) if split == "all" else np.flatnonzero(self.splits == split)
-
-    def classes_in(self, split: str) -> Counter[str]:
-        """Rows of each class in a split."""
-        return Counter(self.labels[i] for i in self.rows(split))
-
-    @property
-    def digest(self) -> str:
-        """16 hex digits that name the content: sequences, labels and splits, in order."""
-        lines = (f"{a} {b} {c}\n" for a, b, c in zip(self.shas, self.labels, self.splits.tolist(), strict=True))
-        return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
-
-    def unseen(self, rows: NDArray[np.int64], training: set[str]) -> NDArray[np.bool_]:
-        """Which of the rows have a sequence that is not among `training` (shas)."""
-        return np.array([self.shas[i] not in training for i in rows], bool)
 
 
 def read_labelled(config: DataConfig, *, whole: bool = False) -> LabelledTable:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unirna.tasks.table.table import LabelledTable
+from unirna.tasks.table.labelled import LabelledTable
 
 Numbers = NDArray[np.int64]
 
