@@ -11,10 +11,12 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from unirna.base import percent
 from unirna.sequence import (
@@ -48,6 +50,49 @@ FLAGS: Final = {
 NO_NUMBER: Final = "label is no number"
 
 
+@dataclass(frozen=True)
+class _Usable:
+    """What was read.
+
+    Attributes:
+        rows: id, sequence, sha, label, split and held_out of each usable row, all text.
+        read: number of rows before any was left out. left_out: how many were, by reason.
+        example: the first label that is no number, in words; "" for none. missing: words read as no value.
+    """
+
+    rows: pa.Table
+    read: int
+    left_out: Counter[str]
+    example: str
+    missing: Missing
+
+
+@dataclass(frozen=True)
+class _Divided:
+    """Rows and the split of each.
+
+    Attributes:
+        rows: as `_Usable.rows`. splits: "train", "valid" or "test" of each. text: how they were divided, in words.
+        left_out: how many rows were left out on the way, by reason.
+    """
+
+    rows: pa.Table
+    splits: NDArray[np.str_]
+    text: str
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def column(self, name: str) -> list[str]:
+        """The values of a column."""
+        return list(self.rows[name].to_pylist())
+
+    def only(self, keep: NDArray[np.bool_], reason: str) -> _Divided:
+        """The rows to keep; the others are counted under the reason."""
+        if keep.all():
+            return self
+        left_out = self.left_out + Counter({reason: int((~keep).sum())})
+        return replace(self, rows=self.rows.filter(pa.array(keep)), splits=self.splits[keep], left_out=left_out)
+
+
 def read_labelled(config: DataConfig, *, whole: bool = False) -> LabelledTable:
     """Read a labelled table and divide it.
 
@@ -58,6 +103,32 @@ def read_labelled(config: DataConfig, *, whole: bool = False) -> LabelledTable:
     Raises:
         InputError: a file that cannot be read, or a column that is not there.
         TaskError: a label column of measured numbers, an unknown split name, no rows to train or to test on.
+    """
+    usable = _usable_rows(config)
+    divided = _without_bounds(_divide(usable.rows, config, whole), config)
+    ids, sequences, shas, labels = (divided.column(name) for name in ("id", "sequence", "sha", "label"))
+    left_out = usable.left_out + divided.left_out
+    counts: dict[str, Any] = {"read": usable.read, "kept": len(ids)}
+    counts |= {"rejected": left_out.total(), "rejected_by_reason": dict(left_out)}
+    if usable.example:
+        counts["no_number"] = usable.example
+    if usable.missing:
+        words = sorted(usable.missing.items())
+        counts["read_as_missing"] = {f"{column} {word}": count for (column, word), count in words}
+    counts |= count_rows([text.rpartition(PAIR_MARK)[2] for text in sequences], shas, labels, divided.splits)
+    held_out = divided.column("held_out") if config.held_out_column else []
+    facts = (config.numeric, config.level, config.label_columns, bool(config.reference_column))
+    table = LabelledTable(ids, sequences, shas, labels, divided.splits, divided.text, counts, *facts, held_out=held_out)
+    counts |= _counts_of_kind(table)
+    _check_splits(table, config, whole)
+    return table
+
+
+def _usable_rows(config: DataConfig) -> _Usable:
+    """Read all files; leave out, and count by reason, rows without a usable sequence or label.
+
+    Raises:
+        TaskError: no row is left.
     """
     tables: list[pa.Table] = []
     reasons: Counter[str] = Counter()
@@ -84,87 +155,93 @@ def read_labelled(config: DataConfig, *, whole: bool = False) -> LabelledTable:
             if not example and NO_NUMBER in problems:
                 at = problems.index(NO_NUMBER)
                 example = _example(piece.path, config.label_column, good["number"][at].as_py(), found[at])
-            usable = [not problem for problem in problems]
-            tables.append(good.filter(pa.array(usable, pa.bool_())))
+            tables.append(good.filter(pa.array([not problem for problem in problems], pa.bool_())))
     rows = pa.concat_tables(tables) if tables else None
     if rows is None or not rows.num_rows:
         raise TaskError(
             f"{', '.join(config.data)}: no usable row of {read} read. Rejected: {_listed(reasons)}"
             + (f". {example}" if example else "")
         )
-    ids, sequences, shas, labels, named, held_out = (
-        rows[c].to_pylist() for c in ("id", "sequence", "sha", "label", "split", "held_out")
-    )
+    return _Usable(rows, read, reasons, example, missing)
+
+
+def _divide(rows: pa.Table, config: DataConfig, whole: bool) -> _Divided:
+    """Divide the rows: all test rows, by the split column, or at random."""
     if whole:
-        splits, text = np.full(len(ids), "test", dtype="<U6"), "the whole table"
-    elif config.split_column:
-        splits, text = named_splits(named, config)
-        used = splits != UNUSED
-        if not used.all():
-            reasons["split not used"] += int((~used).sum())
-            ids, sequences, shas, labels, held_out = (
-                [x for x, keep in zip(column, used, strict=True) if keep]
-                for column in (ids, sequences, shas, labels, held_out)
-            )
-            splits = splits[used]
-        splits, more = with_validation(splits, sides(sequences, shas, config), strata(labels, config), config)
-        text += more
+        return _Divided(rows, np.full(rows.num_rows, "test", dtype="<U6"), "the whole table")
+    if config.split_column:
+        splits, text = named_splits(rows["split"].to_pylist(), config)
+        divided = _Divided(rows, splits, text).only(splits != UNUSED, "split not used")
+        splits, more = with_validation(divided.splits, *_sides_and_strata(divided.rows, config), config)
+        return replace(divided, splits=splits, text=text + more)
+    shares = {"test": config.test_share, "valid": config.valid_share}
+    splits = random_splits(*_sides_and_strata(rows, config), shares, config.seed)
+    by = "reference" if config.reference_column else config.split_by
+    if config.split_by == "sequence":
+        together = f"{'all of one reference' if config.reference_column else 'copies of a sequence'} on one side"
     else:
-        shares = {"test": config.test_share, "valid": config.valid_share}
-        splits = random_splits(sides(sequences, shas, config), strata(labels, config), shares, config.seed)
-        by = "reference" if config.reference_column else config.split_by
-        text = (
-            f"random by {by}, seed {config.seed}: {percent(config.test_share)} test and {percent(config.valid_share)} "
-            f"validation{' of each class' if has_classes(config) else ''}, "
-            + (
-                f"{'all of one reference' if config.reference_column else 'copies of a sequence'} on one side"
-                if config.split_by == "sequence"
-                else "sequences that share a quarter of their 10-mers on one side"
-            )
-        )
-    bounded = config.numeric and config.level == "sequence"
-    outside = np.array([bounded and parse(label)[1] != 0 for label in labels], bool) & (splits != "train")
-    if outside.any():
-        reasons["a bound, not a value, outside training"] += int(outside.sum())
-        ids, sequences, shas, labels, held_out = (
-            [x for x, left in zip(column, outside, strict=True) if not left]
-            for column in (ids, sequences, shas, labels, held_out)
-        )
-        splits = splits[~outside]
-        if not ids:
-            raise TaskError(f"{', '.join(config.data)}: all labels are bounds, so nothing can be measured on them")
-    counts = {"read": read, "kept": len(ids), "rejected": sum(reasons.values()), "rejected_by_reason": dict(+reasons)}
-    if example:
-        counts["no_number"] = example
-    if missing:
-        counts["read_as_missing"] = {f"{column} {word}": count for (column, word), count in sorted(missing.items())}
-    counts |= count_rows([sequence.rpartition(PAIR_MARK)[2] for sequence in sequences], shas, labels, splits)
-    facts = (config.numeric, config.level, config.label_columns, bool(config.reference_column))
-    table = LabelledTable(
-        ids, sequences, shas, labels, splits, text, counts, *facts, held_out=held_out if config.held_out_column else []
+        together = "sequences that share a quarter of their 10-mers on one side"
+    text = (
+        f"random by {by}, seed {config.seed}: {percent(config.test_share)} test and {percent(config.valid_share)} "
+        f"validation{' of each class' if has_classes(config) else ''}, {together}"
     )
-    if config.reference_column:
-        first = np.array([pair.partition(PAIR_MARK)[0] for pair in sequences])
-        both = np.isin(first[splits == "test"], first[splits != "test"])
-        table.counts["test_rows_of_references_seen"] = int(both.sum())
-    if config.label_columns:
-        table.counts["num_classes"] = len(config.label_columns)
-        table.counts["per_label"] = {
-            split: tally(table, split) for split in ("train", "valid", "test") if len(table.rows(split))
-        }
-    if config.numeric:
+    return _Divided(rows, splits, text)
+
+
+def _sides_and_strata(rows: pa.Table, config: DataConfig) -> tuple[Any, Any]:
+    """What a random split keeps together, and what it divides evenly, of each row (`unirna.tasks.table.splits`)."""
+    sequences, shas, labels = (rows[name].to_pylist() for name in ("sequence", "sha", "label"))
+    return sides(sequences, shas, config), strata(labels, config)
+
+
+def _without_bounds(divided: _Divided, config: DataConfig) -> _Divided:
+    """Leave out validation and test rows whose label is a bound, such as ">1000": nothing can be measured on them.
+
+    Raises:
+        TaskError: no row is left.
+    """
+    if not (config.numeric and config.level == "sequence"):
+        return divided
+    bound = np.array([parse(label)[1] != 0 for label in divided.column("label")], bool)
+    found = divided.only(~bound | (divided.splits == "train"), "a bound, not a value, outside training")
+    if not found.rows.num_rows:
+        raise TaskError(f"{', '.join(config.data)}: all labels are bounds, so nothing can be measured on them")
+    return found
+
+
+def _counts_of_kind(table: LabelledTable) -> dict[str, Any]:
+    """Counts that tables of pairs, of several labels and of values have beside those of all tables."""
+    counts: dict[str, Any] = {}
+    if table.pairs:
+        first = np.array([pair.partition(PAIR_MARK)[0] for pair in table.sequences])
+        both = np.isin(first[table.splits == "test"], first[table.splits != "test"])
+        counts["test_rows_of_references_seen"] = int(both.sum())
+    if table.label_names:
+        counts["num_classes"] = len(table.label_names)
+        splits = [split for split in ("train", "valid", "test") if len(table.rows(split))]
+        counts["per_label"] = {split: tally(table, split) for split in splits}
+    if table.numeric:
+        bounded = table.level == "sequence"
         sides_of = table.sides if bounded else np.zeros(len(table.values), np.int8)
-        table.counts["values"] = quantiles_of(table.values[sides_of == 0] if (sides_of == 0).any() else table.values)
+        counts["values"] = quantiles_of(table.values[sides_of == 0] if (sides_of == 0).any() else table.values)
         if sides_of.any():
-            table.counts["bounds"] = {"at_least": int((sides_of > 0).sum()), "at_most": int((sides_of < 0).sum())}
+            counts["bounds"] = {"at_least": int((sides_of > 0).sum()), "at_most": int((sides_of < 0).sum())}
+    return counts
+
+
+def _check_splits(table: LabelledTable, config: DataConfig, whole: bool) -> None:
+    """See that there are rows to train and to test on.
+
+    Raises:
+        TaskError: there are none.
+    """
     for split in ("test",) if whole else ("train", "test"):
         if not len(table.rows(split)):
             raise TaskError(
-                f"no row to {split} on: the split ({text}) gives {dict(Counter(splits.tolist()))}. "
+                f"no row to {split} on: the split ({table.split}) gives {dict(Counter(table.splits.tolist()))}. "
                 + _why_too_few(table, config)
                 + ("Leave out --split-column for a random split" if config.split_column else "Give more rows")
             )
-    return table
 
 
 def _tables(piece: InputPiece, config: DataConfig, missing: Missing) -> list[pa.Table]:
