@@ -389,7 +389,7 @@ def test_a_file_of_the_state_appears_only_when_it_is_whole(tmp_path: Path) -> No
     with pytest.raises(RuntimeError), state.writing("folder/half.json") as sink:
         sink.write(b"{")
         raise RuntimeError
-    assert not state.has("folder/half.json") and state.names("folder") == []
+    assert not state.has("folder/half.json") and state.names("folder", "json") == []
 
 
 def test_small_files_share_a_unit_and_large_ones_do_not() -> None:

@@ -61,7 +61,7 @@ def test_a_part_holds_all_records_of_its_sequences_and_no_record_is_lost(
     state, parts = State(str(tmp_path / "state")), 5
     units = plan_units(plan_pieces([str(tmp_path / "a.fasta"), str(tmp_path / "b.parquet")]), 1 << 20)
     notes = [scan_unit(state, unit, FileInput("id", "sequence", ()), "job", 1, parts) for unit in units]
-    assert len(units) == 1 and len(state.names("rows")) == 2  # one file for each set of labels
+    assert len(units) == 1 and len(state.names("rows", "arrow")) == 2  # one file for each set of labels
     seen: dict[str, int] = {}
     ids: list[str] = []
     for part in range(parts):

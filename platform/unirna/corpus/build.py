@@ -33,8 +33,9 @@ from unirna.corpus.resolve import EXCLUDED_SCHEMA, resolve_bucket
 from unirna.corpus.scan import CorpusUnit, num_buckets, plan_units, scan_unit
 from unirna.corpus.shards import FORMAT, SPLITS, CorpusError, digest_file, is_corpus
 from unirna.corpus.summary import write_summary
-from unirna.corpus.work import Work, appearing, write_json
+from unirna.corpus.work import Work
 from unirna.job import Progress, package_version, say
+from unirna.runs import new_file, read_json, write_json
 from unirna.sequence import (
     REJECT_SCHEMA,
     InputError,
@@ -78,7 +79,7 @@ def build_corpus(config: BuildConfig, map_pieces: Mapper = lambda f, items: map(
     _check_columns([piece for unit in units for piece in unit.pieces], config)
     recipe = _recipe(config, units, sets)
     if is_corpus(out):
-        manifest: dict[str, Any] = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = read_json(out / "manifest.json")
         if manifest.get("recipe") != recipe:
             path = changed_path(manifest.get("recipe", {}).get("files", []), recipe["files"])
             other = f"an earlier content of {path}" if path else "other data or settings"
@@ -159,7 +160,7 @@ def build_corpus(config: BuildConfig, map_pieces: Mapper = lambda f, items: map(
         files[name] = {"bytes": (out / name).stat().st_size, "blake2b": digest_file(out / name)}
     write_json(out / "manifest.json", {**manifest, "files": files})
     shutil.rmtree(work.folder)
-    finished: dict[str, Any] = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
+    finished: dict[str, Any] = read_json(out / "manifest.json")
     return finished
 
 
@@ -220,7 +221,7 @@ def _start(work: Work, out: Path, recipe: dict[str, Any], config: BuildConfig) -
     started = work.folder / "started.json"
     installed = mmseqs_version()
     if started.exists():
-        before = json.loads(started.read_text(encoding="utf-8"))
+        before = read_json(started)
         if before["recipe"] == recipe and before["tools"]["mmseqs2"] in ("", installed):
             tools: dict[str, str] = before["tools"]
             return tools
@@ -385,7 +386,7 @@ def _cluster_statistics(sizes: Counter[int]) -> dict[str, Any]:
 
 def _gather(work: Work, out: Path, stage: str, count: int, schema: pa.Schema) -> None:
     """One Parquet file of what the parts of a stage set aside, copied part by part."""
-    with appearing(out / f"{stage}.parquet") as beside, pq.ParquetWriter(beside, schema) as writer:
+    with new_file(out / f"{stage}.parquet") as beside, pq.ParquetWriter(beside, schema) as writer:
         for number in range(count):
             table: pa.Table = pq.read_table(work.at(stage, number, "parquet"))
             if table.num_rows:

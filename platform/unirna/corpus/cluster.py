@@ -18,6 +18,9 @@ MinHash: the same idea as linclust's in our own steps over buckets on disk, each
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -30,8 +33,9 @@ from unirna.corpus import mmseqs
 from unirna.corpus.config import BuildConfig
 from unirna.corpus.exclude import write_fasta
 from unirna.corpus.kmers import VERIFY_K, blocks, distinct_kmers, least_shared, mixed, shared_kmers, text_of
-from unirna.corpus.work import Kept, Work, appearing
+from unirna.corpus.work import Kept, Work
 from unirna.job import num_cpus
+from unirna.runs import new_file
 
 SKETCH: Final = 48
 SKETCH_K: Final = 14
@@ -60,7 +64,7 @@ def cluster_mmseqs(work: Work, starts: NDArray[np.int64], config: BuildConfig) -
         shutil.rmtree(scratch, ignore_errors=True)  # of a killed run
         scratch.mkdir(parents=True)
         inputs = [work.at("letters", b, "fasta") for b in range(buckets) if starts[b + 1] > starts[b]]
-        with appearing(table) as beside:
+        with new_file(table) as beside:
             mmseqs.linclust(
                 inputs,
                 beside,
@@ -70,10 +74,15 @@ def cluster_mmseqs(work: Work, starts: NDArray[np.int64], config: BuildConfig) -
                 coverage=config.coverage,
                 threads=num_cpus(),
             )
-    arrays = [
-        np.lib.format.open_memmap(_folder(work) / f"{b:05d}.part", "w+", np.int64, (int(starts[b + 1] - starts[b]),))
-        for b in range(buckets)
-    ]
+    with ExitStack() as stack:
+        files = [stack.enter_context(new_file(work.at("cluster", b, "npy"))) for b in range(buckets)]
+        sizes = np.diff(starts).tolist()
+        arrays = [np.lib.format.open_memmap(file, "w+", np.int64, (n,)) for file, n in zip(files, sizes, strict=True)]
+        _fill_representatives(arrays, table, starts)
+
+
+def _fill_representatives(arrays: Sequence[NDArray[np.int64]], table: Path, starts: NDArray[np.int64]) -> None:
+    """Fill the representative of each sequence, one array for each bucket, from MMseqs2's table."""
     for array in arrays:
         array[:] = UNDECIDED
     names = ["representative", "member"]
@@ -91,14 +100,6 @@ def cluster_mmseqs(work: Work, starts: NDArray[np.int64], config: BuildConfig) -
     for b, array in enumerate(arrays):
         alone = np.flatnonzero(array == UNDECIDED)  # shorter than a k-mer: MMseqs2 leaves them out
         array[alone] = alone + starts[b]
-        array.flush()
-        (_folder(work) / f"{b:05d}.part").replace(work.at("cluster", b, "npy"))
-
-
-def _folder(work: Work) -> Any:
-    folder = work.folder / "cluster"
-    folder.mkdir(exist_ok=True)
-    return folder
 
 
 # ---- MinHash -------------------------------------------------------------------------------------------------------

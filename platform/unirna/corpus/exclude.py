@@ -26,7 +26,8 @@ from unirna.corpus import mmseqs
 from unirna.corpus.config import BuildConfig, CorpusSource
 from unirna.corpus.kmers import VERIFY_K, blocks, distinct_kmers, estimated_identity, least_shared, shared_kmers, text_of
 from unirna.corpus.scan import sha_array
-from unirna.corpus.work import Work, appearing
+from unirna.corpus.work import Work
+from unirna.runs import new_file
 from unirna.sequence import clean_table, plan_pieces, read_tables
 
 MIN_ALIGNED: Final = 30
@@ -87,7 +88,7 @@ def write_references(work: Work, sets: list[CorpusSource], config: BuildConfig) 
 def write_fasta(path: Path, names: Any, sequences: pa.ChunkedArray) -> None:
     """Write FASTA of DNA sequences, a line to a sequence."""
     dna = pc.replace_substring(sequences, "U", "T")
-    with appearing(path) as beside, beside.open("w", encoding="utf-8") as sink:
+    with new_file(path) as beside, beside.open("w", encoding="utf-8") as sink:
         for name, sequence in zip(names.to_pylist(), dna.to_pylist(), strict=True):
             sink.write(f">{name}\n{sequence}\n")
 

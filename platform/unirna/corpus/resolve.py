@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from unirna.corpus.config import BuildConfig
 from unirna.corpus.exclude import References, find_excluded
 from unirna.corpus.scan import ROW_SCHEMA, CorpusUnit, sha_words
-from unirna.corpus.work import Work, appearing
+from unirna.corpus.work import Work
+from unirna.runs import new_file
 
 EXCLUDED_SCHEMA: Final = pa.schema(
     [
@@ -71,7 +72,7 @@ def resolve_bucket(
         excluded.append(_excluded(kept, rows_out, sources, sets, members["id"], hits["identity"], hits["coverage"]))
         left = np.setdiff1d(left, rows_out)
     out = pa.concat_tables(excluded)
-    with appearing(work.at("excluded", bucket, "parquet")) as beside:
+    with new_file(work.at("excluded", bucket, "parquet")) as beside:
         pq.write_table(out, beside)
     kept = kept.take(left)
     work.write_table("kept", bucket, kept)

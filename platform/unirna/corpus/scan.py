@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from unirna.corpus.config import BuildConfig, CorpusSource
-from unirna.corpus.work import Work, appearing
+from unirna.corpus.work import Work
+from unirna.runs import new_file
 from unirna.sequence import (
     REJECT_SCHEMA,
     InputError,
@@ -126,7 +127,7 @@ def scan_unit(
         if waiting:
             yield _with_buckets(pa.concat_tables(waiting), buckets)
 
-    with appearing(work.at("rejects", number, "parquet")) as beside, pq.ParquetWriter(beside, REJECT_SCHEMA) as bad:
+    with new_file(work.at("rejects", number, "parquet")) as beside, pq.ParquetWriter(beside, REJECT_SCHEMA) as bad:
         work.write_parts("rows", number, ROW_SCHEMA, chunks(bad), buckets)
     record = {"source": unit.source, "read": read, "rejected": dict(reasons)}
     work.finish("rows", number, {**record, "groups": sorted(groups)})

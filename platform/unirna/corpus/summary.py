@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from unirna.base import percent
-from unirna.corpus.work import appearing
+from unirna.runs import new_file
 
 _STYLE: Final = """
 body{font:15px/1.5 system-ui,sans-serif;color:#1d2733;background:#fff;max-width:62rem;margin:2rem auto;padding:0 1rem}
@@ -22,7 +22,7 @@ svg text{font:11px system-ui,sans-serif;fill:#55606e}svg rect{fill:#2b6cb0}
 
 def write_summary(path: Path, manifest: dict[str, Any]) -> None:
     """Write the page of a manifest."""
-    with appearing(path) as beside:
+    with new_file(path) as beside:
         beside.write_text(_page(manifest), encoding="utf-8")
 
 

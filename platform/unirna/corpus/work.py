@@ -6,10 +6,7 @@ after the other, are sorted by it. A kept sequence is known by its index in that
 
 from __future__ import annotations
 
-import json
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -19,23 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-
-def write_json(path: Path, content: object) -> None:
-    """Write a JSON file that appears only once it is whole."""
-    with appearing(path) as beside:
-        beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def appearing(path: Path) -> Iterator[Path]:
-    """A path to write to, whose file or folder takes its name only when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        yield beside
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+from unirna.runs import new_file, read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -62,12 +43,11 @@ class Work:
 
     def record(self, stage: str, number: int) -> dict[str, Any]:
         """What came of a finished part of a stage."""
-        content: dict[str, Any] = json.loads(self.at(stage, number, "json").read_text(encoding="utf-8"))
-        return content
+        return read_json(self.at(stage, number, "json"))
 
     def write_array(self, stage: str, number: int, array: NDArray[Any]) -> None:
         """Write a numpy array."""
-        with appearing(self.at(stage, number, "npy")) as beside, beside.open("wb") as sink:
+        with new_file(self.at(stage, number, "npy")) as beside, beside.open("wb") as sink:
             np.save(sink, array)
 
     def array(self, stage: str, number: int) -> NDArray[Any]:
@@ -77,7 +57,7 @@ class Work:
 
     def write_table(self, stage: str, number: int, table: pa.Table) -> None:
         """Write an Arrow table as one uncompressed batch, to be memory-mapped."""
-        with appearing(self.at(stage, number, "arrow")) as beside, pa.ipc.new_file(str(beside), table.schema) as writer:
+        with new_file(self.at(stage, number, "arrow")) as beside, pa.ipc.new_file(str(beside), table.schema) as writer:
             writer.write_table(table.combine_chunks(), max_chunksize=max(table.num_rows, 1))
 
     def table(self, stage: str, number: int) -> pa.Table:
@@ -98,7 +78,7 @@ class Work:
         """
         options = pa.ipc.IpcWriteOptions(compression="zstd")
         path = self.at(stage, number, "arrow")
-        with appearing(path) as beside, pa.ipc.new_file(str(beside), schema, options=options) as writer:
+        with new_file(path) as beside, pa.ipc.new_file(str(beside), schema, options=options) as writer:
             for table, part in chunks:
                 ordered = table.select(schema.names).cast(schema).take(np.argsort(part, kind="stable")).combine_chunks()
                 ends = np.cumsum(np.bincount(part, minlength=parts)).tolist()

@@ -21,8 +21,9 @@ from unirna.corpus.cluster import lengths_of
 from unirna.corpus.config import BuildConfig
 from unirna.corpus.scan import sha_words
 from unirna.corpus.shards import SPLITS, digest_file
-from unirna.corpus.work import Kept, Work, appearing
+from unirna.corpus.work import Kept, Work
 from unirna.model import tokenise
+from unirna.runs import new_file
 
 LENGTH_EDGES: Final = (
     *(0, 20, 30, 40, 50, 60, 80, 100, 120, 150, 200, 250, 300, 400, 500),
@@ -115,7 +116,7 @@ def write_shard(
         stem = f"{name}-{bucket:05d}"
         part = table.take(rows)
         offsets = np.concatenate([[0], np.cumsum(lengths[rows])]).astype(np.int64)
-        with appearing(out / f"{stem}.tokens") as beside, beside.open("wb") as sink:
+        with new_file(out / f"{stem}.tokens") as beside, beside.open("wb") as sink:
             for batch in part.select(["sequence"]).to_batches(max_chunksize=4096):
                 sink.write(tokenise("".join(batch["sequence"].to_pylist())).tobytes())
         arrays = {
@@ -126,7 +127,7 @@ def write_shard(
             "cumulative": np.cumsum(weight[rows]),
         }
         for ending, array in arrays.items():
-            with appearing(out / f"{stem}.{ending}.npy") as beside, beside.open("wb") as sink:
+            with new_file(out / f"{stem}.{ending}.npy") as beside, beside.open("wb") as sink:
                 np.save(sink, array)
         ids = {
             "id": part["id"],
@@ -136,7 +137,7 @@ def write_shard(
             "group": part["group"],
             "split": pa.array([name] * len(rows), pa.string()).dictionary_encode(),
         }
-        with appearing(out / f"{stem}.ids.parquet") as beside:
+        with new_file(out / f"{stem}.ids.parquet") as beside:
             pq.write_table(pa.table(ids), beside)
         by_source = np.bincount(source[rows], minlength=len(sources))
         nucleotides = np.bincount(source[rows], lengths[rows], len(sources))

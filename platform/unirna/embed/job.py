@@ -17,7 +17,6 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
@@ -33,6 +32,7 @@ from unirna.embed.scan import UNIT_BYTES, CollectionInput, FileInput, plan_units
 from unirna.embed.state import SPOOL, State, job_key
 from unirna.embed.steps import HELD_ROWS, embed, num_gpus, resolve, scan, still_good
 from unirna.job import JobError, connect_ray, package_version, plan_workers, say
+from unirna.runs import absolute
 from unirna.sequence import (
     InputError,
     InputPiece,
@@ -117,7 +117,7 @@ def embed_collection(config: EmbedConfig) -> dict[str, Any]:
 def _attempt(config: EmbedConfig, started: float) -> dict[str, Any]:
     from unirna import model  # here, and not above: workers that only read import this module without torch
 
-    store, path = _absolute(config.store), _absolute(config.model, if_there=True)
+    store, path = absolute(config.store), absolute(config.model, if_there=True)
     vectorstore.check_name(config.collection)
     name = config.collection if config.level == "sequence" else vectorstore.nucleotides_name(config.collection)
 
@@ -134,7 +134,7 @@ def _attempt(config: EmbedConfig, started: float) -> dict[str, Any]:
         if collection is not None:
             collection.check_model(encoder.fingerprint, config.model)
         pieces = plan_pieces(
-            [_absolute(item) for item in config.inputs],
+            [absolute(item) for item in config.inputs],
             piece_bytes=UNIT_BYTES,
             spool=None if "://" in store else f"{store}/{SPOOL}",
             encoding=config.encoding,
@@ -406,10 +406,3 @@ def _chunk_nucleotides(flops: int, nucleotides: int, workers: int) -> int:
     least, most = CHUNK_FLOPS["cuda" if num_gpus() else "cpu"]
     fair = nucleotides // (workers * CHUNKS_PER_WORKER)
     return min(max(fair, int(least / flops)), int(most / flops))
-
-
-def _absolute(path: str, *, if_there: bool = False) -> str:
-    """A local path in the form that every worker on this machine reads alike; URIs as they are."""
-    if "://" in path or path == "-" or (if_there and not Path(path).exists()):
-        return path
-    return str(Path(path).absolute())

@@ -87,7 +87,7 @@ class PartitionWriter:
 
 def rows_of(state: State, part: int, parts: int) -> Iterator[pa.Table]:
     """Stream the records of one part, in the order of the input but for files with other labels in one unit."""
-    for name in state.names(FOLDER):
+    for name in state.names(FOLDER, "arrow"):
         filesystem, path = state.at(f"{FOLDER}/{name}.arrow")
         with filesystem.open_input_file(path) as source, pa.ipc.open_file(source) as reader:
             for i in range(part, reader.num_record_batches, parts):

@@ -50,10 +50,10 @@ def save_rejects(state: State, store: str, collection: str, job: str, against: s
 
 
 def _rejects(state: State, job: str, against: str, sources: list[str]) -> Iterator[pa.RecordBatch]:
-    for name in state.names("rejects"):
+    for name in state.names("rejects", "parquet"):
         yield from state.read_table(f"rejects/{name}.parquet").to_batches()
     folder = f"resolved-{against}"
-    for name in sorted(set(state.names(folder))):
+    for name in state.names(folder, "parquet"):
         twice = state.read_table(f"{folder}/{name}.parquet", filters=[("kind", "==", DUPLICATE)])
         count = twice.num_rows
         columns = {

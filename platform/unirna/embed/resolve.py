@@ -89,15 +89,15 @@ def resolve_bucket(state: State, against: str, bucket: int, sources: list[str], 
 
 def _bucket(state: State, folder: str, bucket: int) -> pa.Table:
     """The keys of one bucket; of the files of a folder only the parts that hold it are read."""
-    files = sorted(set(state.names(folder)))
-    parts = [state.read_table(f"{folder}/{name}.parquet", filters=[("bucket", "==", bucket)]) for name in files]
+    names = state.names(folder, "parquet")
+    parts = [state.read_table(f"{folder}/{name}.parquet", filters=[("bucket", "==", bucket)]) for name in names]
     return pa.concat_tables([KEY_SCHEMA.empty_table(), *parts])
 
 
 def exceptions_of(state: State, against: str, part: int) -> pa.Table:
     """Place (`piece`, `number`) of the records of one part that are not to be embedded."""
     folder = f"resolved-{against}"
-    names = sorted(set(state.names(folder)))
+    names = state.names(folder, "parquet")
     wanted: Any = [("part", "==", part)]
     found = [state.read_table(f"{folder}/{name}.parquet", ["piece", "number"], wanted) for name in names]
     empty = pa.schema([("piece", pa.int32()), ("number", pa.int64())]).empty_table()

@@ -19,17 +19,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.fs
-import pyarrow.parquet as pq
+
+from unirna.runs import Folder
 
 STATE = "_unirna"
 SPOOL = f"{STATE}/input"
@@ -37,89 +34,24 @@ SPOOL = f"{STATE}/input"
 
 
 @dataclass(frozen=True)
-class State:
-    """The folder of one job's state.
-
-    Attributes:
-        uri: where it is; local or in object storage.
-    """
-
-    uri: str
+class State(Folder):
+    """The folder of one job's state."""
 
     @classmethod
     def of(cls, store: str, collection: str, key: str) -> State:
         """The state of the job with this key."""
         return cls(f"{store.rstrip('/')}/{STATE}/{collection}/{key}")
 
-    def at(self, name: str) -> tuple[pa.fs.FileSystem, str]:
-        """Filesystem and path of one of its files."""
-        if "://" in self.uri:
-            filesystem, path = pa.fs.FileSystem.from_uri(f"{self.uri}/{name}")
-            return filesystem, path
-        return pa.fs.LocalFileSystem(), f"{self.uri}/{name}"
-
-    def has(self, name: str) -> bool:
-        """Whether a file is there, which means that it is complete."""
-        filesystem, path = self.at(name)
-        return bool(filesystem.get_file_info(path).type == pa.fs.FileType.File)
-
-    def names(self, folder: str) -> list[str]:
-        """Complete files of a folder, sorted, without their ending."""
-        filesystem, path = self.at(folder)
-        found = filesystem.get_file_info(pa.fs.FileSelector(path, allow_not_found=True))
-        return sorted(f.base_name.rpartition(".")[0] for f in found if not f.base_name.endswith(".part"))
-
-    @contextmanager
-    def writing(self, name: str) -> Iterator[pa.NativeFile]:
-        """A file to write to, that appears under its name only once it is whole."""
-        filesystem, path = self.at(name)
-        filesystem.create_dir(path.rpartition("/")[0], recursive=True)
-        if not isinstance(filesystem, pa.fs.LocalFileSystem):
-            with tempfile.TemporaryFile() as whole:  # a stream closed on an error would leave half an object
-                yield pa.PythonFile(whole, "w")
-                whole.seek(0)
-                with filesystem.open_output_stream(path) as sink:  # an object appears when its upload ends
-                    shutil.copyfileobj(whole, sink, 1 << 20)
-            return
-        part = f"{path}.{uuid.uuid4().hex}.part"
-        with filesystem.open_output_stream(part) as sink:
-            yield sink
-        filesystem.move(part, path)
-
-    def write_json(self, name: str, values: Mapping[str, Any]) -> None:
-        """Write a small JSON file."""
-        with self.writing(name) as sink:
-            sink.write(json.dumps(values).encode())
-
-    def read_json(self, name: str) -> dict[str, Any]:
-        """Read a small JSON file."""
-        filesystem, path = self.at(name)
-        with filesystem.open_input_stream(path) as source:
-            values: dict[str, Any] = json.loads(source.read())
-        return values
-
-    def write_table(self, name: str, table: pa.Table, row_group_size: int | None = None) -> None:
-        """Write a Parquet file."""
-        with self.writing(name) as sink:
-            pq.write_table(table, sink, row_group_size=row_group_size)
-
-    def read_table(self, name: str, columns: list[str] | None = None, filters: Any = None) -> pa.Table:
-        """Read a Parquet file, or the part of it that `filters` selects."""
-        filesystem, path = self.at(name)
-        return pq.read_table(path, columns=columns, filters=filters, filesystem=filesystem)
-
     def clear(self) -> None:
         """Remove the state; `job.json` goes first, so what a kill leaves is known to be no state (`begin`)."""
-        filesystem, path = self.at("")
         if self.has("job.json"):
-            filesystem.delete_file(self.at("job.json")[1])
-        with suppress(FileNotFoundError):  # another run of the same job was faster
-            filesystem.delete_dir(path.rstrip("/"))
+            self.remove("job.json")
+        self.remove()
 
     def begin(self) -> None:
         """Remove what a run that was killed in `clear`, or a worker that outlived its run, has left."""
-        filesystem, path = self.at("")
-        there = filesystem.get_file_info(path.rstrip("/")).type == pa.fs.FileType.Directory
+        filesystem, path = self.at()
+        there = filesystem.get_file_info(path).type == pyarrow.fs.FileType.Directory
         if there and not self.has("job.json"):
             self.clear()
 
@@ -142,7 +74,7 @@ class State:
         Returns:
             The run's name and the names of the records.
         """
-        runs = self.names("runs")
+        runs = self.names("runs", "json")
         number, records = 1, list[str]()
         last = self.read_json(f"runs/{runs[-1]}.json") if runs else None
         if last is not None:
@@ -157,7 +89,7 @@ class State:
 
     def records_of(self, run: str) -> list[str]:
         """Names of the records that one run wrote."""
-        return [name for name in self.names("records") if name.split("-")[1] == run]
+        return [name for name in self.names("records", "parquet") if name.split("-")[1] == run]
 
 
 def record_name(part: int, run: str, chunk: int) -> str:

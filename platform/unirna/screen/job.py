@@ -18,6 +18,7 @@ from unirna.base import counted
 from unirna.base.job_settings import ScreenConfig
 from unirna.job import JobError, Progress, connect_ray, package_version, plan_workers, say
 from unirna.model import load
+from unirna.runs import absolute, new_file, write_json, write_text
 from unirna.screen.block import OWN_COLUMNS, Reader, Scorer, best_rows, piece_row
 from unirna.screen.criteria import (
     Criteria,
@@ -75,7 +76,7 @@ def screen_library(config: ScreenConfig) -> dict[str, Any]:
     out = Path(config.out)
     work = out / ".work"
     criteria = _criteria(config)
-    library = [_absolute(item) for item in config.library]  # workers on this machine may stand in another folder
+    library = [absolute(item) for item in config.library]  # workers on this machine may stand in another folder
     pieces = plan_pieces(library, piece_bytes=config.piece_bytes, spool=work.absolute(), encoding=config.encoding)
     names = _label_names(config, pieces, criteria)
     stamps = stamps_of(piece.path for piece in pieces)
@@ -132,8 +133,8 @@ def screen_library(config: ScreenConfig) -> dict[str, Any]:
     }
     _write_ranked(ranked, out)
     page = write_report(ranked, criteria, counts, state.histogram, settings)
-    _replace(out / "report.html", page.encode())
-    _replace(finished, (json.dumps({"recipe": recipe, "settings": settings, "summary": summary}, indent=1) + "\n").encode())
+    write_text(out / "report.html", page)
+    write_json(finished, {"recipe": recipe, "settings": settings, "summary": summary})
     state.clear()
     return summary
 
@@ -147,7 +148,7 @@ def _criteria(config: ScreenConfig) -> Criteria:
         if not config.model:
             raise ScreenError("--similar-to compares vectors: name the encoder with --model")
         model = load(config.model)
-        encoders[model.fingerprint] = _absolute(config.model) if Path(config.model).exists() else config.model
+        encoders[model.fingerprint] = absolute(config.model) if Path(config.model).exists() else config.model
         ids, sequences = _read_references(config)
         references = embed_references(model, ids, sequences)
         say(f"{len(ids):,} references; unit of distance {references.unit:.2g}")
@@ -192,10 +193,6 @@ def _recipe(config: ScreenConfig, criteria: Criteria, pieces: list[InputPiece]) 
     }
     plain: dict[str, Any] = json.loads(json.dumps(recipe))
     return plain
-
-
-def _absolute(path: str) -> str:
-    return path if "://" in path or path == "-" else str(Path(path).absolute())
 
 
 def _scored_blocks(
@@ -286,30 +283,21 @@ def _ranked(top: pa.Table, criteria: Criteria, names: dict[str, str]) -> pa.Tabl
 
 
 def _write_ranked(ranked: pa.Table, out: Path) -> None:
-    pq.write_table(ranked, out / ".ranked.parquet.tmp")
-    (out / ".ranked.parquet.tmp").replace(out / "ranked.parquet")
-    with (out / ".ranked.csv.tmp").open("w", newline="", encoding="utf-8") as file:
+    with new_file(out / "ranked.parquet") as part:
+        pq.write_table(ranked, part)
+    with new_file(out / "ranked.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(ranked.column_names)
         writer.writerows(zip(*(ranked[name].to_pylist() for name in ranked.column_names), strict=True))
-    (out / ".ranked.csv.tmp").replace(out / "ranked.csv")
 
 
 def _write_rejects(state: ScreenState, path: Path) -> None:
     if not state.counts["rejected"] and not state.not_applicable:
         path.unlink(missing_ok=True)  # of an earlier screen into this folder
         return
-    beside = path.with_name(f".{path.name}.tmp")
-    with pq.ParquetWriter(beside, REJECT_SCHEMA) as writer:
-        for part in state.rejects():
-            writer.write_table(part)
-    beside.replace(path)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    beside = path.with_name(f".{path.name}.tmp")
-    beside.write_bytes(content)
-    beside.replace(path)
+    with new_file(path) as part, pq.ParquetWriter(part, REJECT_SCHEMA) as writer:
+        for table in state.rejects():
+            writer.write_table(table)
 
 
 def _settings(config: ScreenConfig, criteria: Criteria) -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from unirna.runs import new_file
 from unirna.screen.block import BINS, best_rows, unpack
 from unirna.sequence import TextTypes
 
@@ -93,8 +94,8 @@ class ScreenState:
         }
         table = self.top if self.top is not None else pa.table({"id": pa.array([], pa.string())})
         metadata = {**(table.schema.metadata or {}), b"screen": json.dumps(note).encode()}
-        pq.write_table(table.replace_schema_metadata(metadata), self.folder / "state.tmp")
-        (self.folder / "state.tmp").replace(self.folder / "state.parquet")
+        with new_file(self.folder / "state.parquet") as part:
+            pq.write_table(table.replace_schema_metadata(metadata), part)
 
     def restore(self) -> bool:
         """Load the state of a killed run of the same recipe; another recipe's is removed. Says whether there was one."""

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from unirna.runs import new_file
 from unirna.sequence import InputError
 from unirna.tasks.errors import TaskError
 from unirna.tasks.requirements import InputRequirements
@@ -116,10 +117,9 @@ def prepare(definition: Definition, path: str | Path, folder: Path) -> DataConfi
         raise InputError(str(path), f"is not what {definition.name} reads ({cause}). Expected {definition.get}") from error
     if not table.num_rows:
         raise InputError(str(path), f"has no row for {definition.name}. Expected {definition.get}")
-    folder.mkdir(parents=True, exist_ok=True)
     out = folder / f"{definition.name}.parquet"
-    pq.write_table(table, beside := folder / f".{definition.name}.tmp")
-    beside.replace(out)
+    with new_file(out) as part:
+        pq.write_table(table, part)
     return DataConfig(
         (str(out),),
         "" if definition.labels else "label",

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from scipy.special import logit
 
 from unirna.job import package_version, say
+from unirna.runs import new_file, write_text
 from unirna.tasks.definition import definitions
 from unirna.tasks.errors import TaskError
 from unirna.tasks.kinds.by_name import TASKS
@@ -293,15 +294,13 @@ def read_results(folder: str | Path) -> pa.Table:
 
 
 def _enter(folder: Path, fresh: list[dict[str, Any]]) -> int:
-    """Replace the rows of the same key and write both files beside and rename them; returns the number of all rows."""
+    """Replace the rows of the same key and write both files; returns the number of all rows."""
     replaced = {tuple(row[key] for key in KEY) for row in fresh}
     kept = [row for row in read_results(folder).to_pylist() if tuple(row[key] for key in KEY) not in replaced]
     rows = sorted(kept + fresh, key=lambda row: [row[key] for key in ("data", "content", "split", "predictor")])
-    folder.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(rows, SCHEMA), folder / ".results.parquet.tmp")
-    (folder / ".results.md.tmp").write_text(_markdown(rows), encoding="utf-8")
-    for name in ("results.parquet", "results.md"):
-        (folder / f".{name}.tmp").replace(folder / name)
+    with new_file(folder / "results.parquet") as part:
+        pq.write_table(pa.Table.from_pylist(rows, SCHEMA), part)
+    write_text(folder / "results.md", _markdown(rows))
     return len(rows)
 
 

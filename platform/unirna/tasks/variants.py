@@ -19,6 +19,7 @@ import tyro
 from unirna.job import JobError, Progress, say
 from unirna.model import load
 from unirna.model.variants import Method, Variant, VariantError, heat_map, parse_variant, score_variants, substitutions
+from unirna.runs import new_file, read_json, write_json, write_text
 from unirna.sequence import (
     InputError,
     InputPiece,
@@ -102,7 +103,7 @@ def _score_collection(config: VariantsConfig, out: Path) -> dict[str, Any]:
     files = contents_of(piece.path for piece in pieces)
     key = _key(config, pieces, files, model.fingerprint, wanted)
     if (out / "job.json").exists():
-        before = json.loads((out / "job.json").read_text(encoding="utf-8"))
+        before = read_json(out / "job.json")
         if before["key"] != key:
             path = changed_path(before.get("files", []), files)
             if path is None or (out / "summary.json").exists():
@@ -113,9 +114,9 @@ def _score_collection(config: VariantsConfig, out: Path) -> dict[str, Any]:
         if (out / "summary.json").exists():
             say(f"{out} is complete: nothing to do")
             shutil.rmtree(parts, ignore_errors=True)  # a run that was killed after its summary leaves them
-            return dict(json.loads((out / "summary.json").read_text(encoding="utf-8")))
+            return read_json(out / "summary.json")
     parts.mkdir(parents=True, exist_ok=True)
-    _write(out / "job.json", json.dumps({"key": key, "files": files, **asdict(config)}, indent=1))
+    write_json(out / "job.json", {"key": key, "files": files, **asdict(config)})
     done = sum(int(path.stem.split("-")[2]) for path in _part_files(parts))
     if done:
         say(f"going on after {done:,} sequences")
@@ -134,8 +135,7 @@ def _score_collection(config: VariantsConfig, out: Path) -> dict[str, Any]:
         since += 1
         cost += passed
         if drawing and counted <= config.drawings:
-            (out / "heat_maps").mkdir(exist_ok=True)
-            _write(out / "heat_maps" / f"{counted:06d}.svg", drawing)
+            write_text(out / "heat_maps" / f"{counted:06d}.svg", drawing)
         if cost >= PART_NUCLEOTIDES or len(rows) >= PART_ROWS:
             _flush(parts, rows, since)
             rows, since, cost = [], 0, 0
@@ -223,17 +223,16 @@ def _part_files(parts: Path) -> list[Path]:
 
 
 def _flush(parts: Path, rows: Sequence[dict[str, Any]], sequences: int) -> None:
-    """Write a part beside and rename it; its name says how many sequences it holds."""
-    beside = parts / ".part.tmp"
-    pq.write_table(pa.Table.from_pylist(list(rows), SCHEMA), beside)
-    beside.replace(parts / f"part-{len(_part_files(parts)):08d}-{sequences}.parquet")
+    """Write a part; its name says how many sequences it holds."""
+    with new_file(parts / f"part-{len(_part_files(parts)):08d}-{sequences}.parquet") as part:
+        pq.write_table(pa.Table.from_pylist(list(rows), SCHEMA), part)
 
 
 def _finish(out: Path, parts: Path, lost: list[dict[str, Any]], read: int) -> dict[str, Any]:
     """Join the parts into one table, count, and write the summary last."""
     reasons: Counter[str] = Counter()
     scored = rejected_variants = rejected = 0
-    with pq.ParquetWriter(out / ".variants.tmp", SCHEMA) as writer:
+    with new_file(out / "variants.parquet") as part, pq.ParquetWriter(part, SCHEMA) as writer:
         for table in _tables(parts, lost):
             writer.write_table(table)
             for variant, reason in zip(table["variant"].to_pylist(), table["reason"].to_pylist(), strict=True):
@@ -243,7 +242,6 @@ def _finish(out: Path, parts: Path, lost: list[dict[str, Any]], read: int) -> di
                 if reason is not None:
                     kind = reason.split(" at position ")[0] if variant is None else "not a variant of its sequence"
                     reasons[NO_RECORD if reason == NO_RECORD else kind] += 1
-    (out / ".variants.tmp").replace(out / "variants.parquet")
     summary = {
         "out": str(out),
         "read": read,
@@ -253,7 +251,7 @@ def _finish(out: Path, parts: Path, lost: list[dict[str, Any]], read: int) -> di
         "variants_rejected": rejected_variants,
         "rejected_by_reason": dict(reasons),
     }
-    _write(out / "summary.json", json.dumps(summary, indent=1))
+    write_json(out / "summary.json", summary)
     shutil.rmtree(parts)
     return summary
 
@@ -262,9 +260,3 @@ def _tables(parts: Path, lost: list[dict[str, Any]]) -> Iterator[pa.Table]:
     yield from (pq.read_table(path) for path in _part_files(parts))
     if lost:
         yield pa.Table.from_pylist(lost, SCHEMA)
-
-
-def _write(path: Path, text: str) -> None:
-    beside = path.with_name(f".{path.name}.tmp")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)

@@ -17,6 +17,7 @@ from unirna.base import percent
 from unirna.job import package_version
 from unirna.model import Encoder, save_checkpoint
 from unirna.model.checkpoint import fingerprint
+from unirna.runs import write_json
 from unirna.train.checkpoints import write_folder
 from unirna.train.config import TrainConfig
 from unirna.train.metrics import read_metrics
@@ -72,7 +73,7 @@ def write_model(
         "valid_accuracy": last.get("valid_accuracy"),
         **{f"{name}_loss": found["loss"] for name, found in counted.items()},
     }
-    (run / "summary.json").write_text(json.dumps(summary) + "\n", encoding="utf-8")
+    write_json(run / "summary.json", summary)
 
 
 def _commit() -> str:

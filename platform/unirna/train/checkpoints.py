@@ -7,11 +7,8 @@ reads, is passed over for the one before it. `<run>/best/` is the model with the
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import json
 import logging
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +18,8 @@ import torch
 from safetensors import SafetensorError
 
 from unirna.model import CheckpointError, Encoder, load_checkpoint, save_checkpoint
+from unirna.runs import new_folder
+from unirna.runs.storage import CHECKSUMS, checksum
 from unirna.train.config import TrainError
 from unirna.train.optimiser import State
 
@@ -68,50 +67,19 @@ def best_loss(run: Path) -> float:
 
 
 def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a folder beside `folder`, add checksums, flush it to the disk and put it in its place.
+    """Let `write` fill a folder that takes the place of `folder`, with checksums, flushed to the disk.
 
     Raises:
         TrainError: it cannot be written; what stood at `folder` is as it was.
     """
-    beside, old = (folder.with_name(folder.name + end) for end in (".tmp", ".old"))
-    shutil.rmtree(beside, ignore_errors=True)
     try:
-        beside.mkdir(parents=True)
-        write(beside)
-        sums = {path.name: checksum(path) for path in sorted(beside.iterdir())}
-        (beside / "checksums.json").write_text(json.dumps(sums, indent=1) + "\n", encoding="utf-8")
-        for path in (*beside.iterdir(), beside):
-            flush(path)
+        with new_folder(folder, checksums=True) as part:
+            write(part)
     except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors wrap the system's error
-        shutil.rmtree(beside, ignore_errors=True)
         raise TrainError(
             f"{folder} cannot be written ({error}). What was saved before it is whole: make room, then run the same "
             "command again to go on"
         ) from error
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    beside.rename(folder)
-    flush(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def checksum(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def flush(path: Path) -> None:
-    """Have the system write a file or a folder's entries to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # file systems that cannot flush a folder
-            raise
-    finally:
-        os.close(descriptor)
 
 
 def checkpoints(run: str | Path) -> list[Path]:
@@ -140,7 +108,7 @@ def sound_checkpoint(run: Path) -> Path | None:
     """The last checkpoint whose files are all there and have their checksums; damaged ones are named in a warning."""
     for folder in reversed(checkpoints(run)):
         try:
-            sums: dict[str, str] = json.loads((folder / "checksums.json").read_text(encoding="utf-8"))
+            sums: dict[str, str] = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
             wrong = [name for name, total in sums.items() if checksum(folder / name) != total]
         except (OSError, ValueError) as error:
             log.warning("checkpoint %s cannot be read (%s): going back to the one before", folder, error)

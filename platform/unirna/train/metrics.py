@@ -13,6 +13,7 @@ import torch
 
 from unirna.base import percent
 from unirna.job import followed
+from unirna.runs import write_text
 
 Record = dict[str, Any]
 
@@ -47,9 +48,7 @@ class MetricsLog:
 
         path = run / "metrics.jsonl"
         kept = [line for line in _lines(path) if json.loads(line)["step"] <= resume_at]
-        beside = path.with_suffix(".new")
-        beside.write_text("".join(kept), encoding="utf-8")
-        beside.replace(path)
+        write_text(path, "".join(kept))
         self._file: IO[str] = path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=resume_at + 1)
 

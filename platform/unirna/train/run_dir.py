@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from unirna.corpus import Corpus
+from unirna.runs import read_json, write_json
 from unirna.train.checkpoints import checkpoints, step_of
 from unirna.train.config import FREE, TrainConfig, TrainError
 
@@ -26,9 +26,9 @@ def claim_run(run: Path, config: TrainConfig, corpus: str | Path) -> None:
     settings = {**asdict(config), "corpus": Corpus(corpus).manifest["splits"]}
     path = run / "config.json"
     if not path.exists():
-        _write(path, {**settings, "num_warmup": config.num_warmup})
+        write_json(path, {**settings, "num_warmup": config.num_warmup})
         return
-    have: dict[str, Any] = {**asdict(TrainConfig()), **json.loads(path.read_text(encoding="utf-8"))}
+    have: dict[str, Any] = {**asdict(TrainConfig()), **read_json(path)}
     differ = [key for key in settings if key not in FREE and settings[key] != have.get(key)]
     if differ == ["steps"] and config.steps > have["steps"]:
         _extend(run, have, config.steps)
@@ -40,7 +40,7 @@ def claim_run(run: Path, config: TrainConfig, corpus: str | Path) -> None:
 
 def claimed(run: Path, config: TrainConfig) -> TrainConfig:
     """The settings with the warm-up that the run began with: a share of the steps would grow with them."""
-    have = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    have = read_json(run / "config.json")
     return replace(config, warmup_steps=have.get("num_warmup", config.num_warmup))
 
 
@@ -56,10 +56,4 @@ def _extend(run: Path, have: dict[str, Any], steps: int) -> None:
     for folder in late:
         shutil.rmtree(folder)
     (run / "summary.json").unlink(missing_ok=True)
-    _write(run / "config.json", {**have, "steps": steps})
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    beside = path.with_name(path.name + ".tmp")
-    beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    beside.replace(path)
+    write_json(run / "config.json", {**have, "steps": steps})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from unirna.corpus import Corpus
+from unirna.runs import read_json, write_json
 from unirna.train.batches import MaskedBatch, mask_pieces
 from unirna.train.markov import TargetPosition, count_kmers, predict, sample_sequences
 from unirna.train.objective import Objective, to_device
@@ -117,8 +117,7 @@ def baselines(run: Path, train: Corpus, batches: list[HeldOut], seed: int) -> di
     """
     path = run / "markov.json"
     if path.exists():
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return found
+        return read_json(path)
     result: dict[str, Any] = {}
     places = [place for batch in batches for place in batch.places()]
     if places:
@@ -133,7 +132,5 @@ def baselines(run: Path, train: Corpus, batches: list[HeldOut], seed: int) -> di
                 "accuracy": summary["valid_accuracy"],
                 "sources": {name: values["loss"] for name, values in summary["valid_sources"].items()},
             }
-    beside = path.with_name(path.name + ".tmp")
-    beside.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    beside.replace(path)
+    write_json(path, result)
     return result

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from unirna.model import (
 )
 from unirna.model.attention import Segments
 from unirna.model.tensors import save_tensors
+from unirna.runs import new_file, new_folder, write_json
 from unirna.tasks.errors import TaskError
 from unirna.tasks.finetuning.feed import Feed, Part, Rows, read_rows
 from unirna.tasks.kinds.task import Task
@@ -316,28 +316,24 @@ def _stale(history: list[dict[str, Any]], patience: int) -> bool:
 
 
 def _save_best(work: Path, classifier: EncoderWithHead, rank: int) -> None:
-    beside = work / "best.tmp"
-    shutil.rmtree(beside, ignore_errors=True)
-    if rank:
-        beside.mkdir()
-        save_tensors(adapters_of(classifier.encoder), beside / ADAPTERS)
-    else:
-        save_checkpoint(classifier.encoder, beside)
     size = classifier.head.in_features
     weight, bias = (p.detach().cpu().numpy() for p in (classifier.head.weight, classifier.head.bias))
-    LinearHead(weight, bias, np.zeros(size, np.float32), np.ones(size, np.float32)).save(beside / "head.safetensors")
-    shutil.rmtree(work / "best", ignore_errors=True)
-    beside.rename(work / "best")
+    head = LinearHead(weight, bias, np.zeros(size, np.float32), np.ones(size, np.float32))
+    with new_folder(work / "best") as part:
+        if rank:
+            save_tensors(adapters_of(classifier.encoder), part / ADAPTERS)
+        else:
+            save_checkpoint(classifier.encoder, part)
+        head.save(part / "head.safetensors")
 
 
 def _save_state(
     work: Path, classifier: EncoderWithHead, optimizer: torch.optim.Optimizer, history: list[dict[str, Any]], best: float
 ) -> None:
     state = {"model": classifier.state_dict(), "optimizer": optimizer.state_dict(), "history": history, "best": best}
-    torch.save(state, work / "state.pt.tmp")
-    (work / "epochs.json.tmp").write_text(json.dumps(history), encoding="utf-8")
-    for name in ("state.pt", "epochs.json"):
-        (work / f"{name}.tmp").replace(work / name)
+    with new_file(work / "state.pt") as part:
+        torch.save(state, part)
+    write_json(work / "epochs.json", history)
 
 
 def _restore(

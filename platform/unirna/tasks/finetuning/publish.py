@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unirna.model import Model, save_adapted, save_checkpoint
+from unirna.runs import new_folder
 from unirna.tasks.card import write_card
 from unirna.tasks.kinds.regression import COVERAGE, half_width
 from unirna.tasks.kinds.task import Truth
@@ -86,31 +87,24 @@ def publish(
     training: set[str],
     plot: str,
 ) -> None:
-    """Write the predictor's folder beside its place and rename it.
+    """Write the predictor's folder, which takes the place of one that is there.
 
     The encoder is copied from `kept`, or written; `compact` is what `save_adapted` needs.
     """
-    beside = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(beside, ignore_errors=True)
-    if kept is not None:
-        shutil.copytree(kept, beside / "encoder")
-    elif compact is None:
-        save_checkpoint(model.encoder, beside / "encoder")
-    else:
-        base, fingerprint, adapters, whitened = compact
-        save_adapted(beside / "encoder", base, fingerprint, adapters, whitened=whitened)
-    head.save(beside / "head.safetensors")
-    simple.save(beside)
-    if detector is not None:
-        detector.save(beside)
-    pq.write_table(pa.table({"sha": sorted(training)}), beside / "training_sequences.parquet")
-    (beside / "card.md").write_text(write_card(info), encoding="utf-8")
-    if plot:
-        (beside / "predicted.svg").write_text(plot, encoding="utf-8")
-    (beside / "predictor.json").write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    beside.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    with new_folder(folder) as beside:
+        if kept is not None:
+            shutil.copytree(kept, beside / "encoder")
+        elif compact is None:
+            save_checkpoint(model.encoder, beside / "encoder")
+        else:
+            base, fingerprint, adapters, whitened = compact
+            save_adapted(beside / "encoder", base, fingerprint, adapters, whitened=whitened)
+        head.save(beside / "head.safetensors")
+        simple.save(beside)
+        if detector is not None:
+            detector.save(beside)
+        pq.write_table(pa.table({"sha": sorted(training)}), beside / "training_sequences.parquet")
+        (beside / "card.md").write_text(write_card(info), encoding="utf-8")
+        if plot:
+            (beside / "predicted.svg").write_text(plot, encoding="utf-8")
+        (beside / "predictor.json").write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from unirna.job import Progress
 from unirna.model import Model, tokenise
+from unirna.runs import new_file
 
 PART_NUCLEOTIDES = 200_000
 """Nucleotides of one part file: what a killed run loses at most."""
@@ -67,12 +68,10 @@ class VectorCache:
         return found
 
     def _write(self, shas: list[str], vectors: NDArray[np.float32]) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
         name = hashlib.sha256("".join(shas).encode()).hexdigest()[:16]
-        beside = self.folder / f".part-{name}.tmp"
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
-        pq.write_table(pa.table({"sha": shas, "vector": column}), beside)
-        beside.replace(self.folder / f"part-{name}.parquet")
+        with new_file(self.folder / f"part-{name}.parquet") as part:
+            pq.write_table(pa.table({"sha": shas, "vector": column}), part)
 
 
 def nucleotide_vectors(model: Model, sequences: Sequence[str]) -> list[NDArray[np.float32]]:

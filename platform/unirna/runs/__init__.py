@@ -1,0 +1,5 @@
+"""What resumable work stands on: files that appear whole, folders of runs, stages of units, partitioned spills."""
+
+from unirna.runs.storage import Folder, absolute, new_file, new_folder, read_json, write_json, write_text
+
+__all__ = ["Folder", "absolute", "new_file", "new_folder", "read_json", "write_json", "write_text"]

@@ -1,0 +1,120 @@
+"""What resumable work stands on, in a local folder and in a bucket."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from tests.test_s3 import environment, server
+from unirna.runs import Folder, absolute, new_file, new_folder, write_json
+from unirna.runs.storage import CHECKSUMS, checksum
+
+__all__ = ["server"]  # a fixture: moto's S3 server
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(params=["local", "s3"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folder]:
+    """An empty folder."""
+    if request.param == "local":
+        yield Folder(str(tmp_path / "folder"))
+        return
+    import boto3
+
+    port = request.getfixturevalue("server")
+    for name, value in environment(port).items():
+        monkeypatch.setenv(name, value)
+    boto3.client("s3").create_bucket(Bucket="runs")
+    yield Folder(f"s3://runs/{tmp_path.name}")
+
+
+def in_process(code: str, *arguments: str) -> subprocess.Popen[str]:
+    """A Python process with this code, and `import sys` before it; its standard output is read."""
+    paths = os.pathsep.join(str(ROOT / part) for part in ("platform", "vectorstore", "sdk"))
+    return subprocess.Popen(
+        [sys.executable, "-c", f"import sys\n{code}", *arguments],
+        env={**os.environ, "PYTHONPATH": paths},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+# ---- storage -------------------------------------------------------------------------------------------------------
+
+HALF = """
+import time
+from unirna.runs import Folder
+with Folder(sys.argv[1]).writing("part/a.json") as sink:
+    sink.write(b"{")
+    sink.flush()
+    print("half", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_killed_writer_leaves_nothing_under_the_name(folder: Folder) -> None:
+    writer = in_process(HALF, folder.uri)
+    assert writer.stdout is not None and writer.stdout.readline() == "half\n"
+    writer.send_signal(signal.SIGKILL)
+    writer.wait(30)
+    assert not folder.has("part/a.json") and folder.names("part", "json") == []
+    folder.write_json("part/a.json", {"a": 1})
+    assert folder.read_json("part/a.json") == {"a": 1} and folder.names("part", "json") == ["a"]
+
+
+def test_a_writer_that_fails_leaves_nothing(folder: Folder) -> None:
+    folder.write_json("a.json", {"a": 1})
+    with pytest.raises(RuntimeError), folder.writing("a.json") as sink:
+        sink.write(b"{")
+        raise RuntimeError
+    assert folder.read_json("a.json") == {"a": 1}
+    assert "://" in folder.uri or os.listdir(folder.uri) == ["a.json"]
+
+
+def test_tables_and_removal(folder: Folder) -> None:
+    table = pa.table({"a": [1, 2, 3], "b": ["x", "y", "z"]})
+    folder.write_table("t/1.parquet", table)
+    folder.write_json("t/1.json", {})
+    assert folder.read_table("t/1.parquet", ["b"], [("a", "==", 2)]).to_pydict() == {"b": ["y"]}
+    assert folder.names("t", "parquet") == ["1"] and folder.names("absent", "parquet") == []
+    folder.remove("t/1.json")
+    assert not folder.has("t/1.json") and folder.has("t/1.parquet")
+    folder.remove()
+    folder.remove()
+    assert folder.names("t", "parquet") == []
+
+
+def test_local_files_take_their_place_when_they_are_whole(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "a.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(RuntimeError), new_file(path) as part:
+        part.write_text("half", encoding="utf-8")
+        assert json.loads(path.read_text(encoding="utf-8")) == {"a": 1}
+        raise RuntimeError
+    assert json.loads(path.read_text(encoding="utf-8")) == {"a": 1} and os.listdir(path.parent) == ["a.json"]
+
+
+def test_local_folders_take_their_place_when_they_are_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "model"
+    for text in ("one", "two"):
+        with new_folder(folder, checksums=True) as part:
+            (part / "a.txt").write_text(text, encoding="utf-8")
+    with pytest.raises(RuntimeError), new_folder(folder) as part:
+        (part / "a.txt").write_text("half", encoding="utf-8")
+        raise RuntimeError
+    assert (folder / "a.txt").read_text(encoding="utf-8") == "two" and os.listdir(folder.parent) == ["model"]
+    assert json.loads((folder / CHECKSUMS).read_text(encoding="utf-8")) == {"a.txt": checksum(folder / "a.txt")}
+
+
+def test_absolute_leaves_what_is_no_local_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert absolute("a") == str(tmp_path / "a") and absolute("a", if_there=True) == "a"
+    assert [absolute(name) for name in ("-", "s3://bucket/a")] == ["-", "s3://bucket/a"]
