@@ -16,12 +16,12 @@ import pytest
 
 from unirna import model, vectorstore
 from unirna.embed import EmbedConfig, embed_collection, job
-from unirna.embed.partitions import rows_of
 from unirna.embed.plan import Plan
-from unirna.embed.scan import FileInput, plan_units, scan_unit
+from unirna.embed.scan import ROWS, FileInput, plan_units, scan_unit
 from unirna.embed.state import State
 from unirna.embed.stream import chunks_of
 from unirna.job import JobError
+from unirna.runs import read_partition
 from unirna.sequence import plan_pieces, sequence_sha
 from unirna.vectorstore import ChangedError, StoreError, ingest
 from unirna.vectorstore.vector_cache import VECTOR_CACHE
@@ -53,7 +53,7 @@ def stored(store: Path | str, name: str = "c") -> dict[str, tuple[str, bytes]]:
 def test_a_part_holds_all_records_of_its_sequences_and_no_record_is_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("unirna.embed.partitions.SPOOL_BYTES", 4096)  # several batches for each part
+    monkeypatch.setattr("unirna.runs.partitions.SPILL_BYTES", 4096)  # several batches for each part
     few = {f"f{i}": letters(30 + i % 7, i % 7) for i in range(200)}
     fasta(tmp_path / "a.fasta", few)
     table = {"id": [f"t{i}" for i in range(60)], "sequence": [letters(30 + i % 7, i % 7) for i in range(60)]}
@@ -65,7 +65,7 @@ def test_a_part_holds_all_records_of_its_sequences_and_no_record_is_lost(
     seen: dict[str, int] = {}
     ids: list[str] = []
     for part in range(parts):
-        rows = [row for table in rows_of(state, part, parts) for row in table.to_pylist()]
+        rows = [row for _, table in read_partition(state, ROWS, part, parts) for row in table.to_pylist()]
         assert len(rows) == notes[0]["parts"][part]
         ids += [row["id"] for row in rows]
         for row in rows:

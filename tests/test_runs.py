@@ -10,11 +10,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from tests.test_s3 import environment, server
-from unirna.runs import Folder, absolute, new_file, new_folder, write_json
+from unirna.runs import Folder, PartitionWriter, absolute, new_file, new_folder, read_partition, write_json
 from unirna.runs.storage import CHECKSUMS, checksum
 
 __all__ = ["server"]  # a fixture: moto's S3 server
@@ -34,6 +35,10 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.setenv(name, value)
     boto3.client("s3").create_bucket(Bucket="runs")
     yield Folder(f"s3://runs/{tmp_path.name}")
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 def in_process(code: str, *arguments: str) -> subprocess.Popen[str]:
@@ -76,7 +81,7 @@ def test_a_writer_that_fails_leaves_nothing(folder: Folder) -> None:
         sink.write(b"{")
         raise RuntimeError
     assert folder.read_json("a.json") == {"a": 1}
-    assert "://" in folder.uri or os.listdir(folder.uri) == ["a.json"]
+    assert "://" in folder.uri or names_in(Path(folder.uri)) == ["a.json"]
 
 
 def test_tables_and_removal(folder: Folder) -> None:
@@ -99,7 +104,7 @@ def test_local_files_take_their_place_when_they_are_whole(tmp_path: Path) -> Non
         part.write_text("half", encoding="utf-8")
         assert json.loads(path.read_text(encoding="utf-8")) == {"a": 1}
         raise RuntimeError
-    assert json.loads(path.read_text(encoding="utf-8")) == {"a": 1} and os.listdir(path.parent) == ["a.json"]
+    assert json.loads(path.read_text(encoding="utf-8")) == {"a": 1} and names_in(path.parent) == ["a.json"]
 
 
 def test_local_folders_take_their_place_when_they_are_whole(tmp_path: Path) -> None:
@@ -110,7 +115,7 @@ def test_local_folders_take_their_place_when_they_are_whole(tmp_path: Path) -> N
     with pytest.raises(RuntimeError), new_folder(folder) as part:
         (part / "a.txt").write_text("half", encoding="utf-8")
         raise RuntimeError
-    assert (folder / "a.txt").read_text(encoding="utf-8") == "two" and os.listdir(folder.parent) == ["model"]
+    assert (folder / "a.txt").read_text(encoding="utf-8") == "two" and names_in(folder.parent) == ["model"]
     assert json.loads((folder / CHECKSUMS).read_text(encoding="utf-8")) == {"a.txt": checksum(folder / "a.txt")}
 
 
@@ -118,3 +123,38 @@ def test_absolute_leaves_what_is_no_local_path(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     assert absolute("a") == str(tmp_path / "a") and absolute("a", if_there=True) == "a"
     assert [absolute(name) for name in ("-", "s3://bucket/a")] == ["-", "s3://bucket/a"]
+
+
+# ---- partitions ----------------------------------------------------------------------------------------------------
+
+
+def test_partitions_round_trip(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unirna.runs.partitions.SPILL_BYTES", 2000)  # several batches for each partition
+    count, units = 5, 3
+    rows: dict[int, list[tuple[int, int]]] = {partition: [] for partition in range(count)}
+    written = np.zeros(count, np.int64)
+    for unit in range(units):
+        with PartitionWriter(folder, "rows", unit, count, lambda table: table["n"].to_numpy() % 4) as writer:
+            for first in range(0, 200, 20):
+                table = pa.table({"n": range(first, first + 20)})
+                writer.write(table if first % 40 or unit else table.append_column("label", pa.array(["a"] * 20)))
+        written += writer.rows
+    for partition in range(count):
+        for unit, table in read_partition(folder, "rows", partition, count):
+            assert table.num_rows
+            rows[partition] += [(unit, n) for n in table["n"].to_pylist()]
+    assert written.tolist() == [len(rows[partition]) for partition in range(count)] and not rows.pop(4)
+    for partition, found in rows.items():
+        assert sorted(found) == [(unit, n) for unit in range(units) for n in range(200) if n % 4 == partition]
+        assert [pair for pair in found if pair[0]] == sorted(pair for pair in found if pair[0])  # one schema: in order
+    assert len(folder.names("rows", "arrow")) == units + 1  # the first has two schemas
+
+
+def test_partitions_of_a_unit_that_fails_are_not_there(folder: Folder) -> None:
+    with (
+        pytest.raises(RuntimeError),
+        PartitionWriter(folder, "rows", 0, 1, lambda table: np.zeros(table.num_rows, int)) as writer,
+    ):
+        writer.write(pa.table({"n": [1]}))
+        raise RuntimeError
+    assert folder.names("rows", "arrow") == []

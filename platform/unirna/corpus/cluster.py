@@ -35,7 +35,7 @@ from unirna.corpus.exclude import write_fasta
 from unirna.corpus.kmers import VERIFY_K, blocks, distinct_kmers, least_shared, mixed, shared_kmers, text_of
 from unirna.corpus.work import Kept, Work
 from unirna.job import num_cpus
-from unirna.runs import new_file
+from unirna.runs import PartitionWriter, new_file, read_partition
 
 SKETCH: Final = 48
 SKETCH_K: Final = 14
@@ -111,7 +111,11 @@ def sketch_bucket(work: Work, bucket: int, start: int, parts: int) -> None:
     offsets = text_of(sequences)[1]
     lengths = np.diff(offsets).astype(np.int32)
 
-    def chunks() -> Any:
+    def part_of(table: pa.Table) -> NDArray[np.int64]:
+        # not the top bits: the least hashes all begin with zeros
+        return (mixed(table["hash"].to_numpy()) % np.uint64(parts)).astype(np.int64)
+
+    with PartitionWriter(work.files, "sketch", bucket, parts, part_of) as writer:
         for first, last in blocks(offsets):
             codes, rows = distinct_kmers(sequences.slice(first, last - first), SKETCH_K)
             hashes = mixed(codes)
@@ -119,19 +123,14 @@ def sketch_bucket(work: Work, bucket: int, start: int, parts: int) -> None:
             hashes, rows = hashes[order], rows[order]
             rank = np.arange(len(rows)) - np.searchsorted(rows, rows)
             hashes, rows = hashes[rank < SKETCH], rows[rank < SKETCH] + first
-            table = pa.table({"hash": hashes, "length": lengths[rows], "index": rows + start})
-            # not the top bits: the least hashes all begin with zeros
-            yield table, (mixed(hashes) % np.uint64(parts)).astype(np.int64)
-
-    work.write_parts("sketch", bucket, SKETCH_SCHEMA, chunks(), parts)
+            writer.write(pa.table({"hash": hashes, "length": lengths[rows], "index": rows + start}, SKETCH_SCHEMA))
     work.finish("sketch", bucket, {})
 
 
 def pair_part(work: Work, part: int, starts: NDArray[np.int64]) -> None:
     """Step 2: write the pairs (member, longest partner) of those that share a k-mer of this part, in parts by member."""
     buckets = len(starts) - 1
-    tables = [table for _, table in work.read_part("sketch", buckets, SKETCH_SCHEMA, part, buckets)]
-    whole = pa.concat_tables(tables)
+    whole = _partition(work, "sketch", SKETCH_SCHEMA, part, buckets)
     hashes, length, index = (whole[name].to_numpy() for name in ("hash", "length", "index"))
     order = np.lexsort((index, -length, hashes))
     hashes, length, index = hashes[order], length[order], index[order]
@@ -139,9 +138,14 @@ def pair_part(work: Work, part: int, starts: NDArray[np.int64]) -> None:
     member, centre = index, index[place]
     other = member != centre
     pairs, once = np.unique(np.stack([member[other], centre[other]], 1), axis=0, return_index=True)
-    table = pa.table({"member": pairs[:, 0], "centre": pairs[:, 1], "length": length[place][other][once]})
-    bucket = np.searchsorted(starts, pairs[:, 0], side="right") - 1
-    work.write_parts("pairs", part, PAIR_SCHEMA, [(table, bucket)], buckets)
+    columns = {"member": pairs[:, 0], "centre": pairs[:, 1], "length": length[place][other][once]}
+
+    def bucket_of(table: pa.Table) -> NDArray[np.int64]:
+        bucket: NDArray[np.int64] = np.searchsorted(starts, table["member"].to_numpy(), side="right") - 1
+        return bucket
+
+    with PartitionWriter(work.files, "pairs", part, buckets, bucket_of) as writer:
+        writer.write(pa.table(columns, PAIR_SCHEMA))
     work.finish("pairs", part, {})
 
 
@@ -149,7 +153,7 @@ def verify_bucket(work: Work, bucket: int, starts: NDArray[np.int64], config: Bu
     """Step 3: write a bucket's pairs that count, int64 [p, 2], by member and from its longest partner on."""
     buckets = len(starts) - 1
     kept = Kept(work, starts)
-    whole = pa.concat_tables([table for _, table in work.read_part("pairs", buckets, PAIR_SCHEMA, bucket, buckets)])
+    whole = _partition(work, "pairs", PAIR_SCHEMA, bucket, buckets)
     member, centre, length = (whole[name].to_numpy() for name in PAIR_SCHEMA.names)
     pairs, once = np.unique(np.stack([member, -length.astype(np.int64), centre], 1), axis=0, return_index=True)
     del once
@@ -165,6 +169,11 @@ def verify_bucket(work: Work, bucket: int, starts: NDArray[np.int64], config: Bu
             good.append(few[share >= least][:, [0, 2]])
     work.write_array("edges", bucket, np.concatenate(good))
     work.finish("edges", bucket, {})
+
+
+def _partition(work: Work, stage: str, schema: pa.Schema, part: int, parts: int) -> pa.Table:
+    """All rows of one partition of a stage."""
+    return pa.concat_tables([schema.empty_table(), *(table for _, table in read_partition(work.files, stage, part, parts))])
 
 
 def settle_bucket(work: Work, bucket: int, starts: NDArray[np.int64], turn: int) -> None:

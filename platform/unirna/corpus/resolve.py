@@ -16,7 +16,7 @@ from unirna.corpus.config import BuildConfig
 from unirna.corpus.exclude import References, find_excluded
 from unirna.corpus.scan import ROW_SCHEMA, CorpusUnit, sha_words
 from unirna.corpus.work import Work
-from unirna.runs import new_file
+from unirna.runs import new_file, read_partition
 
 EXCLUDED_SCHEMA: Final = pa.schema(
     [
@@ -41,9 +41,10 @@ def resolve_bucket(
     """
     parts = [
         table.append_column("source", pa.array(np.full(table.num_rows, units[number].source, np.uint16)))
-        for number, table in work.read_part("rows", len(units), ROW_SCHEMA, bucket, buckets)
+        for number, table in read_partition(work.files, "rows", bucket, buckets)
     ]
-    rows = pa.concat_tables(parts).combine_chunks()
+    none = ROW_SCHEMA.append(pa.field("source", pa.uint16())).empty_table()
+    rows = pa.concat_tables([none, *parts]).combine_chunks()
     words = sha_words(rows["sha"])
     order = np.lexsort((words[:, 1], words[:, 0]))  # stable: copies stay in input order
     new = np.ones(len(order), bool)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from unirna.corpus.config import BuildConfig, CorpusSource
 from unirna.corpus.work import Work
-from unirna.runs import new_file
+from unirna.runs import PartitionWriter, new_file
 from unirna.sequence import (
     REJECT_SCHEMA,
     InputError,
@@ -27,8 +27,6 @@ from unirna.sequence import (
 )
 
 UNIT_BYTES: Final = 64 << 20
-CHUNK_BYTES: Final = 64 << 20
-"""Bytes held in memory before they are spread over the buckets."""
 ROW_SCHEMA: Final = pa.schema(
     [
         ("sha", pa.binary(16)),
@@ -113,22 +111,18 @@ def scan_unit(
                         "id": good["id"],
                         "group": group,
                         "drop": _rules(good, group, config, dropped, piece),
-                        "sequence": good["sequence"].cast(pa.large_string()),
-                    }
+                        "sequence": good["sequence"],
+                    },
+                    ROW_SCHEMA,
                 )
 
-    def chunks(bad: pq.ParquetWriter) -> Iterator[tuple[pa.Table, NDArray[Any]]]:
-        waiting: list[pa.Table] = []
+    with (
+        new_file(work.at("rejects", number, "parquet")) as beside,
+        pq.ParquetWriter(beside, REJECT_SCHEMA) as bad,
+        PartitionWriter(work.files, "rows", number, buckets, lambda table: _buckets_of(table["sha"], buckets)) as writer,
+    ):
         for table in rows(bad):
-            waiting.append(table)
-            if sum(t.nbytes for t in waiting) >= CHUNK_BYTES:
-                yield _with_buckets(pa.concat_tables(waiting), buckets)
-                waiting = []
-        if waiting:
-            yield _with_buckets(pa.concat_tables(waiting), buckets)
-
-    with new_file(work.at("rejects", number, "parquet")) as beside, pq.ParquetWriter(beside, REJECT_SCHEMA) as bad:
-        work.write_parts("rows", number, ROW_SCHEMA, chunks(bad), buckets)
+            writer.write(table)
     record = {"source": unit.source, "read": read, "rejected": dict(reasons)}
     work.finish("rows", number, {**record, "groups": sorted(groups)})
 
@@ -147,8 +141,8 @@ def sha_words(column: pa.ChunkedArray | pa.Array) -> NDArray[np.uint64]:
     return raw.reshape(-1, 2).astype(np.uint64)
 
 
-def _with_buckets(table: pa.Table, buckets: int) -> tuple[pa.Table, NDArray[Any]]:
-    return table, ((sha_words(table["sha"])[:, 0] >> np.uint64(32)) * np.uint64(buckets) >> np.uint64(32)).astype(np.int64)
+def _buckets_of(shas: pa.ChunkedArray, buckets: int) -> NDArray[np.int64]:
+    return ((sha_words(shas)[:, 0] >> np.uint64(32)) * np.uint64(buckets) >> np.uint64(32)).astype(np.int64)
 
 
 def _strings(table: pa.Table, column: str, piece: InputPiece) -> pa.Array:

@@ -6,7 +6,7 @@ after the other, are sorted by it. A kept sequence is known by its index in that
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from unirna.runs import new_file, read_json, write_json
+from unirna.runs import Folder, new_file, read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,11 @@ class Work:
     """
 
     folder: Path
+
+    @property
+    def files(self) -> Folder:
+        """The same folder, for partitioned rows."""
+        return Folder(str(self.folder))
 
     def at(self, stage: str, number: int, ending: str) -> Path:
         """Path of a stage's file for one bucket or unit."""
@@ -63,42 +68,6 @@ class Work:
     def table(self, stage: str, number: int) -> pa.Table:
         """An Arrow table, memory-mapped."""
         return pa.ipc.open_file(pa.memory_map(str(self.at(stage, number, "arrow")))).read_all()
-
-    # ---- files in parts: what one worker writes and many read, each its part ---------------------------------------
-
-    def write_parts(
-        self, stage: str, number: int, schema: pa.Schema, chunks: Iterable[tuple[pa.Table, NDArray[Any]]], parts: int
-    ) -> None:
-        """Write tables whose rows belong to parts; each chunk becomes one compressed batch for each part.
-
-        Args:
-            stage, number: of the file. schema: of the tables.
-            chunks: table and, for each of its rows, the number of its part. Rows of a part keep their order.
-            parts: how many parts there are.
-        """
-        options = pa.ipc.IpcWriteOptions(compression="zstd")
-        path = self.at(stage, number, "arrow")
-        with new_file(path) as beside, pa.ipc.new_file(str(beside), schema, options=options) as writer:
-            for table, part in chunks:
-                ordered = table.select(schema.names).cast(schema).take(np.argsort(part, kind="stable")).combine_chunks()
-                ends = np.cumsum(np.bincount(part, minlength=parts)).tolist()
-                for start, end in zip([0, *ends[:-1]], ends, strict=True):
-                    rows = ordered.slice(start, end - start).combine_chunks()
-                    writer.write_batch(rows.to_batches()[0] if rows.num_rows else _empty(schema))
-
-    def read_part(
-        self, stage: str, numbers: int, schema: pa.Schema, part: int, parts: int
-    ) -> Iterator[tuple[int, pa.Table]]:
-        """The rows of one part, file by file, in order: number of the file and its rows."""
-        for number in range(numbers):
-            with pa.memory_map(str(self.at(stage, number, "arrow"))) as source:
-                reader = pa.ipc.open_file(source)
-                batches = [reader.get_batch(i) for i in range(part, reader.num_record_batches, parts)]
-                yield number, pa.Table.from_batches(batches, schema)
-
-
-def _empty(schema: pa.Schema) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
 
 
 class Kept:

@@ -12,9 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from unirna.embed.partitions import part_of
 from unirna.embed.rejects import DUPLICATE
-from unirna.embed.scan import KEY_SCHEMA
+from unirna.embed.scan import KEY_SCHEMA, part_of
 from unirna.embed.state import State
 
 UNCHANGED: Final = "unchanged"

@@ -11,14 +11,15 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from unirna.embed.labels import labels_of, pack_schema
-from unirna.embed.partitions import PartitionWriter
 from unirna.embed.rejects import REJECT_SCHEMA, with_job
 from unirna.embed.state import State
+from unirna.runs import PartitionWriter
 from unirna.sequence import InputPiece, Missing, TextTypes, clean_table, column_of, read_tables
 from unirna.sequence.normalise import REJECT_SCHEMA as READ_REJECTS
-from unirna.vectorstore import number_of, scan_rows, split_table
+from unirna.vectorstore import number_of, scan_rows, split_table, storable_table
 from unirna.vectorstore.columns import OWN
 
 KEY_SCHEMA: Final = pa.schema(
@@ -31,6 +32,8 @@ KEY_SCHEMA: Final = pa.schema(
         ("length", pa.int32()),
     ]
 )
+ROWS: Final = "rows"
+"""Stage of the clean records, spread over parts by their sequence, so that equal sequences stand together."""
 UNIT_BYTES: Final = 64 << 20
 """Input that one task reads."""
 KEYS_AT_ONCE: Final = 1 << 20
@@ -134,6 +137,14 @@ class CollectionInput:
             yield table.replace_schema_metadata(None), READ_REJECTS.empty_table()
 
 
+def part_of(shas: pa.ChunkedArray | pa.Array, parts: int) -> NDArray[np.int32]:
+    """The part of each sequence, by the first 8 hex digits of its sha: int32 [N]."""
+    if parts == 1 or not len(shas):
+        return np.zeros(len(shas), np.int32)
+    digits = np.array(shas.to_pylist(), dtype="S8").view("<u8")
+    return (((digits * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)) % np.uint64(parts)).astype(np.int32)
+
+
 def scan_unit(
     state: State, unit: EmbedUnit, source: FileInput | CollectionInput, job: str, buckets: int, parts: int
 ) -> dict[str, Any]:
@@ -153,7 +164,7 @@ def scan_unit(
     missing = Missing()
     text = TextTypes()
     with (
-        PartitionWriter(state, unit.number, parts) as writer,
+        PartitionWriter(state, ROWS, unit.number, parts, lambda rows: part_of(rows["sha"], parts)) as writer,
         state.writing(f"rejects/{name}.parquet") as sink,
         pq.ParquetWriter(sink, REJECT_SCHEMA) as bad,
     ):
@@ -174,7 +185,7 @@ def scan_unit(
                         bad.write_table(with_job(rejects, job))
                     good = good.append_column("piece", pa.array(np.full(good.num_rows, index, np.int32)))
                     if good.num_rows:
-                        writer.write(good)
+                        writer.write(storable_table(good).replace_schema_metadata(None))
                     yield good.select([n for n in KEY_SCHEMA.names if n != "bucket"])
 
         write_keys(state, f"keys/{name}.parquet", keys(), buckets)

@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from unirna.embed.partitions import rows_of
 from unirna.embed.plan import Plan
 from unirna.embed.resolve import exceptions_of
+from unirna.embed.scan import ROWS
+from unirna.runs import read_partition
 from unirna.sequence import column_of, convert
 from unirna.vectorstore.columns import OWN
 
@@ -44,7 +45,7 @@ def chunks_of(plan: Plan, part: int, records: list[str], rows: int) -> Iterator[
     skip = np.sort(places(leave))
     waiting: list[pa.Table] = []
     size = 0
-    for table in rows_of(plan.state, part, plan.parts):
+    for _, table in read_partition(plan.state, ROWS, part, plan.parts):
         fresh = table.filter(pa.array(~among(places(table), skip)))
         if not fresh.num_rows:
             continue
