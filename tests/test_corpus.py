@@ -30,6 +30,7 @@ from unirna.corpus import (
 )
 from unirna.corpus.kmers import distinct_kmers, shared_kmers
 from unirna.corpus.work import Work
+from unirna.runs import Folder
 from unirna.sequence import InputError, normalise, read, sequence_sha
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -320,9 +321,7 @@ def test_rounds_give_what_going_from_the_longest_gives(tmp_path: Path) -> None:
         work.write_array("edges", bucket, np.array(rows, np.int64).reshape(-1, 2))
     turn, undecided = 0, 1
     while undecided:
-        for bucket in range(3):
-            cluster.settle_bucket(work, bucket, starts, turn)
-        undecided = sum(work.record(f"settle-{turn}", bucket)["undecided"] for bucket in range(3))
+        undecided = sum(cluster.settle_bucket(work, bucket, starts, turn)["undecided"] for bucket in range(3))
         turn += 1
     expected: dict[int, int] = {}
     for i in sorted(range(number), key=lambda i: rank[i]):
@@ -436,20 +435,20 @@ def a_build(tmp_path: Path, out: str) -> BuildConfig:
 def test_killed_at_any_moment_gives_the_same_bytes(when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "mmseqs_version", lambda: "")
     build_corpus(a_build(tmp_path, "whole"))
-    finish = Work.finish
+    write = Folder.write_json
     kills: Counter[str] = Counter()
-    calls: Counter[tuple[str, int]] = Counter()
+    calls: Counter[str] = Counter()
 
-    def dying(self: Work, stage: str, number: int, record: dict) -> None:
+    def dying(self: Folder, name: str, record: dict) -> None:
         """Dies just before or just after the first try of every part of every stage is noted."""
-        calls[stage, number] += 1
-        if calls[stage, number] > 1 or when == "after":
-            finish(self, stage, number, record)
-        if calls[stage, number] == 1:
-            kills[stage] += 1
+        calls[name] += 1
+        if calls[name] > 1 or when == "after":
+            write(self, name, record)
+        if calls[name] == 1:
+            kills[name.partition("/")[0]] += 1
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Work, "finish", dying)
+    monkeypatch.setattr(Folder, "write_json", dying)
     for _ in range(200):
         try:
             build_corpus(a_build(tmp_path, "killed"))
@@ -482,7 +481,8 @@ def test_other_settings_in_one_folder_start_again_or_are_refused(tmp_path: Path,
 
     def dying(function: Callable, items: list):  # two parts of each stage, then the lights go out
         for item in items[:2]:
-            yield function(item)
+            function(item)
+            yield item
         if len(items) > 2:
             raise KeyboardInterrupt
 

@@ -15,7 +15,18 @@ import pyarrow as pa
 import pytest
 
 from tests.test_s3 import environment, server
-from unirna.runs import Folder, PartitionWriter, absolute, new_file, new_folder, read_partition, write_json
+from unirna.job import JobError
+from unirna.runs import (
+    Folder,
+    PartitionWriter,
+    absolute,
+    new_file,
+    new_folder,
+    on_ray,
+    read_partition,
+    run_stage,
+    write_json,
+)
 from unirna.runs.storage import CHECKSUMS, checksum
 
 __all__ = ["server"]  # a fixture: moto's S3 server
@@ -158,3 +169,39 @@ def test_partitions_of_a_unit_that_fails_are_not_there(folder: Folder) -> None:
         writer.write(pa.table({"n": [1]}))
         raise RuntimeError
     assert folder.names("rows", "arrow") == []
+
+
+# ---- stages --------------------------------------------------------------------------------------------------------
+
+
+def test_units_are_done_once(folder: Folder) -> None:
+    done: list[int] = []
+    told: list[list[int]] = []
+
+    def unit(number: int) -> dict[str, int]:
+        if number == 3 and len(done) == 3:
+            raise KeyboardInterrupt
+        done.append(number)
+        return {"square": number**2}
+
+    def stage() -> list[dict[str, int]]:
+        return run_stage(folder, "squares", 5, unit, report=lambda numbers: told.append(list(numbers)))
+
+    with pytest.raises(KeyboardInterrupt):
+        stage()
+    assert [record["square"] for record in stage()] == [0, 1, 4, 9, 16]
+    assert [record["square"] for record in stage()] == [0, 1, 4, 9, 16]
+    assert done == [0, 1, 2, 3, 4]
+    assert told == [[], [0], [1], [2], [0, 1, 2], [3], [4]]
+
+
+def test_a_unit_on_the_cluster_tells_what_the_user_can_fix(ray_cluster: None, tmp_path: Path) -> None:
+    def unit(number: int) -> dict[str, int]:
+        if number == 2:
+            raise JobError("unit 2 has no data")
+        return {"square": number**2}
+
+    folder = Folder(str(tmp_path))
+    with pytest.raises(JobError, match=r"^unit 2 has no data$"):
+        run_stage(folder, "squares", 3, unit, spread=on_ray)
+    assert [record["square"] for record in run_stage(folder, "squares", 2, unit, spread=on_ray)] == [0, 1]

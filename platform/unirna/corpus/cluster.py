@@ -48,15 +48,19 @@ _PAIRS: Final = 200_000
 # ---- MMseqs2 -------------------------------------------------------------------------------------------------------
 
 
-def write_letters(work: Work, bucket: int, start: int) -> None:
+def write_letters(work: Work, bucket: int, start: int) -> dict[str, Any]:
     """Write a bucket's kept sequences as FASTA, named by their index."""
     kept = work.table("kept", bucket)
     write_fasta(work.at("letters", bucket, "fasta"), pa.array(range(start, start + kept.num_rows)), kept["sequence"])
-    work.finish("letters", bucket, {})
+    return {}
 
 
-def cluster_mmseqs(work: Work, starts: NDArray[np.int64], config: BuildConfig) -> None:
-    """Cluster all sequences with MMseqs2, and write the representative of each, bucket by bucket (stage `cluster`)."""
+def cluster_mmseqs(work: Work, starts: NDArray[np.int64], nucleotides: int, config: BuildConfig) -> dict[str, Any]:
+    """Cluster all sequences with MMseqs2, and write the representative of each, bucket by bucket (stage `cluster`).
+
+    Args:
+        work: with the letters of all buckets. starts: of the buckets. nucleotides: in all. config: identity and coverage.
+    """
     buckets = len(starts) - 1
     scratch = work.folder / "linclust"
     table = scratch / "clusters.tsv"
@@ -69,7 +73,7 @@ def cluster_mmseqs(work: Work, starts: NDArray[np.int64], config: BuildConfig) -
                 inputs,
                 beside,
                 scratch,
-                nucleotides=sum(work.record("kept", b)["nucleotides"] for b in range(buckets)),
+                nucleotides=nucleotides,
                 identity=config.identity,
                 coverage=config.coverage,
                 threads=num_cpus(),
@@ -79,6 +83,7 @@ def cluster_mmseqs(work: Work, starts: NDArray[np.int64], config: BuildConfig) -
         sizes = np.diff(starts).tolist()
         arrays = [np.lib.format.open_memmap(file, "w+", np.int64, (n,)) for file, n in zip(files, sizes, strict=True)]
         _fill_representatives(arrays, table, starts)
+    return {}
 
 
 def _fill_representatives(arrays: Sequence[NDArray[np.int64]], table: Path, starts: NDArray[np.int64]) -> None:
@@ -105,7 +110,7 @@ def _fill_representatives(arrays: Sequence[NDArray[np.int64]], table: Path, star
 # ---- MinHash -------------------------------------------------------------------------------------------------------
 
 
-def sketch_bucket(work: Work, bucket: int, start: int, parts: int) -> None:
+def sketch_bucket(work: Work, bucket: int, start: int, parts: int) -> dict[str, Any]:
     """Step 1: write (hash, length, index) of a bucket's sketches, in parts by hash."""
     sequences = work.table("kept", bucket)["sequence"].combine_chunks()
     offsets = text_of(sequences)[1]
@@ -124,10 +129,10 @@ def sketch_bucket(work: Work, bucket: int, start: int, parts: int) -> None:
             rank = np.arange(len(rows)) - np.searchsorted(rows, rows)
             hashes, rows = hashes[rank < SKETCH], rows[rank < SKETCH] + first
             writer.write(pa.table({"hash": hashes, "length": lengths[rows], "index": rows + start}, SKETCH_SCHEMA))
-    work.finish("sketch", bucket, {})
+    return {}
 
 
-def pair_part(work: Work, part: int, starts: NDArray[np.int64]) -> None:
+def pair_part(work: Work, part: int, starts: NDArray[np.int64]) -> dict[str, Any]:
     """Step 2: write the pairs (member, longest partner) of those that share a k-mer of this part, in parts by member."""
     buckets = len(starts) - 1
     whole = _partition(work, "sketch", SKETCH_SCHEMA, part, buckets)
@@ -146,10 +151,10 @@ def pair_part(work: Work, part: int, starts: NDArray[np.int64]) -> None:
 
     with PartitionWriter(work.files, "pairs", part, buckets, bucket_of) as writer:
         writer.write(pa.table(columns, PAIR_SCHEMA))
-    work.finish("pairs", part, {})
+    return {}
 
 
-def verify_bucket(work: Work, bucket: int, starts: NDArray[np.int64], config: BuildConfig) -> None:
+def verify_bucket(work: Work, bucket: int, starts: NDArray[np.int64], config: BuildConfig) -> dict[str, Any]:
     """Step 3: write a bucket's pairs that count, int64 [p, 2], by member and from its longest partner on."""
     buckets = len(starts) - 1
     kept = Kept(work, starts)
@@ -168,7 +173,7 @@ def verify_bucket(work: Work, bucket: int, starts: NDArray[np.int64], config: Bu
             share = shared_kmers(kept.sequences(own), kept.sequences(theirs), np.stack([own_at, theirs_at], 1))
             good.append(few[share >= least][:, [0, 2]])
     work.write_array("edges", bucket, np.concatenate(good))
-    work.finish("edges", bucket, {})
+    return {}
 
 
 def _partition(work: Work, stage: str, schema: pa.Schema, part: int, parts: int) -> pa.Table:
@@ -176,8 +181,8 @@ def _partition(work: Work, stage: str, schema: pa.Schema, part: int, parts: int)
     return pa.concat_tables([schema.empty_table(), *(table for _, table in read_partition(work.files, stage, part, parts))])
 
 
-def settle_bucket(work: Work, bucket: int, starts: NDArray[np.int64], turn: int) -> None:
-    """Step 4, one round: write the representative of each sequence of a bucket, or `UNDECIDED`; records how many are."""
+def settle_bucket(work: Work, bucket: int, starts: NDArray[np.int64], turn: int) -> dict[str, Any]:
+    """Step 4, one round: write the representative of each sequence of a bucket, or `UNDECIDED`; gives how many are."""
     start, size = int(starts[bucket]), int(starts[bucket + 1] - starts[bucket])
     edges = work.array("edges", bucket)
     if turn == 0:
@@ -198,7 +203,13 @@ def settle_bucket(work: Work, bucket: int, starts: NDArray[np.int64], turn: int)
             place = np.minimum(place, none - 1)
             state[members - start] = np.where(alone, members, theirs[place])
     work.write_array(f"settle-{turn}", bucket, state)
-    work.finish(f"settle-{turn}", bucket, {"undecided": int((state == UNDECIDED).sum())})
+    return {"undecided": int((state == UNDECIDED).sum())}
+
+
+def keep_settled(work: Work, bucket: int, turn: int) -> dict[str, Any]:
+    """Write the representatives of the last round as those of the bucket (stage `cluster`)."""
+    work.write_array("cluster", bucket, np.asarray(work.array(f"settle-{turn}", bucket)))
+    return {}
 
 
 # ---- comparison ----------------------------------------------------------------------------------------------------

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from unirna.corpus.build import build_corpus
 from unirna.corpus.config import BuildConfig
-from unirna.job import connect_ray, raise_told, tell
+from unirna.job import connect_ray
+from unirna.runs import on_ray
 
 
 def corpus_job(config: BuildConfig) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def corpus_job(config: BuildConfig) -> dict[str, Any]:
     """
     connect_ray()
     out = str(Path(config.out).absolute())
-    manifest = build_corpus(replace(config, out=out), map_with_ray)
+    manifest = build_corpus(replace(config, out=out), on_ray)
     splits = {name: {k: split[k] for k in ("sequences", "nucleotides")} for name, split in manifest["splits"].items()}
     counts = ("read", "kept", "rejected", "rejected_by_reason", "duplicates", "excluded", "excluded_by_set")
     return {
@@ -33,19 +33,3 @@ def corpus_job(config: BuildConfig) -> dict[str, Any]:
         "clustering": manifest["clustering"],
         "clusters": manifest["clusters"]["clusters"],
     }
-
-
-def map_with_ray(function: Callable[[Any], dict[str, Any]], items: list[Any]) -> Iterable[dict[str, Any]]:
-    """Apply a function to every item in Ray Data tasks; results come as they finish."""
-    import ray.data
-
-    def one(row: dict[str, Any]) -> dict[str, Any]:
-        try:
-            return {"result": function(row["item"])}
-        except Exception as error:
-            return {"failure": tell(error)}
-
-    pieces = ray.data.from_items([{"item": item} for item in items], override_num_blocks=len(items))
-    for row in pieces.map(one).iter_rows():
-        raise_told(row.get("failure") or "")
-        yield row["result"]

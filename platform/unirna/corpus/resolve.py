@@ -33,11 +33,11 @@ EXCLUDED_SCHEMA: Final = pa.schema(
 
 def resolve_bucket(
     work: Work, bucket: int, units: list[CorpusUnit], sources: list[str], config: BuildConfig, tool: str, buckets: int
-) -> None:
+) -> dict[str, Any]:
     """Settle a bucket: write the kept sequences and the excluded ones.
 
     Of copies the first in input order stands for all. A group is taken from the first copy that has one; a rule that drops
-    any copy drops the sequence. The record counts `kept`, `duplicates` (of each source) and `excluded` (of each set).
+    any copy drops the sequence. Gives the numbers of `kept`, `duplicates` (of each source) and `excluded` (of each set).
     """
     parts = [
         table.append_column("source", pa.array(np.full(table.num_rows, units[number].source, np.uint16)))
@@ -78,13 +78,12 @@ def resolve_bucket(
     kept = kept.take(left)
     work.write_table("kept", bucket, kept)
     counts = Counter(zip(out["source"].to_pylist(), out["set"].to_pylist(), strict=True))
-    record = {
+    return {
         "kept": kept.num_rows,
         "nucleotides": pc.sum(pc.binary_length(kept["sequence"])).as_py() or 0,
         "duplicates": dict(copies),
         "excluded": [[source, name, count] for (source, name), count in sorted(counts.items())],
     }
-    work.finish("kept", bucket, record)
 
 
 def _first_where(wanted: NDArray[Any], order: NDArray[Any], starts: NDArray[Any]) -> pa.Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -85,8 +85,8 @@ def num_buckets(units: list[CorpusUnit], shard_nucleotides: int) -> int:
 
 def scan_unit(
     work: Work, number: int, unit: CorpusUnit, config: BuildConfig, dropped: frozenset[str], buckets: int
-) -> None:
-    """Read a unit and write its good records and its rejects; its record has `read`, `rejected` and `groups`."""
+) -> dict[str, Any]:
+    """Read a unit and write its good records and its rejects; gives its `source`, `read`, `rejected` and `groups`."""
     reasons: Counter[str] = Counter()
     groups: set[str] = set()
     read = 0
@@ -123,8 +123,7 @@ def scan_unit(
     ):
         for table in rows(bad):
             writer.write(table)
-    record = {"source": unit.source, "read": read, "rejected": dict(reasons)}
-    work.finish("rows", number, {**record, "groups": sorted(groups)})
+    return {"source": unit.source, "read": read, "rejected": dict(reasons), "groups": sorted(groups)}
 
 
 def sha_array(names: list[str]) -> pa.Array:

@@ -1,4 +1,4 @@
-"""The scratch folder of a build. A file is complete once it is there, and a part of a stage is done once its record is.
+"""The scratch folder of a build. A file is whole once it is there.
 
 Sequences are spread over buckets by the first 32 bits of their SHA-256, in order, so the kept sequences of all buckets, one
 after the other, are sorted by it. A kept sequence is known by its index in that order: bucket b has those from `starts[b]`.
@@ -6,7 +6,6 @@ after the other, are sorted by it. A kept sequence is known by its index in that
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from unirna.runs import Folder, new_file, read_json, write_json
+from unirna.runs import Folder, new_file
 
 
 @dataclass(frozen=True)
@@ -31,24 +30,12 @@ class Work:
 
     @property
     def files(self) -> Folder:
-        """The same folder, for partitioned rows."""
+        """The same folder, for stages and partitioned rows."""
         return Folder(str(self.folder))
 
     def at(self, stage: str, number: int, ending: str) -> Path:
         """Path of a stage's file for one bucket or unit."""
         return self.folder / stage / f"{number:05d}.{ending}"
-
-    def done(self, stage: str, number: int) -> bool:
-        """Whether a part of a stage is finished."""
-        return self.at(stage, number, "json").exists()
-
-    def finish(self, stage: str, number: int, record: Mapping[str, Any]) -> None:
-        """Note that a part of a stage is finished, and what came of it."""
-        write_json(self.at(stage, number, "json"), record)
-
-    def record(self, stage: str, number: int) -> dict[str, Any]:
-        """What came of a finished part of a stage."""
-        return read_json(self.at(stage, number, "json"))
 
     def write_array(self, stage: str, number: int, array: NDArray[Any]) -> None:
         """Write a numpy array."""

@@ -32,14 +32,14 @@ LENGTH_EDGES: Final = (
 """Lower edges of the bins of the length histogram, in nucleotides; the last bin is open."""
 
 
-def count_members(work: Work, bucket: int) -> None:
+def count_members(work: Work, bucket: int) -> dict[str, Any]:
     """Write the clusters met in a bucket, ascending, and how many of its sequences each has: int64 [c, 2]."""
     clusters, counts = np.unique(work.array("cluster", bucket), return_counts=True)
     work.write_array("members", bucket, np.stack([clusters, counts], 1))
-    work.finish("members", bucket, {})
+    return {}
 
 
-def size_clusters(work: Work, bucket: int, starts: NDArray[np.int64]) -> None:
+def size_clusters(work: Work, bucket: int, starts: NDArray[np.int64]) -> dict[str, Any]:
     """Write the size of the cluster that each sequence of a bucket represents, 0 if it represents none: int64 [n]."""
     start, end = int(starts[bucket]), int(starts[bucket + 1])
     sizes = np.zeros(end - start, np.int64)
@@ -49,11 +49,13 @@ def size_clusters(work: Work, bucket: int, starts: NDArray[np.int64]) -> None:
         sizes[members[a:b, 0] - start] += members[a:b, 1]
     work.write_array("sizes", bucket, sizes)
     held, number = np.unique(sizes[sizes > 0], return_counts=True)
-    work.finish("sizes", bucket, {"clusters": {str(size): int(n) for size, n in zip(held, number, strict=True)}})
+    return {"clusters": {str(size): int(n) for size, n in zip(held, number, strict=True)}}
 
 
-def weigh_bucket(work: Work, bucket: int, starts: NDArray[np.int64], num_sources: int, config: BuildConfig) -> None:
-    """Write each sequence's split and weight within its source; records sums of each split and source."""
+def weigh_bucket(
+    work: Work, bucket: int, starts: NDArray[np.int64], num_sources: int, config: BuildConfig
+) -> dict[str, Any]:
+    """Write each sequence's split and weight within its source; gives sums of each split and source."""
     kept = Kept(work, starts)
     table = work.table("kept", bucket)
     source = table["source"].to_numpy()
@@ -70,11 +72,10 @@ def weigh_bucket(work: Work, bucket: int, starts: NDArray[np.int64], num_sources
     work.write_array("split", bucket, split)
     work.write_array("raw", bucket, raw)
     key, cells = split * num_sources + source.astype(np.int64), len(SPLITS) * num_sources
-    record = {
+    return {
         "raw": np.bincount(key, raw, cells).tolist(),
         "clusters": np.bincount(key, 1 / size, cells).tolist(),
     }
-    work.finish("raw", bucket, record)
 
 
 def source_factors(records: list[dict[str, Any]], weights: list[float], exponent: float) -> NDArray[np.float64]:
@@ -96,8 +97,8 @@ def write_shard(
     groups: list[str],
     factors: NDArray[np.float64],
     config: BuildConfig,
-) -> None:
-    """Write a bucket's shard, one set of files to each split that it has sequences of. The record describes them."""
+) -> dict[str, Any]:
+    """Write a bucket's shard, one set of files to each split that it has sequences of; gives what they hold."""
     table = work.table("kept", bucket)
     split = work.array("split", bucket)
     source = table["source"].to_numpy()
@@ -153,4 +154,4 @@ def write_shard(
         for ending in ("tokens", *(f"{e}.npy" for e in arrays), "ids.parquet"):
             path = out / f"{stem}.{ending}"
             record["files"][path.name] = {"bytes": path.stat().st_size, "blake2b": digest_file(path)}
-    work.finish("shards", bucket, record)
+    return record

@@ -41,9 +41,6 @@ def resolve_bucket(state: State, against: str, bucket: int, sources: list[str], 
     Returns:
         `unchanged` and `duplicate` records, and the `nucleotides` of both.
     """
-    name = f"resolved-{against}/{bucket:06d}"
-    if state.has(f"{name}.json"):
-        return state.read_json(f"{name}.json")
     keys = _bucket(state, "keys", bucket).sort_by([("id", "ascending"), ("piece", "ascending"), ("number", "ascending")])
     held = _bucket(state, f"held-{against}", bucket)
     ids = keys["id"].combine_chunks()
@@ -75,15 +72,13 @@ def resolve_bucket(state: State, against: str, bucket: int, sources: list[str], 
         },
         EXCEPTION_SCHEMA,
     )
-    state.write_table(f"{name}.parquet", exceptions.sort_by("part"), row_group_size=65536)
+    state.write_table(f"resolved-{against}/{bucket:06d}.parquet", exceptions.sort_by("part"), row_group_size=65536)
     unchanged = kinds.count(UNCHANGED)
-    counts = {
+    return {
         "unchanged": unchanged,
         "duplicate": len(kinds) - unchanged,
         "nucleotides": int(keys["length"].to_numpy()[rows].sum()),
     }
-    state.write_json(f"{name}.json", counts)
-    return counts
 
 
 def _bucket(state: State, folder: str, bucket: int) -> pa.Table:

@@ -148,15 +148,13 @@ def part_of(shas: pa.ChunkedArray | pa.Array, parts: int) -> NDArray[np.int32]:
 def scan_unit(
     state: State, unit: EmbedUnit, source: FileInput | CollectionInput, job: str, buckets: int, parts: int
 ) -> dict[str, Any]:
-    """Read a unit; write its records, keys and rejects, and give its counts. A unit that is done is not read again.
+    """Read a unit; write its records, keys and rejects, and give its counts.
 
     Returns:
         `read`, `good`, `nucleotides` (of the good), `rejected` (reason -> count), `labels` (schemas as hex), `missing`
         (column, word such as NA that was read as "no value", count), `parts` (good records for each part).
     """
     name = f"{unit.number:06d}"
-    if state.has(f"scan/{name}.json"):
-        return state.read_json(f"scan/{name}.json")
     counts: dict[str, Any] = {"read": 0, "good": 0, "nucleotides": 0}
     reasons: Counter[str] = Counter()
     labels: dict[str, None] = {}
@@ -191,26 +189,23 @@ def scan_unit(
         write_keys(state, f"keys/{name}.parquet", keys(), buckets)
     types = {name: kind for name, kind in text.types.items() if name not in source.declared}
     labels |= {pack_schema(labels_of(schema, types)): None for schema in tables}
-    result = {
+    return {
         **counts,
         "rejected": dict(reasons),
         "labels": list(labels),
         "missing": [[column, word, count] for (column, word), count in missing.items()],
         "parts": writer.rows.tolist(),
     }
-    state.write_json(f"scan/{name}.json", result)
-    return result
 
 
 def scan_held(
     state: State, store: str, collection: str, against: str, part: int, fragments: list[int], buckets: int
-) -> None:
-    """Write the keys of a part of what the collection holds already."""
-    name = f"held-{against}/{part:06d}"
-    if not state.has(f"{name}.json"):
-        batches = scan_rows(store, collection, number_of(against), fragments, ["id", "sha"])
-        write_keys(state, f"{name}.parquet", (pa.Table.from_batches([batch]) for batch in batches), buckets)
-        state.write_json(f"{name}.json", {})
+) -> dict[str, Any]:
+    """Write the keys of a part of what the collection holds already; there is nothing to record of it."""
+    batches = scan_rows(store, collection, number_of(against), fragments, ["id", "sha"])
+    tables = (pa.Table.from_batches([batch]) for batch in batches)
+    write_keys(state, f"held-{against}/{part:06d}.parquet", tables, buckets)
+    return {}
 
 
 def write_keys(state: State, name: str, tables: Iterable[pa.Table], buckets: int) -> None:

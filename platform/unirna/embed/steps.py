@@ -16,6 +16,7 @@ from unirna.embed.scan import CollectionInput, EmbedUnit, FileInput, scan_held, 
 from unirna.embed.state import State, by_part
 from unirna.embed.stream import among, chunk_row, chunks_of, pack_chunk, places
 from unirna.job import Progress, raise_told, tell
+from unirna.runs import on_ray, run_stage
 from unirna.sequence import InputPiece
 
 if TYPE_CHECKING:
@@ -39,28 +40,26 @@ def scan(
     """Scan every unit, and the ids of the collection; the counts of the units, in their order."""
     held = vectorstore.split_table(store, collection, vectorstore.number_of(against), HELD_ROWS) if against != "0" else []
 
-    def one(item: int) -> None:
-        if item < len(units):
-            scan_unit(state, units[item], source, job, buckets, parts)
-        else:
-            part = item - len(units)
-            scan_held(state, store, collection, against, part, held[part], buckets)
+    def unit(number: int) -> dict[str, Any]:
+        return scan_unit(state, units[number], source, job, buckets, parts)
 
-    items = len(units) + len(held)
-    progress = Progress("scanning", items, "parts")
-    for done, _ in enumerate(_each(items, one), 1):
-        progress.update(done)
-    progress.close()
-    return [state.read_json(f"scan/{unit.number:06d}.json") for unit in units]
+    scanned = _stage(state, "scan", len(units), unit, "scanning")
+    _stage(
+        state,
+        f"held-{against}",
+        len(held),
+        lambda part: scan_held(state, store, collection, against, part, held[part], buckets),
+        "reading stored ids",
+    )
+    return scanned
 
 
 def resolve(state: State, against: str, buckets: int, parts: int, pieces: list[InputPiece]) -> list[dict[str, Any]]:
     """Resolve every bucket of ids; their counts."""
     sources = [piece.name for piece in pieces]
-
-    for _ in _each(buckets, lambda bucket: resolve_bucket(state, against, bucket, sources, parts)):
-        pass
-    return [state.read_json(f"resolved-{against}/{bucket:06d}.json") for bucket in range(buckets)]
+    return _stage(
+        state, f"resolved-{against}", buckets, lambda bucket: resolve_bucket(state, against, bucket, sources, parts)
+    )
 
 
 def still_good(
@@ -69,44 +68,30 @@ def still_good(
     """Those of earlier runs' records whose files are there and, where the collection has changed, hold no row of it."""
     groups = list(by_part(records).items())
 
-    def one(item: int) -> None:
-        part, names = groups[item]
+    def unit(number: int) -> dict[str, Any]:
+        part, names = groups[number]
         files = [read_record(state, name)["fragments"] for name in names]
         good = [name for name, there in zip(names, vectorstore.files_there(store, collection, files), strict=True) if there]
         if changed:
             held = np.sort(places(exceptions_of(state, against, part)))
             tables = {name: state.read_table(f"records/{name}.parquet", ["piece", "number"]) for name in good}
             good = [name for name, table in tables.items() if not among(places(table), held).any()]
-        state.write_json(f"kept-{run}/{part:06d}.json", {"records": good})
+        return {"records": good}
 
-    for _ in _each(len(groups), one):
-        pass
-    return [name for part, _ in groups for name in state.read_json(f"kept-{run}/{part:06d}.json")["records"]]
+    return [name for kept in _stage(state, f"kept-{run}", len(groups), unit) for name in kept["records"]]
 
 
-def _each(count: int, work: Callable[[int], object]) -> Iterator[None]:
-    """Do `work` for the numbers below `count` on the cluster; it writes what it finds, nothing comes back.
-
-    One alone is done here: a worker would take longer to start than a unit takes.
-    """
-    import ray
-
-    if count == 1:
-        work(0)
-        yield
-        return
-
-    def one(row: dict[str, Any]) -> dict[str, Any]:
-        try:
-            work(row["item"])
-        except Exception as error:
-            return {"failure": tell(error)}
-        return {"failure": ""}
-
-    data = ray.data.from_items(list(range(count)), override_num_blocks=count)
-    for batch in data.map(one, num_cpus=1).iter_batches(batch_size=1, prefetch_batches=0):
-        raise_told(str(batch["failure"][0]))
-        yield
+def _stage(
+    state: State, name: str, count: int, unit: Callable[[int], dict[str, Any]], title: str = ""
+) -> list[dict[str, Any]]:
+    """Do a stage on the cluster, with a progress line if it has a title."""
+    if not title:
+        return run_stage(state, name, count, unit, spread=on_ray)
+    progress = Progress(title, count, "parts")
+    results = run_stage(state, name, count, unit, spread=on_ray, report=lambda numbers: progress.add(len(numbers)))
+    if progress.done:
+        progress.close()
+    return results
 
 
 def embed(

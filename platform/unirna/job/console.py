@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from unirna.base.command import reader_gone
+from unirna.base.failures import JobError, is_io_failure
 
 EXIT_CODES: Final[Mapping[int, str]] = {
     0: "done; the summary is on stdout",
@@ -26,10 +27,6 @@ EXIT_CODES: Final[Mapping[int, str]] = {
 
 class JobStopped(Exception):  # noqa: N818 - it is no error
     """A job that was asked to stop, saved its work and can go on."""
-
-
-class JobError(RuntimeError):
-    """A job that cannot go on, for a reason that the user can fix; the message says how."""
 
 
 def say(message: str) -> None:
@@ -87,19 +84,8 @@ def run_job(job: Callable[[], Mapping[str, Any]]) -> int:
         return 1
 
 
-TOLD: Final = (JobError, ValueError, FileNotFoundError, PermissionError)
-"""Kinds of errors that `tell` keeps apart; what else it tells is an OSError."""
-
-
 WRONG_PATHS: Final = (errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP, errno.EROFS, errno.ENOTEMPTY, errno.EXDEV)
 """Errors of the operating system that a retry does not fix: the path itself is the problem, and the message says why."""
-
-
-def is_io_failure(error: BaseException) -> bool:
-    """Whether a disk, a store or a path failed. What else Lance refuses, as a schema, is no such failure."""
-    if "LanceError(" in str(error):
-        return isinstance(error, (OSError, RuntimeError)) and "LanceError(IO)" in str(error)
-    return isinstance(error, OSError)
 
 
 def is_outage(error: BaseException) -> bool:
@@ -120,24 +106,6 @@ def _remedy(text: str) -> str:
     if any(words.lower() in text.lower() for words in full):
         return "The disk is full: make room"
     return "See that the store and the input can be reached and that there is room"
-
-
-def tell(error: Exception) -> str:
-    """A failure of a disk or a store, or a `JobError`, as text for the driver; others are raised again.
-
-    Ray Data keeps only the traceback of an error in a worker, so errors that the user can fix are returned as results.
-    """
-    if isinstance(error, (JobError, ValueError)) or is_io_failure(error):
-        kind = next((kind for kind in TOLD if isinstance(error, kind)), OSError)
-        return json.dumps([kind.__name__, str(error)])
-    raise error
-
-
-def raise_told(text: str) -> None:
-    """Raise what `tell` told; nothing for the empty text."""
-    if text:
-        name, message = json.loads(text)
-        raise next((kind for kind in TOLD if kind.__name__ == name), OSError)(message)
 
 
 def _known_cause(error: BaseException) -> BaseException | None:
@@ -185,6 +153,10 @@ class Progress:
         if now - self._shown >= self._every:
             self._shown = now
             self._print(note)
+
+    def add(self, units: float) -> None:
+        """Say that `units` more are finished; first those of an earlier run, if there are any."""
+        self.update(self.done + units)
 
     def close(self, note: str = "") -> None:
         """Print the last state and end the line."""

@@ -9,7 +9,8 @@ import socket
 import sys
 import warnings
 
-from unirna.job.console import JobError, say
+from unirna.base.failures import JobError
+from unirna.job.console import say
 from unirna.job.stderr import leave_out_false_alarms
 
 ONE_MACHINE = {

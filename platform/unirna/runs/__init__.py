@@ -1,16 +1,21 @@
 """What resumable work stands on: files that appear whole, folders of runs, stages of units, partitioned spills."""
 
 from unirna.runs.partitions import PartitionWriter, read_partition
+from unirna.runs.stages import Spread, inline, on_ray, run_stage
 from unirna.runs.storage import Folder, absolute, new_file, new_folder, read_json, write_json, write_text
 
 __all__ = [
     "Folder",
     "PartitionWriter",
+    "Spread",
     "absolute",
+    "inline",
     "new_file",
     "new_folder",
+    "on_ray",
     "read_json",
     "read_partition",
+    "run_stage",
     "write_json",
     "write_text",
 ]
