@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 
 from unirna import sdk, vectorstore
-from unirna.embed import EmbedConfig, embed_collection, job, projection
+from unirna.embed import EmbedConfig, embed_collection, finishing, projection
 from unirna.embed.projection import make_map, project
 from unirna.job import JobError
 from unirna.sdk import _cli
@@ -226,7 +226,7 @@ def test_the_job_makes_it_when_all_is_stored(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:  # stopped when the rows are there and the map is not
-        patch.setattr(job, "make_map", killed)
+        patch.setattr(finishing, "make_map", killed)
         with pytest.raises(KeyboardInterrupt):
             embed_collection(config)
     assert len(vectorstore.open(store, "c")) == 40 and vectorstore.map_info(store, "c") is None

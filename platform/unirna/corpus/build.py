@@ -49,6 +49,8 @@ from unirna.sequence import (
     table_columns,
 )
 
+WORK_FORMAT: Final = 2
+"""Of the files in `work`: a build that a version with another format began starts over."""
 _TITLES: Final = {
     "rows": "scanning",
     "kept": "copies and exclusions",
@@ -308,7 +310,8 @@ def _start(work: Work, out: Path, recipe: dict[str, Any], config: BuildConfig) -
     installed = mmseqs_version()
     if started.exists():
         before = read_json(started)
-        if before["recipe"] == recipe and before["tools"]["mmseqs2"] in ("", installed):
+        same = before.get("work") == WORK_FORMAT and before["recipe"] == recipe
+        if same and before["tools"]["mmseqs2"] in ("", installed):
             return _Tools(**before["tools"])
         for leftover in work.folder.iterdir():  # an interrupted build of something else
             if leftover.is_dir():
@@ -328,7 +331,7 @@ def _start(work: Work, out: Path, recipe: dict[str, Any], config: BuildConfig) -
     exclusion = ("mmseqs2" if installed else "kmers") if config.exclude else ""
     uses = "mmseqs2" in (chosen, exclusion)
     tools = _Tools(chosen, exclusion, installed if uses else "")
-    write_json(started, {"recipe": recipe, "tools": asdict(tools)})
+    write_json(started, {"work": WORK_FORMAT, "recipe": recipe, "tools": asdict(tools)})
     return tools
 
 

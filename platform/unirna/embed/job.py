@@ -15,40 +15,26 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import Any, Final
 
 import pyarrow as pa
 
 from unirna import vectorstore
 from unirna.base.job_settings import EmbedConfig
-from unirna.embed.chance import calibrate, measured, told
-from unirna.embed.labels import OURS, check_labels, pack_schema, plan_labels, settle_schema
+from unirna.embed.finishing import finish, switched_before
+from unirna.embed.labels import OURS, pack_schema, settle_schema
 from unirna.embed.plan import COUNTS, Plan, Recipe, read_record
-from unirna.embed.projection import check_method, make_map
-from unirna.embed.rejects import DUPLICATE, save_rejects
+from unirna.embed.rejects import DUPLICATE
+from unirna.embed.request import CHUNK_NUCLEOTIDES, Request, check_settings, read_request
 from unirna.embed.scan import UNIT_BYTES, CollectionInput, FileInput, plan_units
-from unirna.embed.state import SPOOL, State, job_key
+from unirna.embed.state import State
 from unirna.embed.steps import HELD_ROWS, embed, num_gpus, resolve, scan, still_good
-from unirna.job import JobError, connect_ray, package_version, plan_workers, say
-from unirna.runs import absolute
-from unirna.sequence import (
-    InputError,
-    InputPiece,
-    check_unchanged,
-    contents_of,
-    parse_types,
-    plan_pieces,
-    remove_copies,
-    stamps_of,
-    table_columns,
-    unnamed_columns,
-)
-from unirna.vectorstore import renamed, tell_renamed
-
-if TYPE_CHECKING:
-    from unirna.model import Model
+from unirna.job import JobError, connect_ray, plan_workers, say
+from unirna.sequence import InputPiece, check_unchanged, remove_copies
+from unirna.vectorstore import renamed
 
 BUCKET_BYTES: Final = 64 << 20
 """Input for each bucket of ids: a million short records, so a few hundred MB in the process that compares them."""
@@ -58,17 +44,70 @@ MOST_PARTS: Final = 1000
 """Most buckets and parts: each is read from the files of all units."""
 SWITCH_ROWS: Final = 200_000
 """Rows of the collection for each unit that is read where a collection is switched to another model."""
-DEFAULT_INDEX: Final = "hnsw"
-STATE_FORMAT: Final = 3
-"""Format of the files of a job's state: a job that a version with another format began starts over."""
 TRIES: Final = 10
 """How often the rows are compared again if others keep changing the collection."""
 CHUNK_FLOPS: Final = {"cpu": (1e11, 3e12), "cuda": (1e13, 3e14)}
 """Least and most work of a chunk: about 1 s and 30 s. A killed job loses the chunks it was at; files are one to a chunk."""
-CHUNK_NUCLEOTIDES: Final = {"sequence": 4_000_000, "nucleotide": 500_000}
-"""Most nucleotides of a chunk, for the memory of the process that holds it, or for the size of its file."""
 CHUNKS_PER_WORKER: Final = 32
 """Chunks that each worker should get, so that none waits long for the last one."""
+RECORDS_AT_ONCE: Final = 16
+"""Records that are read at once: each is a small file, in object storage a request."""
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What the rows are prepared against.
+
+    Attributes:
+        label: the version of the collection when the job began (`version_name`). source: how the input is read.
+        pieces: of the input. against: the version whose ids count as taken, "0" for none.
+        buckets: of ids. parts: of records.
+    """
+
+    label: str
+    source: FileInput | CollectionInput
+    pieces: list[InputPiece]
+    against: str
+    buckets: int
+    parts: int
+
+    @property
+    def version(self) -> int:
+        """The number of the version, 0 where there is no collection."""
+        return vectorstore.number_of(self.label)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the input holds.
+
+    Attributes:
+        read, new, unchanged: records. reasons: rejected records by reason. nucleotides: of the new records.
+        parts: good records of each part. schema: of the collection with these rows.
+    """
+
+    read: int
+    new: int
+    unchanged: int
+    reasons: Mapping[str, int]
+    nucleotides: int
+    parts: list[int]
+    schema: pa.Schema
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What was embedded.
+
+    Attributes:
+        totals: `COUNTS`. here: distinct nucleotides that this run embedded. fragments: the files of the rows.
+        seconds: that it took.
+    """
+
+    totals: dict[str, int]
+    here: int
+    fragments: list[str]
+    seconds: float
 
 
 def embed_collection(config: EmbedConfig) -> dict[str, Any]:
@@ -89,18 +128,7 @@ def embed_collection(config: EmbedConfig) -> dict[str, Any]:
             settings contradict each other.
     """
     started = time.monotonic()
-    if config.level not in CHUNK_NUCLEOTIDES:
-        raise JobError(f"--level {config.level}: expected {' or '.join(CHUNK_NUCLEOTIDES)}")
-    if config.index not in ("auto", "none", *vectorstore.KINDS):
-        raise JobError(f"--index {config.index}: expected auto, none, {', '.join(vectorstore.KINDS)}")
-    if config.map and config.level != "sequence":
-        raise JobError("--map is of the vectors of sequences: give it without --level nucleotide")
-    if config.map:
-        check_method("umap")  # before the work, not after it
-    if config.switch_model and (config.inputs or config.level != "sequence"):
-        raise JobError("--switch-model embeds what the collection holds: give no input with it, and no --level nucleotide")
-    if not (config.switch_model or config.inputs):
-        raise JobError("no input: give files, folders, globs or URIs of sequences")
+    check_settings(config)
     try:
         for left in reversed(range(TRIES)):
             try:
@@ -115,60 +143,44 @@ def embed_collection(config: EmbedConfig) -> dict[str, Any]:
 
 
 def _attempt(config: EmbedConfig, started: float) -> dict[str, Any]:
-    from unirna import model  # here, and not above: workers that only read import this module without torch
-
-    store, path = absolute(config.store), absolute(config.model, if_there=True)
-    vectorstore.check_name(config.collection)
-    name = config.collection if config.level == "sequence" else vectorstore.nucleotides_name(config.collection)
-
-    # ---- the model must be the collection's, before anything else
-    encoder = model.load(path, device="cpu", layer=config.layer)
-    collection = vectorstore.open(store, name) if config.switch_model or vectorstore.exists(store, name) else None
-    labels: dict[str, str] = {}
-    identity: dict[str, Any] = {"format": STATE_FORMAT, "collection": name, "fingerprint": encoder.fingerprint}
-    source: FileInput | CollectionInput
-    if config.switch_model:
-        pieces, files = list[InputPiece](), []
-        identity |= {"switch": True}
-    else:
-        if collection is not None:
-            collection.check_model(encoder.fingerprint, config.model)
-        pieces = plan_pieces(
-            [absolute(item) for item in config.inputs],
-            piece_bytes=UNIT_BYTES,
-            spool=None if "://" in store else f"{store}/{SPOOL}",
-            encoding=config.encoding,
-        )
-        labels = _labels(config, pieces, collection)
-        types = parse_types(config.column_type)
-        source = FileInput(config.id_column, config.sequence_column, tuple(labels.items()), tuple(types.items()))
-        files = stamps_of(piece.path for piece in pieces)
-        contents = contents_of(piece.path for piece in pieces)
-        identity |= {
-            "pieces": [[p.path, p.start, p.end, p.encoding] for p in pieces],
-            "files": contents,
-            "source": asdict(source),
-        }
-
-    # ---- the job, and what is finished of it
-    key = job_key(identity)
-    state = State.of(store, name, key)
+    request = read_request(config)
+    state = State.of(request.store, request.name, request.key)
     state.begin()
     connect_ray()
     workers, _ = plan_workers(config.workers, config.cpus_per_worker)
-    if state.has("commit.json"):
-        note = state.read_json("commit.json")
-        if vectorstore.committed_version(store, name, key, note["read_version"]) is not None:
-            say("the collection already has this input: finishing the clean-up")
-            if config.switch_model:
-                vectorstore.tidy_overwritten(store, name, note["read_version"])
-            return _finish(state, store, name, key, note["against"], pieces, note["summary"], config, encoder)
+    if (summary := _finish_committed(request, state)) is not None:
+        return summary
+    if request.switched_before:
+        state.clear()
+        return switched_before(request)
+    basis = _basis(request, state)
+    found = _scan_and_resolve(request, state, basis)
+    embedded = _embed(request, state, basis, found, workers)
+    summary = _summary(request, found, embedded, time.monotonic() - started)
+    _commit(request, state, basis, found, embedded, summary)
+    return finish(request, state, basis.against, [piece.name for piece in basis.pieces], summary)
+
+
+def _finish_committed(request: Request, state: State) -> dict[str, Any] | None:
+    """Finish a job that was killed after its commit; None if there was none."""
+    if not state.has("commit.json"):
+        return None
+    note = state.read_json("commit.json")
+    if vectorstore.committed_version(request.store, request.name, request.key, note["read_version"]) is None:
+        return None
+    say("the collection already has this input: finishing the clean-up")
+    if request.config.switch_model:
+        vectorstore.tidy_overwritten(request.store, request.name, note["read_version"])
+    return finish(request, state, note["against"], [piece.name for piece in request.pieces], note["summary"])
+
+
+def _basis(request: Request, state: State) -> Basis:
+    """Settle what the rows are prepared against: for the rest of a job what it began with, where that still holds."""
+    store, name, switch = request.store, request.name, request.config.switch_model
     label = vectorstore.version_name(store, name, vectorstore.table_version(store, name))
-    if config.switch_model:
-        assert collection is not None
-        if collection.provenance.fingerprint == encoder.fingerprint:
-            state.clear()
-            return _switched_before(config, store, len(collection), encoder.fingerprint)
+    source: FileInput | CollectionInput | None = request.source
+    pieces = request.pieces
+    if source is None:
         begun = state.read_json("job.json")["version"] if state.has("job.json") else label
         if begun != label and not vectorstore.same_rows(store, name, begun):
             say("the collection has changed since this job began: starting over")
@@ -177,210 +189,135 @@ def _attempt(config: EmbedConfig, started: float) -> dict[str, Any]:
         label = begun
         source = CollectionInput(store, name, vectorstore.number_of(label), SWITCH_ROWS)
         pieces = source.pieces()
-    version = vectorstore.number_of(label)
-
-    # ---- scan and resolve
-    units = plan_units(pieces, UNIT_BYTES)
     if not state.has("job.json"):
-        held = collection.info.num_rows if collection is not None else 0
+        held = request.collection.info.num_rows if request.collection is not None else 0
         size = sum(p.bytes for p in pieces)
         buckets = min(1 + max(size // BUCKET_BYTES, held // HELD_ROWS), MOST_PARTS)
         parts = min(1 + size // PART_BYTES, MOST_PARTS)
-        state.write_json("job.json", {**identity, "version": label, "buckets": buckets, "parts": parts})
-    buckets, parts = (state.read_json("job.json")[number] for number in ("buckets", "parts"))
+        state.write_json("job.json", {**request.identity, "version": label, "buckets": buckets, "parts": parts})
+    begun_with = state.read_json("job.json")
     # Where the whole collection is replaced its ids are no duplicates: the rows are prepared as for an empty one.
-    against = "0" if config.switch_model else label
-    scanned = scan(state, units, source, key, store, name, against, buckets, parts)
-    check_unchanged(files)
-    made = vectorstore.Provenance(
-        config.model,
-        encoder.fingerprint,
-        pooling="mean" if config.level == "sequence" else "none",
-        layer=config.layer,
-        unirna=package_version(),
+    return Basis(label, source, pieces, "0" if switch else label, begun_with["buckets"], begun_with["parts"])
+
+
+def _scan_and_resolve(request: Request, state: State, basis: Basis) -> Found:
+    """Read the input once, and find what is new in it."""
+    against, config = basis.against, request.config
+    units = plan_units(basis.pieces, UNIT_BYTES)
+    scanned = scan(
+        state, units, basis.source, request.key, request.store, request.name, against, basis.buckets, basis.parts
     )
+    check_unchanged(request.stamps)
     met = [text for s in scanned for text in s["labels"]]
-    schema = settle_schema(met, encoder.dimension, made, None if config.switch_model else collection, config.level)
-    resolved = resolve(state, against, buckets, parts, pieces)
+    collection = None if config.switch_model else request.collection
+    schema = settle_schema(met, request.encoder.dimension, request.provenance, collection, config.level)
+    resolved = resolve(state, against, basis.buckets, basis.parts, basis.pieces)
     read, good = (sum(s[name] for s in scanned) for name in ("read", "good"))
     unchanged, duplicates = (sum(r[name] for r in resolved) for name in ("unchanged", "duplicate"))
     reasons = sum((Counter(s["rejected"]) for s in scanned), Counter({DUPLICATE: duplicates} if duplicates else {}))
-    new = good - unchanged - duplicates
     nucleotides = sum(s["nucleotides"] for s in scanned) - sum(r["nucleotides"] for r in resolved)
-    _tell_missing(scanned, labels, schema)
+    _tell_missing(scanned, request.labels, schema)
+    parts = [sum(s["parts"][part] for s in scanned) for part in range(basis.parts)]
+    return Found(read, good - unchanged - duplicates, unchanged, reasons, nucleotides, parts, schema)
 
-    # ---- embed
+
+def _embed(request: Request, state: State, basis: Basis, found: Found, workers: int) -> Embedded:
+    """Embed what earlier runs of the job have not embedded.
+
+    Raises:
+        JobError: not all rows were written.
+    """
+    store, name, config, encoder = request.store, request.name, request.config, request.encoder
     run, earlier = state.start_run(
-        against, pack_schema(schema), lambda *records: still_good(state, store, name, against, *records)
+        basis.against,
+        pack_schema(found.schema),
+        lambda *records: still_good(state, store, name, basis.against, *records),
     )
-    size = min(_chunk_nucleotides(encoder.config.flops([1]), nucleotides, workers), CHUNK_NUCLEOTIDES[config.level])
-    plan = Plan(state, store, name, schema, against, run, parts, size, overwrite=config.switch_model)
-    with ThreadPoolExecutor(16) as pool:
-        before = list(pool.map(lambda record: read_record(state, record), earlier))
+    size = min(_chunk_nucleotides(encoder.config.flops([1]), found.nucleotides, workers), CHUNK_NUCLEOTIDES[config.level])
+    plan = Plan(state, store, name, found.schema, basis.against, run, basis.parts, size, overwrite=config.switch_model)
+    before = _records(state, earlier)
     at_first = sum(note["nucleotides"] for note in before)
-    if config.level == "nucleotide":
-        say(
-            f"{nucleotides:,} nucleotides x {encoder.dimension} numbers of 2 bytes: "
-            f"{nucleotides * encoder.dimension * 2 / 1e9:,.1f} GB in {name!r}"
-        )
-    if earlier:
-        say(f"going on: {sum(note['rows'] for note in before):,} of {new:,} records are embedded already")
-    embedding = time.monotonic()
-    if at_first < nucleotides:
-        workers = min(workers, -(-(nucleotides - at_first) // size))  # no more than there are chunks
+    _tell_start(request, found, before)
+    began = time.monotonic()
+    if at_first < found.nucleotides:
+        workers = min(workers, -(-(found.nucleotides - at_first) // size))  # no more than there are chunks
         recipe = Recipe(config.batch_tokens, config.cpus_per_worker, config.level)
-        rows_of_parts = [sum(s["parts"][part] for s in scanned) for part in range(parts)]
-        embed(plan, recipe, encoder, earlier, rows_of_parts, workers, at_first, nucleotides)
-    seconds = time.monotonic() - embedding
-
-    # ---- commit
-    with ThreadPoolExecutor(16) as pool:
-        notes = before + list(pool.map(lambda record: read_record(state, record), state.records_of(run)))
-    if (written := sum(note["rows"] for note in notes)) != new:
+        embed(plan, recipe, encoder, earlier, found.parts, workers, at_first, found.nucleotides)
+    seconds = time.monotonic() - began
+    notes = before + _records(state, state.records_of(run))
+    if (written := sum(note["rows"] for note in notes)) != found.new:
         raise JobError(
-            f"{written:,} rows were written of {new:,}: files of the job's state in {state.uri} are gone. Remove that "
-            "folder, and run the same command again: it starts over"
+            f"{written:,} rows were written of {found.new:,}: files of the job's state in {state.uri} are gone. Remove "
+            "that folder, and run the same command again: it starts over"
         )
     totals = {count: sum(note[count] for note in notes) for count in COUNTS}
-    embedded = totals["distinct_nucleotides"] - sum(note["distinct_nucleotides"] for note in before)
-    summary = {
-        "collection": name,
+    here = totals["distinct_nucleotides"] - sum(note["distinct_nucleotides"] for note in before)
+    return Embedded(totals, here, [text for note in notes for text in note["fragments"]], seconds)
+
+
+def _records(state: State, names: list[str]) -> list[dict[str, Any]]:
+    """What records say, in their order."""
+    with ThreadPoolExecutor(RECORDS_AT_ONCE) as pool:
+        return list(pool.map(lambda name: read_record(state, name), names))
+
+
+def _tell_start(request: Request, found: Found, before: list[dict[str, Any]]) -> None:
+    """Say how large the vectors of nucleotides become, and what earlier runs have done."""
+    if request.config.level == "nucleotide":
+        dimension = request.encoder.dimension
+        say(
+            f"{found.nucleotides:,} nucleotides x {dimension} numbers of 2 bytes: "
+            f"{found.nucleotides * dimension * 2 / 1e9:,.1f} GB in {request.name!r}"
+        )
+    if before:
+        say(f"going on: {sum(note['rows'] for note in before):,} of {found.new:,} records are embedded already")
+
+
+def _summary(request: Request, found: Found, embedded: Embedded, seconds: float) -> dict[str, Any]:
+    """The summary so far; `embed_collection` says what it holds."""
+    totals, config = embedded.totals, request.config
+    summary: dict[str, Any] = {
+        "collection": request.name,
         "store": config.store,
-        "read": read,
-        "stored": new + unchanged,
-        "new": new,
-        "unchanged": unchanged,
-        "rejected": sum(reasons.values()),
-        "rejected_by_reason": dict(sorted(reasons.items())),
+        "read": found.read,
+        "stored": found.new + found.unchanged,
+        "new": found.new,
+        "unchanged": found.unchanged,
+        "rejected": sum(found.reasons.values()),
+        "rejected_by_reason": dict(sorted(found.reasons.items())),
         "windowed": totals["windowed"],
-        "nucleotides": nucleotides,
+        "nucleotides": found.nucleotides,
         "distinct": totals["distinct"],
         "distinct_nucleotides": totals["distinct_nucleotides"],
-        "seconds": round(time.monotonic() - started, 2),
-        "embed_seconds": round(seconds, 2),
-        "nucleotides_per_second": round(embedded / seconds, 1) if embedded else 0.0,
+        "seconds": round(seconds, 2),
+        "embed_seconds": round(embedded.seconds, 2),
+        "nucleotides_per_second": round(embedded.here / embedded.seconds, 1) if embedded.here else 0.0,
         "model": config.model,
-        "fingerprint": encoder.fingerprint,
-        "rejects": vectorstore.rejects_name(name) if reasons else None,
-        "renamed_labels": renamed({old: new for old, new in labels.items() if new}),
-        "replaced_labels": [old for old, new in labels.items() if not new and old in OURS],
+        "fingerprint": request.encoder.fingerprint,
+        "rejects": vectorstore.rejects_name(request.name) if found.reasons else None,
+        "renamed_labels": renamed({old: new for old, new in request.labels.items() if new}),
+        "replaced_labels": [old for old, new in request.labels.items() if not new and old in OURS],
     }
     assert summary["read"] == summary["stored"] + summary["rejected"]
-    if new:
-        if version and vectorstore.version_name(store, name, version) != label:
-            raise vectorstore.ChangedError(f"{name!r} was dropped and created again while this job ran. Run it again")
-        state.write_json("commit.json", {"read_version": version, "against": against, "summary": summary})
-        fragments = [text for note in notes for text in note["fragments"]]
-        put = vectorstore.overwrite if config.switch_model else vectorstore.commit
-        put(store, name, schema, fragments, key=key, read_version=version)
-    return _finish(state, store, name, key, against, pieces, summary, config, encoder)
-
-
-def _finish(
-    state: State,
-    store: str,
-    name: str,
-    key: str,
-    against: str,
-    pieces: list[InputPiece],
-    summary: dict[str, Any],
-    config: EmbedConfig,
-    encoder: Model,
-) -> dict[str, Any]:
-    """Save the rejects, build the index, measure chance, make the map, remove the state."""
-    import ray
-
-    if summary["rejected"] or vectorstore.exists(store, vectorstore.rejects_name(name)):
-        sources = [piece.name for piece in pieces]
-        ray.get(ray.remote(num_cpus=0)(save_rejects).remote(state, store, name, key, against, sources))
-    if summary["stored"] and config.level == "sequence":
-        summary["index"] = _index(store, name, config)
-        summary["chance"] = _chance(store, name, encoder)
-    if summary["stored"] and config.map:
-        summary["map"] = make_map(store, name)
-    state.clear()
-    if not summary["stored"]:
-        reasons = ", ".join(f"{reason}: {count}" for reason, count in summary["rejected_by_reason"].items())
-        raise JobError(
-            f"nothing to store: {summary['read']} records read, {summary['rejected']} rejected ({reasons or 'none'}). "
-            + (f"They are in table {summary['rejects']!r} of {store}" if summary["rejected"] else "The input is empty")
-        )
     return summary
 
 
-def _index(store: str, name: str, config: EmbedConfig) -> dict[str, Any] | str | None:
-    """Build the index that was requested or that the collection needs; returns its measurement, or why there is none."""
-    collection = vectorstore.open(store, name)
-    there = collection.index
-    if config.index == "none":
-        return None
-    if config.index == "auto" and not collection.kmers_fit_in_memory and not collection.has_kmer_index:
-        say("building an index of the k-mers, for hybrid and verified searches")
-        say(f"k-mers indexed in {vectorstore.build_kmer_index(store, name):,.0f} s")
-    if config.index == "auto" and (there is not None or collection.fits_in_memory):
-        return None
-    kind = DEFAULT_INDEX if config.index == "auto" else config.index
-    if there is not None and (there.kind, there.rows) == (kind, len(collection)):
-        return asdict(there)
-    say(f"building a {kind} index over {len(collection):,} vectors, and measuring it")
-    try:
-        index = vectorstore.build_index(store, name, kind=kind, min_recall=config.min_recall)
-    except vectorstore.StoreError as error:  # the rows are there all the same, and searches exact
-        say(f"no index: {error}")
-        return str(error)
-    return asdict(index)
-
-
-def _chance(store: str, name: str, encoder: Model) -> dict[str, Any] | None:
-    """Measure what random sequences find, where that is not known: where there are GPUs, on one."""
-    import ray
-
-    if num_gpus() and not measured(store, name):
-        found = ray.get(ray.remote(num_cpus=1, num_gpus=1)(calibrate).remote(store, name, job=True))
-    else:
-        found = calibrate(store, name, encoder, job=True)
-    return None if found is None else told(found)
-
-
-def _switched_before(config: EmbedConfig, store: str, rows: int, fingerprint: str) -> dict[str, Any]:
-    """The summary where the collection is the model's already."""
-    counts = {"read": rows, "stored": rows, "new": 0, "unchanged": rows, "rejected": 0, "nucleotides": 0}
-    names = {"collection": config.collection, "store": config.store, "model": config.model, "fingerprint": fingerprint}
-    return {**names, **counts, **({"map": make_map(store, config.collection)} if config.map else {})}
-
-
-# ---- labels --------------------------------------------------------------------------------------------------------
-
-
-def _labels(config: EmbedConfig, pieces: list[InputPiece], collection: vectorstore.Collection | None) -> dict[str, str]:
-    """Names of the label columns in the files -> in the collection, checked and told before any work.
+def _commit(
+    request: Request, state: State, basis: Basis, found: Found, embedded: Embedded, summary: dict[str, Any]
+) -> None:
+    """Make all rows part of the collection in one step.
 
     Raises:
-        InputError: a declared type for a column that no file has. StoreError: a label that the collection lacks.
+        ChangedError: somebody else changed the collection in between.
     """
-    files = list({piece.path: piece for piece in pieces}.values())
-    with ThreadPoolExecutor(16) as pool:
-        headers = list(pool.map(table_columns, files))
-    given = list(dict.fromkeys(name for header in headers for name in header))
-    if any(piece.format in ("fasta", "fastq") for piece in files):
-        given.append("description")
-    labels = plan_labels(given, config.drop_labels, config.id_column, config.sequence_column)
-    for flag, names, known in (
-        ("--column-type", parse_types(config.column_type), given),
-        ("--drop-labels", config.drop_labels, [*given, *labels.values()]),
-    ):
-        for name in names:
-            if name not in known:
-                have = ", ".join(given) or "none"
-                raise InputError(f"{flag} {name}", f"no input has a column of that name. They have: {have}")
-    unnamed = [name for piece in files if piece.format not in ("fasta", "fastq") for name in unnamed_columns(piece)]
-    if told := tell_renamed({old: new for old, new in labels.items() if new}, unnamed):
-        say(told)
-    if replaced := [old for old, new in labels.items() if not new and old in OURS and old not in config.drop_labels]:
-        say(f"columns of an export, computed again: {', '.join(replaced)}")
-    if collection is not None:
-        check_labels([name for name in labels.values() if name], collection)
-    return labels
+    if not found.new:
+        return
+    store, name, version = request.store, request.name, basis.version
+    if version and vectorstore.version_name(store, name, version) != basis.label:
+        raise vectorstore.ChangedError(f"{name!r} was dropped and created again while this job ran. Run it again")
+    state.write_json("commit.json", {"read_version": version, "against": basis.against, "summary": summary})
+    put = vectorstore.overwrite if request.config.switch_model else vectorstore.commit
+    put(store, name, found.schema, embedded.fragments, key=request.key, read_version=version)
 
 
 def _tell_missing(scanned: list[dict[str, Any]], labels: dict[str, str], schema: pa.Schema) -> None:
@@ -396,9 +333,6 @@ def _tell_missing(scanned: list[dict[str, Any]], labels: dict[str, str], schema:
         columns = ", ".join(f"{name} ({count:,})" for name, count in counts.items())
         kept = f"--column-type {next(iter(counts))}=text keeps them"
         say(f"{', '.join(words)} read as no value in column {columns}; {kept}")
-
-
-# ---- settings that follow from the machine and the model -----------------------------------------------------------
 
 
 def _chunk_nucleotides(flops: int, nucleotides: int, workers: int) -> int:
