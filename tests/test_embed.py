@@ -373,13 +373,13 @@ def test_a_record_written_too_late_by_a_killed_run_never_counts(tmp_path: Path) 
 
 def test_what_is_left_of_a_state_whose_removal_was_cut_short_is_no_state(tmp_path: Path) -> None:
     state = State(str(tmp_path / "job"))
-    state.begin()  # nothing there: nothing to do
+    state.tidy()  # nothing there: nothing to do
     for name in ("job.json", "scan/000000.json", "commit.json"):
         state.write_json(name, {})
-    state.begin()
+    state.tidy()
     assert state.has("scan/000000.json")
     (tmp_path / "job" / "job.json").unlink()  # what `clear` does first
-    state.begin()
+    state.tidy()
     assert not (tmp_path / "job").exists()
     state.clear()  # another run was faster
 

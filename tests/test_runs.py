@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,14 +20,17 @@ from unirna.job import JobError
 from unirna.runs import (
     Folder,
     PartitionWriter,
+    RunFolder,
     absolute,
     new_file,
     new_folder,
     on_ray,
+    owned,
     read_partition,
     run_stage,
     write_json,
 )
+from unirna.runs.run_folder import FILES
 from unirna.runs.storage import CHECKSUMS, checksum
 
 __all__ = ["server"]  # a fixture: moto's S3 server
@@ -58,6 +62,7 @@ def in_process(code: str, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", f"import sys\n{code}", *arguments],
         env={**os.environ, "PYTHONPATH": paths},
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -176,10 +181,12 @@ def test_partitions_of_a_unit_that_fails_are_not_there(folder: Folder) -> None:
 
 def test_units_are_done_once(folder: Folder) -> None:
     done: list[int] = []
+    tried: list[int] = []
     told: list[list[int]] = []
 
     def unit(number: int) -> dict[str, int]:
-        if number == 3 and len(done) == 3:
+        if number == 3 and 3 not in tried:
+            tried.append(number)
             raise KeyboardInterrupt
         done.append(number)
         return {"square": number**2}
@@ -205,3 +212,82 @@ def test_a_unit_on_the_cluster_tells_what_the_user_can_fix(ray_cluster: None, tm
     with pytest.raises(JobError, match=r"^unit 2 has no data$"):
         run_stage(folder, "squares", 3, unit, spread=on_ray)
     assert [record["square"] for record in run_stage(folder, "squares", 2, unit, spread=on_ray)] == [0, 1]
+
+
+# ---- the folder of a run -------------------------------------------------------------------------------------------
+
+
+def test_a_run_goes_on_with_the_same_settings_and_is_refused_with_others(folder: Folder) -> None:
+    run, gone = RunFolder(folder.uri), []
+    file = {"path": "in.fa", "size": 4, "digest": "a"}
+    settings = {"method": "masked", "size": (1, 2), FILES: [file]}
+
+    def claim(finished: bool = False, **other: object) -> str:
+        return run.claim({**settings, **other}, finished=finished, start_over=lambda: gone.append(1))
+
+    assert claim() == claim() == claim(finished=True) == "" and not gone
+    with pytest.raises(JobError, match=r"another command \(method was 'masked', is now 'plain'\)"):
+        claim(method="plain")
+    changed = [{**file, "digest": "b"}]
+    with pytest.raises(JobError, match=r"an earlier content of in\.fa"):
+        claim(finished=True, files=changed)
+    with pytest.raises(JobError, match=r"an earlier content of in\.fa"):
+        claim(method="plain", files=changed)
+    assert claim(files=changed) == "in.fa" and gone == [1]
+    assert claim(files=changed) == "" and gone == [1]
+
+
+def test_what_a_cut_short_removal_leaves_is_no_run(folder: Folder) -> None:
+    run = RunFolder(folder.uri)
+    run.tidy()
+    run.claim({"a": 1}, finished=False, start_over=run.clear)
+    run.write_json("scan/1.json", {})
+    run.tidy()
+    assert run.has("scan/1.json")
+    run.remove("job.json")  # what `clear` does first
+    run.tidy()
+    assert not run.has("scan/1.json")
+    run.clear()
+
+
+OWNER = """
+from unirna.runs import Folder, owned
+from unirna.job import JobError
+try:
+    with owned(Folder(sys.argv[1])):
+        print("owner", flush=True)
+        sys.stdin.read()
+except JobError as error:
+    print(error, flush=True)
+"""
+
+
+def test_of_two_that_begin_at_once_one_owns_the_folder(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unirna.runs.run_folder.LEASE_SECONDS", 3.0)
+    both = [in_process(OWNER, folder.uri) for _ in range(2)]
+    said = [job.stdout.readline() for job in both if job.stdout]
+    assert sorted(line.partition(" to ")[0].strip() for line in said) == ["another run is writing", "owner"]
+    with pytest.raises(JobError, match="another run is writing to"), owned(folder):
+        pass
+    owner = both[said.index("owner\n")]
+    owner.communicate()  # its block ends
+    with owned(folder):
+        time.sleep(0 if "://" not in folder.uri else 4)  # longer than a lease: it is renewed
+        with pytest.raises(JobError, match="another run is writing to"), owned(folder):
+            pass
+
+
+def test_a_killed_owner_loses_the_folder(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    short = "import unirna.runs.run_folder as r; r.LEASE_SECONDS = 6.0"
+    killed = in_process(f"{short}\n{OWNER}", folder.uri)
+    assert killed.stdout is not None and killed.stdout.readline() == "owner\n"
+    killed.kill()
+    killed.wait(30)
+    limit = time.monotonic() + 60
+    while True:
+        try:
+            with owned(folder):
+                return
+        except JobError:
+            assert "://" in folder.uri and time.monotonic() < limit
+            time.sleep(0.5)

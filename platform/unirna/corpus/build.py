@@ -35,12 +35,11 @@ from unirna.corpus.shards import FORMAT, CorpusError, digest_file, is_corpus
 from unirna.corpus.summary import write_summary
 from unirna.corpus.work import Work
 from unirna.job import Progress, package_version, say
-from unirna.runs import Spread, inline, read_json, run_stage, write_json
+from unirna.runs import Spread, changed_file, inline, read_json, run_stage, write_json
 from unirna.sequence import (
     REJECT_SCHEMA,
     InputError,
     InputPiece,
-    changed_path,
     check_unchanged,
     contents_of,
     plan_pieces,
@@ -284,7 +283,7 @@ def _finished(out: Path, work: Work, recipe: dict[str, Any]) -> dict[str, Any]:
     """The manifest of the corpus that is there, if it is of the same recipe."""
     manifest = read_json(out / "manifest.json")
     if manifest.get("recipe") != recipe:
-        path = changed_path(manifest.get("recipe", {}).get("files", []), recipe["files"])
+        path = changed_file(manifest.get("recipe", {}).get("files", []), recipe["files"])
         other = f"an earlier content of {path}" if path else "other data or settings"
         raise CorpusError(f"{out} holds a corpus of {other}. Give another folder, or remove it")
     shutil.rmtree(work.folder, ignore_errors=True)

@@ -145,7 +145,7 @@ def embed_collection(config: EmbedConfig) -> dict[str, Any]:
 def _attempt(config: EmbedConfig, started: float) -> dict[str, Any]:
     request = read_request(config)
     state = State.of(request.store, request.name, request.key)
-    state.begin()
+    state.tidy()
     connect_ray()
     workers, _ = plan_workers(config.workers, config.cpus_per_worker)
     if (summary := _finish_committed(request, state)) is not None:

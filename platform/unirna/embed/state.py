@@ -24,9 +24,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow.fs
-
-from unirna.runs import Folder
+from unirna.runs import RunFolder
 
 STATE = "_unirna"
 SPOOL = f"{STATE}/input"
@@ -34,26 +32,13 @@ SPOOL = f"{STATE}/input"
 
 
 @dataclass(frozen=True)
-class State(Folder):
+class State(RunFolder):
     """The folder of one job's state."""
 
     @classmethod
     def of(cls, store: str, collection: str, key: str) -> State:
         """The state of the job with this key."""
         return cls(f"{store.rstrip('/')}/{STATE}/{collection}/{key}")
-
-    def clear(self) -> None:
-        """Remove the state; `job.json` goes first, so what a kill leaves is known to be no state (`begin`)."""
-        if self.has("job.json"):
-            self.remove("job.json")
-        self.remove()
-
-    def begin(self) -> None:
-        """Remove what a run that was killed in `clear`, or a worker that outlived its run, has left."""
-        filesystem, path = self.at()
-        there = filesystem.get_file_info(path).type == pyarrow.fs.FileType.Directory
-        if there and not self.has("job.json"):
-            self.clear()
 
     # ---- runs ------------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from unirna.base import counted
 from unirna.base.job_settings import ScreenConfig
 from unirna.job import JobError, Progress, connect_ray, package_version, plan_workers, say
 from unirna.model import load
-from unirna.runs import absolute, new_file, write_json, write_text
+from unirna.runs import Folder, absolute, new_file, owned, read_json, write_json, write_text
 from unirna.screen.block import OWN_COLUMNS, Reader, Scorer, best_rows, piece_row
 from unirna.screen.criteria import (
     Criteria,
@@ -69,29 +69,42 @@ def screen_library(config: ScreenConfig) -> dict[str, Any]:
         InputError: input that cannot be read. ScreenError, TaskError: a criterion that does not exist.
         JobError: no record left to rank.
     """
-    # ---- criteria, and whether the result is there already
     for name, value in (("top", config.top), ("workers", config.workers)):
         if value is not None and value < 1:
             raise ScreenError(f"{name} is {value}: expected at least 1")
+    criteria = _criteria(config)
+    with owned(Folder(config.out)):
+        return _screen(config, criteria)
+
+
+def _screen(config: ScreenConfig, criteria: Criteria) -> dict[str, Any]:
     out = Path(config.out)
     work = out / ".work"
-    criteria = _criteria(config)
     library = [absolute(item) for item in config.library]  # workers on this machine may stand in another folder
     pieces = plan_pieces(library, piece_bytes=config.piece_bytes, spool=work.absolute(), encoding=config.encoding)
     names = _label_names(config, pieces, criteria)
     stamps = stamps_of(piece.path for piece in pieces)
     recipe = _recipe(config, criteria, pieces)
     finished = out / "screen.json"
-    if finished.exists() and json.loads(finished.read_text(encoding="utf-8")).get("recipe") == recipe:
+    if finished.exists() and (before := read_json(finished)).get("recipe") == recipe:
         say(f"{out} holds the result of the same screen: nothing to do")
-        summary: dict[str, Any] = json.loads(finished.read_text(encoding="utf-8"))["summary"]
+        summary: dict[str, Any] = before["summary"]
         return summary
-
-    # ---- one pass
     started = time.monotonic()
     state = ScreenState(work, recipe, config.top)
+    _score_library(config, criteria, pieces, state)
+    check_unchanged(stamps)
+    finished.unlink(missing_ok=True)
+    summary = _write_results(config, criteria, state, names, started)
+    write_json(finished, {"recipe": recipe, "settings": summary.pop("settings"), "summary": summary})
+    state.clear()
+    return summary
+
+
+def _score_library(config: ScreenConfig, criteria: Criteria, pieces: list[InputPiece], state: ScreenState) -> None:
+    """One pass over the library, from where a killed one was; the state is saved on the way."""
     if state.restore():
-        say(f"going on from {work}: {state.counts['read']:,} records are done")
+        say(f"going on from {state.folder}: {state.counts['read']:,} records are done")
     progress = Progress("screening", sum(piece.bytes for piece in pieces), "bytes")
     progress.update(state.bytes)
     saved = time.monotonic()
@@ -103,11 +116,17 @@ def screen_library(config: ScreenConfig) -> dict[str, Any]:
             saved = time.monotonic()
     state.save()
     progress.close(counted(state.counts["read"], "record"))
-    check_unchanged(stamps)
 
-    # ---- outputs
-    out.mkdir(parents=True, exist_ok=True)
-    finished.unlink(missing_ok=True)
+
+def _write_results(
+    config: ScreenConfig, criteria: Criteria, state: ScreenState, names: dict[str, str], started: float
+) -> dict[str, Any]:
+    """Write the rejects, the ranking and the report; gives the summary, and the `settings` beside it.
+
+    Raises:
+        JobError: no record left to rank.
+    """
+    out = Path(config.out)
     counts: dict[str, Any] = {key: state.counts[key] for key in ("read", "screened", "rejected", "nucleotides", "windowed")}
     counts["rejected_by_reason"] = dict(state.reasons.most_common())
     counts["not_applicable"] = state.not_applicable.total()
@@ -122,7 +141,9 @@ def screen_library(config: ScreenConfig) -> dict[str, Any]:
     best = convert_table(best_rows(state.top, config.top), state.types.types)
     ranked = _ranked(best, criteria, names)
     settings = _settings(config, criteria)
-    summary = {
+    _write_ranked(ranked, out)
+    write_text(out / "report.html", write_report(ranked, criteria, counts, state.histogram, settings))
+    return {
         "out": str(out),
         "hits": ranked.num_rows,
         "renamed_labels": renamed(names),
@@ -130,13 +151,8 @@ def screen_library(config: ScreenConfig) -> dict[str, Any]:
         "best": {"id": ranked["id"][0].as_py(), "score": round(ranked["score"][0].as_py(), 4)},
         "report": str(out / "report.html"),
         "seconds": round(time.monotonic() - started, 1),
+        "settings": settings,
     }
-    _write_ranked(ranked, out)
-    page = write_report(ranked, criteria, counts, state.histogram, settings)
-    write_text(out / "report.html", page)
-    write_json(finished, {"recipe": recipe, "settings": settings, "summary": summary})
-    state.clear()
-    return summary
 
 
 def _criteria(config: ScreenConfig) -> Criteria:

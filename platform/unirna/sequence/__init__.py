@@ -15,7 +15,7 @@ from unirna.sequence.columns import (
     parse_types,
 )
 from unirna.sequence.complexity import LOW_COMPLEXITY, complexity_of
-from unirna.sequence.content import changed_path, check_unchanged, contents_of, stamps_of
+from unirna.sequence.content import check_unchanged, contents_of, stamps_of
 from unirna.sequence.normalise import REASONS, REJECT_SCHEMA, SequenceError, clean_table, normalise, sequence_sha
 from unirna.sequence.pieces import InputPiece, plan_pieces, remove_copies
 from unirna.sequence.read import Record, read, read_labels, read_tables, types_of
@@ -49,7 +49,6 @@ __all__ = [
     "Structure",
     "StructureError",
     "TextTypes",
-    "changed_path",
     "check_unchanged",
     "clean_table",
     "column_of",

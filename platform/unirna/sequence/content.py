@@ -53,12 +53,6 @@ def check_unchanged(before: list[tuple[str, int, int]]) -> None:
             raise InputError(old[0], "changed while it was read. Run the same command again: it starts with the new input")
 
 
-def changed_path(before: Iterable[dict[str, Any]], now: Iterable[dict[str, Any]]) -> str | None:
-    """The first of the files of both runs whose content is another than before; None if there is none."""
-    then = {entry["path"]: entry for entry in before}
-    return next((entry["path"] for entry in now if then.get(entry["path"], entry) != entry), None)
-
-
 def _content(path: str) -> dict[str, Any]:
     filesystem, inner = _place(path)
     info = filesystem.get_file_info(inner)

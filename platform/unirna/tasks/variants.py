@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,13 +18,13 @@ import tyro
 from unirna.job import JobError, Progress, say
 from unirna.model import load
 from unirna.model.variants import Method, Variant, VariantError, heat_map, parse_variant, score_variants, substitutions
-from unirna.runs import new_file, read_json, write_json, write_text
+from unirna.runs import Folder, RunFolder, new_file, owned, read_json, write_json, write_text
+from unirna.runs.run_folder import FILES
 from unirna.sequence import (
     InputError,
     InputPiece,
     Record,
     SequenceError,
-    changed_path,
     check_unchanged,
     contents_of,
     normalise,
@@ -82,12 +81,7 @@ def score_collection(config: VariantsConfig) -> dict[str, Any]:
         InputError: inputs that cannot be read. JobError: a folder that holds the results of another command.
     """
     out = Path(config.out)
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("w", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise JobError(f"another run is writing to {out}: wait until it ends, or give another --out") from error
+    with owned(Folder(str(out))):
         return _score_collection(config, out)
 
 
@@ -101,22 +95,17 @@ def _score_collection(config: VariantsConfig, out: Path) -> dict[str, Any]:
     pieces = plan_pieces(config.inputs, encoding=config.encoding)
     stamps = stamps_of(piece.path for piece in pieces)
     files = contents_of(piece.path for piece in pieces)
-    key = _key(config, pieces, files, model.fingerprint, wanted)
-    if (out / "job.json").exists():
-        before = read_json(out / "job.json")
-        if before["key"] != key:
-            path = changed_path(before.get("files", []), files)
-            if path is None or (out / "summary.json").exists():
-                other = f"an earlier content of {path}" if path else "another command"
-                raise JobError(f"{out} holds the results of {other}: give another --out, or remove it")
-            say(f"{path} has changed since the run that was cut short: starting again")
-            shutil.rmtree(parts, ignore_errors=True)
-        if (out / "summary.json").exists():
-            say(f"{out} is complete: nothing to do")
-            shutil.rmtree(parts, ignore_errors=True)  # a run that was killed after its summary leaves them
-            return read_json(out / "summary.json")
-    parts.mkdir(parents=True, exist_ok=True)
-    write_json(out / "job.json", {"key": key, "files": files, **asdict(config)})
+    settings = _settings(config, pieces, files, model.fingerprint, wanted)
+    complete = (out / "summary.json").exists()
+    changed = RunFolder(str(out)).claim(
+        settings, finished=complete, start_over=lambda: shutil.rmtree(parts, ignore_errors=True)
+    )
+    if complete:
+        say(f"{out} is complete: nothing to do")
+        shutil.rmtree(parts, ignore_errors=True)  # a run that was killed after its summary leaves them
+        return read_json(out / "summary.json")
+    if changed:
+        say(f"{changed} has changed since the run that was cut short: starting again")
     done = sum(int(path.stem.split("-")[2]) for path in _part_files(parts))
     if done:
         say(f"going on after {done:,} sequences")
@@ -205,17 +194,24 @@ def _listed(config: VariantsConfig) -> dict[str, list[str]]:
     return dict(found)
 
 
-def _key(
+def _settings(
     config: VariantsConfig,
     pieces: list[InputPiece],
     files: list[dict[str, Any]],
     fingerprint: str,
     wanted: dict[str, list[str]] | None,
-) -> str:
+) -> dict[str, Any]:
     """What decides the results: inputs and their contents, model, method, variants."""
-    parts = [(piece.path, piece.start, piece.bytes) for piece in pieces]
-    what = [parts, files, fingerprint, config.method, config.id_column, config.sequence_column, wanted]
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+    listed = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:16]
+    return {
+        "inputs": list(dict.fromkeys(piece.path for piece in pieces)),
+        "model": fingerprint,
+        "method": config.method,
+        "id_column": config.id_column,
+        "sequence_column": config.sequence_column,
+        "variants": "all substitutions" if wanted is None else f"table {listed}",
+        FILES: files,
+    }
 
 
 def _part_files(parts: Path) -> list[Path]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unirna.corpus import Corpus
-from unirna.runs import read_json, write_json
+from unirna.runs import differing, read_json, told, write_json
 from unirna.train.checkpoints import checkpoints, step_of
 from unirna.train.config import FREE, TrainConfig, TrainError
 
@@ -29,12 +29,12 @@ def claim_run(run: Path, config: TrainConfig, corpus: str | Path) -> None:
         write_json(path, {**settings, "num_warmup": config.num_warmup})
         return
     have: dict[str, Any] = {**asdict(TrainConfig()), **read_json(path)}
-    differ = [key for key in settings if key not in FREE and settings[key] != have.get(key)]
+    differ = differing(have, settings, FREE)
     if differ == ["steps"] and config.steps > have["steps"]:
         _extend(run, have, config.steps)
         differ = []
     if differ:
-        what = "; ".join(f"{key} was {have.get(key)!r}, is now {settings[key]!r}" for key in differ)
+        what = told(have, settings, differ)
         raise TrainError(f"{run} holds a run with other settings ({what}). Use those, or another folder")
 
 
