@@ -106,10 +106,19 @@ def _score_collection(config: VariantsConfig, out: Path) -> dict[str, Any]:
         return read_json(out / "summary.json")
     if changed:
         say(f"{changed} has changed since the run that was cut short: starting again")
+    read, missing = _score_records(config, out, parts, model, wanted)
+    check_unchanged(stamps)
+    listed = [(name, text) for name, texts in (wanted or {}).items() if name in missing for text in texts]
+    return _finish(out, parts, [{"id": name, "variant": text, "reason": NO_RECORD} for name, text in listed], read)
+
+
+def _score_records(
+    config: VariantsConfig, out: Path, parts: Path, model: Any, wanted: dict[str, list[str]] | None
+) -> tuple[int, set[str]]:
+    """Score the records that no part holds yet; the number of all records, and the ids of the table that none has."""
     done = sum(int(path.stem.split("-")[2]) for path in _part_files(parts))
     if done:
         say(f"going on after {done:,} sequences")
-
     progress = Progress("score", None, "sequences")
     rows: list[dict[str, Any]] = []
     counted = since = cost = 0
@@ -133,14 +142,7 @@ def _score_collection(config: VariantsConfig, out: Path) -> dict[str, Any]:
         _flush(parts, rows, since)
     progress.update(counted)
     progress.close()
-    check_unchanged(stamps)
-    lost = [
-        {"id": name, "variant": text, "reason": NO_RECORD}
-        for name, texts in (wanted or {}).items()
-        if name in missing
-        for text in texts
-    ]
-    return _finish(out, parts, lost, counted)
+    return counted, missing
 
 
 def _score(
@@ -248,7 +250,7 @@ def _finish(out: Path, parts: Path, lost: list[dict[str, Any]], read: int) -> di
         "rejected_by_reason": dict(reasons),
     }
     write_json(out / "summary.json", summary)
-    shutil.rmtree(parts)
+    shutil.rmtree(parts, ignore_errors=True)  # there are none of an empty input
     return summary
 
 
