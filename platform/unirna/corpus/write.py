@@ -30,6 +30,8 @@ LENGTH_EDGES: Final = (
     *(700, 1000, 1500, 2000, 3000, 5000, 10000),
 )
 """Lower edges of the bins of the length histogram, in nucleotides; the last bin is open."""
+TOKENISED: Final = 4096
+"""Sequences that become tokens at once."""
 
 
 def count_members(work: Work, bucket: int) -> dict[str, Any]:
@@ -117,9 +119,6 @@ def write_shard(
         stem = f"{name}-{bucket:05d}"
         part = table.take(rows)
         offsets = np.concatenate([[0], np.cumsum(lengths[rows])]).astype(np.int64)
-        with new_file(out / f"{stem}.tokens") as beside, beside.open("wb") as sink:
-            for batch in part.select(["sequence"]).to_batches(max_chunksize=4096):
-                sink.write(tokenise("".join(batch["sequence"].to_pylist())).tobytes())
         arrays = {
             "offsets": offsets,
             "source": source[rows].astype(np.uint16),
@@ -127,9 +126,6 @@ def write_shard(
             "group": group[rows].astype(np.int32),
             "cumulative": np.cumsum(weight[rows]),
         }
-        for ending, array in arrays.items():
-            with new_file(out / f"{stem}.{ending}.npy") as beside, beside.open("wb") as sink:
-                np.save(sink, array)
         ids = {
             "id": part["id"],
             "source": pa.array([sources[s] for s in source[rows]], pa.string()).dictionary_encode(),
@@ -138,8 +134,6 @@ def write_shard(
             "group": part["group"],
             "split": pa.array([name] * len(rows), pa.string()).dictionary_encode(),
         }
-        with new_file(out / f"{stem}.ids.parquet") as beside:
-            pq.write_table(pa.table(ids), beside)
         by_source = np.bincount(source[rows], minlength=len(sources))
         nucleotides = np.bincount(source[rows], lengths[rows], len(sources))
         record["splits"][name] = {
@@ -151,7 +145,21 @@ def write_shard(
             "source_weight": np.bincount(source[rows], weight[rows], len(sources)).tolist(),
             "lengths": np.bincount(bins[rows], minlength=len(LENGTH_EDGES)).tolist(),
         }
-        for ending in ("tokens", *(f"{e}.npy" for e in arrays), "ids.parquet"):
-            path = out / f"{stem}.{ending}"
-            record["files"][path.name] = {"bytes": path.stat().st_size, "blake2b": digest_file(path)}
+        record["files"] |= _write_files(out, stem, part["sequence"], arrays, pa.table(ids))
     return record
+
+
+def _write_files(
+    out: Path, stem: str, sequences: pa.ChunkedArray, arrays: dict[str, NDArray[Any]], ids: pa.Table
+) -> dict[str, dict[str, Any]]:
+    """Write the files of one split of a shard; the size and the checksum of each by its name."""
+    with new_file(out / f"{stem}.tokens") as beside, beside.open("wb") as sink:
+        for start in range(0, len(sequences), TOKENISED):
+            sink.write(tokenise("".join(sequences.slice(start, TOKENISED).to_pylist())).tobytes())
+    for ending, array in arrays.items():
+        with new_file(out / f"{stem}.{ending}.npy") as beside, beside.open("wb") as sink:
+            np.save(sink, array)
+    with new_file(out / f"{stem}.ids.parquet") as beside:
+        pq.write_table(ids, beside)
+    paths = [out / f"{stem}.{ending}" for ending in ("tokens", *(f"{name}.npy" for name in arrays), "ids.parquet")]
+    return {path.name: {"bytes": path.stat().st_size, "blake2b": digest_file(path)} for path in paths}
