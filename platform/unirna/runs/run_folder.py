@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import threading
@@ -21,6 +22,8 @@ from unirna.runs.storage import Folder
 SETTINGS: Final = "job.json"
 FILES: Final = "files"
 """The setting that lists the input files by their contents, each with its `path`."""
+WITHOUT_LOCKS: Final = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+"""Errors of file systems that have no locks: there nothing is guaranteed."""
 LEASES: Final = ".owners"
 LEASE_SECONDS: Final = 60.0
 """How long a lease is valid. Its owner renews it three times as often."""
@@ -105,8 +108,9 @@ def changed_file(before: Iterable[dict[str, Any]], now: Iterable[dict[str, Any]]
 def owned(folder: Folder) -> Iterator[None]:
     """Own a folder for a block: no other process that asks does at the same time.
 
-    On a disk the owner holds a lock (`flock`) on `.lock`, which ends with its process. In object storage it holds a
-    lease, an object in `.owners/` with its id and the time until which it is valid, by this rule:
+    On a disk the owner holds a lock (`flock`) on `.lock`, which ends with its process; a file system without locks
+    guarantees nothing. In object storage it holds a lease, an object in `.owners/` with its id and the time until which it
+    is valid, by this rule:
 
     1. Where there is a valid lease of another, the folder is taken.
     2. Write a lease, wait `SETTLE_SECONDS`, and look again. A lease that is marked as held wins, else the one with the
@@ -129,7 +133,8 @@ def owned(folder: Folder) -> Iterator[None]:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                raise _taken(folder) from error
+                if error.errno not in WITHOUT_LOCKS:
+                    raise _taken(folder) from error
         else:
             stack.enter_context(_leased(folder))
         yield
