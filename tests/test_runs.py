@@ -271,6 +271,7 @@ def test_of_two_that_begin_at_once_one_owns_the_folder(folder: Folder, monkeypat
         pass
     owner = both[said.index("owner\n")]
     owner.communicate()  # its block ends
+    assert "://" in folder.uri or not Path(folder.uri, ".lock").exists()
     with owned(folder):
         time.sleep(0 if "://" not in folder.uri else 4)  # longer than a lease: it is renewed
         with pytest.raises(JobError, match="another run is writing to"), owned(folder):

@@ -5,14 +5,15 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import os
 import threading
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import pyarrow.fs
 
@@ -126,18 +127,35 @@ def owned(folder: Folder) -> Iterator[None]:
         JobError: another process owns the folder.
     """
     filesystem, path = folder.at()
-    with ExitStack() as stack:
-        if isinstance(filesystem, pyarrow.fs.LocalFileSystem):
-            Path(path).mkdir(parents=True, exist_ok=True)
-            lock = stack.enter_context((Path(path) / ".lock").open("w", encoding="utf-8"))
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                if error.errno not in WITHOUT_LOCKS:
-                    raise _taken(folder) from error
-        else:
-            stack.enter_context(_leased(folder))
+    local = isinstance(filesystem, pyarrow.fs.LocalFileSystem)
+    with _locked(folder, Path(path) / ".lock") if local else _leased(folder):
         yield
+
+
+@contextmanager
+def _locked(folder: Folder, path: Path) -> Iterator[None]:
+    """Hold a lock on a file, which is there as long as it is held."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in WITHOUT_LOCKS:
+                raise _taken(folder) from error
+        if not _is_at(lock, path):  # another owner has just removed it
+            raise _taken(folder)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    """Whether an open file is the one at a path."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _taken(folder: Folder) -> JobError:
