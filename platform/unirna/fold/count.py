@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unirna.fold.energies import KIND, LONGEST, OTHER, Energies, codes_of
-from unirna.fold.inside_outside import tetraloop_number
+from unirna.fold.weights import tetraloop_number
 
 
 def count_structure(sequence: str, pairs: NDArray[np.int64]) -> Energies:

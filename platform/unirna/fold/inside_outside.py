@@ -1,31 +1,35 @@
 """The sum over all nested structures of a sequence, the probability of every pair, and expected counts of every loop.
 
-The recursions are McCaskill's (1990), of an unambiguous grammar, in O(L^3) with interior loops of at most 30 unpaired
-nucleotides. The outward pass is the derivative of the inward one, so its counts are the gradient of ln Z in the scores.
-Weights are divided by e^mu for each nucleotide, so that sums stay within a double's range.
+The recurrences are McCaskill's (Biopolymers 29:1105, 1990), of an unambiguous grammar, in O(L^3) with interior loops of at
+most 30 unpaired nucleotides. With the quantities called as in the code, and sums over all places between i and j:
+
+    bonds(i, j)    = pair(i, j) * (hairpin + stacks and bulges + interior loops + multiloops)
+    interior loops = sum over left + right <= 30 of loops(left, right) * bonds(i + 1 + left, j - 1 - right)
+    multiloops     = sum over k of parts(i + 1, k) * tails(k, j - 1)
+    tails(i, j)    = bonds(i, j) as a branch + tails(i, j - 1) * unpaired
+    parts(i, j)    = sum over k of (unpaired(i, k) + parts(i, k)) * tails(k, j)
+    ends(j)        = ends(j - 1) * unpaired + sum over i of ends(i) * bonds(i, j) outside all pairs
+
+The last branch of `parts` is the one in `tails`, so each structure is counted once. The outward pass runs the same
+backwards. It is the derivative of the inward one, so its counts are the gradient of ln Z in the scores. Weights are divided
+by e^mu for each nucleotide, so that sums stay within a double's range.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unirna.fold.compiled import compiled
 from unirna.fold.energies import KIND, LONGEST, NEAREST, OTHER, Energies, codes_of
+from unirna.fold.weights import PAD, Array, add, dot, hairpin_weight, jit, tetraloop_number, weights_of
 
-Array = NDArray[np.float64]
 TYPICAL: Final = 0.25
 """ln Z for each nucleotide that is tried first as mu; another is sought where a sum leaves a double's range."""
 SMALL: Final = 1e-280
 TRIES: Final = 60
-PAD: Final = LONGEST + 2
-"""Columns of zeros beside a table, so that sums over the sizes of a loop have one length and no bounds, which makes them
-vectors; impossible sizes have weight 0, and so have places that cannot pair."""
-
-_jit = compiled(fastmath={"reassoc", "contract", "nsz", "arcp"}, error_model="numpy")
 
 
 @dataclass(frozen=True)
@@ -78,12 +82,12 @@ def fold_all(
     kind = _kinds(codes, added)
     loose = _loose(length, forced)
     if forced is not None and forced.any():
-        counted = _inside(codes, kind, np.ones_like(added), _weights(Energies.zeros(), length, 0.0), *loose)
+        counted = _inside(codes, kind, np.ones_like(added), weights_of(Energies.zeros(), length, 0.0), *loose)
         if counted[0][-1] == 0:  # their number; more than a double holds is no 0
             raise NoStructureError("no structure pairs all nucleotides that have to")
     mu, low, high = TYPICAL, -np.inf, np.inf
     for _ in range(TRIES):
-        tables = _weights(energies, length, mu)
+        tables = weights_of(energies, length, mu)
         weights = np.exp(added - 2 * mu)
         inside = _inside(codes, kind, weights, tables, *loose)
         ends = inside[0]
@@ -124,91 +128,7 @@ def _loose(length: int, forced: NDArray[np.bool_] | None) -> tuple[NDArray[np.in
     return ahead, behind
 
 
-class Weights(NamedTuple):
-    """Weights of the loops, e to their scores, divided by e^mu for each unpaired nucleotide.
-
-    Attributes:
-        hairpin: by size. loops: by the sizes of both sides, symmetric; mirrored: with the right side from 30 down to 0.
-        branch: [6, 5, 5], of a pair in a multiloop, the nucleotides beside it. closing: of the pair that closes it.
-        unpaired: of so many unpaired nucleotides of a multiloop. outer: of a pair outside all others. free: of a nucleotide
-            there. The others: as in `Energies`.
-    """
-
-    hairpin: Array
-    hairpin_mismatch: Array
-    tetraloop: Array
-    stack: Array
-    loops: Array
-    mirrored: Array
-    interior_mismatch: Array
-    one_mismatch: Array
-    close: Array
-    branch: Array
-    closing: Array
-    unpaired: Array
-    outer: Array
-    pair: Array
-    free: float
-
-
-def _weights(energies: Energies, length: int, mu: float) -> Weights:
-    sizes = np.arange(length + 1)
-    left, right = np.indices((LONGEST + 1, LONGEST + 1))
-    loops = np.exp(energies.loops() - mu * (left + right))
-    close = energies.close[:, None, None]
-    a, b, c = energies.multi
-    return Weights(
-        hairpin=np.exp(energies.hairpins(length) - mu * sizes),
-        hairpin_mismatch=np.exp(energies.hairpin_mismatch),
-        tetraloop=np.exp(energies.tetraloop),
-        stack=np.exp(energies.stack),
-        loops=loops,
-        mirrored=np.ascontiguousarray(loops[:, ::-1]),
-        interior_mismatch=np.exp(energies.interior_mismatch),
-        one_mismatch=np.exp(energies.one_mismatch),
-        close=np.exp(energies.close),
-        branch=np.exp(energies.multi_mismatch + close + c),
-        closing=np.exp(energies.multi_mismatch + close + c + a),
-        unpaired=np.exp((b - mu) * sizes),
-        outer=np.exp(energies.outer_mismatch + close),
-        pair=np.exp(energies.pair),
-        free=float(np.exp(-mu)),
-    )
-
-
-@_jit
-def tetraloop_number(codes: Any, i: int) -> Any:
-    """The four nucleotides after i as a base-4 number; -1 if one is ambiguous."""
-    for place in range(i + 1, i + 5):
-        if codes[place] > 3:
-            return -1
-    return 64 * codes[i + 1] + 16 * codes[i + 2] + 4 * codes[i + 3] + codes[i + 4]
-
-
-@_jit
-def _hairpin(codes: Any, i: int, j: int, t: int, hairpin: Any, mismatch: Any, tetraloop: Any) -> Any:
-    weight = hairpin[j - i - 1] * mismatch[t, codes[i + 1], codes[j - 1]]
-    if j - i == 5 and tetraloop_number(codes, i) >= 0:
-        weight *= tetraloop[tetraloop_number(codes, i)]
-    return weight
-
-
-@_jit
-def _dot(a: Any, b: Any) -> Any:
-    """Of slices: of indices that are sums Numba would ask each time whether they are negative, and make no vectors."""
-    total = 0.0
-    for k in range(len(a)):
-        total += a[k] * b[k]
-    return total
-
-
-@_jit
-def _add(to: Any, factor: float, what: Any) -> None:
-    for k in range(len(to)):
-        to[k] += factor * what[k]
-
-
-@_jit
+@jit
 def _inside(
     codes: Any,
     kind: Any,
@@ -218,6 +138,9 @@ def _inside(
     behind: Any,
 ) -> Any:
     """Inward pass. Runs of unpaired nucleotides are at most as long as `ahead` and `behind` say (`_loose`).
+
+    One function, as is the outward pass: cut into a function for each loop, with the arrays in named tuples, Numba's code
+    gave the same numbers in 1.5 times the time (the outward pass 1.7 times), inlined or not.
 
     Returns: `ends` [L + 1], all structures of the first nucleotides; `bonds` [L, L], of (i, j) given that they pair;
     `seen`, `one`, `plain` [L, PAD + L], after columns of zeros: the same times the weight of the pair's end towards a
@@ -235,7 +158,7 @@ def _inside(
             if t >= 0:
                 weight = 0.0
                 if ahead[i + 1] >= j - i - 1:
-                    weight = _hairpin(codes, i, j, t, w.hairpin, w.hairpin_mismatch, w.tetraloop)
+                    weight = hairpin_weight(codes, i, j, t, w.hairpin, w.hairpin_mismatch, w.tetraloop)
                 before, after = min(ahead[i + 1], LONGEST), min(behind[j - 1], LONGEST)  # unpaired at most on each side
                 low = max(1, LONGEST - after)
                 # stacks and bulges
@@ -245,25 +168,25 @@ def _inside(
                     weight += bonds[i + 2, j - 1] * w.stack[t, kind[i + 2, j - 1] ^ 1] * w.loops[0, 1]
                 if after > 0 and kind[i + 1, j - 2] >= 0:
                     weight += bonds[i + 1, j - 2] * w.stack[t, kind[i + 1, j - 2] ^ 1] * w.loops[0, 1]
-                bulges = _dot(w.loops[0, 2 : before + 1], turned_plain[j - 1, i + 3 : i + 2 + before])
-                bulges += _dot(
+                bulges = dot(w.loops[0, 2 : before + 1], turned_plain[j - 1, i + 3 : i + 2 + before])
+                bulges += dot(
                     w.mirrored[0, LONGEST - after : LONGEST - 1], plain[i + 1, j + 1 + LONGEST - after : j + LONGEST]
                 )
                 weight += bulges * w.close[t]
                 # interior loops: one side of 1, then the left and the right side from 2 on
                 single, total = 0.0, 0.0
                 if before > 0:
-                    single += _dot(w.mirrored[1, low:LONGEST], one[i + 2, j + 1 + low : j + 1 + LONGEST])
+                    single += dot(w.mirrored[1, low:LONGEST], one[i + 2, j + 1 + low : j + 1 + LONGEST])
                 if after > 0:
                     most = min(before + 1, LONGEST)
-                    single += _dot(w.loops[1, 2:most], turned_one[j - 2, i + 3 : i + 1 + most])
+                    single += dot(w.loops[1, 2:most], turned_one[j - 2, i + 3 : i + 1 + most])
                 for left in range(2, min(LONGEST - 1, j - i - 3 - NEAREST, before + 1)):
-                    total += _dot(w.mirrored[left, low : LONGEST - 1], seen[i + 1 + left, j + 1 + low : j + LONGEST])
+                    total += dot(w.mirrored[left, low : LONGEST - 1], seen[i + 1 + left, j + 1 + low : j + LONGEST])
                 weight += total * w.interior_mismatch[t, codes[i + 1], codes[j - 1]]
                 weight += single * w.one_mismatch[t, codes[i + 1], codes[j - 1]]
                 # multiloops
                 first, last = i + 2 + NEAREST, max(i + 2 + NEAREST, j - NEAREST)
-                several = _dot(parts[i + 1, first:last], tails[j - 1, first:last])
+                several = dot(parts[i + 1, first:last], tails[j - 1, first:last])
                 weight += several * w.closing[t ^ 1, codes[j - 1], codes[i + 1]]
                 weight *= extra[i, j] * w.pair[t]
                 bonds[i, j] = weight
@@ -277,8 +200,8 @@ def _inside(
                 tails[j, i] += tails[j - 1, i] * w.unpaired[1]
             last = j - NEAREST + 1
             first = min(last, i + ahead[i] + 1)  # what a first branch may begin before
-            several = _dot(w.unpaired[: first - i], tails[j, i:first])
-            parts[i, j + 1] = several + _dot(parts[i, i:last], tails[j, i:last])
+            several = dot(w.unpaired[: first - i], tails[j, i:first])
+            parts[i, j + 1] = several + dot(parts[i, i:last], tails[j, i:last])
     ends = np.zeros(n + 1)
     ends[0] = 1.0
     for j in range(n):
@@ -291,7 +214,7 @@ def _inside(
     return ends, bonds, seen, one, plain, parts, tails
 
 
-@_jit
+@jit
 def _outside(
     codes: Any,
     kind: Any,
@@ -308,7 +231,12 @@ def _outside(
     tails: Any,
     counting: bool,
 ) -> Any:
-    """Outward pass: the derivative of ln(ends[L]) in each quantity of the inward pass, and what it makes of each weight."""
+    """Outward pass: the derivative of ln(ends[L]) in each quantity of the inward pass, and what it makes of each weight.
+
+    `d_x` is the derivative in `x`; a pair's, times `bonds`, is its probability. `c_x` is the expected number of the loop
+    `x`: the derivative in its weight, times the weight. `g` and `flow` are what is handed from the outside in. It is one
+    function for the reason given at `_inside`.
+    """
     n = len(codes)
     d_bonds = np.zeros((n, n))
     # what a pair that closes a loop hands to those inside it, by the loop's kind
@@ -344,9 +272,9 @@ def _outside(
                 loose = 0.0
                 last = j - NEAREST + 1
                 first = min(last, i + ahead[i] + 1)
-                _add(d_tails[j, i:first], g, w.unpaired[: first - i])
-                _add(d_tails[j, i:last], g, parts[i, i:last])
-                _add(d_parts[i, i:last], g, tails[j, i:last])
+                add(d_tails[j, i:first], g, w.unpaired[: first - i])
+                add(d_tails[j, i:last], g, parts[i, i:last])
+                add(d_parts[i, i:last], g, tails[j, i:last])
                 if counting:
                     for k in range(i, first):
                         loose += (k - i) * w.unpaired[k - i] * tails[j, k]
@@ -365,16 +293,16 @@ def _outside(
             left_most, right_most = min(behind[i - 1], LONGEST), min(ahead[j + 1], LONGEST)  # behind[-1] is 0
             most, low = min(right_most + 1, LONGEST), max(1, LONGEST - left_most)
             for left in range(2, min(LONGEST - 1, i, left_most + 1)):
-                d_seen += _dot(w.loops[left, 2:most], many[i - 1 - left, j + 3 : j + 1 + most])
+                d_seen += dot(w.loops[left, 2:most], many[i - 1 - left, j + 3 : j + 1 + most])
             if i > 1 and left_most > 0:
-                d_one += _dot(w.loops[1, 1:most], few[i - 2, j + 2 : j + 1 + most])
+                d_one += dot(w.loops[1, 1:most], few[i - 2, j + 2 : j + 1 + most])
             if j + 2 < n and right_most > 0:
-                d_one += _dot(w.mirrored[1, low : LONGEST - 1], turned_few[j + 2, i + 1 + low : i + LONGEST])
+                d_one += dot(w.mirrored[1, low : LONGEST - 1], turned_few[j + 2, i + 1 + low : i + LONGEST])
             if i > 0:
-                d_plain += _dot(w.loops[0, 2 : right_most + 1], bulge[i - 1, j + 3 : j + 2 + right_most])
+                d_plain += dot(w.loops[0, 2 : right_most + 1], bulge[i - 1, j + 3 : j + 2 + right_most])
             if j + 1 < n:
                 start = LONGEST - left_most
-                d_plain += _dot(w.mirrored[0, start : LONGEST - 1], turned_bulge[j + 1, i + 1 + start : i + LONGEST])
+                d_plain += dot(w.mirrored[0, start : LONGEST - 1], turned_bulge[j + 1, i + 1 + start : i + LONGEST])
             c_branch[t, before, after] += g * bonds[i, j] * w.branch[t, before, after]
             c_interior_mismatch[t ^ 1, after, before] += d_seen * seen[i, PAD + j]
             c_one_mismatch[t ^ 1, after, before] += d_one * one[i, PAD + j]
@@ -388,7 +316,7 @@ def _outside(
                 continue
             x = 0.0
             if ahead[i + 1] >= j - i - 1:
-                x = g * _hairpin(codes, i, j, t, w.hairpin, w.hairpin_mismatch, w.tetraloop)
+                x = g * hairpin_weight(codes, i, j, t, w.hairpin, w.hairpin_mismatch, w.tetraloop)
             left_most, right_most = min(ahead[i + 1], LONGEST), min(behind[j - 1], LONGEST)
             c_hairpin[j - i - 1] += x
             c_hairpin_mismatch[t, codes[i + 1], codes[j - 1]] += x
@@ -442,10 +370,10 @@ def _outside(
                 c_one_mismatch[t, codes[i + 1], codes[j - 1]] += y
             flow = g * w.closing[t ^ 1, codes[j - 1], codes[i + 1]]
             first, last = i + 2 + NEAREST, max(i + 2 + NEAREST, j - NEAREST)
-            _add(d_parts[i + 1, first:last], flow, tails[j - 1, first:last])
-            _add(d_tails[j - 1, first:last], flow, parts[i + 1, first:last])
+            add(d_parts[i + 1, first:last], flow, tails[j - 1, first:last])
+            add(d_tails[j - 1, first:last], flow, parts[i + 1, first:last])
             if counting:
-                several = _dot(parts[i + 1, first:last], tails[j - 1, first:last])
+                several = dot(parts[i + 1, first:last], tails[j - 1, first:last])
                 c_closing[t ^ 1, codes[j - 1], codes[i + 1]] += flow * several
     return (
         pairs,
