@@ -43,7 +43,7 @@ def searching(url: str, queries: list[str]) -> Iterator[list[str | Exception]]:
     stop = threading.Event()
 
     def search() -> None:
-        with sdk.connect(url, progress=False) as client:
+        with sdk.connect(url, progress=False, timeout=180) as client:
             for number in itertools.count():
                 if stop.is_set():
                     return
