@@ -6,10 +6,10 @@ own state and another never does. It goes when the job is done.
 
     job.json             what the key stands for
     scan/ keys/ rejects/ of each unit of input: counts; ids and shas; records rejected
-    rows/                of each unit: its clean records, spread over parts by their sequence (`spool`)
+    rows/                of each unit: its clean records, spread over parts by their sequence (`runs.partitions`)
     held-<version>/ resolved-<version>/  of each bucket of ids: what that version of the collection holds, and the records
                          not to embed against it
-    kept-<run>/          of each part: records of earlier runs that still hold
+    kept-<run>/          of each part with records of earlier runs: those that still hold
     runs/                of each run: its number and the records of earlier runs that it builds on
     records/             of each written chunk: its files, and the rows they hold
     commit.json          the counts, just before the one commit
